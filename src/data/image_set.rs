@@ -1,0 +1,60 @@
+//! Labelled images: u8, NHWC, shared. Cloning is cheap; pixels are never copied per use.
+
+use std::sync::Arc;
+
+/// A set of equally sized images with labels, names and class names.
+#[derive(Clone, Debug)]
+pub struct ImageSet {
+    /// count × height × width × channels bytes.
+    pub pixels: Arc<Vec<u8>>,
+    /// One label per image, an index into `classes`.
+    pub labels: Arc<Vec<u32>>,
+    /// A name per image for reports: its file relative to the data folder, or `file#record`.
+    pub names: Arc<Vec<String>>,
+    /// Class names, by label.
+    pub classes: Arc<Vec<String>>,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// 1 or 3.
+    pub channels: usize,
+}
+
+impl ImageSet {
+    /// Images in the set.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+    /// Bytes of one image.
+    pub fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+    /// The bytes of image `index`.
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.image_len()..(index + 1) * self.image_len()]
+    }
+    /// The images at `indices`, in that order (pixels copied once).
+    pub fn subset(&self, indices: &[u32]) -> ImageSet {
+        let mut pixels = Vec::with_capacity(indices.len() * self.image_len());
+        for &index in indices {
+            pixels.extend_from_slice(self.image(index as usize));
+        }
+        let pick = |index: &u32| *index as usize;
+        ImageSet {
+            pixels: Arc::new(pixels),
+            labels: Arc::new(indices.iter().map(|i| self.labels[pick(i)]).collect()),
+            names: Arc::new(indices.iter().map(|i| self.names[pick(i)].clone()).collect()),
+            classes: Arc::clone(&self.classes),
+            ..*self
+        }
+    }
+    /// The same images under other labels.
+    pub fn with_labels(&self, labels: Vec<u32>) -> ImageSet {
+        ImageSet { labels: Arc::new(labels), ..self.clone() }
+    }
+}

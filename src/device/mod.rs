@@ -1,0 +1,133 @@
+//! The device floor: executes ops. The only floor with unsafe code.
+
+pub mod cpu;
+pub mod op;
+
+use crate::data::ImageSet;
+use crate::error::Result;
+pub use op::*;
+
+/// Element counts of every region, fixed before a session opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryLayout {
+    /// `Region::Weights`.
+    pub weights: usize,
+    /// `Region::Gradients`.
+    pub gradients: usize,
+    /// `Region::Momentum`.
+    pub momentum: usize,
+    /// `Region::Average`.
+    pub average: usize,
+    /// `Region::Derived`.
+    pub derived: usize,
+    /// `Region::Arena`, all lanes together.
+    pub arena: usize,
+    /// `Region::Staging`.
+    pub staging: usize,
+}
+
+/// A list of ops that run in order, with what a device needs to prepare for them.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// The ops.
+    pub ops: Vec<Op>,
+    /// The filters the ops refer to, one table for all programs of a session.
+    pub filters: Vec<FilterSpec>,
+    /// Images an instance has at most.
+    pub capacity: usize,
+    /// Arena elements an instance needs (its lane's size).
+    pub arena: usize,
+    /// Instances are independent of each other and run on one lane each, single-threaded; else one
+    /// instance at a time, with all threads inside each op.
+    pub lanes: bool,
+}
+
+/// A program a session has prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramId(pub usize);
+
+/// One run of a program's ops over `count` images whose staging rows start at `first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// First staging row.
+    pub first: usize,
+    /// Images; at most the program's capacity.
+    pub count: usize,
+}
+
+/// Scalars that change from step to step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Controls {
+    /// SGD step size.
+    pub learning_rate: f32,
+    /// SGD momentum.
+    pub momentum: f32,
+    /// L2 penalty, on every trainable parameter as PyTorch does.
+    pub weight_decay: f32,
+    /// Nesterov's form of the momentum.
+    pub nesterov: bool,
+    /// d of the moving average.
+    pub average_decay: f32,
+    /// Weight of the distillation term.
+    pub distill_weight: f32,
+    /// Its temperature.
+    pub temperature: f32,
+    /// Seed of augmentation and random starts.
+    pub seed: u64,
+    /// Epoch of augmentation and random starts.
+    pub epoch: u32,
+    /// PGD starts inside the ball.
+    pub random_start: bool,
+    /// PGD stays inside [0, 1].
+    pub clamp: bool,
+}
+
+impl Default for Controls {
+    fn default() -> Self {
+        Self {
+            learning_rate: 0.0,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            nesterov: true,
+            average_decay: 0.0,
+            distill_weight: 0.0,
+            temperature: 1.0,
+            seed: 0,
+            epoch: 0,
+            random_start: true,
+            clamp: true,
+        }
+    }
+}
+
+/// A processor that can hold networks and run plans.
+pub trait Device: Send + Sync {
+    /// One line: kind, name, what it uses.
+    fn describe(&self) -> String;
+    /// Instances that run side by side.
+    fn lanes(&self) -> usize;
+    /// Images an instance of an inference or attack plan should hold, given the arena elements one
+    /// image needs (a CPU wants a lane's arena in its cache).
+    fn preferred_batch(&self, elements_per_image: usize) -> usize;
+    /// Allocates every region, zeroed.
+    fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>>;
+}
+
+/// The memory of one network on a device and the programs prepared for it.
+pub trait Session: Send {
+    /// Makes an image set readable by [`Op::Gather`] as `slot`; replaces what was there. Shares the
+    /// pixels where the device can.
+    fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()>;
+    /// Copies host floats to `offset` of a region.
+    fn write(&mut self, region: Region, offset: usize, values: &[f32]);
+    /// Copies host words to `offset` of a region.
+    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]);
+    /// Copies floats of a region to the host.
+    fn read(&self, region: Region, offset: usize, values: &mut [f32]);
+    /// Checks a program against the layout and allocates what its ops need beside the regions.
+    fn prepare(&mut self, program: Program) -> Result<ProgramId>;
+    /// Runs a prepared program for each instance. Allocates nothing.
+    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()>;
+    /// Bytes held.
+    fn bytes(&self) -> usize;
+}

@@ -1,0 +1,48 @@
+//! One error type for the library: what went wrong, in which file, and whose fault it is.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong. [`Error::exit_code`] maps it to the program's exit codes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder can't be used: the message names it and the cause.
+    #[error("{}: {cause}", path.display())]
+    File { path: PathBuf, cause: String },
+    /// Arguments or inputs that don't fit, with the cause.
+    #[error("{0}")]
+    Input(String),
+    /// The run itself failed (a loss became NaN, a device failed).
+    #[error("{0}")]
+    Run(String),
+    /// Ctrl-C: stopped after the current batch.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A fault of the file at `path`.
+    pub fn file(path: impl AsRef<Path>, cause: impl std::fmt::Display) -> Self {
+        Error::File { path: path.as_ref().to_path_buf(), cause: cause.to_string() }
+    }
+
+    /// A fault in the arguments.
+    pub fn input(cause: impl std::fmt::Display) -> Self {
+        Error::Input(cause.to_string())
+    }
+
+    /// A fault of the run.
+    pub fn run(cause: impl std::fmt::Display) -> Self {
+        Error::Run(cause.to_string())
+    }
+
+    /// 2 where arguments, inputs or files are wrong, 1 where the run failed, 130 after Ctrl-C.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::File { .. } | Error::Input(_) => 2,
+            Error::Run(_) => 1,
+            Error::Interrupted(_) => 130,
+        }
+    }
+}

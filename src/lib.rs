@@ -1,0 +1,13 @@
+//! Progressive Backdoor Erasing (Mu et al., CVPR 2023) with an engine of its own.
+//!
+//! Three floors: method (`backdoor`, `defense`, `report`), engine (`model`, `engine`),
+//! device ([`device`]). Data flows down, results flow up. See ARCHITECTURE.md.
+
+#![deny(unsafe_code)]
+
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod rng;
+
+pub use error::{Error, Result};
