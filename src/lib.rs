@@ -7,6 +7,7 @@
 
 pub mod data;
 pub mod device;
+pub mod engine;
 pub mod error;
 pub mod rng;
 

@@ -2,10 +2,12 @@
 
 pub mod cpu;
 pub mod op;
+mod operands;
 
 use crate::data::ImageSet;
 use crate::error::Result;
 pub use op::*;
+pub use operands::Access;
 
 /// Element counts of every region, fixed before a session opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

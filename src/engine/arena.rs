@@ -1,0 +1,174 @@
+//! Slots of the arena: who lives when, and where.
+//!
+//! While a program is lowered, a span of the arena holds its slot's number as offset. [`place`]
+//! finds each slot's life (first to last use), gives every slot an offset so that no two living
+//! slots overlap, and writes the offsets into the ops.
+
+use crate::device::{Access, Op, Region, Span};
+
+/// Elements of a cache line: slots start on one.
+const ALIGN: usize = 16;
+
+/// The slots of a program being lowered: elements per image, by number.
+#[derive(Debug, Default)]
+pub struct Slots {
+    len: Vec<usize>,
+    pinned: Vec<usize>,
+}
+
+impl Slots {
+    /// A new slot of `len` elements per image.
+    pub fn add(&mut self, len: usize) -> Span {
+        self.len.push(len);
+        Span { region: Region::Arena, offset: self.len.len() - 1, len }
+    }
+
+    /// Keeps a slot alive through the whole program (it is read again in the next repetition).
+    pub fn pin(&mut self, slot: Span) {
+        self.pinned.push(slot.offset);
+    }
+
+    /// Replaces slot numbers by offsets for `capacity` images; returns the arena's elements.
+    pub fn place(&self, ops: &mut [Op], capacity: usize) -> usize {
+        let mut lives = self.lives(ops);
+        for &slot in &self.pinned {
+            lives[slot] = Some((0, ops.len()));
+        }
+        let heirs = self.heirs(ops, &lives);
+        let offsets = self.offsets(&lives, &heirs, capacity);
+        for op in ops.iter_mut() {
+            op.visit_spans(&mut |span, _| {
+                if span.region == Region::Arena {
+                    span.offset = offsets[span.offset];
+                }
+            });
+        }
+        let end = |slot: usize| offsets[slot] + self.size(slot, capacity);
+        (0..self.len.len()).filter(|&slot| lives[slot].is_some()).map(end).max().unwrap_or(0)
+    }
+
+    fn size(&self, slot: usize, capacity: usize) -> usize {
+        (self.len[slot] * capacity).next_multiple_of(ALIGN)
+    }
+
+    /// First and last op that touches each slot.
+    fn lives(&self, ops: &mut [Op]) -> Vec<Option<(usize, usize)>> {
+        let mut lives = vec![None; self.len.len()];
+        for (at, op) in ops.iter_mut().enumerate() {
+            op.visit_spans(&mut |span, _| {
+                if span.region == Region::Arena {
+                    let life = &mut lives[span.offset];
+                    *life = Some((life.map_or(at, |(first, _): (usize, usize)| first), at));
+                }
+            });
+        }
+        lives
+    }
+
+    /// For each slot, the slot whose place it takes: an equally large one that the op which first
+    /// writes it reads in place and that dies there.
+    fn heirs(&self, ops: &mut [Op], lives: &[Option<(usize, usize)>]) -> Vec<Option<usize>> {
+        let mut heirs = vec![None; self.len.len()];
+        let mut taken = vec![false; self.len.len()];
+        for (at, op) in ops.iter_mut().enumerate() {
+            let (mut dying, mut born) = (vec![], vec![]);
+            op.visit_spans(&mut |span, access| {
+                if span.region != Region::Arena {
+                    return;
+                }
+                match (access, lives[span.offset]) {
+                    (Access::ReadInPlace, Some((_, last))) if last == at => dying.push(span.offset),
+                    (Access::Write, Some((first, _))) if first == at => born.push(span.offset),
+                    _ => {}
+                }
+            });
+            for heir in born {
+                let fits = |&&old: &&usize| self.len[old] == self.len[heir] && !taken[old];
+                if let Some(&old) = dying.iter().find(fits) {
+                    taken[old] = true;
+                    heirs[heir] = Some(old);
+                }
+            }
+        }
+        heirs
+    }
+
+    /// Largest first, each at the lowest offset that no slot living at the same time covers. A
+    /// chain of heirs is placed as one.
+    fn offsets(
+        &self,
+        lives: &[Option<(usize, usize)>],
+        heirs: &[Option<usize>],
+        capacity: usize,
+    ) -> Vec<usize> {
+        let root = |mut slot: usize| {
+            while let Some(old) = heirs[slot] {
+                slot = old;
+            }
+            slot
+        };
+        let mut spans: Vec<Option<(usize, usize)>> = vec![None; self.len.len()];
+        for slot in 0..self.len.len() {
+            if let Some((first, last)) = lives[slot] {
+                let whole = &mut spans[root(slot)];
+                *whole = Some(whole.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
+            }
+        }
+        let mut order: Vec<usize> = (0..self.len.len()).filter(|&slot| spans[slot].is_some()).collect();
+        order.sort_by_key(|&slot| (std::cmp::Reverse(self.len[slot]), slot));
+        let mut placed: Vec<(usize, usize, (usize, usize))> = vec![];
+        let mut offsets = vec![0; self.len.len()];
+        for slot in order {
+            let (first, last) = spans[slot].unwrap_or((0, 0));
+            let size = self.size(slot, capacity);
+            let mut busy: Vec<(usize, usize)> = placed
+                .iter()
+                .filter(|(_, _, (a, b))| *a <= last && first <= *b)
+                .map(|&(start, end, _)| (start, end))
+                .collect();
+            busy.sort_unstable();
+            let mut at = 0;
+            for (start, end) in busy {
+                if at + size <= start {
+                    break;
+                }
+                at = at.max(end);
+            }
+            offsets[slot] = at;
+            placed.push((at, at + size, (first, last)));
+        }
+        (0..self.len.len()).map(|slot| offsets[root(slot)]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(input: Span, output: Span) -> Op {
+        Op::Copy { elements: input.len, input, output }
+    }
+
+    #[test]
+    fn slots_alive_together_never_overlap_and_dead_ones_are_reused() {
+        let mut slots = Slots::default();
+        let spans: Vec<Span> = (0..4).map(|_| slots.add(100)).collect();
+        let mut ops: Vec<Op> = (0..3).map(|i| copy(spans[i], spans[i + 1])).collect();
+        let size = slots.place(&mut ops, 3);
+        assert_eq!(size, 2 * 304, "a chain needs two slots at a time");
+        for op in &mut ops {
+            let mut seen = vec![];
+            op.visit_spans(&mut |span, _| seen.push(span.offset));
+            assert_ne!(seen[0], seen[1]);
+        }
+    }
+
+    #[test]
+    fn a_pinned_slot_keeps_its_place() {
+        let mut slots = Slots::default();
+        let spans: Vec<Span> = (0..3).map(|_| slots.add(16)).collect();
+        slots.pin(spans[0]);
+        let mut ops = vec![copy(spans[0], spans[1]), copy(spans[1], spans[2])];
+        assert_eq!(slots.place(&mut ops, 1), 48);
+    }
+}

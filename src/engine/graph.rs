@@ -1,0 +1,172 @@
+//! A network as a graph: layers in topological order, parameters as ranges of one flat buffer.
+
+use std::ops::Range;
+
+use crate::device::ConvShape;
+
+/// Batch norm's constants, PyTorch's defaults.
+pub const NORM_EPSILON: f32 = 1e-5;
+/// Weight of the newest batch in the running statistics.
+pub const NORM_MOMENTUM: f32 = 0.1;
+
+/// A node of a [`Graph`], by position.
+pub type NodeId = usize;
+
+/// What a node computes. Ranges index [`crate::device::Region::Weights`].
+#[derive(Clone, Debug)]
+pub enum Layer {
+    /// The image, pixels in [0, 1].
+    Input,
+    /// (x − mean) / std per channel.
+    Normalise {
+        /// Per channel.
+        mean: Vec<f32>,
+        /// Per channel.
+        std: Vec<f32>,
+    },
+    /// Convolution without bias; weight KCRS.
+    Conv {
+        /// Sizes.
+        shape: ConvShape,
+        /// Filter.
+        weight: Range<usize>,
+    },
+    /// Batch norm.
+    Norm {
+        /// Scale.
+        gamma: Range<usize>,
+        /// Shift.
+        beta: Range<usize>,
+        /// Running mean.
+        mean: Range<usize>,
+        /// Running variance.
+        variance: Range<usize>,
+    },
+    /// max(0, ·).
+    Relu,
+    /// Sum of two nodes.
+    Add,
+    /// Mean over pixels: the features.
+    Pool,
+    /// Fully connected: the logits.
+    Linear {
+        /// out × in.
+        weight: Range<usize>,
+        /// out.
+        bias: Range<usize>,
+    },
+}
+
+/// A layer with where its inputs come from and the shape of its output.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The computation.
+    pub layer: Layer,
+    /// Earlier nodes.
+    pub inputs: Vec<NodeId>,
+    /// Output rows.
+    pub height: usize,
+    /// Output columns.
+    pub width: usize,
+    /// Output channels.
+    pub channels: usize,
+}
+
+impl Node {
+    /// Rows × columns.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+    /// Elements of one image's output.
+    pub fn len(&self) -> usize {
+        self.pixels() * self.channels
+    }
+    /// Whether the output has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A network: input first, the linear layer last.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// Topological order.
+    pub nodes: Vec<Node>,
+    /// Elements of `Weights` that SGD trains.
+    pub trainable: usize,
+    /// Elements of `Weights`.
+    pub weights: usize,
+}
+
+impl Graph {
+    /// A graph of one input node.
+    pub fn new(height: usize, width: usize, channels: usize, trainable: usize, weights: usize) -> Self {
+        let input = Node { layer: Layer::Input, inputs: vec![], height, width, channels };
+        Self { nodes: vec![input], trainable, weights }
+    }
+
+    /// Appends a layer; the output shape follows from the layer and its first input.
+    pub fn push(&mut self, layer: Layer, inputs: &[NodeId]) -> NodeId {
+        let from = &self.nodes[inputs[0]];
+        let (height, width, channels) = match &layer {
+            Layer::Conv { shape, .. } => (shape.out_height(), shape.out_width(), shape.out_channels),
+            Layer::Pool => (1, 1, from.channels),
+            Layer::Linear { bias, .. } => (1, 1, bias.len()),
+            _ => (from.height, from.width, from.channels),
+        };
+        self.nodes.push(Node { layer, inputs: inputs.to_vec(), height, width, channels });
+        self.nodes.len() - 1
+    }
+
+    /// Appends a square convolution that keeps the size at stride 1.
+    pub fn conv(
+        &mut self,
+        from: NodeId,
+        out_channels: usize,
+        kernel: usize,
+        stride: usize,
+        weight: Range<usize>,
+    ) -> NodeId {
+        let node = &self.nodes[from];
+        let shape = ConvShape {
+            height: node.height,
+            width: node.width,
+            in_channels: node.channels,
+            out_channels,
+            kernel,
+            stride,
+            pad: kernel / 2,
+        };
+        self.push(Layer::Conv { shape, weight }, &[from])
+    }
+
+    /// Classes, the last node's channels.
+    pub fn classes(&self) -> usize {
+        self.nodes.last().map_or(0, |node| node.channels)
+    }
+
+    /// Features, the linear layer's inputs.
+    pub fn features(&self) -> usize {
+        self.nodes.last().map_or(0, |node| self.nodes[node.inputs[0]].channels)
+    }
+
+    /// Elements of an input image.
+    pub fn image_len(&self) -> usize {
+        self.nodes[0].len()
+    }
+
+    /// The nodes that read `node`.
+    pub fn consumers(&self, node: NodeId) -> Vec<NodeId> {
+        (node + 1..self.nodes.len()).filter(|&other| self.nodes[other].inputs.contains(&node)).collect()
+    }
+
+    /// Multiply-adds of one image's forward pass.
+    pub fn multiply_adds(&self) -> usize {
+        let cost = |node: &Node| match &node.layer {
+            Layer::Conv { shape, .. } => shape.multiply_adds(),
+            Layer::Linear { weight, .. } => weight.len(),
+            _ => 0,
+        };
+        self.nodes.iter().map(cost).sum()
+    }
+}
