@@ -4,6 +4,8 @@ pub mod cpu;
 pub mod op;
 mod operands;
 
+use std::ops::Range;
+
 use crate::data::ImageSet;
 use crate::error::Result;
 pub use op::*;
@@ -35,6 +37,8 @@ pub struct Program {
     pub ops: Vec<Op>,
     /// The filters the ops refer to, one table for all programs of a session.
     pub filters: Vec<FilterSpec>,
+    /// Ops that run [`Controls::repeats`] times in a row: the steps of an attack. Empty for none.
+    pub repeated: Range<usize>,
     /// Images an instance has at most.
     pub capacity: usize,
     /// Arena elements an instance needs (its lane's size).
@@ -78,6 +82,8 @@ pub struct Controls {
     pub seed: u64,
     /// Epoch of augmentation and random starts.
     pub epoch: u32,
+    /// Times a program's `repeated` ops run: PGD steps.
+    pub repeats: usize,
     /// PGD starts inside the ball.
     pub random_start: bool,
     /// PGD stays inside [0, 1].
@@ -96,6 +102,7 @@ impl Default for Controls {
             temperature: 1.0,
             seed: 0,
             epoch: 0,
+            repeats: 1,
             random_start: true,
             clamp: true,
         }

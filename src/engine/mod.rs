@@ -2,4 +2,13 @@
 //! arena, run through [`Engine`].
 
 pub mod arena;
+mod backward;
 pub mod graph;
+pub mod lower;
+pub mod programs;
+mod run;
+pub mod shared;
+pub mod staging;
+
+pub use programs::Source;
+pub use run::{Budget, Engine, EngineOptions, Rows};

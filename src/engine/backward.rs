@@ -1,0 +1,188 @@
+//! Lowering, backward: each forward step emits the ops of its gradient, last step first.
+
+use super::graph::{Layer, NodeId};
+use super::lower::{Lowering, Mode, Step, Value, unsupported};
+use super::shared::{gradient_span, weights_span};
+use crate::device::{ConvShape, Direction, Op, Prologue, Span};
+use crate::error::Result;
+
+/// Gradients known so far, by node.
+struct Gradients {
+    /// Of the tensor a node holds.
+    tensor: Vec<Option<Span>>,
+    /// Of what convolutions read of a node (after affine and ReLU), summed up so far.
+    activated: Vec<Option<Span>>,
+    /// Convolutions that have yet to add to `activated`.
+    outstanding: Vec<usize>,
+}
+
+impl Lowering<'_> {
+    /// The backward ops, from the gradient of the logits. In attack mode returns the gradient of
+    /// the image; in train mode parameter gradients are written and there is none.
+    pub fn backward(&mut self, logits_gradient: Span) -> Result<Option<Span>> {
+        let count = self.graph.nodes.len();
+        let mut gradients = Gradients {
+            tensor: vec![None; count],
+            activated: vec![None; count],
+            outstanding: vec![0; count],
+        };
+        for step in &self.steps {
+            if let Step::Conv { node, .. } = step {
+                gradients.outstanding[self.graph.nodes[*node].inputs[0]] += 1;
+            }
+        }
+        gradients.tensor[count - 1] = Some(logits_gradient);
+        for step in std::mem::take(&mut self.steps).iter().rev() {
+            match *step {
+                Step::Linear { node } => self.linear_backward(node, &mut gradients)?,
+                Step::Pool { node } => self.pool_backward(node, &mut gradients)?,
+                Step::Conv { node, residual, output } => {
+                    let gradient = known(&gradients, output)?;
+                    if let Some(other) = residual {
+                        if gradients.tensor[other].is_some() {
+                            return Err(unsupported(other, "a second sum that reads the same tensor"));
+                        }
+                        gradients.tensor[other] = Some(gradient);
+                    }
+                    self.conv_backward(node, gradient, &mut gradients)?;
+                }
+            }
+        }
+        Ok(gradients.tensor[0])
+    }
+
+    fn linear_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
+        let from = self.graph.nodes[node].inputs[0];
+        let Layer::Linear { weight, bias } = &self.graph.nodes[node].layer else {
+            return Err(unsupported(node, "not linear"));
+        };
+        let (inputs, outputs) = (self.graph.nodes[from].len(), bias.len());
+        let gradient = known(gradients, node)?;
+        if self.mode == Mode::Train {
+            let input = self.value(from)?.span;
+            self.ops.push(Op::LinearWgrad {
+                inputs,
+                outputs,
+                input,
+                gradient,
+                weight_gradient: gradient_span(weight),
+                bias_gradient: gradient_span(bias),
+            });
+        }
+        let output = self.slots.add(inputs);
+        self.ops.push(Op::LinearDgrad { inputs, outputs, weight: weights_span(weight), gradient, output });
+        gradients.tensor[from] = Some(output);
+        Ok(())
+    }
+
+    fn pool_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
+        let from = self.graph.nodes[node].inputs[0];
+        let shape = &self.graph.nodes[from];
+        let output = self.slots.add(shape.len());
+        self.ops.push(Op::PoolDgrad {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            gradient: known(gradients, node)?,
+            output,
+        });
+        gradients.tensor[self.value(from)?.base] = Some(output);
+        Ok(())
+    }
+
+    fn conv_backward(&mut self, node: NodeId, gradient: Span, gradients: &mut Gradients) -> Result<()> {
+        let Layer::Conv { shape, weight } = &self.graph.nodes[node].layer else {
+            return Err(unsupported(node, "not a convolution"));
+        };
+        let source = self.graph.nodes[node].inputs[0];
+        let value = self.value(source)?;
+        if self.mode == Mode::Train {
+            self.ops.push(Op::ConvWgrad {
+                shape: *shape,
+                input: value.span,
+                prologue: Prologue { affine: value.affine, relu: value.relu, mask: None },
+                gradient,
+                weight_gradient: gradient_span(weight),
+            });
+            if value.base == 0 {
+                return Ok(());
+            }
+        }
+        gradients.outstanding[source] -= 1;
+        let last = gradients.outstanding[source] == 0;
+        self.dgrad(node, *shape, source, value, gradient, last, gradients)
+    }
+
+    /// The gradient of what `node` read: raw while other readers are outstanding; the last reader
+    /// carries it through ReLU and affine map and adds what sums have passed on.
+    #[allow(clippy::too_many_arguments)]
+    fn dgrad(
+        &mut self,
+        node: NodeId,
+        shape: ConvShape,
+        source: NodeId,
+        value: Value,
+        gradient: Span,
+        last: bool,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let batch_norm = value.norm.filter(|_| self.mode == Mode::Train);
+        let through = last && batch_norm.is_none();
+        let output = self.slots.add(shape.input_len());
+        self.ops.push(Op::ConvDgrad {
+            shape,
+            filter: self.shared.filter(node, Direction::Dgrad)?,
+            gradient,
+            add: gradients.activated[source],
+            mask: value.mask.filter(|_| through),
+            scale: value.affine.filter(|_| through).map(|affine| affine.scale),
+            residual: gradients.tensor[value.base].filter(|_| through),
+            output,
+        });
+        if !last {
+            gradients.activated[source] = Some(output);
+            return Ok(());
+        }
+        gradients.tensor[value.base] = Some(match batch_norm {
+            None => output,
+            Some(norm) => self.norm_backward(norm, value, output, gradients.tensor[value.base])?,
+        });
+        Ok(())
+    }
+
+    fn norm_backward(
+        &mut self,
+        norm: NodeId,
+        value: Value,
+        gradient: Span,
+        residual: Option<Span>,
+    ) -> Result<Span> {
+        let Layer::Norm { gamma, beta, .. } = &self.graph.nodes[norm].layer else {
+            return Err(unsupported(norm, "not a norm"));
+        };
+        if !value.relu {
+            return Err(unsupported(norm, "a trained norm without a ReLU"));
+        }
+        let shape = &self.graph.nodes[value.base];
+        let batch = self.shared.norm(norm)?;
+        let output = self.slots.add(gradient.len);
+        self.ops.push(Op::NormDgrad {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            input: value.span,
+            gamma: weights_span(gamma),
+            mean: batch.mean,
+            inverse_std: batch.inverse_std,
+            affine: batch.affine,
+            gradient,
+            residual,
+            output,
+            gamma_gradient: gradient_span(gamma),
+            beta_gradient: gradient_span(beta),
+        });
+        Ok(output)
+    }
+}
+
+fn known(gradients: &Gradients, node: NodeId) -> Result<Span> {
+    gradients.tensor[node].ok_or_else(|| unsupported(node, "no gradient reaches it"))
+}

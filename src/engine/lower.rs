@@ -1,0 +1,233 @@
+//! Lowering: a graph becomes flat lists of ops, in three modes.
+//!
+//! - **Infer**: batch norm as an affine map, folded into the convolution before it where that is
+//!   exact (the convolution feeds nothing else), else applied while the next convolution reads its
+//!   input. Nothing is kept.
+//! - **Attack**: the same forward, keeping one-bit ReLU masks, then backward to the input only.
+//! - **Train**: batch statistics and all gradients. Only the inputs of the norms are kept; what the
+//!   ReLUs let through is computed again where a weight gradient needs it.
+//!
+//! A node's value is *lazy*: a slot that holds a tensor, plus the affine map and ReLU that whoever
+//! reads it applies on the fly. That is where norms and ReLUs go: none has an op of its own in the
+//! forward pass. A convolution whose only reader is a sum adds the other summand itself.
+
+use super::arena::Slots;
+use super::graph::{Graph, Layer, NORM_EPSILON, NORM_MOMENTUM, NodeId};
+use super::shared::{Shared, weights_span};
+use crate::device::{Affine, Direction, Op, Prologue, Span, mask_words};
+use crate::error::{Error, Result};
+
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Forward with running statistics.
+    Infer,
+    /// Forward and gradient to the input, running statistics.
+    Attack,
+    /// Forward with batch statistics, gradients of all parameters.
+    Train,
+}
+
+/// A tensor in memory and what its readers still have to do to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Value {
+    /// The node whose output `span` holds.
+    pub base: NodeId,
+    pub span: Span,
+    pub affine: Option<Affine>,
+    pub relu: bool,
+    /// The batch norm among the pending work, for its backward pass.
+    pub norm: Option<NodeId>,
+    pub mask: Option<Span>,
+}
+
+/// A forward op that the backward pass has to undo.
+pub(super) enum Step {
+    Conv { node: NodeId, residual: Option<NodeId>, output: NodeId },
+    Pool { node: NodeId },
+    Linear { node: NodeId },
+}
+
+/// One program being made.
+pub struct Lowering<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) shared: &'a Shared,
+    pub(super) mode: Mode,
+    pub(super) slots: Slots,
+    pub(super) ops: Vec<Op>,
+    pub(super) values: Vec<Option<Value>>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl<'a> Lowering<'a> {
+    /// Starts an empty program.
+    pub fn new(graph: &'a Graph, shared: &'a Shared, mode: Mode) -> Self {
+        let values = vec![None; graph.nodes.len()];
+        Self { graph, shared, mode, slots: Slots::default(), ops: vec![], values, steps: vec![] }
+    }
+
+    /// The forward ops from `image` (pixels in [0, 1]) to features and logits in staging.
+    pub fn forward(&mut self, image: Span, features: Span, logits: Span) -> Result<()> {
+        let input = Value { base: 0, span: image, affine: None, relu: false, norm: None, mask: None };
+        self.values[0] = Some(input);
+        for node in 1..self.graph.nodes.len() {
+            if self.values[node].is_some() {
+                continue;
+            }
+            let from = self.graph.nodes[node].inputs[0];
+            let value = match &self.graph.nodes[node].layer {
+                Layer::Input => return Err(unsupported(node, "a second input")),
+                Layer::Normalise { .. } => {
+                    Value { affine: Some(self.shared.constants(node)?), ..self.plain(from)? }
+                }
+                Layer::Conv { .. } => self.conv(node)?,
+                Layer::Norm { .. } => self.norm(node)?,
+                Layer::Relu => self.relu(node)?,
+                Layer::Add => return Err(unsupported(node, "a sum without a convolution of its own")),
+                Layer::Pool => self.pool(node, features)?,
+                Layer::Linear { .. } => self.linear(node, logits)?,
+            };
+            self.values[node] = Some(value);
+        }
+        Ok(())
+    }
+
+    pub(super) fn value(&self, node: NodeId) -> Result<Value> {
+        self.values[node].ok_or_else(|| unsupported(node, "a value used before it is made"))
+    }
+
+    /// A value nobody has left work on.
+    fn plain(&self, node: NodeId) -> Result<Value> {
+        let value = self.value(node)?;
+        match value.affine.is_some() || value.relu {
+            true => Err(unsupported(node, "an activation that is not followed by a convolution")),
+            false => Ok(value),
+        }
+    }
+
+    fn norm(&mut self, node: NodeId) -> Result<Value> {
+        let from = self.graph.nodes[node].inputs[0];
+        let value = self.plain(from)?;
+        if self.mode != Mode::Train && self.shared.folded(from) == Some(node) {
+            return Ok(value);
+        }
+        if self.mode == Mode::Train {
+            let Layer::Norm { gamma, beta, mean, variance } = &self.graph.nodes[node].layer else {
+                return Err(unsupported(node, "not a norm"));
+            };
+            let batch = self.shared.norm(node)?;
+            self.ops.push(Op::NormStatistics {
+                pixels: self.graph.nodes[from].pixels(),
+                channels: self.graph.nodes[from].channels,
+                input: value.span,
+                gamma: weights_span(gamma),
+                beta: weights_span(beta),
+                momentum: NORM_MOMENTUM,
+                epsilon: NORM_EPSILON,
+                running_mean: weights_span(mean),
+                running_variance: weights_span(variance),
+                mean: batch.mean,
+                inverse_std: batch.inverse_std,
+                affine: batch.affine,
+            });
+        }
+        Ok(Value { affine: Some(self.shared.norm(node)?.affine), norm: Some(node), ..value })
+    }
+
+    fn relu(&mut self, node: NodeId) -> Result<Value> {
+        let mut value = self.value(self.graph.nodes[node].inputs[0])?;
+        if self.mode == Mode::Attack {
+            let shape = &self.graph.nodes[value.base];
+            value.mask = Some(self.slots.add(mask_words(shape.pixels(), shape.channels)));
+        }
+        value.relu = true;
+        Ok(value)
+    }
+
+    fn conv(&mut self, node: NodeId) -> Result<Value> {
+        let Layer::Conv { shape, .. } = &self.graph.nodes[node].layer else {
+            return Err(unsupported(node, "not a convolution"));
+        };
+        let shape = *shape;
+        let source = self.graph.nodes[node].inputs[0];
+        let input = self.value(source)?;
+        let (output, residual) = self.fused_sum(node);
+        let span = self.slots.add(shape.output_len());
+        // Two convolutions may read one ReLU: the first writes the mask for both.
+        let first_reader = self.graph.consumers(source)[0] == node;
+        self.ops.push(Op::Conv {
+            shape,
+            filter: self.shared.filter(node, Direction::Fprop)?,
+            input: input.span,
+            prologue: Prologue {
+                affine: input.affine,
+                relu: input.relu,
+                mask: input.mask.filter(|_| first_reader),
+            },
+            bias: match self.mode {
+                Mode::Train => None,
+                _ => self.shared.bias(node),
+            },
+            residual: residual.map(|other| self.value(other).map(|value| value.span)).transpose()?,
+            output: span,
+        });
+        self.steps.push(Step::Conv { node, residual, output });
+        let value = Value { base: output, span, affine: None, relu: false, norm: None, mask: None };
+        self.values[output] = Some(value);
+        Ok(value)
+    }
+
+    /// Where this convolution's only reader is a sum whose other summand is there: that sum and
+    /// that summand.
+    fn fused_sum(&self, node: NodeId) -> (NodeId, Option<NodeId>) {
+        let [sum] = self.graph.consumers(node)[..] else {
+            return (node, None);
+        };
+        let consumer = &self.graph.nodes[sum];
+        if !matches!(consumer.layer, Layer::Add) {
+            return (node, None);
+        }
+        let other = consumer.inputs.iter().copied().find(|&input| input != node);
+        match other.filter(|&other| self.plain(other).is_ok()) {
+            Some(other) => (sum, Some(other)),
+            None => (node, None),
+        }
+    }
+
+    fn pool(&mut self, node: NodeId, features: Span) -> Result<Value> {
+        let from = self.graph.nodes[node].inputs[0];
+        let input = self.plain(from)?;
+        let shape = &self.graph.nodes[from];
+        self.ops.push(Op::Pool {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            input: input.span,
+            output: features,
+        });
+        self.steps.push(Step::Pool { node });
+        Ok(Value { base: node, span: features, ..input })
+    }
+
+    fn linear(&mut self, node: NodeId, logits: Span) -> Result<Value> {
+        let from = self.graph.nodes[node].inputs[0];
+        let input = self.plain(from)?;
+        let Layer::Linear { weight, bias } = &self.graph.nodes[node].layer else {
+            return Err(unsupported(node, "not linear"));
+        };
+        self.ops.push(Op::Linear {
+            inputs: input.span.len,
+            outputs: bias.len(),
+            weight: weights_span(weight),
+            bias: weights_span(bias),
+            input: input.span,
+            output: logits,
+        });
+        self.steps.push(Step::Linear { node });
+        Ok(Value { base: node, span: logits, ..input })
+    }
+}
+
+/// A graph this lowering has no rule for; `what` says which part.
+pub(super) fn unsupported(node: NodeId, what: &str) -> Error {
+    Error::run(format!("the plan can't lower node {node} of the network: {what}"))
+}

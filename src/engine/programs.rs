@@ -1,0 +1,167 @@
+//! The programs of one network: which ops each job of the method floor becomes.
+
+use super::graph::Graph;
+use super::lower::{Lowering, Mode};
+use super::shared::Shared;
+use super::staging::Staging;
+use crate::device::{Augment, ImageSlot, Norm, Op, Program, Region, Span};
+use crate::error::Result;
+
+/// The set images come from.
+pub const IMAGES: ImageSlot = ImageSlot(0);
+
+/// Where a program's images come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The attached set, as it is.
+    Images,
+    /// The attached set, augmented.
+    Augmented,
+    /// The adversarial rows in staging.
+    Adversarial,
+}
+
+/// Makes the programs of one graph.
+pub struct Programs<'a> {
+    /// The network.
+    pub graph: &'a Graph,
+    /// Its tables.
+    pub shared: &'a Shared,
+    /// Its rows.
+    pub staging: &'a Staging,
+    /// What `Source::Augmented` does.
+    pub augment: Augment,
+    /// The ball of attacks.
+    pub norm: Norm,
+    /// Images of an inference or attack instance.
+    pub lane_batch: usize,
+    /// Images of a training step.
+    pub batch: usize,
+}
+
+impl Programs<'_> {
+    /// Logits and features; with `score` the cosine to the teacher rows too (PBE Eq. 15).
+    pub fn infer(&self, source: Source, score: bool) -> Result<Program> {
+        let mut plan = Lowering::new(self.graph, self.shared, Mode::Infer);
+        let image = self.input(&mut plan, source);
+        plan.forward(image, self.staging.features, self.staging.logits)?;
+        if score {
+            plan.ops.push(Op::Cosine {
+                classes: self.graph.classes(),
+                logits: self.staging.logits,
+                reference: self.staging.teacher,
+                score: self.staging.score,
+            });
+        }
+        Ok(self.finish(plan, 0..0))
+    }
+
+    /// PGD: the adversarial rows from the images, the ops of one step repeated.
+    pub fn attack(&self, source: Source) -> Result<Program> {
+        let mut plan = Lowering::new(self.graph, self.shared, Mode::Attack);
+        let elements = self.graph.image_len();
+        let clean = self.input(&mut plan, source);
+        let adversarial = plan.slots.add(elements);
+        plan.slots.pin(clean);
+        plan.slots.pin(adversarial);
+        let staging = self.staging;
+        plan.ops.push(Op::PgdStart {
+            elements,
+            clean,
+            indices: staging.indices,
+            epsilon: staging.epsilon,
+            norm: self.norm,
+            adversarial,
+        });
+        let start = plan.ops.len();
+        plan.forward(adversarial, staging.features, staging.logits)?;
+        let logits_gradient = self.loss(&mut plan, false);
+        let Some(gradient) = plan.backward(logits_gradient)? else {
+            return Err(super::lower::unsupported(0, "no gradient reaches the image"));
+        };
+        plan.ops.push(Op::PgdStep {
+            elements,
+            clean,
+            gradient,
+            epsilon: staging.epsilon,
+            alpha: staging.alpha,
+            norm: self.norm,
+            adversarial,
+        });
+        let end = plan.ops.len();
+        plan.ops.push(Op::Copy { elements, input: adversarial, output: staging.adversarial });
+        Ok(self.finish(plan, start..end))
+    }
+
+    /// One SGD step; with `distil` the loss has the distillation term from the teacher rows.
+    pub fn train(&self, source: Source, distil: bool) -> Result<Program> {
+        let mut plan = Lowering::new(self.graph, self.shared, Mode::Train);
+        plan.ops = self.shared.load_filters(self.graph, false);
+        let image = self.input(&mut plan, source);
+        plan.forward(image, self.staging.features, self.staging.logits)?;
+        let logits_gradient = self.loss(&mut plan, distil);
+        plan.backward(logits_gradient)?;
+        let trainable = |region| Span { region, offset: 0, len: self.graph.trainable };
+        plan.ops.push(Op::Sgd {
+            weights: trainable(Region::Weights),
+            gradients: trainable(Region::Gradients),
+            momentum: trainable(Region::Momentum),
+        });
+        Ok(self.finish(plan, 0..0))
+    }
+
+    /// The ops behind a change of the weights, before any inference or attack.
+    pub fn prepare(&self) -> Program {
+        self.whole(self.shared.prepare_evaluation(self.graph))
+    }
+
+    /// One step of the weight average.
+    pub fn average(&self) -> Program {
+        let all = |region| Span { region, offset: 0, len: self.graph.weights };
+        self.whole(vec![Op::MovingAverage { weights: all(Region::Weights), average: all(Region::Average) }])
+    }
+
+    fn input(&self, plan: &mut Lowering, source: Source) -> Span {
+        let node = &self.graph.nodes[0];
+        let output = plan.slots.add(node.len());
+        plan.ops.push(match source {
+            Source::Adversarial => Op::Copy { elements: node.len(), input: self.staging.adversarial, output },
+            Source::Images | Source::Augmented => Op::Gather {
+                images: IMAGES,
+                indices: self.staging.indices,
+                height: node.height,
+                width: node.width,
+                channels: node.channels,
+                augment: if source == Source::Augmented { self.augment } else { Augment::default() },
+                output,
+            },
+        });
+        output
+    }
+
+    fn loss(&self, plan: &mut Lowering, distil: bool) -> Span {
+        let classes = self.graph.classes();
+        let gradient = plan.slots.add(classes);
+        plan.ops.push(Op::SoftmaxCrossEntropy {
+            classes,
+            logits: self.staging.logits,
+            labels: self.staging.labels,
+            teacher: distil.then_some(self.staging.teacher),
+            mean: plan.mode == Mode::Train,
+            loss: self.staging.loss,
+            gradient: Some(gradient),
+        });
+        gradient
+    }
+
+    fn finish(&self, mut plan: Lowering, repeated: std::ops::Range<usize>) -> Program {
+        let lanes = plan.mode != Mode::Train;
+        let capacity = if lanes { self.lane_batch } else { self.batch };
+        let arena = plan.slots.place(&mut plan.ops, capacity);
+        Program { ops: plan.ops, filters: self.shared.filters.clone(), repeated, capacity, arena, lanes }
+    }
+
+    fn whole(&self, ops: Vec<Op>) -> Program {
+        Program { ops, filters: self.shared.filters.clone(), capacity: 1, ..Program::default() }
+    }
+}

@@ -1,0 +1,58 @@
+//! The staging rows: what goes in and comes out of a run, one row per image.
+
+use crate::device::{Region, Span};
+
+/// Where each column of the staging region lies; row r of a column at `offset + r * len`.
+#[derive(Clone, Debug)]
+pub struct Staging {
+    /// Rows.
+    pub rows: usize,
+    /// Index of the image in the attached set (u32).
+    pub indices: Span,
+    /// Label (u32).
+    pub labels: Span,
+    /// ε of the attack.
+    pub epsilon: Span,
+    /// α of the attack.
+    pub alpha: Span,
+    /// Logits to distil from, or to compare with.
+    pub teacher: Span,
+    /// Loss of the image.
+    pub loss: Span,
+    /// Cosine score.
+    pub score: Span,
+    /// Features.
+    pub features: Span,
+    /// Logits.
+    pub logits: Span,
+    /// Adversarial image, f32 in [0, 1]; of length 0 where no attack is planned.
+    pub adversarial: Span,
+    /// Elements altogether.
+    pub len: usize,
+}
+
+impl Staging {
+    /// Lays out `rows` rows.
+    pub fn new(rows: usize, classes: usize, features: usize, adversarial: usize) -> Self {
+        let mut end = 0;
+        let mut column = |len: usize| {
+            let span = Span { region: Region::Staging, offset: end, len };
+            end += (rows * len).next_multiple_of(16);
+            span
+        };
+        Self {
+            rows,
+            indices: column(1),
+            labels: column(1),
+            epsilon: column(1),
+            alpha: column(1),
+            teacher: column(classes),
+            loss: column(1),
+            score: column(1),
+            features: column(features),
+            logits: column(classes),
+            adversarial: column(adversarial),
+            len: end,
+        }
+    }
+}
