@@ -9,6 +9,8 @@ pub mod data;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod fs;
+pub mod model;
 pub mod rng;
 
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! The device floor: executes ops. The only floor with unsafe code.
 
 pub mod cpu;
+pub mod map;
 pub mod op;
 mod operands;
 

@@ -1,0 +1,15 @@
+//! What a network is: its tensors' names, shapes and places, its weights, and the files they live in.
+
+mod architecture;
+mod check;
+pub mod container;
+mod file;
+mod infer;
+mod layout;
+mod weights;
+
+pub use architecture::{Architecture, Kind, Role, TensorSpec};
+pub use file::{load, save};
+pub use infer::infer;
+pub use layout::{Layout, Slot};
+pub use weights::Weights;
