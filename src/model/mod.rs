@@ -6,6 +6,7 @@ pub mod container;
 mod file;
 mod infer;
 mod layout;
+mod network;
 mod weights;
 
 pub use architecture::{Architecture, Kind, Role, TensorSpec};
