@@ -5,12 +5,14 @@
 
 #![deny(unsafe_code)]
 
+pub mod backdoor;
 pub mod data;
 pub mod device;
 pub mod engine;
 pub mod error;
 pub mod fs;
 pub mod model;
+pub mod report;
 pub mod rng;
 
 pub use error::{Error, Result};

@@ -1,0 +1,18 @@
+//! Backdoors: triggers, poisoned training sets and the file that describes them (`poison.json`).
+//!
+//! An [`Attack`] is what an attacker chooses, a [`Trigger`] the same prepared for one image size.
+//! [`poison`] plants it in a training set, [`triggered_test`] stamps a test set for the attack
+//! success rate, and a [`PoisonFile`] keeps both for later.
+
+mod attack;
+mod pattern;
+mod picture;
+mod poison;
+mod poison_file;
+mod trigger;
+
+pub use attack::{Attack, LabelMode};
+pub use picture::Picture;
+pub use poison::{Amount, Poisoned, Selection, poison, triggered_test};
+pub use poison_file::{PoisonFile, PoisonedTrain};
+pub use trigger::Trigger;

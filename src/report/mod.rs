@@ -1,0 +1,14 @@
+//! Results: what is measured, and the files and tables it is written to.
+
+pub mod csv;
+mod metrics;
+mod ranking;
+mod result;
+mod run_folder;
+mod table;
+
+pub use metrics::{Figures, accuracy, attack_figures, defense_effectiveness, predictions};
+pub use ranking::{CurvePoint, average_precision, precision, precision_recall, ranked, top_precision};
+pub use result::{COMMIT, Round, RunResult, SCHEMA, Seconds};
+pub use run_folder::RunFolder;
+pub use table::{Table, comparison, figure};

@@ -1,0 +1,153 @@
+//! `result.json` (schema 1): what a command did and found.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::metrics::{Figures, defense_effectiveness};
+use crate::error::{Error, Result};
+use crate::fs::write_atomic;
+
+/// Version of `result.json`.
+pub const SCHEMA: u32 = 1;
+
+/// The commit this program was built from: `-dirty` after it where sources were changed,
+/// `unknown` outside git.
+pub const COMMIT: &str = env!("PBE_COMMIT");
+
+/// Seconds by phase of a run.
+pub type Seconds = BTreeMap<String, f64>;
+
+/// The result of one command. Also what `--json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    pub schema: u32,
+    pub command: String,
+    /// Of the program.
+    pub version: String,
+    /// Of the program: [`COMMIT`].
+    pub commit: String,
+    /// The device that computed, in words.
+    pub device: String,
+    pub seed: u64,
+    /// The model given; all null where the command judges one model alone.
+    pub before: Figures,
+    /// The model made or judged.
+    pub after: Figures,
+    /// A benign model on the same trigger: what an ASR can't be expected to fall below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Figures>,
+    /// Defence effectiveness from `before` to `after`, in per cent.
+    pub der: Option<f64>,
+    pub rounds: Vec<Round>,
+    pub seconds: Seconds,
+}
+
+/// One round of Algorithm 1; null is what was not measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// From 0.
+    pub round: u32,
+    /// Mean cross entropy of the adversarial examples when they were made.
+    pub attack_loss: Option<f64>,
+    /// Mean training loss on adversarial examples, last epoch.
+    pub adversarial_loss: Option<f64>,
+    /// Mean training loss on the selected images, last epoch.
+    pub clean_loss: Option<f64>,
+    /// Accuracy after the round, per cent.
+    pub acc: Option<f64>,
+    /// Attack success rate after the round, per cent.
+    pub asr: Option<f64>,
+    /// Images selected for the next round.
+    pub selected: Option<u64>,
+    /// The same out of all training images, 0 to 1.
+    pub selected_share: Option<f64>,
+    /// Clean images among those selected, 0 to 1.
+    pub selected_precision: Option<f64>,
+    /// Average precision of "clean" over the whole ranking, 0 to 1.
+    pub average_precision: Option<f64>,
+    pub seconds: Seconds,
+}
+
+impl RunResult {
+    /// A result with nothing measured yet.
+    pub fn new(command: &str, device: &str, seed: u64) -> Self {
+        Self {
+            schema: SCHEMA,
+            command: command.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: COMMIT.into(),
+            device: device.into(),
+            seed,
+            before: Figures::default(),
+            after: Figures::default(),
+            floor: None,
+            der: None,
+            rounds: Vec::new(),
+            seconds: Seconds::new(),
+        }
+    }
+
+    /// Sets the figures before and after, and DER from them.
+    pub fn judge(&mut self, before: Figures, after: Figures) {
+        (self.before, self.after) = (before, after);
+        self.der = defense_effectiveness(&before, &after);
+    }
+
+    /// The object as indented JSON with a final newline.
+    pub fn to_json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::run(format!("result.json: {e}")))?;
+        Ok(text + "\n")
+    }
+
+    /// Writes `result.json`, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        write_atomic(path, self.to_json()?.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_object_has_the_documented_fields_and_nulls() {
+        let mut result = RunResult::new("evaluate", "cpu (2 threads)", 7);
+        let after = Figures { acc: Some(81.88), asr: Some(1.5), asr_inclusive: Some(11.0), racc: None };
+        result.judge(Figures::default(), after);
+        let value: Value = serde_json::from_str(&result.to_json().unwrap()).unwrap();
+        let expected = json!({
+            "schema": 1, "command": "evaluate", "version": env!("CARGO_PKG_VERSION"), "commit": COMMIT,
+            "device": "cpu (2 threads)", "seed": 7,
+            "before": {"acc": null, "asr": null, "asr_inclusive": null, "racc": null},
+            "after": {"acc": 81.88, "asr": 1.5, "asr_inclusive": 11.0, "racc": null},
+            "der": null, "rounds": [], "seconds": {}
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_result_survives_saving() {
+        let mut result = RunResult::new("purify", "cpu", u64::MAX);
+        let figures = |acc, asr| Figures { acc: Some(acc), asr: Some(asr), ..Figures::default() };
+        result.judge(figures(81.88, 100.0), figures(81.2, 1.0 / 3.0));
+        result.floor = Some(figures(82.0, 1.7));
+        let seconds = Seconds::from([("attack".into(), 0.1), ("rank".into(), 2.0)]);
+        result.rounds.push(Round { round: 0, selected: Some(35_000), seconds, ..Round::default() });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        result.save(&path).unwrap();
+        let read: RunResult = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read, result);
+        assert!((read.der.unwrap() - (99.0 + 2.0 / 3.0 - 0.68 + 100.0) / 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_commit_is_a_hash_or_unknown() {
+        let hash = COMMIT.strip_suffix("-dirty").unwrap_or(COMMIT);
+        let is_hash = hash.len() >= 7 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(is_hash || COMMIT == "unknown", "{COMMIT}");
+    }
+}
