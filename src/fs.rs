@@ -1,59 +1,14 @@
-<<<<<<< HEAD
-//! Writing files so that a reader sees the old one or the whole new one.
-
-use crate::error::{Error, Result};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-
-/// Replaces the file at `path` by `bytes`: written to a temporary name beside it, flushed to the disk,
-/// renamed.
-///
-/// # Errors
-/// The folder is absent or can't be written, or the disk is full; the old file is then as it was.
-pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-    let path = path.as_ref();
-    let temporary = temporary_name(path)?;
-    let written = write_and_rename(&temporary, path, bytes);
-    if written.is_err() {
-        // Best effort: the first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(|error| Error::file(path, format!("can't be written: {error}")))
-}
-
-/// A name beside `path`, so that the rename stays on one file system; by process, so that two don't meet.
-fn temporary_name(path: &Path) -> Result<PathBuf> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::file(path, "can't be written: not the name of a file"));
-    };
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    Ok(path.with_file_name(temporary))
-}
-
-fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)?;
-    // The rename itself is on the disk once the folder is; not every file system can do that.
-    if let Some(Ok(folder)) = path.parent().filter(|p| !p.as_os_str().is_empty()).map(File::open) {
-        let _ = folder.sync_all();
-    }
-=======
 //! Files that are either whole or not there.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 
 /// Replaces the file at `path` by `bytes`; see [`write_atomic_with`].
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
@@ -63,9 +18,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// crash or a full disk sees the old file or the new one, never a part. A link is followed; a pipe
 /// or a device is written directly. The error names the file.
 pub fn write_atomic_with(
-    path: &Path,
+    path: impl AsRef<Path>,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<()> {
+    let path = path.as_ref();
     let replaced = match std::fs::metadata(path) {
         Ok(file) if file.is_file() => path.canonicalize().and_then(|target| replace(&target, write)),
         Ok(special) if !special.is_dir() => File::create(path).and_then(|file| fill(file, write).map(drop)),
@@ -74,13 +30,19 @@ pub fn write_atomic_with(
     replaced.map_err(|cause| Error::file(path, format!("can't be written: {cause}")))
 }
 
-/// The name a file has while it is being written. It is always the same, so that what a killed
-/// run left is replaced by the next.
-pub(crate) fn temporary_name(name: &std::ffi::OsStr) -> OsString {
+/// The name a file has while it is being written: by process, so that two don't meet.
+fn temporary_name(name: &OsStr) -> OsString {
     let mut temporary = OsString::from(".");
     temporary.push(name);
-    temporary.push(".tmp");
+    temporary.push(format!(".{}.tmp", std::process::id()));
     temporary
+}
+
+/// Whether a killed process may have left a file of this name while it wrote `name`.
+pub(crate) fn is_leftover(found: &OsStr, name: &str) -> bool {
+    let found = found.to_string_lossy();
+    let process = found.strip_prefix(&format!(".{name}.")).and_then(|rest| rest.strip_suffix(".tmp"));
+    process.is_some_and(|process| process.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
@@ -90,14 +52,12 @@ fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<(
         .and_then(|file| fill(file, write))
         .and_then(|file| file.sync_all())
         .and_then(|()| std::fs::rename(&temporary, path));
-    match written {
+    match &written {
         Ok(()) => sync_folder(path),
-        Err(cause) => {
-            // The cause matters more than a leftover that can't be removed.
-            let _ = std::fs::remove_file(&temporary);
-            Err(cause)
-        }
+        // The cause matters more than a leftover that can't be removed.
+        Err(_) => drop(std::fs::remove_file(&temporary)),
     }
+    written
 }
 
 fn fill(file: File, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<File> {
@@ -106,48 +66,17 @@ fn fill(file: File, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) 
     writer.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
-/// Makes the rename itself last.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> io::Result<()> {
->>>>>>> cf958e4 (Backdoors, poison.json, metrics, reports, run folders, build commit)
-    Ok(())
+/// Makes the rename itself last, where the file system can do that.
+fn sync_folder(path: &Path) {
+    if let Some(Ok(folder)) = path.parent().filter(|folder| *folder != Path::new("")).map(File::open) {
+        drop(folder.sync_all());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-<<<<<<< HEAD
-    #[test]
-    fn replaces_and_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.bin");
-        write_atomic(&path, b"old").unwrap();
-        write_atomic(&path, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn failures_name_the_file_and_clean_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let message = write_atomic(folder.path().join("no/such/a.bin"), b"x").unwrap_err().to_string();
-        assert!(message.contains("a.bin: can't be written: No such file"), "{message}");
-        let taken = folder.path().join("taken");
-        fs::create_dir_all(taken.join("inside")).unwrap();
-        assert!(write_atomic(&taken, b"x").is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(write_atomic("/", b"x").is_err());
-=======
     fn names(folder: &Path) -> Vec<OsString> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
@@ -186,6 +115,15 @@ mod tests {
         std::fs::create_dir(&taken).unwrap();
         assert!(write_atomic(&taken, b"").unwrap_err().to_string().contains("taken"));
         assert_eq!(names(folder.path()), ["taken"]);
+        assert!(write_atomic("/", b"").is_err());
+    }
+
+    #[test]
+    fn a_leftover_is_told_by_its_name() {
+        let own = temporary_name("config.toml".as_ref());
+        assert!(is_leftover(&own, "config.toml") && !is_leftover(&own, "result.json"));
+        assert!(!is_leftover(".config.toml.swp".as_ref(), "config.toml"));
+        assert!(!is_leftover(".config.toml.mine.tmp".as_ref(), "config.toml"));
     }
 
     #[cfg(target_os = "linux")]
@@ -201,6 +139,5 @@ mod tests {
         write_atomic(Path::new("/dev/null"), b"gone").unwrap();
         let full = write_atomic(Path::new("/dev/full"), b"more than fits").unwrap_err().to_string();
         assert!(full.starts_with("/dev/full: "), "{full}");
->>>>>>> cf958e4 (Backdoors, poison.json, metrics, reports, run folders, build commit)
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
-use crate::fs::write_atomic;
+use crate::fs::{is_leftover, write_atomic};
 
 const CONFIG: &str = "config.toml";
 
@@ -55,10 +55,9 @@ impl RunFolder {
     fn take_new(&self) -> Result<()> {
         let folder = &self.folder;
         fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("can't be made: {e}")))?;
-        let leftover = crate::fs::temporary_name(CONFIG.as_ref());
         for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
             let name = entry.map_err(|e| Error::file(folder, e))?.file_name();
-            if name != leftover {
+            if !is_leftover(&name, CONFIG) {
                 let cause = format!(
                     "holds files but no run of this program ({} is there, config.toml is not); choose another --output",
                     name.display()
@@ -173,7 +172,7 @@ mod tests {
     #[test]
     fn an_empty_folder_may_be_used() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(".config.toml.tmp"), "of a killed run").unwrap();
+        fs::write(folder.path().join(".config.toml.17.tmp"), "of a killed run").unwrap();
         RunFolder::create(folder.path(), "purify", &config(0.1), false).unwrap();
     }
 
