@@ -1,0 +1,207 @@
+//! Every number of a purification, with the two recipes.
+
+use serde::{Deserialize, Serialize};
+
+/// Which published or measured setting the numbers start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// One setting for all attacks: a random budget per image, survivors filter, restarts,
+    /// distillation, weight average.
+    #[default]
+    Default,
+    /// Algorithm 1 with the settings of the released code.
+    Paper,
+}
+
+/// The attack of step 1. Radii in units of 1/255.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AttackConfig {
+    /// Smallest ε; every image draws its own, log-uniform up to `epsilon_max`.
+    pub epsilon_min: f32,
+    /// Largest ε.
+    pub epsilon_max: f32,
+    /// α = ε · this.
+    pub alpha_ratio: f32,
+    /// PGD steps.
+    pub steps: usize,
+    /// Start at a random point of the ball.
+    pub random_start: bool,
+    /// Keep examples inside [0, 1].
+    pub clamp: bool,
+    /// Attack at most this many images a round; 0 for all.
+    pub limit: usize,
+    /// New examples for every batch from the network as it is (the paper); else once, before step 1b.
+    pub every_batch: bool,
+}
+
+/// One fine-tuning step of a round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TuneConfig {
+    /// Epochs.
+    pub epochs: usize,
+    /// Batches of an epoch at most; 0 for all.
+    pub batches: usize,
+    /// Largest learning rate.
+    pub learning_rate: f32,
+    /// Cosine decay to zero over the step; else constant.
+    pub cosine: bool,
+    /// Weight of the distillation from the infected model; 0 for none.
+    pub distill: f32,
+    /// Temperature of the distillation.
+    pub temperature: f32,
+    /// d of the weight average that the step ends with; 0 for none.
+    pub average: f32,
+}
+
+/// A pass of the survivors filter: images that keep their label under this attack are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FilterPass {
+    /// ε in 1/255.
+    pub epsilon: f32,
+    /// PGD steps.
+    pub steps: usize,
+}
+
+/// Everything a purification depends on besides the model, the data and the seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PurifyConfig {
+    /// Where the numbers started from.
+    pub recipe: Recipe,
+    /// Images of a training step.
+    pub batch: usize,
+    /// SGD momentum.
+    pub momentum: f32,
+    /// L2 penalty.
+    pub weight_decay: f32,
+    /// Nesterov's form.
+    pub nesterov: bool,
+    /// Padding of the random crop.
+    pub crop: usize,
+    /// Mirror images.
+    pub flip: bool,
+    /// Share of the training images, drawn at random, that the first round starts from.
+    pub first_share: f64,
+    /// At most this many of them; 0 for all.
+    pub first_limit: usize,
+    /// Share of the ranking that each round's step 3 selects; as many rounds as entries (without a
+    /// clean set; with one there is one round and no ranking).
+    pub shares: Vec<f64>,
+    /// Passes of the survivors filter on the first set.
+    pub filter: Vec<FilterPass>,
+    /// Every round starts from the infected model.
+    pub restart: bool,
+    /// Step 1a.
+    pub attack: AttackConfig,
+    /// Step 1b of the first round.
+    pub first_adversarial: TuneConfig,
+    /// Step 2 of the first round.
+    pub first_clean: TuneConfig,
+    /// Step 1b of later rounds.
+    pub adversarial: TuneConfig,
+    /// Step 2 of later rounds.
+    pub clean: TuneConfig,
+    /// Images of step 2 at most in rounds before the last; 0 for all.
+    pub clean_limit: usize,
+    /// Step 2 on the last selection, which ends the run.
+    pub last: TuneConfig,
+}
+
+const PLAIN: TuneConfig = TuneConfig {
+    epochs: 0,
+    batches: 0,
+    learning_rate: 0.02,
+    cosine: true,
+    distill: 0.0,
+    temperature: 2.0,
+    average: 0.0,
+};
+
+const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, ..PLAIN };
+
+const RANDOM_BUDGET: AttackConfig = AttackConfig {
+    epsilon_min: 4.0,
+    epsilon_max: 64.0,
+    alpha_ratio: 0.25,
+    steps: 7,
+    random_start: true,
+    clamp: true,
+    limit: 3000,
+    every_batch: false,
+};
+
+impl PurifyConfig {
+    /// The numbers of `recipe` with or without a clean set.
+    pub fn new(recipe: Recipe, clean_set: bool) -> Self {
+        match recipe {
+            Recipe::Default => Self::measured(clean_set),
+            Recipe::Paper => Self::paper(clean_set),
+        }
+    }
+
+    fn measured(clean_set: bool) -> Self {
+        Self {
+            recipe: Recipe::Default,
+            batch: 128,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            nesterov: true,
+            crop: 4,
+            flip: true,
+            first_share: 1.0,
+            first_limit: 3000,
+            shares: if clean_set { vec![] } else { vec![0.7, 0.7, 0.7] },
+            filter: vec![
+                FilterPass { epsilon: 16.0, steps: 5 },
+                FilterPass { epsilon: 2.0, steps: 3 },
+            ],
+            restart: true,
+            attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
+            first_adversarial: TuneConfig { epochs: 5, ..PLAIN },
+            first_clean: if clean_set {
+                TuneConfig { epochs: 10, ..DISTILLED }
+            } else {
+                TuneConfig { epochs: 4, ..PLAIN }
+            },
+            adversarial: TuneConfig { epochs: 5, ..PLAIN },
+            clean: TuneConfig { epochs: 4, ..PLAIN },
+            clean_limit: 6000,
+            last: TuneConfig { epochs: 3, ..DISTILLED },
+        }
+    }
+
+    /// method.md 1.2: the released code's settings (crop and flip in place of its augmentation).
+    fn paper(clean_set: bool) -> Self {
+        let constant = TuneConfig { learning_rate: 1e-3, cosine: false, ..PLAIN };
+        Self {
+            recipe: Recipe::Paper,
+            nesterov: false,
+            first_share: 0.05,
+            first_limit: 0,
+            shares: if clean_set { vec![] } else { vec![0.2, 0.5, 0.7] },
+            filter: vec![],
+            restart: false,
+            attack: AttackConfig {
+                epsilon_min: 6.0,
+                epsilon_max: 6.0,
+                alpha_ratio: 0.2,
+                steps: 7,
+                random_start: false,
+                clamp: false,
+                limit: 0,
+                every_batch: true,
+            },
+            first_adversarial: TuneConfig { epochs: if clean_set { 3 } else { 10 }, ..constant },
+            first_clean: TuneConfig { epochs: if clean_set { 17 } else { 0 }, ..constant },
+            adversarial: TuneConfig { epochs: 1, batches: 31, ..constant },
+            clean: TuneConfig { epochs: 9, ..constant },
+            clean_limit: 0,
+            last: TuneConfig { epochs: 9, ..constant },
+            ..Self::measured(clean_set)
+        }
+    }
+}
