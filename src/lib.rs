@@ -7,6 +7,7 @@
 
 pub mod backdoor;
 pub mod data;
+pub mod defense;
 pub mod device;
 pub mod engine;
 pub mod error;

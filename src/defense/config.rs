@@ -14,6 +14,33 @@ pub enum Recipe {
     Paper,
 }
 
+/// The learning rate over a training phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// The largest, throughout.
+    Constant,
+    /// Half a cosine from the largest to zero.
+    Cosine,
+    /// Cosine from 1/25 of the largest up to it over the first 30 %, then down to zero (PyTorch's
+    /// OneCycleLR without its momentum cycle).
+    OneCycle,
+}
+
+impl Schedule {
+    /// The factor of the largest rate at `step` of `steps`.
+    pub fn factor(self, step: usize, steps: usize) -> f32 {
+        let at = step as f32 / steps.max(1) as f32;
+        let down = |x: f32| 0.5 * (1.0 + (std::f32::consts::PI * x).cos());
+        match self {
+            Schedule::Constant => 1.0,
+            Schedule::Cosine => down(at),
+            Schedule::OneCycle if at < 0.3 => 1.0 - (1.0 - 0.04) * down(at / 0.3),
+            Schedule::OneCycle => down((at - 0.3) / 0.7),
+        }
+    }
+}
+
 /// The attack of step 1. Radii in units of 1/255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -46,8 +73,8 @@ pub struct TuneConfig {
     pub batches: usize,
     /// Largest learning rate.
     pub learning_rate: f32,
-    /// Cosine decay to zero over the step; else constant.
-    pub cosine: bool,
+    /// How the learning rate runs over the step.
+    pub schedule: Schedule,
     /// Weight of the distillation from the infected model; 0 for none.
     pub distill: f32,
     /// Temperature of the distillation.
@@ -115,7 +142,7 @@ const PLAIN: TuneConfig = TuneConfig {
     epochs: 0,
     batches: 0,
     learning_rate: 0.02,
-    cosine: true,
+    schedule: Schedule::Cosine,
     distill: 0.0,
     temperature: 2.0,
     average: 0.0,
@@ -154,11 +181,8 @@ impl PurifyConfig {
             flip: true,
             first_share: 1.0,
             first_limit: 3000,
-            shares: if clean_set { vec![] } else { vec![0.7, 0.7, 0.7] },
-            filter: vec![
-                FilterPass { epsilon: 16.0, steps: 5 },
-                FilterPass { epsilon: 2.0, steps: 3 },
-            ],
+            shares: if clean_set { vec![] } else { vec![0.7, 0.7] },
+            filter: vec![FilterPass { epsilon: 16.0, steps: 5 }, FilterPass { epsilon: 2.0, steps: 3 }],
             restart: true,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
             first_adversarial: TuneConfig { epochs: 5, ..PLAIN },
@@ -176,7 +200,7 @@ impl PurifyConfig {
 
     /// method.md 1.2: the released code's settings (crop and flip in place of its augmentation).
     fn paper(clean_set: bool) -> Self {
-        let constant = TuneConfig { learning_rate: 1e-3, cosine: false, ..PLAIN };
+        let constant = TuneConfig { learning_rate: 1e-3, schedule: Schedule::Constant, ..PLAIN };
         Self {
             recipe: Recipe::Paper,
             nesterov: false,

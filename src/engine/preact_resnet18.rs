@@ -39,7 +39,12 @@ pub fn preact_resnet18(
     for stage in 0..Architecture::STAGES {
         for block in 0..Architecture::BLOCKS {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-            x = network.block(x, &format!("layer{}.{block}", stage + 1), architecture.width << stage, stride)?;
+            x = network.block(
+                x,
+                &format!("layer{}.{block}", stage + 1),
+                architecture.width << stage,
+                stride,
+            )?;
         }
     }
     let features = network.graph.push(Layer::Pool, &[x]);

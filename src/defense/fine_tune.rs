@@ -1,0 +1,193 @@
+//! The training loop: SGD over shuffled, augmented batches, resumable at any batch.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{AttackConfig, TuneConfig};
+use super::examples::{attack_controls, budgets};
+use crate::data::ImageSet;
+use crate::device::Controls;
+use crate::engine::{Engine, Source};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
+
+/// SGD's constants and the batch size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimiser {
+    /// Images of a step.
+    pub batch: usize,
+    /// Momentum.
+    pub momentum: f32,
+    /// L2 penalty.
+    pub weight_decay: f32,
+    /// Nesterov's form.
+    pub nesterov: bool,
+}
+
+/// One training phase.
+pub struct Task<'a> {
+    /// What `indices` refer to; the labels are the set's.
+    pub images: &'a ImageSet,
+    /// Images to train on.
+    pub indices: &'a [u32],
+    /// Epochs, rates, distillation, average.
+    pub tune: &'a TuneConfig,
+    /// SGD.
+    pub optimiser: Optimiser,
+    /// Decides shuffles and augmentation, together with the epoch.
+    pub seed: u64,
+    /// The model to distil from, where `tune.distill` > 0.
+    pub teacher: Option<&'a mut Engine>,
+    /// Train on examples made for every batch from the network as it is (PBE's released code).
+    pub attack: Option<&'a AttackConfig>,
+}
+
+/// Where a phase stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Epoch in progress.
+    pub epoch: usize,
+    /// Batches of it that are done.
+    pub step: usize,
+    /// Sum of the losses of this epoch's batches.
+    pub loss_sum: f64,
+    /// Mean loss of the last whole epoch.
+    pub loss: Option<f64>,
+}
+
+/// What the loop tells its caller after each batch.
+pub struct Tick<'a> {
+    /// Where the phase stands, this batch included.
+    pub position: &'a Position,
+    /// Batches of an epoch.
+    pub steps: usize,
+    /// Epochs of the phase.
+    pub epochs: usize,
+    /// Loss of the batch.
+    pub loss: f32,
+    /// Whether the batch ended an epoch.
+    pub epoch_done: bool,
+}
+
+/// What the caller wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Go on.
+    Continue,
+    /// Return after this batch.
+    Stop,
+}
+
+/// Batches of an epoch over `images` images: a smaller last one is left out, so that batch norm
+/// never sees a handful (method.md 2.1: drop_last).
+pub fn steps_of(images: usize, batch: usize, limit: usize) -> usize {
+    let steps = (images / batch).max(usize::from(images > 0));
+    if limit > 0 { steps.min(limit) } else { steps }
+}
+
+/// Trains `engine` from `position` to the end of the phase or until `tick` says stop; returns
+/// whether the phase is finished. A phase starts (`position` at zero) with SGD at rest and, where
+/// it averages, with the average at the weights; it ends with the average as the weights.
+///
+/// # Errors
+/// A loss that is not finite, named by epoch and batch; device errors.
+pub fn train(
+    engine: &mut Engine,
+    task: &mut Task,
+    position: &mut Position,
+    tick: &mut dyn FnMut(&mut Engine, &Tick) -> Result<Next>,
+) -> Result<bool> {
+    let steps = steps_of(task.indices.len(), task.optimiser.batch, task.tune.batches);
+    let total = steps * task.tune.epochs;
+    if position.epoch == 0 && position.step == 0 {
+        engine.set_momentum(&vec![0.0; engine.graph().trainable]);
+        engine.set_average(&engine.weights());
+    }
+    engine.attach(task.images)?;
+    if let Some(teacher) = &mut task.teacher {
+        teacher.attach(task.images)?;
+    }
+    while position.epoch < task.tune.epochs {
+        let order =
+            Stream::new(task.seed, Purpose::Shuffle, position.epoch as u32).permutation(task.indices.len());
+        while position.step < steps {
+            let done = position.epoch * steps + position.step;
+            let rate = task.tune.learning_rate * task.tune.schedule.factor(done, total);
+            let loss = step(engine, task, position, &order, rate)?;
+            if !loss.is_finite() {
+                return Err(Error::run(format!(
+                    "the loss became {loss} in epoch {} at batch {} (learning rate {rate})",
+                    position.epoch + 1,
+                    position.step + 1
+                )));
+            }
+            position.step += 1;
+            position.loss_sum += f64::from(loss);
+            let epoch_done = position.step == steps;
+            if epoch_done {
+                let mean = position.loss_sum / steps as f64;
+                *position = Position { epoch: position.epoch + 1, step: 0, loss_sum: 0.0, loss: Some(mean) };
+            }
+            let report = Tick { position, steps, epochs: task.tune.epochs, loss, epoch_done };
+            if tick(engine, &report)? == Next::Stop && position.epoch < task.tune.epochs {
+                return Ok(false);
+            }
+            if epoch_done {
+                break;
+            }
+        }
+    }
+    if task.tune.average > 0.0 && task.tune.epochs > 0 {
+        engine.set_weights(&engine.average());
+    }
+    Ok(true)
+}
+
+/// One batch: PGD first where the task attacks every batch, the teacher's logits where it distils,
+/// then one SGD step.
+fn step(
+    engine: &mut Engine,
+    task: &mut Task,
+    position: &Position,
+    order: &[u32],
+    learning_rate: f32,
+) -> Result<f32> {
+    let first = position.step * task.optimiser.batch;
+    let last = (first + task.optimiser.batch).min(order.len());
+    let indices: Vec<u32> = order[first..last].iter().map(|&i| task.indices[i as usize]).collect();
+    let labels: Vec<u32> = indices.iter().map(|&i| task.images.labels[i as usize]).collect();
+    let controls = Controls {
+        learning_rate,
+        momentum: task.optimiser.momentum,
+        weight_decay: task.optimiser.weight_decay,
+        nesterov: task.optimiser.nesterov,
+        average_decay: task.tune.average,
+        distill_weight: task.tune.distill,
+        temperature: task.tune.temperature,
+        seed: task.seed,
+        epoch: position.epoch as u32,
+        ..Controls::default()
+    };
+    let source = match task.attack {
+        None => Source::Augmented,
+        Some(attack) => {
+            let budgets = budgets(attack, &indices, task.seed);
+            let controls = attack_controls(attack, task.seed, position.epoch as u32);
+            engine.attack(Source::Augmented, &indices, &labels, &budgets, &controls, false, |_| ())?;
+            Source::Adversarial
+        }
+    };
+    let mut logits = vec![];
+    if let Some(teacher) = task.teacher.as_deref_mut().filter(|_| task.tune.distill > 0.0) {
+        let classes = teacher.graph().classes();
+        logits.resize(indices.len() * classes, 0.0);
+        teacher.infer(Source::Augmented, &indices, &controls, |rows| {
+            rows.logits(&mut logits[rows.first * classes..]);
+        })?;
+    }
+    let distil = (!logits.is_empty()).then_some(logits.as_slice());
+    let loss = engine.train_step(source, &indices, &labels, distil, &controls)?;
+    if task.tune.average > 0.0 {
+        engine.average_step(&controls)?;
+    }
+    Ok(loss)
+}

@@ -1,0 +1,8 @@
+//! Progressive Backdoor Erasing: Algorithm 1 ([`pbe`]) and its steps.
+
+pub mod config;
+pub mod examples;
+pub mod fine_tune;
+pub mod pbe;
+pub mod rank;
+pub mod state;

@@ -1,0 +1,293 @@
+//! Progressive Backdoor Erasing, Algorithm 1 (Mu et al., CVPR 2023).
+
+use std::time::Instant;
+
+use super::config::{PurifyConfig, TuneConfig};
+use super::examples::{examples, survivors};
+use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
+use super::rank::{reference, scores, select};
+use super::state::{RoundRecord, Stage, State};
+use crate::data::ImageSet;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::rng::{Purpose, Stream};
+
+/// The two networks of a run.
+pub struct Models {
+    /// θ', the model as it was handed over; never changed.
+    pub infected: Engine,
+    /// θ, the model being purified.
+    pub purified: Engine,
+}
+
+/// A part of a run, for progress reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Survivors filter.
+    Filter,
+    /// Step 1a.
+    Attack,
+    /// Step 1b.
+    Adversarial,
+    /// Step 2.
+    Clean,
+    /// Step 3.
+    Rank,
+}
+
+/// Who follows a run: progress, checkpoints, measurements.
+pub trait Watcher {
+    /// `done` of `total` units of a phase; a loss where the phase trains.
+    fn progress(&mut self, round: usize, phase: Phase, done: usize, total: usize, loss: Option<f32>);
+    /// Whether the run should end after this batch.
+    fn interrupted(&mut self) -> bool;
+    /// The state can be stored: `state` holds everything.
+    fn checkpoint(&mut self, state: &State) -> Result<()>;
+    /// Step 3 has ranked all images (`scores`) and selected `selected`.
+    fn ranked(&mut self, round: usize, scores: &[f32], selected: &[u32]) -> Result<()>;
+    /// A round is over; `purified` may be measured.
+    fn round_done(&mut self, record: &RoundRecord, purified: &mut Engine) -> Result<()>;
+}
+
+/// A run of Algorithm 1.
+pub struct Pbe<'a> {
+    /// θ' and θ.
+    pub models: &'a mut Models,
+    /// D_train; where a clean set is given, that set.
+    pub images: &'a ImageSet,
+    /// Whether `images` is known to be clean: step 1 and step 2 once, no ranking.
+    pub clean_set: bool,
+    /// The numbers.
+    pub config: &'a PurifyConfig,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Pbe<'_> {
+    /// Runs from `state` to the end; false where the watcher interrupted it (a checkpoint has been
+    /// stored then).
+    pub fn run(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
+        let rounds = if self.clean_set { 1 } else { self.config.shares.len() + 1 };
+        self.restore(state);
+        while state.round < rounds {
+            match state.stage {
+                Stage::Begin => self.begin(state, watcher)?,
+                Stage::Adversarial => {
+                    if !self.adversarial(state, watcher)? {
+                        return Ok(false);
+                    }
+                }
+                Stage::Clean => {
+                    if !self.clean(state, rounds, watcher)? {
+                        return Ok(false);
+                    }
+                }
+                Stage::Rank => self.rank(state, rounds, watcher)?,
+            }
+            self.store(state, watcher)?;
+            if watcher.interrupted() && state.round < rounds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The round's set D_ext and its starting weights.
+    fn begin(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<()> {
+        let clock = Instant::now();
+        let mut record = RoundRecord { round: state.round, ..RoundRecord::default() };
+        if state.round == 0 {
+            let all: Vec<u32> = (0..self.images.len() as u32).collect();
+            state.selected = if self.clean_set { all } else { self.first_set(watcher)? };
+            record.dropped = if self.clean_set { 0 } else { self.first_size() - state.selected.len() };
+        }
+        if self.config.restart {
+            self.models.purified.set_weights(&self.models.infected.weights());
+        }
+        record.selected = state.selected.len();
+        record.seconds.filter = clock.elapsed().as_secs_f64();
+        state.start = self.models.purified.weights();
+        state.records.push(record);
+        state.stage = Stage::Adversarial;
+        state.position = Position::default();
+        Ok(())
+    }
+
+    fn first_size(&self) -> usize {
+        let count = (self.config.first_share * self.images.len() as f64).round() as usize;
+        let count = count.clamp(1, self.images.len());
+        if self.config.first_limit > 0 { count.min(self.config.first_limit) } else { count }
+    }
+
+    /// D⁰: a random share of all images, without those that survive an attack.
+    fn first_set(&mut self, watcher: &mut dyn Watcher) -> Result<Vec<u32>> {
+        let mut set = Stream::new(self.seed, Purpose::Split, 0).permutation(self.images.len());
+        set.truncate(self.first_size());
+        set.sort_unstable();
+        let total = set.len() * self.config.filter.len();
+        let engine = &mut self.models.infected;
+        let keep = survivors(engine, self.images, &set, &self.config.filter, self.seed, &mut |done| {
+            watcher.progress(0, Phase::Filter, done, total, None);
+        })?;
+        let filtered: Vec<u32> =
+            set.iter().zip(&keep).filter(|(_, survives)| !**survives).map(|(&index, _)| index).collect();
+        // A model that no budget moves leaves nothing: the unfiltered set is then the better guess.
+        Ok(if filtered.len() < self.config.batch.min(set.len()) { set } else { filtered })
+    }
+
+    /// Step 1: untargeted adversarial examples of the starting weights, fine-tuning on them.
+    fn adversarial(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
+        let first = state.round == 0;
+        let tune = if first { &self.config.first_adversarial } else { &self.config.adversarial };
+        let seed = phase_seed(self.seed, state.round, 1);
+        if tune.epochs == 0 {
+            state.stage = Stage::Clean;
+            return Ok(true);
+        }
+        if self.config.attack.every_batch {
+            let set = state.selected.clone();
+            let attack = Some(&self.config.attack);
+            return self.tune(state, watcher, Phase::Adversarial, tune, self.images, &set, seed, attack);
+        }
+        let clock = Instant::now();
+        let set = sample(&state.selected, self.config.attack.limit, seed);
+        let now = self.models.purified.weights();
+        self.models.purified.set_weights(&state.start);
+        let engine = &mut self.models.purified;
+        let examples = examples(engine, self.images, &set, &self.config.attack, seed, &mut |done| {
+            watcher.progress(state.round, Phase::Attack, done, set.len(), None);
+        })?;
+        self.models.purified.set_weights(&now);
+        if let Some(record) = state.records.last_mut() {
+            record.seconds.attack += clock.elapsed().as_secs_f64();
+        }
+        let all: Vec<u32> = (0..examples.len() as u32).collect();
+        self.tune(state, watcher, Phase::Adversarial, tune, &examples, &all, seed, None)
+    }
+
+    /// Step 2: fine-tuning on the set believed clean.
+    fn clean(&mut self, state: &mut State, rounds: usize, watcher: &mut dyn Watcher) -> Result<bool> {
+        let (first, last) = (state.round == 0, state.round + 1 == rounds);
+        let tune = match (first, last) {
+            (true, _) => &self.config.first_clean,
+            (false, true) => &self.config.last,
+            (false, false) => &self.config.clean,
+        };
+        let seed = phase_seed(self.seed, state.round, 2);
+        let limit = if last { 0 } else { self.config.clean_limit };
+        let set = sample(&state.selected, limit, seed);
+        self.tune(state, watcher, Phase::Clean, tune, self.images, &set, seed, None)
+    }
+
+    /// Step 3: ranking of all images, selection of the next set. After the last round: the end.
+    fn rank(&mut self, state: &mut State, rounds: usize, watcher: &mut dyn Watcher) -> Result<()> {
+        let clock = Instant::now();
+        let last = state.round + 1 == rounds;
+        if !self.clean_set {
+            watcher.progress(state.round, Phase::Rank, 0, 1, None);
+            let infected = reference(&mut self.models.infected, self.images)?;
+            let scores = scores(&mut self.models.purified, self.images, &infected)?;
+            let share = self.config.shares[state.round.min(rounds - 2)];
+            let selected = select(&scores, share);
+            watcher.ranked(state.round, &scores, &selected)?;
+            if !last {
+                state.selected = selected;
+            }
+        }
+        if let Some(record) = state.records.last_mut() {
+            record.seconds.rank = clock.elapsed().as_secs_f64();
+            watcher.round_done(record, &mut self.models.purified)?;
+        }
+        state.round += 1;
+        state.stage = Stage::Begin;
+        Ok(())
+    }
+
+    /// A training stage, from `state.position`; moves to the next stage when it is finished.
+    #[allow(clippy::too_many_arguments)]
+    fn tune(
+        &mut self,
+        state: &mut State,
+        watcher: &mut dyn Watcher,
+        phase: Phase,
+        tune: &TuneConfig,
+        images: &ImageSet,
+        indices: &[u32],
+        seed: u64,
+        attack: Option<&super::config::AttackConfig>,
+    ) -> Result<bool> {
+        let clock = Instant::now();
+        let config = self.config;
+        let optimiser = Optimiser {
+            batch: config.batch,
+            momentum: config.momentum,
+            weight_decay: config.weight_decay,
+            nesterov: config.nesterov,
+        };
+        let Models { infected, purified } = &mut *self.models;
+        let teacher = Some(infected).filter(|_| tune.distill > 0.0);
+        let mut task = Task { images, indices, tune, optimiser, seed, teacher, attack };
+        let round = state.round;
+        let mut position = state.position;
+        let finished = train(purified, &mut task, &mut position, &mut |_, tick: &Tick| {
+            let done = tick.position.epoch * tick.steps + tick.position.step;
+            watcher.progress(round, phase, done, tick.steps * tick.epochs, Some(tick.loss));
+            Ok(if watcher.interrupted() { Next::Stop } else { Next::Continue })
+        })?;
+        state.position = position;
+        if let Some(record) = state.records.last_mut() {
+            let seconds = clock.elapsed().as_secs_f64();
+            match phase {
+                Phase::Adversarial => {
+                    record.seconds.adversarial += seconds;
+                    record.adversarial_loss = position.loss;
+                }
+                _ => {
+                    record.seconds.clean += seconds;
+                    record.clean_loss = position.loss;
+                }
+            }
+        }
+        if finished {
+            state.position = Position::default();
+            state.stage = if phase == Phase::Adversarial { Stage::Clean } else { Stage::Rank };
+        } else {
+            self.store(state, watcher)?;
+        }
+        Ok(finished)
+    }
+
+    fn store(&self, state: &mut State, watcher: &mut dyn Watcher) -> Result<()> {
+        state.weights = self.models.purified.weights();
+        state.momentum = self.models.purified.momentum();
+        state.average = self.models.purified.average();
+        watcher.checkpoint(state)
+    }
+
+    fn restore(&mut self, state: &State) {
+        if !state.weights.is_empty() {
+            self.models.purified.set_weights(&state.weights);
+            self.models.purified.set_momentum(&state.momentum);
+            self.models.purified.set_average(&state.average);
+        }
+    }
+}
+
+/// At most `limit` of `set` (0 for all), drawn at random, in ascending order.
+fn sample(set: &[u32], limit: usize, seed: u64) -> Vec<u32> {
+    if limit == 0 || set.len() <= limit {
+        return set.to_vec();
+    }
+    let order = Stream::new(seed, Purpose::Split, 1).permutation(set.len());
+    let mut picked: Vec<u32> = order[..limit].iter().map(|&i| set[i as usize]).collect();
+    picked.sort_unstable();
+    picked
+}
+
+/// A seed of its own for each step of each round (SplitMix64's finaliser).
+fn phase_seed(seed: u64, round: usize, step: u64) -> u64 {
+    let mut z = seed.wrapping_add((round as u64 * 8 + step).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
