@@ -5,12 +5,10 @@ pub mod arena;
 mod backward;
 pub mod graph;
 pub mod lower;
-mod preact_resnet18;
 pub mod programs;
 mod run;
 pub mod shared;
 pub mod staging;
 
-pub use preact_resnet18::preact_resnet18;
 pub use programs::Source;
 pub use run::{Budget, Engine, EngineOptions, Rows};
