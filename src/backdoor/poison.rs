@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn pixels_nobody_else_holds_are_changed_in_place() {
+        let images = images(10);
+        let place = images.pixels.as_ptr();
+        let selection = Selection::new(Amount::Count(1), 0);
+        let poisoned = poison(images, &trigger(), TARGET, &selection).unwrap();
+        assert_eq!(poisoned.images.pixels.as_ptr(), place);
+    }
+
+    #[test]
     fn all_classes_are_drawn_from_unless_the_target_is_left_out() {
         let mut selection = Selection::new(Amount::Rate(0.2), 5);
         let of_target = |indices: &[u32]| indices.iter().filter(|&&index| index % 5 == 2).count();

@@ -157,21 +157,18 @@ impl PoisonFile {
     }
 
     fn check_indices(&self) -> Result<()> {
-        let mut seen = vec![false; self.train.images];
-        for &index in &self.train.indices {
-            match seen.get_mut(index as usize) {
-                None => {
-                    let cause = format!(
-                        "poisoned image {index} is out of range: there are {} images, from 0",
-                        self.train.images
-                    );
-                    return Err(self.fault(cause));
-                }
-                Some(true) => return Err(self.fault(format!("poisoned image {index} is listed twice"))),
-                Some(unseen) => *unseen = true,
-            }
+        let mut indices = self.train.indices.clone();
+        indices.sort_unstable();
+        if let Some(pair) = indices.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(self.fault(format!("poisoned image {} is listed twice", pair[0])));
         }
-        Ok(())
+        match indices.last() {
+            Some(&index) if index as usize >= self.train.images => Err(self.fault(format!(
+                "poisoned image {index} is out of range: there are {} images, from 0",
+                self.train.images
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn fault(&self, cause: impl std::fmt::Display) -> Error {
@@ -336,6 +333,7 @@ mod tests {
             (&BADNETS.replace("[1, 3]", "[1, 4]"), "image 4 is out of range"),
             (&BADNETS.replace("[1, 3]", "[3, 3]"), "image 3 is listed twice"),
             (&BADNETS.replace("[1, 3]", "[-1]"), "-1"),
+            (&BADNETS.replace("\"images\": 4", "\"images\": 1"), "image 3 is out of range"),
             (&BLEND.replace("0.2", "1.2"), "alpha 1.2"),
         ];
         for (text, cause) in cases {
@@ -354,6 +352,8 @@ mod tests {
         let file = load(folder.path(), &BADNETS.replace("\"target\": 0", "\"target\": 7")).unwrap();
         let message = file.apply(images()).unwrap_err().to_string();
         assert!(message.contains("poison.json") && message.contains("target class 7"), "{message}");
+        let huge = BADNETS.replace("\"images\": 4", "\"images\": 9000000000000000000");
+        assert!(load(folder.path(), &huge).unwrap().clean(4).is_err());
         let file = load(folder.path(), BADNETS).unwrap();
         assert_eq!(file.clean(4).unwrap(), [true, false, true, false]);
         let message = file.clean(5).unwrap_err().to_string();
