@@ -1,0 +1,96 @@
+//! Working memory and the cutting of images into tasks.
+
+use super::Threads;
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Floats that start at a cache line.
+pub(super) struct Buffer(Vec<Line>);
+
+impl Buffer {
+    pub fn new(len: usize) -> Self {
+        Self(vec![Line([0.0; 16]); len.div_ceil(16)])
+    }
+    pub fn len(&self) -> usize {
+        self.0.len() * 16
+    }
+    pub fn as_ptr(&self) -> *const f32 {
+        self.0.as_ptr().cast()
+    }
+    pub fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
+    pub fn scratch(&mut self) -> Scratch {
+        Scratch { at: self.as_mut_ptr(), left: self.len() }
+    }
+}
+
+/// The unused rest of a buffer.
+pub(super) struct Scratch {
+    at: *mut f32,
+    left: usize,
+}
+
+impl Scratch {
+    /// The next `len` floats, from a cache line on.
+    pub fn take(&mut self, len: usize) -> *mut f32 {
+        let len = len.next_multiple_of(16);
+        assert!(len <= self.left, "the workspace was made without this shape");
+        let at = self.at;
+        // SAFETY: len of the buffer's floats are left.
+        self.at = unsafe { at.add(len) };
+        self.left -= len;
+        at
+    }
+}
+
+/// Room that `take` of these lengths needs.
+pub(super) fn room(lengths: &[usize]) -> usize {
+    lengths.iter().map(|n| n.next_multiple_of(16)).sum()
+}
+
+/// Pointers that tasks share; each task touches its own images only.
+pub(super) struct Shared<T>(T);
+
+// SAFETY: used for pointers into buffers that outlive the tasks; the kernels give every task
+// disjoint parts to write.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Runs `task(first, count, scratch)` over `0..count` in pieces of `piece`. With `Threads::All` the
+/// pieces go to whichever slot is free: a task's result must not depend on where it runs.
+pub(super) fn for_pieces(
+    slots: &mut [Buffer],
+    threads: Threads,
+    count: usize,
+    piece: usize,
+    task: impl Fn(usize, usize, Scratch) + Sync,
+) {
+    let next = AtomicUsize::new(0);
+    let work = |slot: &mut Buffer| {
+        loop {
+            let first = next.fetch_add(piece, Ordering::Relaxed);
+            if first >= count {
+                break;
+            }
+            task(first, piece.min(count - first), slot.scratch());
+        }
+    };
+    match threads {
+        Threads::One => slots.iter_mut().take(1).for_each(work),
+        Threads::All => slots.par_iter_mut().for_each(work),
+    }
+}

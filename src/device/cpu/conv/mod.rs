@@ -1,0 +1,291 @@
+//! Convolution on the CPU: fprop, dgrad, wgrad over NHWC images.
+//!
+//! 3×3 kernels with stride 1 and enough channels go to [`winograd`], the rest to [`direct`]; both
+//! end in the matrix product of [`gemm`]. An image's result never depends on the images it is
+//! grouped with, on the thread, or on where a piece begins.
+
+mod direct;
+mod epilogue;
+mod gemm;
+mod memory;
+mod pack;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod wgrad;
+mod winograd;
+
+pub use pack::PackedFilter;
+
+use super::simd::Level;
+use crate::device::{ConvShape, Direction};
+use direct::Direct;
+use epilogue::Epilogue;
+use memory::{Buffer, Shared, for_pieces};
+use rayon::prelude::*;
+use rows::Prologue;
+use winograd::Winograd;
+
+/// Whether a kernel may use all threads (rayon) or runs on the calling thread only (a lane).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// Coarse rayon tasks over images.
+    All,
+    /// The calling thread.
+    One,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    Winograd,
+    Direct,
+}
+
+/// The algorithm of a convolution, the same for all three directions.
+fn algorithm(shape: &ConvShape) -> Algorithm {
+    // With few channels the transforms cost more than they save.
+    let channels = shape.in_channels.min(shape.out_channels);
+    if shape.kernel == 3 && shape.stride == 1 && shape.pad <= 2 && channels >= 8 {
+        Algorithm::Winograd
+    } else {
+        Algorithm::Direct
+    }
+}
+
+fn winograd_fprop(s: &ConvShape) -> Winograd {
+    Winograd::new([s.height, s.width, s.in_channels], s.out_channels, s.pad)
+}
+
+fn winograd_dgrad(s: &ConvShape) -> Winograd {
+    Winograd::new([s.out_height(), s.out_width(), s.out_channels], s.in_channels, 2 - s.pad)
+}
+
+/// Working memory of the kernels, one part per thread, allocated once for a set of shapes.
+pub struct Workspace {
+    level: Level,
+    slots: Vec<Buffer>,
+    /// Partial sums of wgrad.
+    sums: Buffer,
+}
+
+impl Workspace {
+    /// For every direction of `shapes`, with `count` images at most in `wgrad` (0 = wgrad isn't
+    /// used); `threads` parts (1 for a lane).
+    pub fn new(shapes: &[ConvShape], wgrad_count: usize, threads: usize) -> Self {
+        Self::with_level(shapes, wgrad_count, threads, Level::detect())
+    }
+
+    fn with_level(shapes: &[ConvShape], wgrad_count: usize, threads: usize, level: Level) -> Self {
+        let (mut slot, mut sums) = (0, 0);
+        for s in shapes {
+            let (scratch, sum, wgrad) = match algorithm(s) {
+                Algorithm::Winograd => {
+                    let (fprop, dgrad) = (winograd_fprop(s), winograd_dgrad(s));
+                    let scratch = fprop.scratch_len().max(dgrad.scratch_len());
+                    (scratch, wgrad::winograd_sum_len(s), wgrad::winograd_scratch_len(&fprop))
+                }
+                Algorithm::Direct => {
+                    let d = Direct::new(*s);
+                    (d.scratch_len(), wgrad::direct_sum_len(s), wgrad::direct_scratch_len(&d))
+                }
+            };
+            slot = slot.max(scratch);
+            if wgrad_count > 0 {
+                slot = slot.max(wgrad);
+                sums = sums.max(wgrad::parts(sum, wgrad_count) * sum);
+            }
+        }
+        Self { level, slots: (0..threads).map(|_| Buffer::new(slot)).collect(), sums: Buffer::new(sums) }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        (self.slots.iter().map(Buffer::len).sum::<usize>() + self.sums.len()) * size_of::<f32>()
+    }
+}
+
+/// What happens to the input while it is read ([`crate::device::Prologue`]).
+#[derive(Default)]
+pub struct PrologueArgs<'a> {
+    /// Scale and shift per channel.
+    pub affine: Option<(&'a [f32], &'a [f32])>,
+    /// max(0, ·).
+    pub relu: bool,
+    /// Receives the bits, one where affine(x) > 0 (fprop only).
+    pub mask: Option<&'a mut [u32]>,
+}
+
+impl PrologueArgs<'_> {
+    fn pointers(self) -> Prologue {
+        let (scale, shift) = self
+            .affine
+            .map_or((std::ptr::null(), std::ptr::null()), |(scale, shift)| (scale.as_ptr(), shift.as_ptr()));
+        let mask = self.mask.map_or(std::ptr::null_mut(), <[u32]>::as_mut_ptr);
+        Prologue { scale, shift, relu: self.relu, mask }
+    }
+}
+
+fn or_null(values: Option<&[f32]>) -> *const f32 {
+    values.map_or(std::ptr::null(), <[f32]>::as_ptr)
+}
+
+/// output = conv(prologue(input)) + bias + residual.
+///
+/// # Safety
+/// `residual`, where given, has as many elements as `output` and may be `output` itself. `filter`
+/// was loaded for this shape's fprop.
+#[allow(clippy::too_many_arguments)]
+pub unsafe fn fprop(
+    shape: &ConvShape,
+    filter: &PackedFilter,
+    count: usize,
+    input: &[f32],
+    prologue: PrologueArgs,
+    bias: Option<&[f32]>,
+    residual: Option<*const f32>,
+    output: &mut [f32],
+    workspace: &mut Workspace,
+    threads: Threads,
+) {
+    debug_assert_eq!((filter.spec().shape, filter.spec().direction), (*shape, Direction::Fprop));
+    assert!(input.len() >= count * shape.input_len() && output.len() >= count * shape.output_len());
+    let epilogue = Epilogue {
+        bias: or_null(bias),
+        add: std::ptr::null(),
+        mask: std::ptr::null(),
+        scale: std::ptr::null(),
+        residual: residual.unwrap_or(std::ptr::null()),
+        output: output.as_mut_ptr(),
+        channels: shape.out_channels,
+    };
+    let shared = Shared::new((filter.as_ptr(), input.as_ptr(), prologue.pointers(), epilogue));
+    let level = filter.level();
+    match algorithm(shape) {
+        Algorithm::Winograd => {
+            let w = winograd_fprop(shape);
+            for_pieces(&mut workspace.slots, threads, count, w.piece(), |first, count, scratch| {
+                let &(filter, input, prologue, epilogue) = shared.get();
+                // SAFETY: lengths were checked; tasks write their own images.
+                unsafe { w.convolve(level, filter, first, count, input, prologue, epilogue, scratch) }
+            });
+        }
+        Algorithm::Direct => {
+            let d = Direct::new(*shape);
+            for_pieces(&mut workspace.slots, threads, count, d.piece(), |first, count, scratch| {
+                let &(filter, input, prologue, epilogue) = shared.get();
+                // SAFETY: as above.
+                unsafe { d.fprop(level, filter, first, count, input, prologue, epilogue, scratch) }
+            });
+        }
+    }
+}
+
+/// output = (dgrad(gradient) + add) ⊙ mask · scale + residual, `output` being the input's gradient.
+///
+/// # Safety
+/// `add` and `residual`, where given, have as many elements as `output`, and each may be `output`
+/// itself. `filter` was loaded for this shape's dgrad.
+#[allow(clippy::too_many_arguments)]
+pub unsafe fn dgrad(
+    shape: &ConvShape,
+    filter: &PackedFilter,
+    count: usize,
+    gradient: &[f32],
+    add: Option<*const f32>,
+    mask: Option<&[u32]>,
+    scale: Option<&[f32]>,
+    residual: Option<*const f32>,
+    output: &mut [f32],
+    workspace: &mut Workspace,
+    threads: Threads,
+) {
+    debug_assert_eq!((filter.spec().shape, filter.spec().direction), (*shape, Direction::Dgrad));
+    assert!(gradient.len() >= count * shape.output_len() && output.len() >= count * shape.input_len());
+    let epilogue = Epilogue {
+        bias: std::ptr::null(),
+        add: add.unwrap_or(std::ptr::null()),
+        mask: mask.map_or(std::ptr::null(), <[u32]>::as_ptr),
+        scale: or_null(scale),
+        residual: residual.unwrap_or(std::ptr::null()),
+        output: output.as_mut_ptr(),
+        channels: shape.in_channels,
+    };
+    let shared = Shared::new((filter.as_ptr(), gradient.as_ptr(), epilogue));
+    let level = filter.level();
+    match algorithm(shape) {
+        Algorithm::Winograd => {
+            let w = winograd_dgrad(shape);
+            for_pieces(&mut workspace.slots, threads, count, w.piece(), |first, count, scratch| {
+                let &(filter, gradient, epilogue) = shared.get();
+                let none = Prologue::NONE;
+                // SAFETY: lengths were checked; tasks write their own images.
+                unsafe { w.convolve(level, filter, first, count, gradient, none, epilogue, scratch) }
+            });
+        }
+        Algorithm::Direct => {
+            let d = Direct::new(*shape);
+            for_pieces(&mut workspace.slots, threads, count, 1, |first, count, scratch| {
+                let &(filter, gradient, epilogue) = shared.get();
+                // SAFETY: as above.
+                unsafe { d.dgrad(level, filter, first, count, gradient, epilogue, scratch) }
+            });
+        }
+    }
+}
+
+/// weight_gradient (KCRS) = Σ over images and pixels of prologue(input) × gradient.
+#[allow(clippy::too_many_arguments)]
+pub fn wgrad(
+    shape: &ConvShape,
+    count: usize,
+    input: &[f32],
+    prologue: PrologueArgs,
+    gradient: &[f32],
+    weight_gradient_kcrs: &mut [f32],
+    workspace: &mut Workspace,
+    threads: Threads,
+) {
+    assert!(input.len() >= count * shape.input_len() && gradient.len() >= count * shape.output_len());
+    assert_eq!(weight_gradient_kcrs.len(), shape.filter_len());
+    let algorithm = algorithm(shape);
+    let sum_len = match algorithm {
+        Algorithm::Winograd => wgrad::winograd_sum_len(shape),
+        Algorithm::Direct => wgrad::direct_sum_len(shape),
+    };
+    let parts = wgrad::parts(sum_len, count);
+    assert!(parts * sum_len <= workspace.sums.len(), "the workspace was made without wgrad of this shape");
+    let prologue = Prologue { mask: std::ptr::null_mut(), ..prologue.pointers() };
+    let sums = workspace.sums.as_mut_ptr();
+    let shared = Shared::new((input.as_ptr(), prologue, gradient.as_ptr(), sums));
+    let level = workspace.level;
+    for_pieces(&mut workspace.slots, threads, parts, 1, |part, _, scratch| {
+        let &(input, prologue, gradient, sums) = shared.get();
+        let first = wgrad::part_start(part, parts, count);
+        let count = wgrad::part_start(part + 1, parts, count) - first;
+        // SAFETY: lengths were checked; every part has its own sum.
+        unsafe {
+            let sum = sums.add(part * sum_len);
+            match algorithm {
+                Algorithm::Winograd => winograd_fprop(shape)
+                    .accumulate(level, first, count, input, prologue, gradient, sum, scratch),
+                Algorithm::Direct => Direct::new(*shape)
+                    .accumulate(level, first, count, input, prologue, gradient, sum, scratch),
+            }
+        }
+    });
+    let target = Shared::new((sums.cast_const(), weight_gradient_kcrs.as_mut_ptr()));
+    let reduce = |c: usize| {
+        let &(sums, target) = target.get();
+        // SAFETY: the parts' sums are complete; channel c is this task's.
+        unsafe {
+            match algorithm {
+                Algorithm::Winograd => wgrad::winograd_reduce(shape, c, parts, sums, target),
+                Algorithm::Direct => wgrad::direct_reduce(shape, c, parts, sums, target),
+            }
+        }
+    };
+    match threads {
+        Threads::One => (0..shape.in_channels).for_each(reduce),
+        Threads::All => (0..shape.in_channels).into_par_iter().for_each(reduce),
+    }
+}
