@@ -278,6 +278,7 @@ impl Kernel for OutputTransform {
                 unsafe {
                     let m = self.m.add(t * self.tile + c);
                     let mut s = [[S::splat(0.0); 4]; 2];
+                    #[allow(clippy::needless_range_loop)] // s is filled by columns
                     for j in 0..4 {
                         let mut column = [S::splat(0.0); 4];
                         for (i, x) in column.iter_mut().enumerate() {
