@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::config::{AttackConfig, FilterPass};
 use crate::data::ImageSet;
 use crate::device::Controls;
-use crate::engine::{Budget, Engine, Source};
+use crate::engine::{Attacked, Budget, Engine, Source};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 
@@ -53,7 +53,14 @@ pub fn examples(
     let mut chunk = vec![0.0f32; engine.rows().min(indices.len()) * len];
     let budgets = budgets(attack, indices, seed);
     let controls = attack_controls(attack, seed, 0);
-    engine.attack(Source::Images, indices, &picked.labels, &budgets, &controls, false, |rows| {
+    let target = Attacked {
+        source: Source::Images,
+        indices,
+        labels: &picked.labels,
+        budgets: &budgets,
+        predict: false,
+    };
+    engine.attack(&target, &controls, |rows| {
         let count = rows.count * len;
         rows.adversarial(&mut chunk);
         let bytes = &mut pixels[rows.first * len..][..count];
@@ -91,7 +98,9 @@ pub fn survivors(
         let epsilon = pass.epsilon / 255.0;
         let budgets = vec![Budget { epsilon, alpha: epsilon / 4.0 }; indices.len()];
         let controls = Controls { repeats: pass.steps, seed, epoch: number as u32, ..Controls::default() };
-        engine.attack(Source::Images, indices, &labels, &budgets, &controls, true, |rows| {
+        let target =
+            Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
+        engine.attack(&target, &controls, |rows| {
             rows.logits(&mut logits);
             for row in 0..rows.count {
                 let answer = argmax(&logits[row * classes..][..classes]);

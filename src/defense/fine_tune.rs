@@ -6,7 +6,7 @@ use super::config::{AttackConfig, TuneConfig};
 use super::examples::{attack_controls, budgets};
 use crate::data::ImageSet;
 use crate::device::Controls;
-use crate::engine::{Engine, Source};
+use crate::engine::{Attacked, Engine, Source};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 
@@ -172,7 +172,14 @@ fn step(
         Some(attack) => {
             let budgets = budgets(attack, &indices, task.seed);
             let controls = attack_controls(attack, task.seed, position.epoch as u32);
-            engine.attack(Source::Augmented, &indices, &labels, &budgets, &controls, false, |_| ())?;
+            let target = Attacked {
+                source: Source::Augmented,
+                indices: &indices,
+                labels: &labels,
+                budgets: &budgets,
+                predict: false,
+            };
+            engine.attack(&target, &controls, |_| ())?;
             Source::Adversarial
         }
     };

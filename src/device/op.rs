@@ -184,7 +184,7 @@ pub enum Op {
         residual: Option<Span>,
         output: Span,
     },
-    /// output = (dgrad(gradient) + add) ⊙ mask ⊙ scale[c] + residual.
+    /// output = (dgrad(gradient) + add) ⊙ mask ⊙ `scale[c]` + residual.
     ConvDgrad {
         shape: ConvShape,
         filter: FilterId,
@@ -249,7 +249,7 @@ pub enum Op {
         weight_gradient: Span,
         bias_gradient: Span,
     },
-    /// loss[i] = CE(logits, label) (+ w·T²·KL(softmax(teacher/T) ‖ softmax(logits/T)) where `teacher`
+    /// `loss[i]` = CE(logits, label) (+ w·T²·KL(softmax(teacher/T) ‖ softmax(logits/T)) where `teacher`
     /// is given, w and T from [`super::Controls`]); gradient of the sum of the losses, divided by
     /// the instance's image count where `mean`.
     SoftmaxCrossEntropy {

@@ -1,6 +1,6 @@
 //! Slots of the arena: who lives when, and where.
 //!
-//! While a program is lowered, a span of the arena holds its slot's number as offset. [`place`]
+//! While a program is lowered, a span of the arena holds its slot's number as offset. [`Slots::place`]
 //! finds each slot's life (first to last use), gives every slot an offset so that no two living
 //! slots overlap, and writes the offsets into the ops.
 

@@ -11,4 +11,4 @@ pub mod shared;
 pub mod staging;
 
 pub use programs::Source;
-pub use run::{Budget, Engine, EngineOptions, Rows};
+pub use run::{Attacked, Budget, Engine, EngineOptions, Rows};

@@ -35,6 +35,21 @@ pub struct Budget {
     pub alpha: f32,
 }
 
+/// What an attack is aimed at.
+#[derive(Clone, Copy, Debug)]
+pub struct Attacked<'a> {
+    /// Attached images as they are, or augmented.
+    pub source: Source,
+    /// Which of them.
+    pub indices: &'a [u32],
+    /// The label each is driven away from.
+    pub labels: &'a [u32],
+    /// A budget for each.
+    pub budgets: &'a [Budget],
+    /// Whether the visitor wants the logits of the finished examples.
+    pub predict: bool,
+}
+
 /// A chunk of rows that a job has finished, for its visitor.
 pub struct Rows<'a> {
     session: &'a dyn Session,
@@ -272,20 +287,15 @@ impl Engine {
         Ok(scores)
     }
 
-    /// Untargeted PGD (PBE Eq. 10-12) on the attached images at `indices` against `labels`, each
-    /// with a budget of its own, `controls.repeats` steps. `visit` sees every finished chunk, with
-    /// logits of the finished examples only where `predict`. The last chunk stays in staging for
-    /// [`Source::Adversarial`].
+    /// Untargeted PGD (PBE Eq. 10-12), `controls.repeats` steps. `visit` sees every finished chunk.
+    /// The last chunk stays in staging for [`Source::Adversarial`].
     pub fn attack(
         &mut self,
-        source: Source,
-        indices: &[u32],
-        labels: &[u32],
-        budgets: &[Budget],
+        target: &Attacked,
         controls: &Controls,
-        predict: bool,
         mut visit: impl FnMut(Rows),
     ) -> Result<()> {
+        let &Attacked { source, indices, labels, budgets, predict } = target;
         let program = self.programs.attack.get(source as usize).copied().flatten();
         let program = planned(program)?;
         self.evaluation()?;
