@@ -1,5 +1,7 @@
 //! Labelled images: u8, NHWC, shared. Cloning is cheap; pixels are never copied per use.
 
+use crate::error::{Error, Result};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A set of equally sized images with labels, names and class names.
@@ -52,6 +54,29 @@ impl ImageSet {
             classes: Arc::clone(&self.classes),
             ..*self
         }
+    }
+    /// The same images with labels counted as in `classes`, matched by name: for a clean or test set
+    /// in which some class is absent. `place` is where the set came from, for the error.
+    ///
+    /// # Errors
+    /// An image's class that `classes` lacks.
+    pub fn with_classes_of(&self, classes: &Arc<Vec<String>>, place: &Path) -> Result<ImageSet> {
+        if *self.classes == **classes {
+            return Ok(self.clone());
+        }
+        let map: Vec<Option<u32>> = self
+            .classes
+            .iter()
+            .map(|class| classes.iter().position(|other| other == class).map(|label| label as u32))
+            .collect();
+        let relabel = |&label: &u32| {
+            map[label as usize].ok_or_else(|| {
+                let class = &self.classes[label as usize];
+                Error::file(place, format!("class `{class}` is not among the {} of the data", classes.len()))
+            })
+        };
+        let labels: Result<Vec<u32>> = self.labels.iter().map(relabel).collect();
+        Ok(ImageSet { classes: Arc::clone(classes), ..self.with_labels(labels?) })
     }
     /// The same images under other labels.
     pub fn with_labels(&self, labels: Vec<u32>) -> ImageSet {

@@ -1,7 +1,178 @@
 //! Images in memory and the formats they come from.
+//!
+//! [`load`] recognises image folders, CIFAR-10/100 binary batches and IDX files, and draws a
+//! synthetic set. Images come out as `u8` NHWC, resized to the model's input, in an order that is a
+//! function of the data alone: that order is the index order of `poison.json`.
 
+mod cache;
+mod cifar;
+mod decode;
+mod folder;
+mod format;
+mod idx;
 mod image_set;
+mod listing;
 pub mod normalisation;
+mod resize;
+mod scene;
+mod split;
+mod synthetic;
+mod write;
 
+use crate::error::{Error, Result};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub use format::Format;
 pub use image_set::ImageSet;
 pub use normalisation::Normalisation;
+pub use split::{Share, stratified_split};
+pub use synthetic::synthetic;
+pub use write::write_folder;
+
+/// What to read, and as what.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The format; recognised from the files where `None`.
+    pub format: Option<Format>,
+    /// Height and width to resize to: those of the model. `None` keeps the images' own.
+    pub size: Option<(usize, usize)>,
+    /// 1 or 3. `None`: 3, or 1 where every training image is grey.
+    pub channels: Option<usize>,
+    /// Leave out files that can't be decoded instead of failing; they are listed.
+    pub skip_bad: bool,
+    /// Take about this many training images, class proportions kept.
+    pub limit: Option<usize>,
+    /// Decides which images `limit` takes.
+    pub seed: u64,
+}
+
+/// Training and test images of one data set.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The training part.
+    pub train: ImageSet,
+    /// The test part, where there is one; same size, channels and classes as `train`.
+    pub test: Option<ImageSet>,
+    /// What it was read as.
+    pub format: Format,
+    /// Files left out because of `skip_bad`, each with the cause.
+    pub skipped: Vec<String>,
+    /// The set's usual input normalisation (BackdoorBench's). An image folder has CIFAR-10's or
+    /// Tiny-ImageNet's where its class names say so, MNIST's where it is grey, else the identity.
+    pub normalisation: Normalisation,
+}
+
+/// Called with (images done, images in all), from any thread.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+/// Reads the data set at `dir`, or draws the one that `synthetic:...` describes.
+///
+/// # Errors
+/// Names the file and the cause: a folder that is absent, empty or in no known format; a file that
+/// can't be decoded (unless `skip_bad`); a training part with fewer than two classes; a test part
+/// with a class that the training part lacks.
+pub fn load(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
+    let loaded = load_parts(dir, options, true, progress)?;
+    check_training(dir, &loaded.train)?;
+    Ok(loaded)
+}
+
+/// Reads one set, such as `--clean DIR`: a bare folder of classes, or the training part of any
+/// format. A single class or image is allowed; see [`ImageSet::with_classes_of`] to bring the labels
+/// into line with those of another set. Returns the images and the files that `skip_bad` left out.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_single(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<(ImageSet, Vec<String>)> {
+    let loaded = load_parts(dir, options, false, progress)?;
+    Ok((loaded.train, loaded.skipped))
+}
+
+fn load_parts(dir: &Path, options: &LoadOptions, with_test: bool, progress: Progress) -> Result<Dataset> {
+    check_options(options)?;
+    let format = format::recognise(dir, options.format)?;
+    let loaded = match format {
+        Format::Folder => {
+            let cache = cache::default_folder();
+            return folder::load(dir, options, with_test, cache.as_deref(), progress);
+        }
+        Format::Cifar10 => cifar::load(dir, &cifar::CIFAR10, with_test)?,
+        Format::Cifar100 => cifar::load(dir, &cifar::CIFAR100, with_test)?,
+        Format::Idx => idx::load(dir, with_test)?,
+        Format::Synthetic => synthetic::load(dir, with_test)?,
+    };
+    let train = match options.limit {
+        Some(limit) => {
+            loaded.train.subset(&stratified_split(&loaded.train.labels, Share::Count(limit), options.seed).0)
+        }
+        None => loaded.train,
+    };
+    let fit = |images: ImageSet| resize::fit(images, options.size, options.channels);
+    let (train, test) = (fit(train), loaded.test.map(fit));
+    let total = train.len() + test.as_ref().map_or(0, ImageSet::len);
+    progress(total, total);
+    let normalisation = format.normalisation(&train);
+    Ok(Dataset { train, test, format, skipped: Vec::new(), normalisation })
+}
+
+/// The parts of a format that is read whole, before `limit`, size and channels are applied.
+struct Parts {
+    train: ImageSet,
+    test: Option<ImageSet>,
+}
+
+fn check_options(options: &LoadOptions) -> Result<()> {
+    if let Some((height, width)) = options.size
+        && (height == 0 || width == 0)
+    {
+        return Err(Error::input(format!("image size {height}x{width}: both sides must be at least 1")));
+    }
+    if let Some(channels) = options.channels
+        && !matches!(channels, 1 | 3)
+    {
+        return Err(Error::input(format!("{channels} channels: images have 1 or 3")));
+    }
+    if options.limit == Some(0) {
+        return Err(Error::input("limit 0: no training image would be left"));
+    }
+    Ok(())
+}
+
+/// A training set must have something to tell apart.
+fn check_training(dir: &Path, train: &ImageSet) -> Result<()> {
+    if train.len() == 1 {
+        return Err(Error::file(dir, "one image: a training set needs at least two classes"));
+    }
+    let mut present = train.labels.iter().map(|&label| &train.classes[label as usize]);
+    if let Some(first) = present.next()
+        && present.all(|class| class == first)
+    {
+        return Err(Error::file(dir, format!("one class (`{first}`): nothing to classify")));
+    }
+    Ok(())
+}
+
+/// Class names of a format that only numbers them, with leading zeros so that they sort.
+fn numbered_classes(count: usize) -> Vec<String> {
+    let digits = count.saturating_sub(1).to_string().len();
+    (0..count).map(|class| format!("{class:0digits$}")).collect()
+}
+
+/// Counts images across threads and tells the caller.
+struct Counter<'a> {
+    done: AtomicUsize,
+    total: usize,
+    progress: Progress<'a>,
+}
+
+impl<'a> Counter<'a> {
+    fn new(total: usize, progress: Progress<'a>) -> Self {
+        Self { done: AtomicUsize::new(0), total, progress }
+    }
+
+    fn add(&self, images: usize) {
+        let done = self.done.fetch_add(images, Ordering::Relaxed) + images;
+        (self.progress)(done, self.total);
+    }
+}

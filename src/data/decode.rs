@@ -1,0 +1,223 @@
+//! Image files into one buffer, in parallel.
+
+use super::listing::Found;
+use super::{Counter, resize};
+use crate::error::{Error, Result};
+use image::{DynamicImage, ImageError, ImageFormat};
+use rayon::prelude::*;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// Images a task decodes between two reports of progress.
+const CHUNK: usize = 32;
+
+/// The height and width images get.
+#[derive(Clone, Debug)]
+pub(super) enum Size {
+    /// Resized to this.
+    Fixed(usize, usize),
+    /// That of the first image; another size is an error.
+    First,
+    /// That of the named image, which is of another part of the set; another size is an error.
+    Like(usize, usize, String),
+}
+
+/// Equally sized images.
+pub(super) struct Decoded {
+    pub pixels: Vec<u8>,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    /// The files that are in `pixels`, ascending.
+    pub kept: Vec<u32>,
+    /// The others, each with the cause.
+    pub skipped: Vec<String>,
+}
+
+enum Outcome {
+    Grey,
+    Colour,
+    Bad(String),
+    OtherSize(usize, usize),
+}
+
+/// Decodes `files` to `channels` (`None`: 3, or 1 where all are grey). A file that can't be
+/// decoded is an error, or is left out where `skip_bad`.
+pub(super) fn decode_all(
+    files: &[Found],
+    size: &Size,
+    channels: Option<usize>,
+    skip_bad: bool,
+    counter: &Counter,
+) -> Result<Decoded> {
+    let (height, width, model) = match size {
+        Size::Fixed(height, width) => (*height, *width, None),
+        Size::Like(height, width, name) => (*height, *width, Some(name.as_str())),
+        Size::First => first_size(files)?,
+    };
+    let wide = channels.unwrap_or(3);
+    let image_len = height * width * wide;
+    let mut pixels = vec![0; files.len() * image_len];
+    let outcomes: Vec<Vec<Outcome>> = pixels
+        .par_chunks_mut(image_len * CHUNK)
+        .zip(files.par_chunks(CHUNK))
+        .map(|(rows, files)| {
+            let one = |(row, file): (&mut [u8], &Found)| {
+                decode_into(&file.path, (height, width), model.is_none(), wide, row)
+            };
+            let outcomes = rows.chunks_exact_mut(image_len).zip(files).map(one).collect();
+            counter.add(files.len());
+            outcomes
+        })
+        .collect();
+    let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+    if let Some(model) = model {
+        check_sizes(files, &outcomes, (height, width), model)?;
+    }
+    let (kept, skipped) = sort_out(files, &outcomes, skip_bad)?;
+    let all_grey = kept.iter().all(|&index| matches!(outcomes[index as usize], Outcome::Grey));
+    let channels = channels.unwrap_or(if all_grey { 1 } else { 3 });
+    close_up(&mut pixels, &kept, image_len, wide / channels);
+    Ok(Decoded { pixels, height, width, channels, kept, skipped })
+}
+
+/// Height, width and name of the first file that decodes.
+fn first_size(files: &[Found]) -> Result<(usize, usize, Option<&str>)> {
+    let mut cause = String::new();
+    for file in files {
+        match open(&file.path) {
+            Ok(image) => return Ok((image.height() as usize, image.width() as usize, Some(&file.name))),
+            Err(error) if cause.is_empty() => cause = error,
+            Err(_) => {}
+        }
+    }
+    let path = files.first().map(|file| file.path.as_path()).unwrap_or(Path::new(""));
+    Err(Error::file(path, format!("{cause} (and no other image file of {} can be read)", files.len())))
+}
+
+fn decode_into(path: &Path, size: (usize, usize), resizes: bool, channels: usize, out: &mut [u8]) -> Outcome {
+    let image = match open(path) {
+        Ok(image) => image,
+        Err(cause) => return Outcome::Bad(cause),
+    };
+    let own = (image.height() as usize, image.width() as usize);
+    if own != size && !resizes {
+        return Outcome::OtherSize(own.0, own.1);
+    }
+    let grey = !image.color().has_color();
+    let (pixels, own_channels) =
+        if grey { (image.into_luma8().into_raw(), 1) } else { (image.into_rgb8().into_raw(), 3) };
+    let pixels =
+        if own_channels == channels { pixels } else { resize::convert(&pixels, own_channels, channels) };
+    out.copy_from_slice(&resize::resize(pixels, own, size, channels));
+    if grey { Outcome::Grey } else { Outcome::Colour }
+}
+
+/// Reads and decodes one file; the error is the cause alone.
+fn open(path: &Path) -> std::result::Result<DynamicImage, String> {
+    let bytes = std::fs::read(path).map_err(|cause| cause.to_string())?;
+    if bytes.is_empty() {
+        return Err("the file is empty".into());
+    }
+    let format = match image::guess_format(&bytes) {
+        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Pnm)) => format,
+        _ => return Err("not a JPEG, PNG, PPM or PGM image".into()),
+    };
+    if format == ImageFormat::Jpeg && !reaches_its_end(&bytes) {
+        return Err("truncated JPEG: no end-of-image marker".into());
+    }
+    image::load_from_memory_with_format(&bytes, format).map_err(|cause| describe(&cause, format))
+}
+
+/// The decoder's words on one line; it says nothing of the format where a file ends too soon.
+fn describe(cause: &ImageError, format: ImageFormat) -> String {
+    let format = match format {
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Png => "PNG",
+        _ => "PPM or PGM",
+    };
+    match cause {
+        ImageError::IoError(cause) if cause.kind() == ErrorKind::UnexpectedEof => {
+            format!("truncated {format}")
+        }
+        cause => {
+            let text = cause.to_string();
+            format!("damaged {format}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+/// Whether a JPEG's end-of-image marker is there. The decoder fills what a truncated file lacks
+/// with grey and says nothing, so the markers are walked here: segments are skipped by their
+/// length (a thumbnail inside one has an end marker of its own), coded data byte by byte.
+fn reaches_its_end(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[first, second]) = bytes.get(at..at + 2) {
+        at += match (first, second) {
+            (0xFF, 0xD9) => return true,
+            (0xFF, 0x00 | 0x01 | 0xD0..=0xD8) => 2,
+            (0xFF, 0xFF) => 1,
+            (0xFF, _) => match bytes.get(at + 2..at + 4) {
+                Some(length) => 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+                None => return false,
+            },
+            _ => 1,
+        };
+    }
+    false
+}
+
+fn check_sizes(files: &[Found], outcomes: &[Outcome], size: (usize, usize), model: &str) -> Result<()> {
+    for (file, outcome) in files.iter().zip(outcomes) {
+        if let Outcome::OtherSize(height, width) = outcome {
+            let cause = format!(
+                "{width}x{height}, but {model} is {}x{}: images differ in size, give --size to resize them",
+                size.1, size.0
+            );
+            return Err(Error::file(&file.path, cause));
+        }
+    }
+    Ok(())
+}
+
+/// The files that decoded, and a line for each that did not.
+fn sort_out(files: &[Found], outcomes: &[Outcome], skip_bad: bool) -> Result<(Vec<u32>, Vec<String>)> {
+    let bad: Vec<(&Found, &str)> = files
+        .iter()
+        .zip(outcomes)
+        .filter_map(|(file, outcome)| match outcome {
+            Outcome::Bad(cause) => Some((file, cause.as_str())),
+            _ => None,
+        })
+        .collect();
+    if let Some((file, cause)) = bad.first()
+        && !skip_bad
+    {
+        let more = match bad.len() - 1 {
+            0 => String::new(),
+            more => format!("; {more} more can't be read either"),
+        };
+        return Err(Error::file(&file.path, format!("{cause}{more} (--skip-bad leaves bad files out)")));
+    }
+    let kept = (0..files.len() as u32)
+        .filter(|&index| !matches!(outcomes[index as usize], Outcome::Bad(_)))
+        .collect();
+    Ok((kept, bad.iter().map(|(file, cause)| format!("{}: {cause}", file.name)).collect()))
+}
+
+/// Moves the kept images together and takes every `step`th byte of them.
+fn close_up(pixels: &mut Vec<u8>, kept: &[u32], image_len: usize, step: usize) {
+    if kept.len() * image_len == pixels.len() && step == 1 {
+        return;
+    }
+    let mut end = 0;
+    for &index in kept {
+        let start = index as usize * image_len;
+        for at in (start..start + image_len).step_by(step) {
+            pixels[end] = pixels[at];
+            end += 1;
+        }
+    }
+    pixels.truncate(end);
+    pixels.shrink_to_fit();
+}

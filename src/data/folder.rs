@@ -1,0 +1,188 @@
+//! Image folders: `train/<class>/*` with `test/` or `val/`, or a bare folder of classes.
+
+use super::decode::{self, Decoded, Size};
+use super::listing::{self, Found, Listing};
+use super::{Counter, Dataset, Format, ImageSet, LoadOptions, Progress, Share, cache, stratified_split};
+use crate::error::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Loads the folder `dir`; decoded pixels are kept under `cached`, where given.
+pub(super) fn load(
+    dir: &Path,
+    options: &LoadOptions,
+    with_test: bool,
+    cached: Option<&Path>,
+    progress: Progress,
+) -> Result<Dataset> {
+    let (mut train, test) = list_parts(dir, with_test)?;
+    if let Some(limit) = options.limit {
+        let labels: Vec<u32> = train.files.iter().map(|file| file.label).collect();
+        let (taken, _) = stratified_split(&labels, Share::Count(limit), options.seed);
+        let mut index = 0;
+        train.files.retain(|_| {
+            index += 1;
+            taken.binary_search(&(index - 1)).is_ok()
+        });
+    }
+    let total = train.files.len() + test.as_ref().map_or(0, |test| test.files.len());
+    let reader = Reader {
+        root: dir,
+        classes: Arc::new(train.classes),
+        skip_bad: options.skip_bad,
+        cache: cached,
+        counter: Counter::new(total, progress),
+    };
+    let size = options.size.map(|(height, width)| Size::Fixed(height, width));
+    let (train, mut skipped) =
+        reader.read(train.files, size.clone().unwrap_or(Size::First), options.channels)?;
+    let test = match test {
+        None => None,
+        Some(test) => {
+            let like_train = || Size::Like(train.height, train.width, train.names[0].clone());
+            let (test, bad) =
+                reader.read(test.files, size.unwrap_or_else(like_train), Some(train.channels))?;
+            skipped.extend(bad);
+            Some(test)
+        }
+    };
+    let normalisation = Format::Folder.normalisation(&train);
+    Ok(Dataset { train, test, format: Format::Folder, skipped, normalisation })
+}
+
+/// Lists the parts; the test part's labels are those of the training part's classes.
+fn list_parts(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>)> {
+    let test = ["test", "val"].map(|name| dir.join(name)).into_iter().find(|path| path.is_dir());
+    let train = dir.join("train");
+    if !train.is_dir() {
+        return match test {
+            Some(test) => Err(Error::file(dir, format!("has {} but no train/ folder", test.display()))),
+            None => Ok((listing::list(dir, dir)?, None)),
+        };
+    }
+    let train = listing::list(dir, &train)?;
+    let test = match test {
+        Some(test) if with_test => {
+            let mut listing = listing::list(dir, &test)?;
+            relabel(&test, &mut listing, &train.classes)?;
+            Some(listing)
+        }
+        _ => None,
+    };
+    Ok((train, test))
+}
+
+fn relabel(part: &Path, listing: &mut Listing, classes: &[String]) -> Result<()> {
+    for file in &mut listing.files {
+        let class = &listing.classes[file.label as usize];
+        match classes.binary_search(class) {
+            Ok(label) => file.label = label as u32,
+            Err(_) => {
+                return Err(Error::file(part.join(class), "the training part has no class of this name"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the parts of a folder are read with.
+struct Reader<'a> {
+    root: &'a Path,
+    classes: Arc<Vec<String>>,
+    skip_bad: bool,
+    cache: Option<&'a Path>,
+    counter: Counter<'a>,
+}
+
+impl Reader<'_> {
+    /// A part's images, and a line for each file left out.
+    fn read(
+        &self,
+        files: Vec<Found>,
+        size: Size,
+        channels: Option<usize>,
+    ) -> Result<(ImageSet, Vec<String>)> {
+        let decoded = self.pixels(&files, &size, channels)?;
+        if decoded.kept.is_empty() {
+            return Err(Error::file(self.root, format!("none of {} images can be read", files.len())));
+        }
+        let kept = || decoded.kept.iter().map(|&index| &files[index as usize]);
+        let images = ImageSet {
+            labels: Arc::new(kept().map(|file| file.label).collect()),
+            names: Arc::new(kept().map(|file| file.name.clone()).collect()),
+            classes: Arc::clone(&self.classes),
+            height: decoded.height,
+            width: decoded.width,
+            channels: decoded.channels,
+            pixels: Arc::new(decoded.pixels),
+        };
+        Ok((images, decoded.skipped))
+    }
+
+    /// From the cache, else from the files.
+    fn pixels(&self, files: &[Found], size: &Size, channels: Option<usize>) -> Result<Decoded> {
+        let cache = self.cache.filter(|_| cache::is_worthwhile(files));
+        let entry = cache.map(|folder| cache::Entry::new(folder, self.root, files, size, channels));
+        if let Some(decoded) = entry.as_ref().and_then(|entry| entry.read(files.len())) {
+            self.counter.add(files.len());
+            return Ok(decoded);
+        }
+        let decoded = decode::decode_all(files, size, channels, self.skip_bad, &self.counter)?;
+        if let Some(entry) = entry
+            && decoded.skipped.is_empty()
+        {
+            entry.write(&decoded);
+        }
+        Ok(decoded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Two classes, one image each, over a mebibyte together.
+    fn large_folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (class, shade) in [("a", 40), ("b", 200)] {
+            fs::create_dir_all(dir.path().join(class)).unwrap();
+            let image = image::GrayImage::from_pixel(800, 800, image::Luma([shade]));
+            image.save(dir.path().join(class).join("1.pgm")).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn the_second_load_comes_from_the_cache() {
+        let dir = large_folder();
+        let cache = tempfile::tempdir().unwrap();
+        let options = LoadOptions { size: Some((1, 2)), ..Default::default() };
+        let load = || load(dir.path(), &options, true, Some(cache.path()), &|_, _| ()).unwrap().train;
+        assert_eq!(*load().pixels, [40, 40, 200, 200]);
+        let entries: Vec<_> =
+            fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(*load().pixels, [40, 40, 200, 200]);
+
+        // Other pixels in the entry show that it is what is read.
+        let files = listing::list(dir.path(), dir.path()).unwrap().files;
+        let entry = cache::Entry::new(cache.path(), dir.path(), &files, &Size::Fixed(1, 2), None);
+        let pixels = vec![1, 2, 3, 4];
+        entry.write(&Decoded {
+            pixels,
+            height: 1,
+            width: 2,
+            channels: 1,
+            kept: vec![0, 1],
+            skipped: Vec::new(),
+        });
+        assert_eq!(*load().pixels, [1, 2, 3, 4]);
+        fs::write(&entries[0], "damaged").unwrap();
+        assert_eq!(*load().pixels, [40, 40, 200, 200]);
+
+        // A file replaced by another of the same size is noticed.
+        fs::copy(dir.path().join("a/1.pgm"), dir.path().join("b/1.pgm")).unwrap();
+        assert_eq!(*load().pixels, [40; 4]);
+    }
+}

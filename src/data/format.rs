@@ -1,0 +1,109 @@
+//! Which format a data folder is in, by looking or by name.
+
+use super::{ImageSet, Normalisation, cifar, idx, listing, synthetic};
+use crate::error::{Error, Result};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// A data format; its text form is the value of `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `train/<class>/*` with `test/` or `val/`, or a bare folder of classes.
+    Folder,
+    /// `data_batch_*.bin`, `test_batch.bin`.
+    Cifar10,
+    /// `train.bin`, `test.bin` with coarse and fine labels.
+    Cifar100,
+    /// MNIST's files, with or without gzip.
+    Idx,
+    /// Drawn, not read: `synthetic:`, `synthetic:per_class=200,seed=1`.
+    Synthetic,
+}
+
+const NAMES: [(Format, &str); 5] = [
+    (Format::Folder, "folder"),
+    (Format::Cifar10, "cifar10"),
+    (Format::Cifar100, "cifar100"),
+    (Format::Idx, "idx"),
+    (Format::Synthetic, "synthetic"),
+];
+
+impl fmt::Display for Format {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(format, _)| format == self).map_or("", |(_, name)| name);
+        out.pad(name)
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        NAMES.iter().find(|(_, name)| *name == text).map(|(format, _)| *format).ok_or_else(|| {
+            let known: Vec<_> = NAMES.iter().map(|(_, name)| *name).collect();
+            Error::input(format!("unknown format `{text}`: it is one of {}", known.join(", ")))
+        })
+    }
+}
+
+impl Format {
+    /// The usual input normalisation of a set of this format (method.md 4.3).
+    pub(super) fn normalisation(self, train: &ImageSet) -> Normalisation {
+        if train.channels == 1 {
+            return Normalisation::for_mnist(1);
+        }
+        match self {
+            Format::Cifar10 => Normalisation::for_cifar10(),
+            Format::Cifar100 => Normalisation::for_cifar100(),
+            Format::Idx => Normalisation::for_mnist(train.channels),
+            Format::Folder if train.classes.iter().eq(cifar::CIFAR10_CLASSES) => Normalisation::for_cifar10(),
+            Format::Folder if is_tiny_imagenet(train) => Normalisation::for_tiny_imagenet(),
+            Format::Folder | Format::Synthetic => Normalisation::identity(train.channels),
+        }
+    }
+}
+
+/// Whether the classes are named like WordNet's: n and eight digits.
+fn is_tiny_imagenet(train: &ImageSet) -> bool {
+    train.classes.iter().all(|class| {
+        class.len() == 9 && class.starts_with('n') && class.bytes().skip(1).all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// The format of `dir`: what was asked for, else what its files look like.
+pub(super) fn recognise(dir: &Path, asked: Option<Format>) -> Result<Format> {
+    if asked == Some(Format::Synthetic) || (asked.is_none() && synthetic::is_specification(dir)) {
+        return Ok(Format::Synthetic);
+    }
+    let metadata = std::fs::metadata(dir).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => Error::file(dir, "no such folder"),
+        _ => Error::file(dir, cause),
+    })?;
+    if !metadata.is_dir() {
+        return Err(Error::file(dir, "a file, where a data folder is expected"));
+    }
+    let mut entries = std::fs::read_dir(dir).map_err(|cause| Error::file(dir, cause))?;
+    if entries.next().is_none() {
+        return Err(Error::file(dir, "the folder is empty"));
+    }
+    if let Some(format) = asked {
+        return Ok(format);
+    }
+    if cifar::find(dir, &cifar::CIFAR10).is_some() {
+        Ok(Format::Cifar10)
+    } else if cifar::find(dir, &cifar::CIFAR100).is_some() {
+        Ok(Format::Cifar100)
+    } else if idx::find(dir) {
+        Ok(Format::Idx)
+    } else if listing::looks_like_classes(dir)? {
+        Ok(Format::Folder)
+    } else {
+        Err(Error::file(
+            dir,
+            "no known data format: looked for folders of images by class (train/<class>/ or <class>/, with \
+             JPEG, PNG, PPM or PGM files), CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin) and IDX \
+             (train-images-idx3-ubyte, .gz)",
+        ))
+    }
+}

@@ -1,0 +1,125 @@
+//! The files of an image folder, in the order that defines their indices.
+
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// File name endings taken for images; everything else is left alone.
+const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "ppm", "pgm"];
+
+/// An image file of a part.
+pub(super) struct Found {
+    pub path: PathBuf,
+    /// Relative to the data folder, with `/`.
+    pub name: String,
+    /// Index into the part's classes.
+    pub label: u32,
+    /// Tells whether the file was touched since: size, modified, changed.
+    pub stamp: [i128; 3],
+}
+
+/// The classes (sorted by name) and files (by class, then by name) of one part.
+pub(super) struct Listing {
+    pub classes: Vec<String>,
+    pub files: Vec<Found>,
+}
+
+/// Whether `dir` holds images by class, directly or under `train/`.
+pub(super) fn looks_like_classes(dir: &Path) -> Result<bool> {
+    if dir.join("train").is_dir() {
+        return Ok(true);
+    }
+    for class in folders(dir)? {
+        if !images_under(&class)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    let direct = entries(dir)?.iter().any(|path| is_image(path));
+    if direct {
+        return Err(Error::file(dir, "images lie directly in the folder: one folder per class is expected"));
+    }
+    Ok(false)
+}
+
+/// Lists a part: `part` is a folder of class folders at or under the data folder `root`.
+pub(super) fn list(root: &Path, part: &Path) -> Result<Listing> {
+    let folders = folders(part)?;
+    let classes: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
+    let files: Result<Vec<Vec<Found>>> = folders
+        .par_iter()
+        .enumerate()
+        .map(|(label, folder)| {
+            images_under(folder)?.into_iter().map(|path| found(root, path, label as u32)).collect()
+        })
+        .collect();
+    let files: Vec<Found> = files?.into_iter().flatten().collect();
+    if files.is_empty() {
+        return Err(Error::file(part, "no image in it (JPEG, PNG, PPM or PGM, one folder per class)"));
+    }
+    Ok(Listing { classes, files })
+}
+
+fn found(root: &Path, path: PathBuf, label: u32) -> Result<Found> {
+    let metadata = fs::metadata(&path).map_err(|cause| Error::file(&path, cause))?;
+    let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified = modified.map_or(0, |since| since.as_nanos() as i128);
+    Ok(Found { path, name, label, stamp: [i128::from(metadata.len()), modified, changed(&metadata)] })
+}
+
+/// When the file's metadata last changed: unlike the time of modification, unpacking an archive
+/// can't set it back.
+#[cfg(unix)]
+fn changed(metadata: &fs::Metadata) -> i128 {
+    use std::os::unix::fs::MetadataExt;
+    i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn changed(_: &fs::Metadata) -> i128 {
+    0
+}
+
+/// The images of a class folder and of the folders right inside it (`images/` in Tiny-ImageNet).
+fn images_under(class: &Path) -> Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
+    for path in entries(class)? {
+        if is_image(&path) {
+            images.push(path);
+        } else if path.is_dir() {
+            images.extend(entries(&path)?.into_iter().filter(|path| is_image(path)));
+        }
+    }
+    images.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    Ok(images)
+}
+
+/// The folders in `dir`, sorted by name.
+fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders: Vec<PathBuf> = entries(dir)?.into_iter().filter(|path| path.is_dir()).collect();
+    folders.sort_unstable_by(|a, b| a.file_name().cmp(&b.file_name()));
+    Ok(folders)
+}
+
+/// What is in `dir`, hidden entries left out, in no order.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|cause| Error::file(dir, cause))? {
+        let path = entry.map_err(|cause| Error::file(dir, cause))?.path();
+        if !file_name(&path).starts_with('.') {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn is_image(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
