@@ -1,9 +1,11 @@
 //! The device floor: executes ops. The only floor with unsafe code.
 
+mod check;
 pub mod cpu;
 pub mod map;
 pub mod op;
 mod operands;
+pub mod reference;
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
-//! Which spans an op reads and writes: what the engine's slot allocation and the devices' checks
-//! both need to know.
+//! Which spans an op reads and writes, and how many elements of each: what the engine's slot
+//! allocation and the devices' checks both need to know.
 
-use super::op::{Affine, Op, Prologue, Span};
+use super::op::{Affine, ConvShape, Op, Prologue, Span, mask_words};
 
 /// How an op uses a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,166 +15,290 @@ pub enum Access {
     Write,
 }
 
-type Visitor<'a> = &'a mut dyn FnMut(&mut Span, Access);
+/// What an op expects of one of its spans.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operand {
+    /// The field of the op.
+    pub name: &'static str,
+    /// Elements the op touches (per image where `per_image`).
+    pub len: usize,
+    /// One part for each image (`Arena`, `Staging`), or one for all of them.
+    pub per_image: bool,
+    /// How it is used.
+    pub access: Access,
+}
 
-fn some(span: &mut Option<Span>, access: Access, visit: Visitor) {
-    if let Some(span) = span {
-        visit(span, access);
+type Visitor<'a> = &'a mut dyn FnMut(Operand, &mut Span);
+
+/// Hands operands to a visitor.
+struct Operands<'a> {
+    visit: Visitor<'a>,
+}
+
+impl Operands<'_> {
+    fn image(&mut self, access: Access, len: usize, name: &'static str, span: &mut Span) -> &mut Self {
+        (self.visit)(Operand { name, len, per_image: true, access }, span);
+        self
+    }
+    fn maybe(
+        &mut self,
+        access: Access,
+        len: usize,
+        name: &'static str,
+        span: &mut Option<Span>,
+    ) -> &mut Self {
+        match span {
+            Some(span) => self.image(access, len, name, span),
+            None => self,
+        }
+    }
+    fn whole(&mut self, access: Access, len: usize, name: &'static str, span: &mut Span) -> &mut Self {
+        (self.visit)(Operand { name, len, per_image: false, access }, span);
+        self
+    }
+    fn affine(&mut self, access: Access, channels: usize, affine: &mut Affine) -> &mut Self {
+        self.whole(access, channels, "scale", &mut affine.scale).whole(
+            access,
+            channels,
+            "shift",
+            &mut affine.shift,
+        )
+    }
+    /// A prologue's spans; its mask only where the op writes it.
+    fn prologue(&mut self, shape: &ConvShape, prologue: &mut Prologue, masked: bool) -> &mut Self {
+        if let Some(affine) = &mut prologue.affine {
+            self.affine(Access::Read, shape.in_channels, affine);
+        }
+        match &mut prologue.mask {
+            Some(mask) if masked => self.image(Access::Write, conv_mask_words(shape), "mask", mask),
+            _ => self,
+        }
     }
 }
 
-fn affine(affine: &mut Affine, access: Access, visit: Visitor) {
-    visit(&mut affine.scale, access);
-    visit(&mut affine.shift, access);
-}
-
-fn prologue(prologue: &mut Prologue, visit: Visitor) {
-    if let Some(map) = &mut prologue.affine {
-        affine(map, Access::Read, visit);
-    }
-    some(&mut prologue.mask, Access::Write, visit);
+/// Mask words of a convolution's input.
+fn conv_mask_words(shape: &ConvShape) -> usize {
+    mask_words(shape.height * shape.width, shape.in_channels)
 }
 
 impl Op {
     /// Calls `visit` with every span of the op.
-    pub fn visit_spans(&mut self, visit: Visitor) {
-        use Access::{Read, ReadInPlace, Write};
-        match self {
-            Op::NormAffine { gamma, beta, mean, variance, affine: map, .. } => {
-                for span in [gamma, beta, mean, variance] {
-                    visit(span, Read);
-                }
-                affine(map, Write, visit);
-            }
-            Op::LoadFilter { weights, scale, .. } => {
-                visit(weights, Read);
-                some(scale, Read, visit);
-            }
-            Op::Gather { indices, output, .. } => {
-                visit(indices, Read);
-                visit(output, Write);
-            }
-            Op::Conv { input, prologue: before, bias, residual, output, .. } => {
-                visit(input, Read);
-                prologue(before, visit);
-                some(bias, Read, visit);
-                some(residual, ReadInPlace, visit);
-                visit(output, Write);
-            }
-            Op::ConvDgrad { gradient, add, mask, scale, residual, output, .. } => {
-                visit(gradient, Read);
-                some(add, ReadInPlace, visit);
-                some(mask, Read, visit);
-                some(scale, Read, visit);
-                some(residual, ReadInPlace, visit);
-                visit(output, Write);
-            }
-            Op::ConvWgrad { input, prologue: before, gradient, weight_gradient, .. } => {
-                visit(input, Read);
-                prologue(before, visit);
-                visit(gradient, Read);
-                visit(weight_gradient, Write);
-            }
-            Op::NormStatistics {
-                input,
-                gamma,
-                beta,
-                running_mean,
-                running_variance,
-                mean,
-                inverse_std,
-                affine: map,
-                ..
-            } => {
-                for span in [input, gamma, beta] {
-                    visit(span, Read);
-                }
-                for span in [running_mean, running_variance, mean, inverse_std] {
-                    visit(span, Write);
-                }
-                affine(map, Write, visit);
-            }
-            Op::NormDgrad {
-                input,
-                gamma,
-                mean,
-                inverse_std,
-                affine: map,
-                gradient,
-                residual,
-                output,
-                gamma_gradient,
-                beta_gradient,
-                ..
-            } => {
-                for span in [input, gamma, mean, inverse_std] {
-                    visit(span, Read);
-                }
-                affine(map, Read, visit);
-                visit(gradient, ReadInPlace);
-                some(residual, ReadInPlace, visit);
-                for span in [output, gamma_gradient, beta_gradient] {
-                    visit(span, Write);
-                }
-            }
-            Op::Pool { input, output, .. } | Op::Copy { input, output, .. } => {
-                visit(input, Read);
-                visit(output, Write);
-            }
-            Op::PoolDgrad { gradient, output, .. } => {
-                visit(gradient, Read);
-                visit(output, Write);
-            }
-            Op::Linear { weight, bias, input, output, .. } => {
-                for span in [weight, bias, input] {
-                    visit(span, Read);
-                }
-                visit(output, Write);
-            }
-            Op::LinearDgrad { weight, gradient, output, .. } => {
-                visit(weight, Read);
-                visit(gradient, Read);
-                visit(output, Write);
-            }
-            Op::LinearWgrad { input, gradient, weight_gradient, bias_gradient, .. } => {
-                visit(input, Read);
-                visit(gradient, Read);
-                visit(weight_gradient, Write);
-                visit(bias_gradient, Write);
-            }
-            Op::SoftmaxCrossEntropy { logits, labels, teacher, loss, gradient, .. } => {
-                visit(logits, Read);
-                visit(labels, Read);
-                some(teacher, Read, visit);
-                visit(loss, Write);
-                some(gradient, Write, visit);
-            }
-            Op::Cosine { logits, reference, score, .. } => {
-                visit(logits, Read);
-                visit(reference, Read);
-                visit(score, Write);
-            }
-            Op::PgdStart { clean, indices, epsilon, adversarial, .. } => {
-                for span in [clean, indices, epsilon] {
-                    visit(span, Read);
-                }
-                visit(adversarial, Write);
-            }
-            Op::PgdStep { clean, gradient, epsilon, alpha, adversarial, .. } => {
-                for span in [clean, gradient, epsilon, alpha] {
-                    visit(span, Read);
-                }
-                visit(adversarial, Write);
-            }
-            Op::Sgd { weights, gradients, momentum } => {
-                visit(gradients, Read);
-                visit(weights, Write);
-                visit(momentum, Write);
-            }
-            Op::MovingAverage { weights, average } => {
-                visit(weights, Read);
-                visit(average, Write);
+    pub fn visit_spans(&mut self, visit: &mut dyn FnMut(&mut Span, Access)) {
+        self.visit_operands(&mut |operand, span| visit(span, operand.access));
+    }
+
+    /// Calls `visit` with every span of the op and what the op expects of it.
+    pub(super) fn visit_operands(&mut self, visit: Visitor) {
+        operands(self, &mut Operands { visit });
+    }
+}
+
+fn operands(op: &mut Op, list: &mut Operands) {
+    match op {
+        Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } | Op::LoadFilter { .. } => {
+            convolution(op, list)
+        }
+        Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => norm(op, list),
+        Op::Gather { .. }
+        | Op::PgdStart { .. }
+        | Op::PgdStep { .. }
+        | Op::Sgd { .. }
+        | Op::MovingAverage { .. }
+        | Op::Copy { .. } => elementwise(op, list),
+        _ => head(op, list),
+    }
+}
+
+fn convolution(op: &mut Op, list: &mut Operands) {
+    use Access::{Read, ReadInPlace, Write};
+    match op {
+        Op::LoadFilter { weights, scale, .. } => {
+            let len = weights.len;
+            list.whole(Read, len, "weights", weights);
+            if let Some(scale) = scale {
+                let len = scale.len;
+                list.whole(Read, len, "scale", scale);
             }
         }
+        Op::Conv { shape, input, prologue, bias, residual, output, .. } => {
+            list.image(Read, shape.input_len(), "input", input).prologue(shape, prologue, true);
+            if let Some(bias) = bias {
+                list.whole(Read, shape.out_channels, "bias", bias);
+            }
+            list.maybe(ReadInPlace, shape.output_len(), "residual", residual).image(
+                Write,
+                shape.output_len(),
+                "output",
+                output,
+            );
+        }
+        Op::ConvDgrad { shape, gradient, add, mask, scale, residual, output, .. } => {
+            let len = shape.input_len();
+            list.image(Read, shape.output_len(), "gradient", gradient)
+                .maybe(ReadInPlace, len, "add", add)
+                .maybe(Read, conv_mask_words(shape), "mask", mask)
+                .maybe(ReadInPlace, len, "residual", residual)
+                .image(Write, len, "output", output);
+            if let Some(scale) = scale {
+                list.whole(Read, shape.in_channels, "scale", scale);
+            }
+        }
+        Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
+            list.image(Read, shape.input_len(), "input", input)
+                .prologue(shape, prologue, false)
+                .image(Read, shape.output_len(), "gradient", gradient)
+                .whole(Write, shape.filter_len(), "weight_gradient", weight_gradient);
+        }
+        _ => {}
+    }
+}
+
+fn norm(op: &mut Op, list: &mut Operands) {
+    use Access::{Read, ReadInPlace, Write};
+    match op {
+        Op::NormAffine { gamma, beta, mean, variance, affine, .. } => {
+            let channels = gamma.len;
+            list.whole(Read, channels, "gamma", gamma)
+                .whole(Read, channels, "beta", beta)
+                .whole(Read, channels, "mean", mean)
+                .whole(Read, channels, "variance", variance)
+                .affine(Write, channels, affine);
+        }
+        Op::NormStatistics {
+            pixels,
+            channels,
+            input,
+            gamma,
+            beta,
+            running_mean,
+            running_variance,
+            mean,
+            inverse_std,
+            affine,
+            ..
+        } => {
+            list.image(Read, *pixels * *channels, "input", input)
+                .whole(Read, *channels, "gamma", gamma)
+                .whole(Read, *channels, "beta", beta)
+                .whole(Write, *channels, "running_mean", running_mean)
+                .whole(Write, *channels, "running_variance", running_variance)
+                .whole(Write, *channels, "mean", mean)
+                .whole(Write, *channels, "inverse_std", inverse_std)
+                .affine(Write, *channels, affine);
+        }
+        Op::NormDgrad {
+            pixels,
+            channels,
+            input,
+            gamma,
+            mean,
+            inverse_std,
+            affine,
+            gradient,
+            residual,
+            output,
+            gamma_gradient,
+            beta_gradient,
+        } => {
+            list.image(Read, *pixels * *channels, "input", input)
+                .whole(Read, *channels, "gamma", gamma)
+                .whole(Read, *channels, "mean", mean)
+                .whole(Read, *channels, "inverse_std", inverse_std)
+                .affine(Read, *channels, affine)
+                .image(ReadInPlace, *pixels * *channels, "gradient", gradient)
+                .maybe(ReadInPlace, *pixels * *channels, "residual", residual)
+                .image(Write, *pixels * *channels, "output", output)
+                .whole(Write, *channels, "gamma_gradient", gamma_gradient)
+                .whole(Write, *channels, "beta_gradient", beta_gradient);
+        }
+        _ => {}
+    }
+}
+
+fn head(op: &mut Op, list: &mut Operands) {
+    use Access::{Read, Write};
+    match op {
+        Op::Pool { pixels, channels, input, output } => {
+            list.image(Read, *pixels * *channels, "input", input).image(Write, *channels, "output", output);
+        }
+        Op::PoolDgrad { pixels, channels, gradient, output } => {
+            list.image(Read, *channels, "gradient", gradient).image(
+                Write,
+                *pixels * *channels,
+                "output",
+                output,
+            );
+        }
+        Op::Linear { inputs, outputs, weight, bias, input, output } => {
+            list.whole(Read, *inputs * *outputs, "weight", weight)
+                .whole(Read, *outputs, "bias", bias)
+                .image(Read, *inputs, "input", input)
+                .image(Write, *outputs, "output", output);
+        }
+        Op::LinearDgrad { inputs, outputs, weight, gradient, output } => {
+            list.whole(Read, *inputs * *outputs, "weight", weight)
+                .image(Read, *outputs, "gradient", gradient)
+                .image(Write, *inputs, "output", output);
+        }
+        Op::LinearWgrad { inputs, outputs, input, gradient, weight_gradient, bias_gradient } => {
+            list.image(Read, *inputs, "input", input)
+                .image(Read, *outputs, "gradient", gradient)
+                .whole(Write, *inputs * *outputs, "weight_gradient", weight_gradient)
+                .whole(Write, *outputs, "bias_gradient", bias_gradient);
+        }
+        Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, loss, gradient, .. } => {
+            list.image(Read, *classes, "logits", logits)
+                .image(Read, 1, "labels", labels)
+                .maybe(Read, *classes, "teacher", teacher)
+                .image(Write, 1, "loss", loss)
+                .maybe(Write, *classes, "gradient", gradient);
+        }
+        Op::Cosine { classes, logits, reference, score } => {
+            list.image(Read, *classes, "logits", logits)
+                .image(Read, *classes, "reference", reference)
+                .image(Write, 1, "score", score);
+        }
+        _ => {}
+    }
+}
+
+fn elementwise(op: &mut Op, list: &mut Operands) {
+    use Access::{Read, Write};
+    match op {
+        Op::Gather { indices, height, width, channels, output, .. } => {
+            list.image(Read, 1, "indices", indices).image(
+                Write,
+                *height * *width * *channels,
+                "output",
+                output,
+            );
+        }
+        Op::PgdStart { elements, clean, indices, epsilon, adversarial, .. } => {
+            list.image(Read, *elements, "clean", clean)
+                .image(Read, 1, "indices", indices)
+                .image(Read, 1, "epsilon", epsilon)
+                .image(Write, *elements, "adversarial", adversarial);
+        }
+        Op::PgdStep { elements, clean, gradient, epsilon, alpha, adversarial, .. } => {
+            list.image(Read, *elements, "clean", clean)
+                .image(Read, *elements, "gradient", gradient)
+                .image(Read, 1, "epsilon", epsilon)
+                .image(Read, 1, "alpha", alpha)
+                .image(Write, *elements, "adversarial", adversarial);
+        }
+        Op::Sgd { weights, gradients, momentum } => {
+            let len = weights.len;
+            list.whole(Write, len, "weights", weights)
+                .whole(Read, len, "gradients", gradients)
+                .whole(Write, len, "momentum", momentum);
+        }
+        Op::MovingAverage { weights, average } => {
+            let len = weights.len;
+            list.whole(Read, len, "weights", weights).whole(Write, len, "average", average);
+        }
+        Op::Copy { elements, input, output } => {
+            list.image(Read, *elements, "input", input).image(Write, *elements, "output", output);
+        }
+        _ => {}
     }
 }

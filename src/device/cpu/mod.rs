@@ -1,6 +1,86 @@
-//! The CPU device.
+//! The CPU device: f32, the best vector instructions found at run time, rayon over coarse tasks.
+//!
+//! | file | |
+//! |---|---|
+//! | `session` | the regions, prepared programs, running them over lanes or one instance at a time |
+//! | `execute` | an op's spans become slices, and go to its kernel |
+//! | `memory` | the regions' memory and what a lane sees of it |
+//! | `conv/` | convolutions |
+//! | `gather`, `norm`, `head`, `pgd`, `optimiser` | all other kernels, one file per family |
+//! | `simd`, `vectorised` | the two ways to use vector instructions: by hand, and by the compiler |
+//!
+//! Kernels are safe functions over slices wherever they don't work in place. What a kernel gives
+//! never depends on the number of threads: work is cut by size alone, and sums are joined in order.
 
 #![allow(unsafe_code)]
 
 pub mod conv;
+mod execute;
+mod gather;
+mod head;
+mod memory;
+mod norm;
+mod optimiser;
+mod pgd;
+mod session;
 pub mod simd;
+mod vectorised;
+
+use std::sync::Arc;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::{Device, MemoryLayout, Session};
+use crate::error::{Error, Result};
+use conv::Threads;
+use session::CpuSession;
+
+/// Arena elements a lane should have at most: 3 MiB, about what a core's caches hold.
+const LANE_ELEMENTS: usize = 3 << 18;
+
+/// The processor, with a thread pool of its own.
+pub struct CpuDevice {
+    pool: Arc<ThreadPool>,
+}
+
+impl CpuDevice {
+    /// A device of `threads` threads, or of as many as the machine has.
+    ///
+    /// # Errors
+    /// The operating system refuses the threads.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads.unwrap_or(0))
+            .thread_name(|index| format!("pbe-{index}"))
+            .build()
+            .map_err(|cause| Error::run(format!("can't start the threads: {cause}")))?;
+        Ok(Self { pool: Arc::new(pool) })
+    }
+}
+
+impl Device for CpuDevice {
+    fn describe(&self) -> String {
+        format!("cpu: {} threads, {}", self.lanes(), vectorised::level_name())
+    }
+
+    fn lanes(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    fn preferred_batch(&self, elements_per_image: usize) -> usize {
+        (LANE_ELEMENTS / elements_per_image.max(1)).clamp(2, 32)
+    }
+
+    fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
+        Ok(Box::new(CpuSession::new(Arc::clone(&self.pool), layout)))
+    }
+}
+
+/// The least items rayon may give a task: with [`Threads::One`] it never splits, and an iterator
+/// runs on the calling thread.
+fn grain(threads: Threads) -> usize {
+    match threads {
+        Threads::All => 1,
+        Threads::One => usize::MAX,
+    }
+}

@@ -1,0 +1,347 @@
+//! From ops to kernels: an op's spans become slices.
+
+use super::conv::{self, PackedFilter, PrologueArgs, Threads, Workspace};
+use super::gather::Gather;
+use super::memory::{Frame, Memory};
+use super::norm::{self, AffineOutputs, Backward, Images, Room, Statistics};
+use super::pgd::{self, Ball};
+use super::{head, optimiser};
+use crate::data::ImageSet;
+use crate::device::check::attached;
+use crate::device::{Affine, FilterId, Op, Prologue, Span};
+use crate::error::{Error, Result};
+
+/// What ops share: the regions, the filters in the kernels' form, the images.
+pub(super) struct Machine {
+    pub memory: Memory,
+    pub filters: Vec<PackedFilter>,
+    pub images: Vec<Option<ImageSet>>,
+}
+
+impl Machine {
+    /// [`Op::LoadFilter`], the one op that changes more than the regions.
+    pub fn load_filter(&mut self, filter: FilterId, weights: Span, scale: Option<Span>, threads: Threads) {
+        let slice = |span: Span| &self.memory.region(span.region)[span.offset..span.offset + span.len];
+        self.filters[filter.0].load(slice(weights), scale.map(slice), threads);
+    }
+}
+
+/// What kernels need beside their operands.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Of the convolutions; there once a program is prepared.
+    pub workspace: Option<Workspace>,
+    /// Of batch norm's reductions.
+    pub partials: Vec<f64>,
+    /// Of batch norm's backward pass.
+    pub coefficients: Vec<f32>,
+}
+
+impl Scratch {
+    pub fn bytes(&self) -> usize {
+        let workspace = self.workspace.as_ref().map_or(0, Workspace::bytes);
+        workspace + self.partials.len() * size_of::<f64>() + self.coefficients.len() * size_of::<f32>()
+    }
+}
+
+/// Runs one op of a checked program (`check::check`): so the spans that an op writes overlap no
+/// other of its spans, except where the op may work in place. That is what makes the slices below
+/// sound. [`Op::LoadFilter`] is [`Machine::load_filter`]'s.
+///
+/// # Errors
+/// Labels or indices out of range, images of another size.
+pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Scratch) -> Result<()> {
+    let one_per_channel = matches!(op, Op::NormAffine { .. } | Op::Sgd { .. } | Op::MovingAverage { .. });
+    if frame.count() == 0 && !one_per_channel {
+        return match op {
+            Op::NormStatistics { .. } => Err(Error::run("batch statistics of no images")),
+            _ => Ok(()),
+        };
+    }
+    match op {
+        Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => {
+            convolution(op, frame, &machine.filters, scratch)
+        }
+        Op::NormAffine { .. } | Op::NormStatistics { .. } => statistics(op, frame, scratch),
+        Op::NormDgrad { .. } => norm_dgrad(op, frame, scratch),
+        Op::SoftmaxCrossEntropy { .. } => return loss(op, frame),
+        Op::Gather { .. } => return gather(op, frame, &machine.images),
+        Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
+        Op::Sgd { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => update(op, frame),
+        _ => classifier(op, frame),
+    }
+    Ok(())
+}
+
+/// A prologue's slices.
+///
+/// # Safety
+/// As [`Frame::input`] and [`Frame::output_words`].
+unsafe fn prologue<'a>(frame: Frame<'a>, prologue: &Prologue, masked: bool) -> PrologueArgs<'a> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        PrologueArgs {
+            affine: prologue.affine.map(|affine| (frame.input(affine.scale), frame.input(affine.shift))),
+            relu: prologue.relu,
+            mask: prologue.mask.filter(|_| masked).map(|mask| frame.output_words(mask)),
+        }
+    }
+}
+
+fn convolution(op: &Op, frame: Frame, filters: &[PackedFilter], scratch: &mut Scratch) {
+    let Some(workspace) = &mut scratch.workspace else {
+        return;
+    };
+    let (count, threads) = (frame.count(), frame.threads);
+    let in_place = |span: &Option<Span>| span.map(|span| frame.pointer(span).cast_const());
+    // SAFETY: the operands were checked (`execute`); residual and add, which may be the output, are
+    // passed as addresses.
+    unsafe {
+        match op {
+            Op::Conv { shape, filter, input, prologue: before, bias, residual, output } => conv::fprop(
+                shape,
+                &filters[filter.0],
+                count,
+                frame.input(*input),
+                prologue(frame, before, true),
+                bias.map(|bias| frame.input(bias)),
+                in_place(residual),
+                frame.output(*output),
+                workspace,
+                threads,
+            ),
+            Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => conv::dgrad(
+                shape,
+                &filters[filter.0],
+                count,
+                frame.input(*gradient),
+                in_place(add),
+                mask.map(|mask| frame.words(mask)),
+                scale.map(|scale| frame.input(scale)),
+                in_place(residual),
+                frame.output(*output),
+                workspace,
+                threads,
+            ),
+            Op::ConvWgrad { shape, input, prologue: before, gradient, weight_gradient } => conv::wgrad(
+                shape,
+                count,
+                frame.input(*input),
+                prologue(frame, before, false),
+                frame.input(*gradient),
+                frame.output(*weight_gradient),
+                workspace,
+                threads,
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// # Safety
+/// As [`Frame::output`], for both spans.
+unsafe fn affine_outputs<'a>(frame: Frame<'a>, affine: &Affine) -> AffineOutputs<'a> {
+    // SAFETY: the caller's promise.
+    unsafe { AffineOutputs { scale: frame.output(affine.scale), shift: frame.output(affine.shift) } }
+}
+
+fn statistics(op: &Op, frame: Frame, scratch: &mut Scratch) {
+    // SAFETY: the operands were checked (`execute`).
+    unsafe {
+        match op {
+            Op::NormAffine { gamma, beta, mean, variance, epsilon, affine } => norm::affine(
+                frame.input(*gamma),
+                frame.input(*beta),
+                frame.input(*mean),
+                frame.input(*variance),
+                *epsilon,
+                affine_outputs(frame, affine),
+            ),
+            Op::NormStatistics {
+                input,
+                gamma,
+                beta,
+                momentum,
+                epsilon,
+                running_mean,
+                running_variance,
+                mean,
+                inverse_std,
+                affine,
+                ..
+            } => {
+                let statistics = Statistics {
+                    gamma: frame.input(*gamma),
+                    beta: frame.input(*beta),
+                    momentum: *momentum,
+                    epsilon: *epsilon,
+                    running_mean: frame.output(*running_mean),
+                    running_variance: frame.output(*running_variance),
+                    mean: frame.output(*mean),
+                    inverse_std: frame.output(*inverse_std),
+                    affine: affine_outputs(frame, affine),
+                };
+                norm::statistics(frame.input(*input), &mut scratch.partials, frame.threads, statistics);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn norm_dgrad(op: &Op, frame: Frame, scratch: &mut Scratch) {
+    let Op::NormDgrad {
+        pixels,
+        channels,
+        input,
+        gamma,
+        mean,
+        inverse_std,
+        affine,
+        gradient,
+        residual,
+        output,
+        gamma_gradient,
+        beta_gradient,
+    } = op
+    else {
+        return;
+    };
+    let images = Images {
+        len: frame.count() * pixels * channels,
+        input: frame.pointer(*input),
+        gradient: frame.pointer(*gradient),
+        residual: residual.map(|residual| frame.pointer(residual).cast_const()),
+        output: frame.pointer(*output),
+    };
+    let room = Room { partials: &mut scratch.partials, coefficients: &mut scratch.coefficients };
+    // SAFETY: the operands were checked (`execute`): the output is disjoint from the others but
+    // gradient and residual, which it may equal.
+    unsafe {
+        let backward = Backward {
+            gamma: frame.input(*gamma),
+            mean: frame.input(*mean),
+            inverse_std: frame.input(*inverse_std),
+            scale: frame.input(affine.scale),
+            shift: frame.input(affine.shift),
+            gamma_gradient: frame.output(*gamma_gradient),
+            beta_gradient: frame.output(*beta_gradient),
+        };
+        norm::dgrad(images, room, frame.threads, backward);
+    }
+}
+
+fn classifier(op: &Op, frame: Frame) {
+    let threads = frame.threads;
+    // SAFETY: the operands were checked (`execute`).
+    unsafe {
+        match op {
+            Op::Pool { pixels, channels, input, output } => {
+                head::pool(*pixels, *channels, frame.input(*input), frame.output(*output), threads);
+            }
+            Op::PoolDgrad { pixels, channels, gradient, output } => {
+                head::pool_dgrad(*pixels, *channels, frame.input(*gradient), frame.output(*output), threads);
+            }
+            Op::Linear { inputs, weight, bias, input, output, .. } => {
+                let (weight, bias) = (frame.input(*weight), frame.input(*bias));
+                head::linear(*inputs, weight, bias, frame.input(*input), frame.output(*output), threads);
+            }
+            Op::LinearDgrad { inputs, weight, gradient, output, .. } => {
+                let (weight, gradient) = (frame.input(*weight), frame.input(*gradient));
+                head::linear_dgrad(*inputs, weight, gradient, frame.output(*output), threads);
+            }
+            Op::LinearWgrad { input, gradient, weight_gradient, bias_gradient, .. } => head::linear_wgrad(
+                frame.input(*input),
+                frame.input(*gradient),
+                frame.output(*weight_gradient),
+                frame.output(*bias_gradient),
+                threads,
+            ),
+            Op::Cosine { classes, logits, reference, score } => {
+                let (logits, reference) = (frame.input(*logits), frame.input(*reference));
+                head::cosine(*classes, logits, reference, frame.output(*score));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn loss(op: &Op, frame: Frame) -> Result<()> {
+    let Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
+        return Ok(());
+    };
+    let spec = head::Loss {
+        classes: *classes,
+        divisor: if *mean { frame.count() as f64 } else { 1.0 },
+        distill_weight: f64::from(frame.controls.distill_weight),
+        temperature: f64::from(frame.controls.temperature),
+    };
+    // SAFETY: the operands were checked (`execute`).
+    unsafe {
+        head::cross_entropy(
+            spec,
+            frame.input(*logits),
+            frame.words(*labels),
+            teacher.map(|teacher| frame.input(teacher)),
+            frame.output(*loss),
+            gradient.map(|gradient| frame.output(gradient)),
+            frame.threads,
+        )
+    }
+}
+
+fn gather(op: &Op, frame: Frame, images: &[Option<ImageSet>]) -> Result<()> {
+    let Op::Gather { images: slot, indices, height, width, channels, augment, output } = op else {
+        return Ok(());
+    };
+    let gather = Gather {
+        images: attached(images, *slot)?,
+        height: *height,
+        width: *width,
+        channels: *channels,
+        augment: *augment,
+        seed: frame.controls.seed,
+        epoch: frame.controls.epoch,
+    };
+    // SAFETY: the operands were checked (`execute`).
+    unsafe { gather.run(frame.words(*indices), frame.output(*output), frame.threads) }
+}
+
+fn attack(op: &Op, frame: Frame) {
+    let (controls, threads) = (frame.controls, frame.threads);
+    // SAFETY: the operands were checked (`execute`).
+    unsafe {
+        match op {
+            Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
+                let (clean, epsilon) = (frame.input(*clean), frame.input(*epsilon));
+                let ball = Ball { elements: *elements, norm: *norm, clean, epsilon };
+                pgd::start(ball, frame.words(*indices), frame.output(*adversarial), controls, threads);
+            }
+            Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
+                let (clean, epsilon) = (frame.input(*clean), frame.input(*epsilon));
+                let ball = Ball { elements: *elements, norm: *norm, clean, epsilon };
+                let (gradient, alpha) = (frame.input(*gradient), frame.input(*alpha));
+                pgd::step(ball, gradient, alpha, frame.output(*adversarial), controls, threads);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn update(op: &Op, frame: Frame) {
+    let (controls, threads) = (frame.controls, frame.threads);
+    // SAFETY: the operands were checked (`execute`).
+    unsafe {
+        match op {
+            Op::Sgd { weights, gradients, momentum } => {
+                let (weights, velocity) = (frame.output(*weights), frame.output(*momentum));
+                optimiser::sgd(weights, frame.input(*gradients), velocity, controls, threads);
+            }
+            Op::MovingAverage { weights, average } => {
+                let decay = controls.average_decay;
+                optimiser::moving_average(frame.output(*average), frame.input(*weights), decay, threads);
+            }
+            Op::Copy { input, output, .. } => frame.output(*output).copy_from_slice(frame.input(*input)),
+            _ => {}
+        }
+    }
+}

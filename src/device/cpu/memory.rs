@@ -1,0 +1,183 @@
+//! The regions of a session: one zeroed, 64-byte aligned allocation each, and how ops reach them.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use super::conv::Threads;
+use crate::device::{Controls, Instance, MemoryLayout, Region, Span};
+
+/// A cache line, and a full vector register.
+const ALIGNMENT: usize = 64;
+
+/// A zeroed run of 4-byte elements.
+struct Block {
+    start: NonNull<f32>,
+    len: usize,
+}
+
+impl Block {
+    fn zeroed(len: usize) -> Self {
+        let Some(layout) = Self::layout(len) else {
+            return Self { start: NonNull::dangling(), len: 0 };
+        };
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        match NonNull::new(start.cast::<f32>()) {
+            Some(start) => Self { start, len },
+            None => handle_alloc_error(layout),
+        }
+    }
+
+    /// None for an empty block.
+    fn layout(len: usize) -> Option<Layout> {
+        let bytes = len.checked_mul(size_of::<f32>())?;
+        Layout::from_size_align(bytes, ALIGNMENT).ok().filter(|_| len > 0)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Some(layout) = Self::layout(self.len) {
+            // SAFETY: `zeroed` allocated it with this layout.
+            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
+        }
+    }
+}
+
+// SAFETY: a block owns its memory; shared access goes through `Frame`, whose callers keep what
+// threads write apart.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+/// Every region of a session.
+pub(super) struct Memory {
+    blocks: [Block; 7],
+}
+
+impl Memory {
+    pub fn new(layout: &MemoryLayout) -> Self {
+        let regions = [
+            Region::Weights,
+            Region::Gradients,
+            Region::Momentum,
+            Region::Average,
+            Region::Derived,
+            Region::Arena,
+            Region::Staging,
+        ];
+        Self { blocks: regions.map(|region| Block::zeroed(layout.len(region))) }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.len * size_of::<f32>()).sum()
+    }
+
+    /// All of a region.
+    pub fn region(&self, region: Region) -> &[f32] {
+        let block = &self.blocks[region as usize];
+        // SAFETY: the block has `len` initialised elements, and no run (which would need `&mut` of
+        // the session) is going on.
+        unsafe { std::slice::from_raw_parts(block.start.as_ptr(), block.len) }
+    }
+
+    /// All of a region, to write.
+    pub fn region_mut(&mut self, region: Region) -> &mut [f32] {
+        let block = &mut self.blocks[region as usize];
+        // SAFETY: the block has `len` initialised elements and is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr(), block.len) }
+    }
+}
+
+/// What an op sees: the memory, which images, and the scalars of the step.
+#[derive(Clone, Copy)]
+pub(super) struct Frame<'a> {
+    memory: &'a Memory,
+    /// Where the lane's part of the arena starts.
+    arena: usize,
+    instance: Instance,
+    pub controls: &'a Controls,
+    pub threads: Threads,
+}
+
+impl<'a> Frame<'a> {
+    /// A frame for ops of a checked program: every span lies inside the memory for this instance,
+    /// and nobody else uses what the ops write through it while it is in use.
+    ///
+    /// # Safety
+    /// The caller vouches for that: `check::check` accepted the program, `instance` is within
+    /// its capacity and staging rows, and frames in use at the same time differ in arena part and
+    /// staging rows.
+    pub unsafe fn new(
+        memory: &'a Memory,
+        arena: usize,
+        instance: Instance,
+        controls: &'a Controls,
+        threads: Threads,
+    ) -> Self {
+        Self { memory, arena, instance, controls, threads }
+    }
+
+    /// Images of the instance.
+    pub fn count(&self) -> usize {
+        self.instance.count
+    }
+
+    /// First element and length of what a span means for this instance.
+    fn locate(&self, span: Span) -> (*mut f32, usize) {
+        let (offset, len) = match span.region {
+            Region::Arena => (self.arena + span.offset, span.len * self.instance.count),
+            Region::Staging => (span.offset + self.instance.first * span.len, span.len * self.instance.count),
+            _ => (span.offset, span.len),
+        };
+        let block = &self.memory.blocks[span.region as usize];
+        debug_assert!(offset + len <= block.len);
+        // SAFETY: `new` requires spans inside their regions.
+        (unsafe { block.start.as_ptr().add(offset) }, len)
+    }
+
+    /// The first element of a span, for ops that work in place.
+    pub fn pointer(&self, span: Span) -> *mut f32 {
+        self.locate(span).0
+    }
+
+    /// A span to read.
+    ///
+    /// # Safety
+    /// It is an operand of the op being run, which writes to it through no other reference.
+    pub unsafe fn input(&self, span: Span) -> &'a [f32] {
+        let (start, len) = self.locate(span);
+        // SAFETY: in bounds and initialised by `new`; not written meanwhile by the contract above.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// A span of words to read.
+    ///
+    /// # Safety
+    /// As [`Frame::input`].
+    pub unsafe fn words(&self, span: Span) -> &'a [u32] {
+        // SAFETY: as `input`.
+        bytemuck::cast_slice(unsafe { self.input(span) })
+    }
+
+    /// A span to write.
+    ///
+    /// # Safety
+    /// It is a written operand of the op being run, and no other reference to it is alive.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn output(&self, span: Span) -> &'a mut [f32] {
+        let (start, len) = self.locate(span);
+        // SAFETY: in bounds and initialised by `new`; unaliased by the contract above.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// A span of words to write.
+    ///
+    /// # Safety
+    /// As [`Frame::output`].
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn output_words(&self, span: Span) -> &'a mut [u32] {
+        // SAFETY: as `output`.
+        bytemuck::cast_slice_mut(unsafe { self.output(span) })
+    }
+}

@@ -1,0 +1,58 @@
+//! Updates of the flat parameter buffer.
+
+use rayon::prelude::*;
+
+use super::conv::Threads;
+use super::grain;
+use super::vectorised::vectorised;
+use crate::device::Controls;
+
+/// Elements a task updates.
+const CHUNK: usize = 16_384;
+
+/// SGD as PyTorch does it: g = gradient + decay·w; v = momentum·v + g (from zero, so that the first
+/// step is v = g); w −= rate·(nesterov ? g + momentum·v : v).
+pub(super) fn sgd(
+    weights: &mut [f32],
+    gradients: &[f32],
+    velocity: &mut [f32],
+    controls: &Controls,
+    threads: Threads,
+) {
+    weights
+        .par_chunks_mut(CHUNK)
+        .zip(gradients.par_chunks(CHUNK))
+        .zip(velocity.par_chunks_mut(CHUNK))
+        .with_min_len(grain(threads))
+        .for_each(|((w, g), v)| sgd_chunk(w, g, v, controls));
+}
+
+vectorised! {
+    fn sgd_chunk(weights: &mut [f32], gradients: &[f32], velocity: &mut [f32], controls: &Controls) {
+        let Controls { learning_rate, momentum, weight_decay, nesterov, .. } = *controls;
+        for ((w, &gradient), v) in weights.iter_mut().zip(gradients).zip(velocity) {
+            let g = gradient + weight_decay * *w;
+            *v = momentum * *v + g;
+            let step = if nesterov { g + momentum * *v } else { *v };
+            *w -= learning_rate * step;
+        }
+    }
+}
+
+/// average = d·average + (1 − d)·weights.
+pub(super) fn moving_average(average: &mut [f32], weights: &[f32], decay: f32, threads: Threads) {
+    average
+        .par_chunks_mut(CHUNK)
+        .zip(weights.par_chunks(CHUNK))
+        .with_min_len(grain(threads))
+        .for_each(|(a, w)| average_chunk(a, w, decay));
+}
+
+vectorised! {
+    fn average_chunk(average: &mut [f32], weights: &[f32], decay: f32) {
+        let rest = 1.0 - decay;
+        for (a, &w) in average.iter_mut().zip(weights) {
+            *a = decay * *a + rest * w;
+        }
+    }
+}

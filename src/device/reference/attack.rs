@@ -1,0 +1,90 @@
+//! Images in, and the attack on them.
+
+use crate::data::ImageSet;
+use crate::device::{Augment, Controls, Norm};
+use crate::rng::{Purpose, Stream, below, unit};
+
+/// Image `index` of a set in [0, 1] with `channels` channels, cropped and flipped by its draw.
+pub fn gather(
+    set: &ImageSet,
+    index: u32,
+    channels: usize,
+    augment: Augment,
+    controls: &Controls,
+) -> Vec<f64> {
+    let words = Stream::new(controls.seed, Purpose::Augment, controls.epoch).words(u64::from(index));
+    let choices = 2 * augment.pad as u32 + 1;
+    let (row, column) = (below(words[0], choices) as usize, below(words[1], choices) as usize);
+    let mirrored = augment.flip && words[2] >> 31 == 1;
+    let image = set.image(index as usize);
+    let mut output = Vec::new();
+    for (y, x) in (0..set.height).flat_map(|y| (0..set.width).map(move |x| (y, x))) {
+        let x = if mirrored { set.width - 1 - x } else { x };
+        let (y, x) = (y + row, x + column);
+        let border = augment.pad;
+        let inside = y >= border && x >= border && y - border < set.height && x - border < set.width;
+        for c in 0..channels {
+            let byte = inside.then(|| {
+                image[((y - border) * set.width + x - border) * set.channels + c.min(set.channels - 1)]
+            });
+            output.push(f64::from(byte.unwrap_or(0)) / 255.0);
+        }
+    }
+    output
+}
+
+fn length(values: &[f64]) -> f64 {
+    values.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// The ball around one image.
+#[derive(Clone, Copy)]
+pub struct Ball<'a> {
+    pub clean: &'a [f64],
+    pub epsilon: f64,
+    pub norm: Norm,
+}
+
+impl Ball<'_> {
+    /// clean + offset, with the offset projected to the ball, clamped to [0, 1] where asked.
+    fn project(&self, offset: &[f64], controls: &Controls) -> Vec<f64> {
+        let length = length(offset);
+        let map = |(x, r): (&f64, &f64)| {
+            let r = match self.norm {
+                Norm::Linf => r.clamp(-self.epsilon, self.epsilon),
+                Norm::L2 if length > self.epsilon => r * self.epsilon / length,
+                Norm::L2 => *r,
+            };
+            if controls.clamp { (x + r).clamp(0.0, 1.0) } else { x + r }
+        };
+        self.clean.iter().zip(offset).map(map).collect()
+    }
+
+    /// A uniform draw from the cube of radius ε, projected.
+    pub fn start(&self, index: u32, controls: &Controls) -> Vec<f64> {
+        if !controls.random_start {
+            return self.clean.to_vec();
+        }
+        let stream = Stream::new(controls.seed, Purpose::AttackStart, controls.epoch);
+        let draw = |i: usize| {
+            let words = stream.words((u64::from(index) << 24) | (i / 4) as u64);
+            self.epsilon * (2.0 * f64::from(unit(words[i % 4])) - 1.0)
+        };
+        let offset: Vec<f64> = (0..self.clean.len()).map(draw).collect();
+        self.project(&offset, controls)
+    }
+
+    /// A step of α along the gradient's direction, projected.
+    pub fn step(&self, adversarial: &[f64], gradient: &[f64], alpha: f64, controls: &Controls) -> Vec<f64> {
+        let length = length(gradient);
+        let direction = |g: f64| match self.norm {
+            Norm::Linf => f64::from(g > 0.0) - f64::from(g < 0.0),
+            Norm::L2 if length > 0.0 => g / length,
+            Norm::L2 => 0.0,
+        };
+        let offset: Vec<f64> = (0..self.clean.len())
+            .map(|i| adversarial[i] + alpha * direction(gradient[i]) - self.clean[i])
+            .collect();
+        self.project(&offset, controls)
+    }
+}

@@ -1,0 +1,371 @@
+//! Runs ops on f64 regions: operands are copied out, results copied in.
+
+use super::attack::{self, Ball};
+use super::{conv, head, norm};
+use crate::data::ImageSet;
+use crate::device::{
+    Affine, Controls, ConvShape, Instance, MemoryLayout, Norm, Op, Program, Prologue, Region, Span, check,
+};
+use crate::error::{Error, Result};
+
+/// The regions, the images, and the filters as they were last loaded (KCRS, scaled).
+pub struct Machine {
+    pub regions: [Vec<f64>; 7],
+    pub images: Vec<Option<ImageSet>>,
+    filters: Vec<Vec<f64>>,
+}
+
+/// A machine at one instance of a run.
+struct Step<'a> {
+    machine: &'a mut Machine,
+    controls: &'a Controls,
+    instance: Instance,
+}
+
+impl Machine {
+    pub fn new(layout: &MemoryLayout) -> Self {
+        let regions = [
+            Region::Weights,
+            Region::Gradients,
+            Region::Momentum,
+            Region::Average,
+            Region::Derived,
+            Region::Arena,
+            Region::Staging,
+        ];
+        let regions = regions.map(|region| vec![0.0; layout.len(region)]);
+        Self { regions, images: Vec::new(), filters: Vec::new() }
+    }
+
+    /// Runs an op of a checked program.
+    pub fn run(&mut self, op: &Op, program: &Program, controls: &Controls, instance: Instance) -> Result<()> {
+        let missing = program.filters.len().saturating_sub(self.filters.len());
+        self.filters.extend(vec![Vec::new(); missing]);
+        let mut step = Step { machine: self, controls, instance };
+        match op {
+            Op::LoadFilter { filter, weights, scale } => {
+                let per_filter = weights.len / program.filters[filter.0].shape.out_channels;
+                let mut values = step.read(*weights);
+                if let Some(scale) = scale.map(|scale| step.read(scale)) {
+                    values.iter_mut().enumerate().for_each(|(i, value)| *value *= scale[i / per_filter]);
+                }
+                step.machine.filters[filter.0] = values;
+            }
+            Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => step.convolution(op),
+            Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => step.norm(op)?,
+            Op::Gather { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => step.attack(op)?,
+            Op::SoftmaxCrossEntropy { .. } => step.loss(op)?,
+            Op::Sgd { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => step.update(op),
+            _ => step.head(op),
+        }
+        Ok(())
+    }
+}
+
+impl Step<'_> {
+    fn range(&self, span: Span) -> std::ops::Range<usize> {
+        let start = match span.region {
+            Region::Staging => span.offset + self.instance.first * span.len,
+            _ => span.offset,
+        };
+        let images = match span.region {
+            Region::Arena | Region::Staging => self.instance.count,
+            _ => 1,
+        };
+        start..start + span.len * images
+    }
+
+    fn read(&self, span: Span) -> Vec<f64> {
+        self.machine.regions[span.region as usize][self.range(span)].to_vec()
+    }
+
+    fn words(&self, span: Span) -> Vec<u32> {
+        self.read(span).into_iter().map(|word| word as u32).collect()
+    }
+
+    fn write(&mut self, span: Span, values: &[f64]) {
+        let range = self.range(span);
+        self.machine.regions[span.region as usize][range].copy_from_slice(values);
+    }
+
+    fn affine(&self, affine: Affine) -> norm::Affine {
+        (self.read(affine.scale), self.read(affine.shift))
+    }
+
+    fn prologue(&self, shape: &ConvShape, prologue: &Prologue, input: Span) -> Vec<f64> {
+        let affine = prologue.affine.map(|affine| self.affine(affine));
+        let affine = affine.as_ref().map(|(scale, shift)| (scale.as_slice(), shift.as_slice()));
+        conv::prologue(&self.read(input), shape.in_channels, affine, prologue.relu)
+    }
+
+    /// values += the span, if there is one.
+    fn add(&self, values: &mut [f64], span: Option<Span>) {
+        if let Some(span) = span {
+            values.iter_mut().zip(self.read(span)).for_each(|(value, more)| *value += more);
+        }
+    }
+
+    fn convolution(&mut self, op: &Op) {
+        match op {
+            Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
+                let input = self.prologue(shape, prologue, *input);
+                let mut values = conv::fprop(shape, &input, &self.machine.filters[filter.0]);
+                if let Some(bias) = bias.map(|bias| self.read(bias)) {
+                    values.iter_mut().enumerate().for_each(|(i, value)| *value += bias[i % bias.len()]);
+                }
+                self.add(&mut values, *residual);
+                if let Some(mask) = prologue.mask {
+                    let words: Vec<f64> =
+                        conv::mask(&input, shape.in_channels).into_iter().map(f64::from).collect();
+                    self.write(mask, &words);
+                }
+                self.write(*output, &values);
+            }
+            Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
+                let channels = shape.in_channels;
+                let mut values = conv::dgrad(shape, &self.read(*gradient), &self.machine.filters[filter.0]);
+                self.add(&mut values, *add);
+                let mask = mask.map(|mask| self.words(mask));
+                let scale = scale.map(|scale| self.read(scale));
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value *= scale.as_ref().map_or(1.0, |scale| scale[i % channels]);
+                    if mask.as_ref().is_some_and(|mask| !conv::passes(mask, channels, i)) {
+                        *value = 0.0;
+                    }
+                }
+                self.add(&mut values, *residual);
+                self.write(*output, &values);
+            }
+            Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
+                let input = self.prologue(shape, prologue, *input);
+                let values = conv::wgrad(shape, &input, &self.read(*gradient));
+                self.write(*weight_gradient, &values);
+            }
+            _ => {}
+        }
+    }
+
+    fn norm(&mut self, op: &Op) -> Result<()> {
+        match op {
+            Op::NormAffine { gamma, beta, mean, variance, epsilon, affine } => {
+                let (gamma, beta) = (self.read(*gamma), self.read(*beta));
+                let (mean, variance) = (self.read(*mean), self.read(*variance));
+                let (scale, shift) = norm::affine(&gamma, &beta, &mean, &variance, f64::from(*epsilon));
+                self.write(affine.scale, &scale);
+                self.write(affine.shift, &shift);
+            }
+            Op::NormStatistics { .. } if self.instance.count == 0 => {
+                return Err(Error::run("batch statistics of no images"));
+            }
+            Op::NormStatistics { .. } => self.statistics(op),
+            Op::NormDgrad {
+                input,
+                gamma,
+                mean,
+                inverse_std,
+                affine,
+                gradient,
+                residual,
+                output,
+                gamma_gradient,
+                beta_gradient,
+                ..
+            } => {
+                let (input, gamma) = (self.read(*input), self.read(*gamma));
+                let (scale, shift) = self.affine(*affine);
+                let mut gradient = self.read(*gradient);
+                for (i, g) in gradient.iter_mut().enumerate() {
+                    let c = i % gamma.len();
+                    if scale[c] * input[i] + shift[c] <= 0.0 {
+                        *g = 0.0;
+                    }
+                }
+                let (mean, inverse_std) = (self.read(*mean), self.read(*inverse_std));
+                let mut backward = norm::dgrad(&input, &gradient, &gamma, &mean, &inverse_std);
+                self.add(&mut backward.output, *residual);
+                self.write(*output, &backward.output);
+                self.write(*gamma_gradient, &backward.gamma_gradient);
+                self.write(*beta_gradient, &backward.beta_gradient);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn statistics(&mut self, op: &Op) {
+        let Op::NormStatistics {
+            channels,
+            input,
+            gamma,
+            beta,
+            momentum,
+            epsilon,
+            running_mean,
+            running_variance,
+            mean,
+            inverse_std,
+            affine,
+            ..
+        } = op
+        else {
+            return;
+        };
+        let found = norm::statistics(&self.read(*input), *channels);
+        let (gamma, beta) = (self.read(*gamma), self.read(*beta));
+        let epsilon = f64::from(*epsilon);
+        let (scale, shift) = norm::affine(&gamma, &beta, &found.mean, &found.variance, epsilon);
+        let inverse: Vec<f64> = found.variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
+        let rows = found.rows as f64;
+        let unbiased: Vec<f64> = found.variance.iter().map(|v| v * rows / (rows - 1.0).max(1.0)).collect();
+        for (span, values) in [(*running_mean, &found.mean), (*running_variance, &unbiased)] {
+            let keep = 1.0 - f64::from(*momentum);
+            let old = self.read(span);
+            let moved: Vec<f64> =
+                old.iter().zip(values).map(|(old, new)| keep * old + f64::from(*momentum) * new).collect();
+            self.write(span, &moved);
+        }
+        self.write(*mean, &found.mean);
+        self.write(*inverse_std, &inverse);
+        self.write(affine.scale, &scale);
+        self.write(affine.shift, &shift);
+    }
+
+    fn head(&mut self, op: &Op) {
+        match op {
+            Op::Pool { pixels, channels, input, output } => {
+                let values = head::pool(*pixels, *channels, &self.read(*input));
+                self.write(*output, &values);
+            }
+            Op::PoolDgrad { pixels, channels, gradient, output } => {
+                let values = head::pool_dgrad(*pixels, *channels, &self.read(*gradient));
+                self.write(*output, &values);
+            }
+            Op::Linear { weight, bias, input, output, .. } => {
+                let values = head::linear(&self.read(*weight), &self.read(*bias), &self.read(*input));
+                self.write(*output, &values);
+            }
+            Op::LinearDgrad { inputs, weight, gradient, output, .. } => {
+                let values = head::linear_dgrad(*inputs, &self.read(*weight), &self.read(*gradient));
+                self.write(*output, &values);
+            }
+            Op::LinearWgrad { inputs, outputs, input, gradient, weight_gradient, bias_gradient } => {
+                let (input, gradient) = (self.read(*input), self.read(*gradient));
+                let (weight, bias) = head::linear_wgrad(*inputs, *outputs, &input, &gradient);
+                self.write(*weight_gradient, &weight);
+                self.write(*bias_gradient, &bias);
+            }
+            Op::Cosine { classes, logits, reference, score } => {
+                let (a, b) = (self.read(*logits), self.read(*reference));
+                let rows = a.chunks_exact(*classes).zip(b.chunks_exact(*classes));
+                let values: Vec<f64> = rows.map(|(a, b)| head::cosine(a, b)).collect();
+                self.write(*score, &values);
+            }
+            _ => {}
+        }
+    }
+
+    fn loss(&mut self, op: &Op) -> Result<()> {
+        let Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
+            return Ok(());
+        };
+        let (logits, labels) = (self.read(*logits), self.words(*labels));
+        let teacher = teacher.map(|teacher| self.read(teacher));
+        let weight = f64::from(self.controls.distill_weight);
+        let temperature = f64::from(self.controls.temperature);
+        let divisor = if *mean { self.instance.count as f64 } else { 1.0 };
+        let (mut losses, mut gradients) = (Vec::new(), Vec::new());
+        for (i, row) in logits.chunks_exact(*classes).enumerate() {
+            let label = labels[i] as usize;
+            if label >= *classes {
+                return Err(Error::run(format!("label {label} of {classes} classes")));
+            }
+            let distillation = teacher.as_ref().filter(|_| weight != 0.0).map(|teacher| {
+                let teacher = &teacher[i * classes..(i + 1) * classes];
+                head::Distillation { teacher, weight, temperature }
+            });
+            let (value, slope) = head::cross_entropy(row, label, distillation);
+            losses.push(value);
+            gradients.extend(slope.into_iter().map(|g| g / divisor));
+        }
+        self.write(*loss, &losses);
+        if let Some(gradient) = gradient {
+            self.write(*gradient, &gradients);
+        }
+        Ok(())
+    }
+
+    fn attack(&mut self, op: &Op) -> Result<()> {
+        match op {
+            Op::Gather { images, indices, height, width, channels, augment, output } => {
+                let set = check::attached(&self.machine.images, *images)?;
+                let indices = self.words(*indices);
+                check::check_images(set, (*height, *width, *channels), &indices)?;
+                let image = |index: &u32| attack::gather(set, *index, *channels, *augment, self.controls);
+                let values: Vec<f64> = indices.iter().flat_map(image).collect();
+                self.write(*output, &values);
+            }
+            Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
+                let indices = self.words(*indices);
+                let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, controls| {
+                    ball.start(indices[i], controls)
+                });
+                self.write(*adversarial, &values);
+            }
+            Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
+                let (old, gradient, alpha) =
+                    (self.read(*adversarial), self.read(*gradient), self.read(*alpha));
+                let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, controls| {
+                    let row = i * elements..(i + 1) * elements;
+                    ball.step(&old[row.clone()], &gradient[row], alpha[i], controls)
+                });
+                self.write(*adversarial, &values);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `map` of every image's ball, one after the other.
+    fn in_balls(
+        &self,
+        elements: usize,
+        clean: Span,
+        epsilon: Span,
+        norm: Norm,
+        map: impl Fn(usize, Ball, &Controls) -> Vec<f64>,
+    ) -> Vec<f64> {
+        let (clean, epsilon) = (self.read(clean), self.read(epsilon));
+        let ball =
+            |i: usize| Ball { clean: &clean[i * elements..(i + 1) * elements], epsilon: epsilon[i], norm };
+        (0..epsilon.len()).flat_map(|i| map(i, ball(i), self.controls)).collect()
+    }
+
+    fn update(&mut self, op: &Op) {
+        let controls = self.controls;
+        match op {
+            Op::Sgd { weights, gradients, momentum } => {
+                let (mut w, g, mut v) = (self.read(*weights), self.read(*gradients), self.read(*momentum));
+                let friction = f64::from(controls.momentum);
+                for i in 0..w.len() {
+                    let g = g[i] + f64::from(controls.weight_decay) * w[i];
+                    v[i] = friction * v[i] + g;
+                    let step = if controls.nesterov { g + friction * v[i] } else { v[i] };
+                    w[i] -= f64::from(controls.learning_rate) * step;
+                }
+                self.write(*weights, &w);
+                self.write(*momentum, &v);
+            }
+            Op::MovingAverage { weights, average } => {
+                let d = f64::from(controls.average_decay);
+                let (w, old) = (self.read(*weights), self.read(*average));
+                let values: Vec<f64> = old.iter().zip(&w).map(|(a, w)| d * a + (1.0 - d) * w).collect();
+                self.write(*average, &values);
+            }
+            Op::Copy { input, output, .. } => {
+                let values = self.read(*input);
+                self.write(*output, &values);
+            }
+            _ => {}
+        }
+    }
+}

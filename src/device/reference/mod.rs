@@ -1,0 +1,95 @@
+//! The reference: every op in f64, as its definition says, slow and obvious. Other devices are
+//! checked against it; it runs any program any device runs.
+
+pub mod attack;
+pub mod conv;
+pub mod head;
+mod interpret;
+pub mod norm;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use super::{
+    Controls, Device, ImageSlot, Instance, MemoryLayout, Program, ProgramId, Region, Session, check,
+};
+use crate::data::ImageSet;
+use crate::error::{Error, Result};
+use interpret::Machine;
+
+/// The reference device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReferenceDevice;
+
+impl Device for ReferenceDevice {
+    fn describe(&self) -> String {
+        "reference: 1 thread, f64".to_string()
+    }
+    fn lanes(&self) -> usize {
+        1
+    }
+    fn preferred_batch(&self, _elements_per_image: usize) -> usize {
+        2
+    }
+    fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
+        Ok(Box::new(ReferenceSession {
+            layout,
+            machine: Machine::new(&layout),
+            programs: Vec::new(),
+            rows: Vec::new(),
+        }))
+    }
+}
+
+/// Regions of f64; words (labels, indices, masks) are held as their numbers.
+struct ReferenceSession {
+    layout: MemoryLayout,
+    machine: Machine,
+    programs: Vec<Program>,
+    /// Staging rows each program has room for.
+    rows: Vec<usize>,
+}
+
+impl Session for ReferenceSession {
+    fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()> {
+        self.machine.images.resize(self.machine.images.len().max(slot.0 + 1), None);
+        self.machine.images[slot.0] = Some(images.clone());
+        Ok(())
+    }
+
+    fn write(&mut self, region: Region, offset: usize, values: &[f32]) {
+        let target = &mut self.machine.regions[region as usize][offset..offset + values.len()];
+        target.iter_mut().zip(values).for_each(|(target, &value)| *target = f64::from(value));
+    }
+
+    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) {
+        let target = &mut self.machine.regions[region as usize][offset..offset + values.len()];
+        target.iter_mut().zip(values).for_each(|(target, &value)| *target = f64::from(value));
+    }
+
+    fn read(&self, region: Region, offset: usize, values: &mut [f32]) {
+        let source = &self.machine.regions[region as usize][offset..offset + values.len()];
+        values.iter_mut().zip(source).for_each(|(value, &source)| *value = source as f32);
+    }
+
+    fn prepare(&mut self, program: Program) -> Result<ProgramId> {
+        self.rows.push(check::check(&program, &self.layout, 1)?);
+        self.programs.push(program);
+        Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
+        let rows = *self.rows.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        let program = &self.programs[program.0];
+        check::check_instances(program, rows, instances)?;
+        for &instance in instances {
+            for op in program.steps(controls.repeats) {
+                self.machine.run(op, program, controls, instance)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.machine.regions.iter().map(|region| region.len() * size_of::<f64>()).sum()
+    }
+}

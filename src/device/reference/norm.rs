@@ -1,0 +1,87 @@
+//! Batch norm over rows (images × pixels) of channels.
+
+/// Scale and shift per channel.
+pub type Affine = (Vec<f64>, Vec<f64>);
+
+/// Batch statistics of a tensor.
+pub struct Statistics {
+    pub mean: Vec<f64>,
+    /// Biased.
+    pub variance: Vec<f64>,
+    /// Of the rows.
+    pub rows: usize,
+}
+
+/// scale = gamma / sqrt(variance + epsilon), shift = beta − mean·scale.
+pub fn affine(gamma: &[f64], beta: &[f64], mean: &[f64], variance: &[f64], epsilon: f64) -> Affine {
+    let scale: Vec<f64> = gamma.iter().zip(variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
+    let shift = (0..beta.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
+    (scale, shift)
+}
+
+/// The values of channel `c`.
+fn channel(values: &[f64], channels: usize, c: usize) -> impl Iterator<Item = f64> + '_ {
+    values.iter().skip(c).step_by(channels).copied()
+}
+
+/// Mean and biased variance per channel, in two passes.
+pub fn statistics(input: &[f64], channels: usize) -> Statistics {
+    let rows = input.len() / channels;
+    let average =
+        |c: usize, f: &dyn Fn(f64) -> f64| channel(input, channels, c).map(f).sum::<f64>() / rows as f64;
+    let mean: Vec<f64> = (0..channels).map(|c| average(c, &|x| x)).collect();
+    let variance = (0..channels).map(|c| average(c, &|x| (x - mean[c]).powi(2))).collect();
+    Statistics { mean, variance, rows }
+}
+
+/// What the backward pass gives.
+pub struct Backward {
+    pub output: Vec<f64>,
+    pub gamma_gradient: Vec<f64>,
+    pub beta_gradient: Vec<f64>,
+}
+
+/// Backward of norm(input) with batch statistics, `gradient` already masked by the ReLU after it.
+pub fn dgrad(input: &[f64], gradient: &[f64], gamma: &[f64], mean: &[f64], inverse_std: &[f64]) -> Backward {
+    let channels = gamma.len();
+    let rows = (input.len() / channels) as f64;
+    let normalised: Vec<f64> =
+        input.iter().enumerate().map(|(i, x)| (x - mean[i % channels]) * inverse_std[i % channels]).collect();
+    let beta_gradient: Vec<f64> = (0..channels).map(|c| channel(gradient, channels, c).sum()).collect();
+    let gamma_gradient: Vec<f64> = (0..channels)
+        .map(|c| {
+            channel(gradient, channels, c).zip(channel(&normalised, channels, c)).map(|(g, x)| g * x).sum()
+        })
+        .collect();
+    let map = |(i, g): (usize, &f64)| {
+        let c = i % channels;
+        gamma[c] * inverse_std[c] * (g - beta_gradient[c] / rows - normalised[i] * gamma_gradient[c] / rows)
+    };
+    let output = gradient.iter().enumerate().map(map).collect();
+    Backward { output, gamma_gradient, beta_gradient }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::reference::tests::{difference, draw};
+
+    #[test]
+    fn the_backward_pass_is_the_derivative() {
+        let (channels, rows) = (3, 7);
+        let (input, weight) = (draw(1, rows * channels), draw(2, rows * channels));
+        let (gamma, beta) = (draw(3, channels), draw(4, channels));
+        let loss = |input: &[f64], gamma: &[f64], beta: &[f64]| {
+            let s = statistics(input, channels);
+            let (scale, shift) = affine(gamma, beta, &s.mean, &s.variance, 1e-5);
+            let normed = |i: usize| scale[i % channels] * input[i] + shift[i % channels];
+            (0..input.len()).map(|i| weight[i] * normed(i)).sum::<f64>()
+        };
+        let s = statistics(&input, channels);
+        let inverse_std: Vec<f64> = s.variance.iter().map(|v| 1.0 / (v + 1e-5).sqrt()).collect();
+        let backward = dgrad(&input, &weight, &gamma, &s.mean, &inverse_std);
+        difference(&input, &backward.output, |input| loss(input, &gamma, &beta));
+        difference(&gamma, &backward.gamma_gradient, |gamma| loss(&input, gamma, &beta));
+        difference(&beta, &backward.beta_gradient, |beta| loss(&input, &gamma, beta));
+    }
+}

@@ -1,0 +1,8 @@
+//! Every op on the CPU device against the f64 reference, over random shapes.
+
+mod attack;
+mod case;
+mod conv;
+mod head;
+mod norm;
+mod refusals;
