@@ -24,6 +24,7 @@ use epilogue::Epilogue;
 use memory::{Buffer, Shared, for_pieces};
 use rayon::prelude::*;
 use rows::Prologue;
+use wgrad::{Partition, Task};
 use winograd::Winograd;
 
 /// Whether a kernel may use all threads (rayon) or runs on the calling thread only (a lane).
@@ -60,6 +61,11 @@ fn winograd_dgrad(s: &ConvShape) -> Winograd {
     Winograd::new([s.out_height(), s.out_width(), s.out_channels], s.in_channels, 2 - s.pad)
 }
 
+fn winograd_wgrad(s: &ConvShape) -> Winograd {
+    // A longer depth for the products: each block reads and writes the whole sum.
+    winograd_fprop(s).with_tiles(128)
+}
+
 /// Working memory of the kernels, one part per thread, allocated once for a set of shapes.
 pub struct Workspace {
     level: Level,
@@ -78,21 +84,21 @@ impl Workspace {
     fn with_level(shapes: &[ConvShape], wgrad_count: usize, threads: usize, level: Level) -> Self {
         let (mut slot, mut sums) = (0, 0);
         for s in shapes {
-            let (scratch, sum, wgrad) = match algorithm(s) {
+            let (scratch, wgrad) = match algorithm(s) {
                 Algorithm::Winograd => {
-                    let (fprop, dgrad) = (winograd_fprop(s), winograd_dgrad(s));
-                    let scratch = fprop.scratch_len().max(dgrad.scratch_len());
-                    (scratch, wgrad::winograd_sum_len(s), wgrad::winograd_scratch_len(&fprop))
+                    let scratch = winograd_fprop(s).scratch_len().max(winograd_dgrad(s).scratch_len());
+                    (scratch, wgrad::winograd_scratch_len(&winograd_wgrad(s)))
                 }
                 Algorithm::Direct => {
                     let d = Direct::new(*s);
-                    (d.scratch_len(), wgrad::direct_sum_len(s), wgrad::direct_scratch_len(&d))
+                    (d.scratch_len(), wgrad::direct_scratch_len(&d))
                 }
             };
             slot = slot.max(scratch);
             if wgrad_count > 0 {
+                let partition = Partition::new(s, algorithm(s) == Algorithm::Winograd, wgrad_count);
                 slot = slot.max(wgrad);
-                sums = sums.max(wgrad::parts(sum, wgrad_count) * sum);
+                sums = sums.max(partition.parts * partition.sum_len());
             }
         }
         Self { level, slots: (0..threads).map(|_| Buffer::new(slot)).collect(), sums: Buffer::new(sums) }
@@ -247,45 +253,39 @@ pub fn wgrad(
 ) {
     assert!(input.len() >= count * shape.input_len() && gradient.len() >= count * shape.output_len());
     assert_eq!(weight_gradient_kcrs.len(), shape.filter_len());
-    let algorithm = algorithm(shape);
-    let sum_len = match algorithm {
-        Algorithm::Winograd => wgrad::winograd_sum_len(shape),
-        Algorithm::Direct => wgrad::direct_sum_len(shape),
-    };
-    let parts = wgrad::parts(sum_len, count);
-    assert!(parts * sum_len <= workspace.sums.len(), "the workspace was made without wgrad of this shape");
+    let winograd = algorithm(shape) == Algorithm::Winograd;
+    let partition = Partition::new(shape, winograd, count);
+    let needed = partition.parts * partition.sum_len();
+    assert!(needed <= workspace.sums.len(), "the workspace was made without wgrad of this shape");
     let prologue = Prologue { mask: std::ptr::null_mut(), ..prologue.pointers() };
     let sums = workspace.sums.as_mut_ptr();
     let shared = Shared::new((input.as_ptr(), prologue, gradient.as_ptr(), sums));
     let level = workspace.level;
-    for_pieces(&mut workspace.slots, threads, parts, 1, |part, _, scratch| {
+    let tasks = partition.parts * partition.cuts;
+    for_pieces(&mut workspace.slots, threads, tasks, 1, |task, _, scratch| {
         let &(input, prologue, gradient, sums) = shared.get();
-        let first = wgrad::part_start(part, parts, count);
-        let count = wgrad::part_start(part + 1, parts, count) - first;
-        // SAFETY: lengths were checked; every part has its own sum.
+        let (part, cut) = (task / partition.cuts, task % partition.cuts);
+        let channels = partition.channels(cut);
+        let images = partition.images(part, count);
+        // SAFETY: lengths were checked; every task has its own sum.
         unsafe {
-            let sum = sums.add(part * sum_len);
-            match algorithm {
-                Algorithm::Winograd => winograd_fprop(shape)
-                    .accumulate(level, first, count, input, prologue, gradient, sum, scratch),
-                Algorithm::Direct => Direct::new(*shape)
-                    .accumulate(level, first, count, input, prologue, gradient, sum, scratch),
+            let sum = sums.add(part * partition.sum_len() + partition.cut_offset(channels.0));
+            let task = Task { images, channels, input, prologue, gradient, sum };
+            match winograd {
+                true => winograd_wgrad(shape).accumulate(level, task, scratch),
+                false => Direct::new(*shape).accumulate(level, task, scratch),
             }
         }
     });
     let target = Shared::new((sums.cast_const(), weight_gradient_kcrs.as_mut_ptr()));
-    let reduce = |c: usize| {
+    let reduce = |block: usize| {
         let &(sums, target) = target.get();
-        // SAFETY: the parts' sums are complete; channel c is this task's.
-        unsafe {
-            match algorithm {
-                Algorithm::Winograd => wgrad::winograd_reduce(shape, c, parts, sums, target),
-                Algorithm::Direct => wgrad::direct_reduce(shape, c, parts, sums, target),
-            }
-        }
+        // SAFETY: the sums are complete; the block's out channels are this task's.
+        unsafe { partition.reduce(level, block, sums, target) };
     };
+    let blocks = shape.out_channels.div_ceil(16);
     match threads {
-        Threads::One => (0..shape.in_channels).for_each(reduce),
-        Threads::All => (0..shape.in_channels).into_par_iter().for_each(reduce),
+        Threads::One => (0..blocks).for_each(reduce),
+        Threads::All => (0..blocks).into_par_iter().for_each(reduce),
     }
 }

@@ -4,7 +4,7 @@
 //! the panels of [`super::gemm`]. Depth and columns are in and out channels of the side that the
 //! filter is for; for dgrad of a direct convolution the columns are (r, s, c).
 
-use super::super::simd::Level;
+use super::super::simd::{Kernel, Level, Simd, launch};
 use super::gemm::{padded, panel_index, panel_width};
 use super::memory::{Buffer, Shared};
 use super::winograd::POSITIONS;
@@ -60,62 +60,156 @@ impl PackedFilter {
         let s = self.spec.shape;
         assert_eq!(weights_kcrs.len(), s.filter_len());
         let window = s.kernel * s.kernel;
-        let panel = panel_width(self.level);
-        let target = Shared::new(self.buffer.as_mut_ptr());
-        let direction = self.spec.direction;
-        // One task for each out channel of the convolution; they write disjoint elements.
-        let pack_channel = |k: usize| {
-            let target = *target.get();
-            let factor = scale.map_or(1.0, |s| s[k]);
-            for c in 0..s.in_channels {
-                let g = &weights_kcrs[(k * s.in_channels + c) * window..][..window];
-                let (depth, columns, d, n) = match direction {
-                    Direction::Fprop => (s.in_channels, s.out_channels, c, k),
-                    Direction::Dgrad => (s.out_channels, s.in_channels, k, c),
-                };
-                match algorithm(&s) {
-                    Algorithm::Winograd => {
-                        let turned = direction == Direction::Dgrad;
-                        let g = std::array::from_fn(|i| factor * g[if turned { 8 - i } else { i }]);
-                        let at = panel_index(panel, depth, padded(columns), d, n);
-                        let step = depth * padded(columns);
-                        for (e, u) in transform(&g).into_iter().enumerate() {
-                            // SAFETY: inside the buffer of 16 such matrices; no other task's place.
-                            unsafe { *target.add(e * step + at) = u };
-                        }
-                    }
-                    Algorithm::Direct => {
-                        for (i, &w) in g.iter().enumerate() {
-                            let tap = i * s.in_channels + c;
-                            let at = match direction {
-                                Direction::Fprop => {
-                                    panel_index(panel, depth * window, padded(columns), tap, k)
-                                }
-                                Direction::Dgrad => {
-                                    panel_index(panel, depth, padded(columns * window), k, tap)
-                                }
-                            };
-                            // SAFETY: inside the buffer; no other task's place.
-                            unsafe { *target.add(at) = factor * w };
+        let (k_step, c_step) = (s.in_channels * window, window);
+        let fprop = self.spec.direction == Direction::Fprop;
+        let winograd = algorithm(&s) == Algorithm::Winograd;
+        let scale = scale.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let (depth, columns) =
+            if fprop { (s.in_channels, s.out_channels) } else { (s.out_channels, s.in_channels) };
+        let (d_step, n_step) = if fprop { (c_step, k_step) } else { (k_step, c_step) };
+        let (level, panel) = (self.level, panel_width(self.level));
+        let shared = Shared::new((weights_kcrs.as_ptr(), scale, self.buffer.as_mut_ptr()));
+        // A task packs 16 columns, or for a direct dgrad one row; they write disjoint elements.
+        let pack = |task: usize| {
+            let &(weights, scale, target) = shared.get();
+            // SAFETY: the filter's length was checked; the buffer was made for this shape.
+            unsafe {
+                if winograd || fprop {
+                    let n = 16 * task;
+                    let weights = weights.add(n * n_step);
+                    let pack = PackColumns {
+                        winograd,
+                        turned: !fprop,
+                        weights,
+                        window,
+                        depth,
+                        columns: 16.min(columns - n),
+                        d_step,
+                        n_step,
+                        depth_scale: if fprop { std::ptr::null() } else { scale },
+                        column_scale: if fprop && !scale.is_null() { scale.add(n) } else { std::ptr::null() },
+                        target,
+                        panel,
+                        n,
+                        row_columns: padded(columns),
+                    };
+                    launch(level, pack);
+                } else {
+                    let factor = if scale.is_null() { 1.0 } else { *scale.add(task) };
+                    for tap in 0..window {
+                        for c in 0..columns {
+                            let at =
+                                panel_index(panel, depth, padded(columns * window), task, tap * columns + c);
+                            *target.add(at) = factor * *weights.add(task * k_step + c * c_step + tap);
                         }
                     }
                 }
             }
         };
+        let tasks = if winograd || fprop { columns.div_ceil(16) } else { depth };
         match threads {
-            Threads::One => (0..s.out_channels).for_each(pack_channel),
-            Threads::All => (0..s.out_channels).into_par_iter().with_min_len(16).for_each(pack_channel),
+            Threads::One => (0..tasks).for_each(pack),
+            Threads::All => (0..tasks).into_par_iter().for_each(pack),
         }
     }
 }
 
-/// G g Gᵀ of a row-major 3×3 filter, row-major 4×4.
-fn transform(g: &[f32; 9]) -> [f32; POSITIONS] {
-    let side = |a: f32, b: f32, c: f32| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
-    let columns: [[f32; 4]; 3] = std::array::from_fn(|j| side(g[j], g[3 + j], g[6 + j]));
-    let mut u = [0.0; POSITIONS];
-    for i in 0..4 {
-        u[4 * i..4 * i + 4].copy_from_slice(&side(columns[0][i], columns[1][i], columns[2][i]));
+/// Packs up to 16 columns, all of the depth. Null scales = 1.
+struct PackColumns {
+    winograd: bool,
+    /// Rotate the window by half a turn.
+    turned: bool,
+    /// Of the first column.
+    weights: *const f32,
+    window: usize,
+    depth: usize,
+    columns: usize,
+    d_step: usize,
+    n_step: usize,
+    depth_scale: *const f32,
+    column_scale: *const f32,
+    target: *mut f32,
+    panel: usize,
+    n: usize,
+    row_columns: usize,
+}
+
+impl Kernel for PackColumns {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let position = self.depth * self.row_columns;
+        // SAFETY: windows of the columns inside the weights, rows of 16 floats inside the target.
+        unsafe {
+            let mut factors = [1.0; 16];
+            if !self.column_scale.is_null() {
+                for (i, factor) in factors.iter_mut().enumerate().take(self.columns) {
+                    *factor = *self.column_scale.add(i);
+                }
+            }
+            for d in 0..self.depth {
+                let weights = self.weights.add(d * self.d_step);
+                let scale = if self.depth_scale.is_null() { 1.0 } else { *self.depth_scale.add(d) };
+                if self.winograd {
+                    let mut g = [[0.0; 16]; 9];
+                    for column in 0..self.columns {
+                        let w = weights.add(column * self.n_step);
+                        for (i, g) in g.iter_mut().enumerate() {
+                            g[column] = *w.add(if self.turned { 8 - i } else { i });
+                        }
+                    }
+                    for lane in (0..16).step_by(S::LANES) {
+                        let factor = S::mul(S::splat(scale), S::load(factors.as_ptr().add(lane)));
+                        let mut v = [S::splat(0.0); 9];
+                        for (v, g) in v.iter_mut().zip(&g) {
+                            *v = S::mul(factor, S::load(g.as_ptr().add(lane)));
+                        }
+                        let at = panel_index(self.panel, self.depth, self.row_columns, d, self.n + lane);
+                        for (e, u) in transform::<S>(&v).into_iter().enumerate() {
+                            S::store(self.target.add(e * position + at), u);
+                        }
+                    }
+                } else {
+                    for tap in 0..self.window {
+                        let mut w = [0.0; 16];
+                        for (column, w) in w.iter_mut().enumerate().take(self.columns) {
+                            *w = *weights.add(column * self.n_step + tap);
+                        }
+                        let (row, depth) = (tap * self.depth + d, self.depth * self.window);
+                        for lane in (0..16).step_by(S::LANES) {
+                            let factor = S::mul(S::splat(scale), S::load(factors.as_ptr().add(lane)));
+                            let at = panel_index(self.panel, depth, self.row_columns, row, self.n + lane);
+                            S::store(self.target.add(at), S::mul(factor, S::load(w.as_ptr().add(lane))));
+                        }
+                    }
+                }
+            }
+        }
     }
-    u
+}
+
+/// G g.
+#[inline(always)]
+unsafe fn g<S: Simd>(g: [S::V; 3]) -> [S::V; 4] {
+    // SAFETY: below `launch`.
+    unsafe {
+        let (half, ends) = (S::splat(0.5), S::add(g[0], g[2]));
+        [g[0], S::mul(half, S::add(ends, g[1])), S::mul(half, S::sub(ends, g[1])), g[2]]
+    }
+}
+
+/// G g Gᵀ of a row-major 3×3 filter, row-major 4×4.
+#[inline(always)]
+unsafe fn transform<S: Simd>(w: &[S::V; 9]) -> [S::V; POSITIONS] {
+    // SAFETY: below `launch`.
+    unsafe {
+        let mut columns = [[S::splat(0.0); 4]; 3];
+        for (j, column) in columns.iter_mut().enumerate() {
+            *column = g::<S>([w[j], w[3 + j], w[6 + j]]);
+        }
+        let mut u = [S::splat(0.0); POSITIONS];
+        for (i, u) in u.chunks_exact_mut(4).enumerate() {
+            u.copy_from_slice(&g::<S>([columns[0][i], columns[1][i], columns[2][i]]));
+        }
+        u
+    }
 }

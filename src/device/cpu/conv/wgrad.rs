@@ -13,66 +13,125 @@ use super::rows::Prologue;
 use super::winograd::{POSITIONS, Winograd, row_stride};
 use crate::device::ConvShape;
 
-/// Parts for a filter whose sum has `len` floats: enough to balance threads, fewer where each is
-/// large, at most one per image.
-pub(super) fn parts(sum_len: usize, count: usize) -> usize {
-    let most = if sum_len > 1 << 20 { 2 } else { 8 };
-    count.min(most)
+/// Out channels of a task: wide filters are cut, so that a task's sum stays near the cache. Each cut
+/// transforms the input anew, which is little work beside a wide filter's products.
+const TASK_CHANNELS: usize = 128;
+
+/// Floats that all sums together may take; the more parts, the better threads are balanced.
+const SUM_FLOATS: usize = 2 << 20;
+
+/// How wgrad is cut: images into `parts`, out channels into `cuts`. A function of shape and count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Partition {
+    pub parts: usize,
+    pub cuts: usize,
+    /// Matrices of a sum: 16 positions of in × out, or one of (r, s, c) × out.
+    planes: usize,
+    plane_rows: usize,
+    shape: ConvShape,
 }
 
-/// First image of a part.
-pub(super) fn part_start(part: usize, parts: usize, count: usize) -> usize {
-    part * count / parts
-}
+impl Partition {
+    pub fn new(shape: &ConvShape, winograd: bool, count: usize) -> Self {
+        let (planes, plane_rows) =
+            if winograd { (POSITIONS, shape.in_channels) } else { (1, window_len(shape)) };
+        let columns = padded(shape.out_channels);
+        let parts = (SUM_FLOATS / (planes * plane_rows * columns)).clamp(1, 16).min(count.max(1));
+        Self { parts, cuts: columns.div_ceil(TASK_CHANNELS), planes, plane_rows, shape: *shape }
+    }
 
-/// Floats of one part's sum, Winograd's form: [16][in][padded out].
-pub(super) fn winograd_sum_len(shape: &ConvShape) -> usize {
-    POSITIONS * shape.in_channels * padded(shape.out_channels)
-}
+    /// Images of a part: first and count.
+    pub fn images(&self, part: usize, count: usize) -> (usize, usize) {
+        let start = |part| part * count / self.parts;
+        (start(part), start(part + 1) - start(part))
+    }
 
-/// Floats of one part's sum, direct form: [(r, s, c)][padded out].
-pub(super) fn direct_sum_len(shape: &ConvShape) -> usize {
-    window_len(shape) * padded(shape.out_channels)
+    /// Out channels of a cut: first and count.
+    pub fn channels(&self, cut: usize) -> (usize, usize) {
+        let first = cut * TASK_CHANNELS;
+        (first, TASK_CHANNELS.min(self.shape.out_channels - first))
+    }
+
+    /// Floats of one part's sum.
+    pub fn sum_len(&self) -> usize {
+        self.planes * self.plane_rows * padded(self.shape.out_channels)
+    }
+
+    /// Where the sum of out channels from `channel` on (a cut's first) begins in its part's.
+    pub fn cut_offset(&self, channel: usize) -> usize {
+        self.planes * self.plane_rows * channel
+    }
+
+    /// Writes the weight gradient of out channels `16 * block..` from the parts' sums.
+    ///
+    /// # Safety
+    /// `sums` holds every part's sum; `target` the whole filter; no one else writes these channels.
+    pub unsafe fn reduce(&self, level: Level, block: usize, sums: *const f32, target: *mut f32) {
+        let (channel, count) = self.channels(16 * block / TASK_CHANNELS);
+        let columns = padded(count);
+        let window = self.shape.kernel * self.shape.kernel;
+        let k = 16 * block;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let reduce = Reduce {
+                winograd: self.planes == POSITIONS,
+                in_channels: self.shape.in_channels,
+                window,
+                sums: sums.add(self.cut_offset(channel) + k - channel),
+                row: columns,
+                parts: self.parts,
+                part: self.sum_len(),
+                target: target.add(k * window * self.shape.in_channels),
+                channels: 16.min(self.shape.out_channels - k),
+            };
+            launch(level, reduce);
+        }
+    }
 }
 
 /// Scratch of the Winograd form: ring, V and the transformed gradient.
 pub(super) fn winograd_scratch_len(w: &Winograd) -> usize {
-    let gradient = POSITIONS * w.block_tiles() * padded(w.output[2]);
+    let gradient = POSITIONS * w.block_tiles() * padded(w.output[2].min(TASK_CHANNELS));
     room(&[w.ring_len(), w.block_len(w.input[2]), gradient])
 }
 
 /// Scratch of the direct form: ring, windows and the gradient in panels.
 pub(super) fn direct_scratch_len(d: &Direct) -> usize {
-    room(&[d.ring_len(), d.windows_len(), d.block_pixels() * padded(d.shape.out_channels)])
+    let columns = padded(d.shape.out_channels.min(TASK_CHANNELS));
+    room(&[d.ring_len(), d.windows_len(), d.block_pixels() * columns])
+}
+
+/// Operands of one wgrad task: some images, some out channels.
+#[derive(Clone, Copy)]
+pub(super) struct Task {
+    /// First image and count.
+    pub images: (usize, usize),
+    /// First out channel and count.
+    pub channels: (usize, usize),
+    pub input: *const f32,
+    pub prologue: Prologue,
+    pub gradient: *const f32,
+    /// This task's alone.
+    pub sum: *mut f32,
 }
 
 impl Winograd {
-    /// Adds images `first..first + count` up in `sum`.
+    /// Adds a task's images up in its sum.
     ///
     /// # Safety
-    /// The pointers are valid for the images; `sum` has [`winograd_sum_len`] floats.
-    #[allow(clippy::too_many_arguments)]
-    pub unsafe fn accumulate(
-        &self,
-        level: Level,
-        first: usize,
-        count: usize,
-        input: *const f32,
-        prologue: Prologue,
-        gradient: *const f32,
-        sum: *mut f32,
-        mut scratch: Scratch,
-    ) {
+    /// The pointers are valid for the images; the sum has the partition's length.
+    pub unsafe fn accumulate(&self, level: Level, task: Task, mut scratch: Scratch) {
+        let ((first, count), (channel, channels)) = (task.images, task.channels);
         let [_, _, in_channels] = self.input;
         let [height, width, out_channels] = self.output;
         let v_tile = row_stride(in_channels);
         let v_position = self.block_tiles() * v_tile + 16;
-        let mut rows = self.rows(level, prologue, input, scratch.take(self.ring_len()));
+        let mut rows = self.rows(level, task.prologue, task.input, scratch.take(self.ring_len()));
         let v = scratch.take(self.block_len(in_channels));
-        let columns = padded(out_channels);
+        let columns = padded(channels);
         let d = scratch.take(POSITIONS * self.block_tiles() * columns);
         // SAFETY: the sum's length.
-        unsafe { sum.write_bytes(0, POSITIONS * in_channels * columns) };
+        unsafe { task.sum.write_bytes(0, POSITIONS * in_channels * columns) };
         let end = (first + count) * self.tiles_high;
         let mut row = first * self.tiles_high;
         while row < end {
@@ -86,10 +145,13 @@ impl Winograd {
                     launch(
                         level,
                         GradientTransform {
-                            gradient: gradient.add((image * height + 2 * y) * width * out_channels),
+                            gradient: task
+                                .gradient
+                                .add((image * height + 2 * y) * width * out_channels + channel),
+                            pixel: out_channels,
                             width,
                             rows: (height - 2 * y).min(2),
-                            channels: out_channels,
+                            channels,
                             first_tile: i * self.tiles_wide,
                             tiles: self.tiles_wide,
                             depth: tiles,
@@ -107,7 +169,7 @@ impl Winograd {
                         a_row: 1,
                         a_depth: v_tile,
                         b: d,
-                        c: sum,
+                        c: task.sum,
                         c_row: columns,
                         accumulate: true,
                         batch: POSITIONS,
@@ -123,29 +185,19 @@ impl Winograd {
 }
 
 impl Direct {
-    /// Adds images `first..first + count` up in `sum`.
+    /// Adds a task's images up in its sum.
     ///
     /// # Safety
-    /// The pointers are valid for the images; `sum` has [`direct_sum_len`] floats.
-    #[allow(clippy::too_many_arguments)]
-    pub unsafe fn accumulate(
-        &self,
-        level: Level,
-        first: usize,
-        count: usize,
-        input: *const f32,
-        prologue: Prologue,
-        gradient: *const f32,
-        sum: *mut f32,
-        mut scratch: Scratch,
-    ) {
+    /// The pointers are valid for the images; the sum has the partition's length.
+    pub unsafe fn accumulate(&self, level: Level, task: Task, mut scratch: Scratch) {
+        let ((first, count), (channel, channels)) = (task.images, task.channels);
         let s = &self.shape;
-        let columns = padded(s.out_channels);
-        let mut rows = self.rows(level, prologue, input, scratch.take(self.ring_len()));
+        let columns = padded(channels);
+        let mut rows = self.rows(level, task.prologue, task.input, scratch.take(self.ring_len()));
         let windows = scratch.take(self.windows_len());
         let panels = scratch.take(self.block_pixels() * columns);
         // SAFETY: the sum's length.
-        unsafe { sum.write_bytes(0, window_len(s) * columns) };
+        unsafe { task.sum.write_bytes(0, window_len(s) * columns) };
         let end = (first + count) * s.out_height();
         let mut row = first * s.out_height();
         while row < end {
@@ -154,8 +206,8 @@ impl Direct {
             // SAFETY: windows and panels hold a block; output rows follow each other over images.
             unsafe {
                 self.copy_windows(&mut rows, row, block, windows);
-                let gradient = gradient.add(row * s.out_width() * s.out_channels);
-                launch(level, PackPanels { gradient, channels: s.out_channels, pixels, panels });
+                let gradient = task.gradient.add(row * s.out_width() * s.out_channels + channel);
+                launch(level, PackPanels { gradient, pixel: s.out_channels, channels, pixels, panels });
                 launch(
                     level,
                     Gemm {
@@ -166,7 +218,7 @@ impl Direct {
                         a_row: 1,
                         a_depth: row_stride(window_len(s)),
                         b: panels,
-                        c: sum,
+                        c: task.sum,
                         c_row: columns,
                         accumulate: true,
                         batch: 1,
@@ -181,71 +233,109 @@ impl Direct {
     }
 }
 
-/// Writes the gradient of in channel `c` (KCRS, all k) from the parts' sums.
-///
-/// # Safety
-/// `sums` holds `parts` sums; `target` the whole filter; no one else writes channel `c`.
-pub(super) unsafe fn winograd_reduce(
-    shape: &ConvShape,
-    c: usize,
-    parts: usize,
+/// Adds the parts' sums of up to 16 out channels, transforms them back, writes them as KCRS.
+struct Reduce {
+    winograd: bool,
+    in_channels: usize,
+    window: usize,
     sums: *const f32,
+    /// Floats of a sum's row.
+    row: usize,
+    parts: usize,
+    part: usize,
     target: *mut f32,
-) {
-    let columns = padded(shape.out_channels);
-    let (position, part) = (shape.in_channels * columns, winograd_sum_len(shape));
-    for k in 0..shape.out_channels {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let u: [f32; POSITIONS] = std::array::from_fn(|e| {
-                (0..parts).map(|p| *sums.add(p * part + e * position + c * columns + k)).sum()
-            });
-            let g = transform_back(&u);
-            target.add((k * shape.in_channels + c) * 9).copy_from_nonoverlapping(g.as_ptr(), 9);
-        }
-    }
+    channels: usize,
 }
 
-/// As [`winograd_reduce`], for direct sums.
-///
-/// # Safety
-/// As there.
-pub(super) unsafe fn direct_reduce(
-    shape: &ConvShape,
-    c: usize,
-    parts: usize,
-    sums: *const f32,
-    target: *mut f32,
-) {
-    let columns = padded(shape.out_channels);
-    let (window, part) = (shape.kernel * shape.kernel, direct_sum_len(shape));
-    for k in 0..shape.out_channels {
-        for tap in 0..window {
-            // SAFETY: the caller's promise.
+impl Kernel for Reduce {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for c in 0..self.in_channels {
+            // SAFETY: rows are 16 floats or a multiple; targets are the channels' windows.
             unsafe {
-                let at = (tap * shape.in_channels + c) * columns + k;
-                let sum = (0..parts).map(|p| *sums.add(p * part + at)).sum();
-                *target.add((k * shape.in_channels + c) * window + tap) = sum;
+                if self.winograd {
+                    let mut g = [[0.0; 16]; 9];
+                    for lane in (0..16).step_by(S::LANES) {
+                        let mut u = [S::splat(0.0); POSITIONS];
+                        for (e, u) in u.iter_mut().enumerate() {
+                            *u = self.sum::<S>(e * self.in_channels + c, lane);
+                        }
+                        for (g, x) in g.iter_mut().zip(transform_back::<S>(&u)) {
+                            S::store(g.as_mut_ptr().add(lane), x);
+                        }
+                    }
+                    for k in 0..self.channels {
+                        let target = self.target.add((k * self.in_channels + c) * 9);
+                        for (i, g) in g.iter().enumerate() {
+                            *target.add(i) = g[k];
+                        }
+                    }
+                } else {
+                    for tap in 0..self.window {
+                        let mut g = [0.0; 16];
+                        for lane in (0..16).step_by(S::LANES) {
+                            let x = self.sum::<S>(tap * self.in_channels + c, lane);
+                            S::store(g.as_mut_ptr().add(lane), x);
+                        }
+                        for (k, &x) in g.iter().enumerate().take(self.channels) {
+                            *self.target.add((k * self.in_channels + c) * self.window + tap) = x;
+                        }
+                    }
+                }
             }
         }
     }
 }
 
-/// Gᵀ u G.
-fn transform_back(u: &[f32; POSITIONS]) -> [f32; 9] {
-    let side = |a: f32, b: f32, c: f32, d: f32| [a + 0.5 * (b + c), 0.5 * (b - c), 0.5 * (b + c) + d];
-    let columns: [[f32; 3]; 4] = std::array::from_fn(|j| side(u[j], u[4 + j], u[8 + j], u[12 + j]));
-    let mut g = [0.0; 9];
-    for i in 0..3 {
-        let [a, b, c, d] = std::array::from_fn(|j| columns[j][i]);
-        g[3 * i..3 * i + 3].copy_from_slice(&side(a, b, c, d));
+impl Reduce {
+    /// A vector of the parts' total, in the order of the parts.
+    #[inline(always)]
+    unsafe fn sum<S: Simd>(&self, row: usize, lane: usize) -> S::V {
+        // SAFETY: the row exists in every part.
+        unsafe {
+            let p = self.sums.add(row * self.row + lane);
+            let mut sum = S::load(p);
+            for part in 1..self.parts {
+                sum = S::add(sum, S::load(p.add(part * self.part)));
+            }
+            sum
+        }
     }
-    g
+}
+
+/// Gᵀ u.
+#[inline(always)]
+unsafe fn gt<S: Simd>(u: [S::V; 4]) -> [S::V; 3] {
+    // SAFETY: below `launch`.
+    unsafe {
+        let half = S::splat(0.5);
+        let (sum, difference) = (S::mul(half, S::add(u[1], u[2])), S::mul(half, S::sub(u[1], u[2])));
+        [S::add(u[0], sum), difference, S::add(sum, u[3])]
+    }
+}
+
+/// Gᵀ u G.
+#[inline(always)]
+unsafe fn transform_back<S: Simd>(u: &[S::V; POSITIONS]) -> [S::V; 9] {
+    // SAFETY: below `launch`.
+    unsafe {
+        let mut columns = [[S::splat(0.0); 3]; 4];
+        for (j, column) in columns.iter_mut().enumerate() {
+            *column = gt::<S>([u[j], u[4 + j], u[8 + j], u[12 + j]]);
+        }
+        let mut g = [S::splat(0.0); 9];
+        for (i, g) in g.chunks_exact_mut(3).enumerate() {
+            g.copy_from_slice(&gt::<S>([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]));
+        }
+        g
+    }
 }
 
 /// D = A y Aᵀ for a row of tiles, into panels of `depth` rows.
 struct GradientTransform {
     gradient: *const f32,
+    /// Channels of a pixel.
+    pixel: usize,
     width: usize,
     rows: usize,
     channels: usize,
@@ -277,7 +367,7 @@ impl Kernel for GradientTransform {
                     let mut y = [[S::splat(0.0); 2]; 2];
                     for (i, y) in y.iter_mut().enumerate().take(self.rows) {
                         for (j, y) in y.iter_mut().enumerate().take(across) {
-                            let p = self.gradient.add((i * self.width + 2 * t + j) * self.channels + c);
+                            let p = self.gradient.add((i * self.width + 2 * t + j) * self.pixel + c);
                             if n == S::LANES {
                                 *y = S::load(p);
                             } else if n > 0 {
@@ -302,6 +392,8 @@ impl Kernel for GradientTransform {
 /// Gradient pixels into panels, channels padded with zeros.
 struct PackPanels {
     gradient: *const f32,
+    /// Channels of a pixel.
+    pixel: usize,
     channels: usize,
     pixels: usize,
     panels: *mut f32,
@@ -317,7 +409,7 @@ impl Kernel for PackPanels {
                 let n = self.channels.saturating_sub(c).min(S::LANES);
                 // SAFETY: channels inside the pixel; the panels hold pixels × columns.
                 unsafe {
-                    let p = self.gradient.add(i * self.channels + c);
+                    let p = self.gradient.add(i * self.pixel + c);
                     let x = match n {
                         0 => S::splat(0.0),
                         n if n == S::LANES => S::load(p),

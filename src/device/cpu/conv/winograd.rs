@@ -48,6 +48,11 @@ impl Winograd {
         Self { input, output, pad, tiles_high, tiles_wide, block_rows }
     }
 
+    /// With at least this many tiles in a block.
+    pub fn with_tiles(self, tiles: usize) -> Self {
+        Self { block_rows: self.block_rows.max(tiles.div_ceil(self.tiles_wide)), ..self }
+    }
+
     pub fn block_tiles(&self) -> usize {
         self.block_rows * self.tiles_wide
     }
