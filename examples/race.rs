@@ -1,0 +1,101 @@
+//! One PGD step, one training step and one scoring pass of pre-activation ResNet-18 on random images,
+//! timed as `torch_pbe.py` of the PyTorch baseline does: `race [--width 64] [--batch 128] [--size 32]
+//! [--reps 5] [--threads N]`. `scripts/race_pytorch.sh` runs both in turn.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pbe::data::{ImageSet, Normalisation};
+use pbe::device::cpu::CpuDevice;
+use pbe::device::{Augment, Controls, Device, Norm};
+use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::model::{Architecture, Kind, Weights};
+use pbe::rng::{Purpose, Stream};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn option(name: &str, default: usize) -> Outcome<usize> {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == &format!("--{name}")) {
+        Some(at) => Ok(arguments.get(at + 1).ok_or("a number is missing")?.parse()?),
+        None => Ok(default),
+    }
+}
+
+fn random_images(count: usize, size: usize) -> ImageSet {
+    let stream = Stream::new(0, Purpose::Synthetic, 0);
+    let pixel = |i: usize| stream.words(i as u64)[0] as u8;
+    ImageSet {
+        pixels: Arc::new((0..count * size * size * 3).map(pixel).collect()),
+        labels: Arc::new((0..count as u32).map(|i| i % 10).collect()),
+        names: Arc::new((0..count).map(|i| i.to_string()).collect()),
+        classes: Arc::new((0..10).map(|i| i.to_string()).collect()),
+        height: size,
+        width: size,
+        channels: 3,
+    }
+}
+
+/// Median seconds of `reps` calls, after one to warm up.
+fn time(reps: usize, mut call: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
+    call()?;
+    let mut seconds = vec![];
+    for _ in 0..reps {
+        let clock = Instant::now();
+        call()?;
+        seconds.push(clock.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+fn main() -> Outcome<()> {
+    let (width, batch) = (option("width", 64)?, option("batch", 128)?);
+    let (size, reps) = (option("size", 32)?, option("reps", 5)?);
+    let threads = option("threads", 0)?;
+    let device = CpuDevice::new((threads > 0).then_some(threads))?;
+    let architecture = Architecture { kind: Kind::PreActResNet18, width, classes: 10, channels: 3 };
+    let graph = architecture.graph(&Normalisation::identity(3), size, size)?;
+    let weights = Weights::initialise(architecture, 0);
+    let options = EngineOptions { batch, attack: true, augment: Augment::default(), norm: Norm::Linf };
+    let mut engine = Engine::open(&device, &graph, &weights.values, &options)?;
+    let images = random_images(batch, size);
+    engine.attach(&images)?;
+    let indices: Vec<u32> = (0..batch as u32).collect();
+    let flop = 2.0 * graph.multiply_adds() as f64 * batch as f64;
+    println!("pbe {} width={width} batch={batch} size={size} bytes={}", device.describe(), engine.bytes());
+
+    let budgets = vec![Budget { epsilon: 8.0 / 255.0, alpha: 2.0 / 255.0 }; batch];
+    let pgd = time(reps, || {
+        let target = Attacked {
+            source: Source::Images,
+            indices: &indices,
+            labels: &images.labels,
+            budgets: &budgets,
+            predict: false,
+        };
+        let controls = Controls { random_start: false, ..Controls::default() };
+        Ok(engine.attack(&target, &controls, |_| ())?)
+    })?;
+    let controls = Controls { learning_rate: 0.01, nesterov: false, ..Controls::default() };
+    let train = time(reps, || {
+        engine.train_step(Source::Images, &indices, &images.labels, None, &controls)?;
+        Ok(())
+    })?;
+    let reference = engine.logits(&indices)?;
+    let score = time(reps, || {
+        engine.scores(&indices, &reference)?;
+        Ok(())
+    })?;
+    for (name, seconds, passes) in [("pgd_step", pgd, 2.0), ("train_step", train, 3.0), ("score", score, 1.0)]
+    {
+        println!(
+            "{name:11} {:9.1} img/s  {:8.1} ms  {:7.1} GFLOP/s",
+            batch as f64 / seconds,
+            seconds * 1e3,
+            passes * flop / seconds / 1e9
+        );
+    }
+    Ok(())
+}

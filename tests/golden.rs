@@ -1,0 +1,213 @@
+//! The engine against PyTorch: `tests/golden/*` made by `scripts/make_golden.py`, whose plain names
+//! are float64 truth. The tolerances are the project's promise: logits and features 1e-4 relative,
+//! gradients and ten SGD losses 1e-3, PGD-7 examples equal in more than 99.9 % of pixels, cosine
+//! scores 1e-5.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pbe::data::ImageSet;
+use pbe::device::cpu::CpuDevice;
+use pbe::device::{Augment, Controls, Norm};
+use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::model::{Weights, load};
+use safetensors::{Dtype, SafeTensors};
+
+struct Case {
+    name: &'static str,
+    bytes: Vec<u8>,
+    weights: Weights,
+}
+
+impl Case {
+    fn all() -> Vec<Case> {
+        ["square", "odd", "many-classes", "one-class"].map(Case::open).into()
+    }
+
+    fn open(name: &'static str) -> Case {
+        let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
+        Case { name, bytes, weights: load(&folder.join("model.safetensors")).unwrap() }
+    }
+
+    fn expected(&self, name: &str) -> Vec<f64> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let view = file.tensor(name).unwrap_or_else(|_| panic!("{}: no {name}", self.name));
+        let data = view.data();
+        match view.dtype() {
+            Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+            Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+            }
+            Dtype::I32 => {
+                data.chunks_exact(4).map(|b| f64::from(i32::from_le_bytes(b.try_into().unwrap()))).collect()
+            }
+            Dtype::U8 => data.iter().map(|&b| f64::from(b)).collect(),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    fn images(&self) -> ImageSet {
+        let (height, width) = self.weights.input_size.unwrap();
+        let labels: Vec<u32> = self.expected("labels").iter().map(|&label| label as u32).collect();
+        ImageSet {
+            pixels: Arc::new(self.expected("images").iter().map(|&p| p as u8).collect()),
+            names: Arc::new(labels.iter().map(|label| label.to_string()).collect()),
+            labels: Arc::new(labels),
+            classes: Arc::new((0..self.weights.architecture.classes).map(|c| c.to_string()).collect()),
+            height,
+            width,
+            channels: self.weights.architecture.channels,
+        }
+    }
+
+    fn engine(&self, norm: Norm) -> Engine {
+        let images = self.images();
+        let normalisation = self.weights.normalisation.as_ref().unwrap();
+        let graph = self.weights.architecture.graph(normalisation, images.height, images.width).unwrap();
+        let options = EngineOptions { batch: images.len(), attack: true, augment: Augment::default(), norm };
+        let device = CpuDevice::new(Some(2)).unwrap();
+        let mut engine = Engine::open(&device, &graph, &self.weights.values, &options).unwrap();
+        engine.attach(&images).unwrap();
+        engine
+    }
+
+    fn indices(&self) -> Vec<u32> {
+        (0..self.images().len() as u32).collect()
+    }
+
+    /// `actual` within `tolerance` of the truth, relative to its norm; zero truth asks for zero.
+    fn close(&self, what: &str, actual: &[f32], tolerance: f64) {
+        self.near(what, actual, &self.expected(what), tolerance);
+    }
+
+    fn near(&self, what: &str, actual: &[f32], truth: &[f64], tolerance: f64) {
+        assert_eq!(actual.len(), truth.len(), "{}: {what}", self.name);
+        let norm = truth.iter().map(|t| t * t).sum::<f64>().sqrt();
+        let error = actual.iter().zip(truth).map(|(&a, t)| (f64::from(a) - t).powi(2)).sum::<f64>().sqrt();
+        assert!(error <= tolerance * norm + 1e-7, "{}: {what}: error {error:.3e} of {norm:.3e}", self.name);
+    }
+}
+
+#[test]
+fn logits_and_features() {
+    for case in Case::all() {
+        let mut engine = case.engine(Norm::Linf);
+        let (classes, width) = (engine.graph().classes(), engine.graph().features());
+        let indices = case.indices();
+        let (mut logits, mut features) =
+            (vec![0.0; indices.len() * classes], vec![0.0; indices.len() * width]);
+        engine
+            .infer(Source::Images, &indices, &Controls::default(), |rows| {
+                rows.logits(&mut logits[rows.first * classes..]);
+                rows.features(&mut features[rows.first * width..]);
+            })
+            .unwrap();
+        case.close("eval.logits", &logits, 1e-4);
+        case.close("eval.features", &features, 1e-4);
+    }
+}
+
+#[test]
+fn every_gradient_of_a_training_step() {
+    for case in Case::all() {
+        let mut engine = case.engine(Norm::Linf);
+        let images = case.images();
+        let loss = engine
+            .train_step(Source::Images, &case.indices(), &images.labels, None, &Controls::default())
+            .unwrap();
+        case.near("train.loss", &[loss], &case.expected("train.loss"), 1e-4);
+        let (gradients, after) = (engine.gradients(), engine.weights());
+        for slot in case.weights.layout().slots() {
+            let name = &slot.tensor.name;
+            if slot.range.start < case.weights.trainable() {
+                case.close(&format!("train.gradient.{name}"), &gradients[slot.range.clone()], 1e-3);
+            } else {
+                case.close(&format!("train.after.{name}"), &after[slot.range.clone()], 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_distillation_term() {
+    for case in Case::all() {
+        let mut engine = case.engine(Norm::Linf);
+        let images = case.images();
+        let teacher: Vec<f32> = case.expected("sgd.final_logits").iter().map(|&t| t as f32).collect();
+        let controls = Controls { distill_weight: 1.0, temperature: 2.0, ..Controls::default() };
+        let loss = engine
+            .train_step(Source::Images, &case.indices(), &images.labels, Some(&teacher), &controls)
+            .unwrap();
+        case.near("distill.loss", &[loss], &case.expected("distill.loss"), 1e-4);
+        if case.name == "square" {
+            let gradients = engine.gradients();
+            for slot in case.weights.layout().slots() {
+                if slot.range.start < case.weights.trainable() {
+                    let name = format!("distill.gradient.{}", slot.tensor.name);
+                    case.close(&name, &gradients[slot.range.clone()], 1e-3);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_sgd_steps() {
+    for case in Case::all() {
+        let mut engine = case.engine(Norm::Linf);
+        let images = case.images();
+        let controls = Controls { learning_rate: 0.05, ..Controls::default() };
+        let mut losses = vec![];
+        for _ in 0..10 {
+            let step = engine.train_step(Source::Images, &case.indices(), &images.labels, None, &controls);
+            losses.push(step.unwrap());
+        }
+        case.close("sgd.losses", &losses, 1e-3);
+        let weights = engine.weights();
+        for slot in case.weights.layout().slots() {
+            case.close(&format!("sgd.final.{}", slot.tensor.name), &weights[slot.range.clone()], 1e-2);
+        }
+    }
+}
+
+#[test]
+fn pgd_examples() {
+    for case in Case::all() {
+        for (name, norm) in [("pgd", Norm::Linf), ("pgd_each", Norm::Linf), ("pgd_l2", Norm::L2)] {
+            let mut engine = case.engine(norm);
+            let (indices, images) = (case.indices(), case.images());
+            let epsilon = case.expected(&format!("{name}.epsilon"));
+            let alpha = case.expected(&format!("{name}.alpha"));
+            let budget = |(e, a): (&f64, &f64)| Budget { epsilon: *e as f32, alpha: *a as f32 };
+            let budgets: Vec<Budget> = epsilon.iter().zip(&alpha).map(budget).collect();
+            let target = Attacked {
+                source: Source::Images,
+                indices: &indices,
+                labels: &images.labels,
+                budgets: &budgets,
+                predict: false,
+            };
+            let controls = Controls { repeats: 7, random_start: false, ..Controls::default() };
+            let mut examples = vec![0.0; indices.len() * images.image_len()];
+            engine.attack(&target, &controls, |rows| rows.adversarial(&mut examples)).unwrap();
+            let truth = case.expected(&format!("{name}.adversarial"));
+            let equal =
+                examples.iter().zip(&truth).filter(|(a, t)| (f64::from(**a) - **t).abs() < 1e-4).count();
+            let share = equal as f64 / truth.len() as f64;
+            assert!(share > 0.999, "{}: {name}: {share:.5} of the pixels are equal", case.name);
+        }
+    }
+}
+
+#[test]
+fn cosine_scores() {
+    for case in Case::all() {
+        let mut engine = case.engine(Norm::Linf);
+        let reference: Vec<f32> = case.expected("sgd.final_logits").iter().map(|&t| t as f32).collect();
+        let scores = engine.scores(&case.indices(), &reference).unwrap();
+        for (score, truth) in scores.iter().zip(case.expected("cosine.score")) {
+            assert!((f64::from(*score) - truth).abs() < 1e-5, "{}: {score} {truth}", case.name);
+        }
+    }
+}
