@@ -274,6 +274,32 @@ fn classes_of_the_test_part() {
 }
 
 #[test]
+fn tiny_imagenets_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    for (class, colour) in [("n00000001", 10), ("n00000002", 20)] {
+        picture(&dir.path().join("train").join(class).join("images/1.png"), 4, 4, [colour; 3]);
+        fs::write(dir.path().join("train").join(class).join("boxes.txt"), "1.png 0 0 3 3").unwrap();
+    }
+    for (name, colour) in [("val_0.png", 21), ("val_1.png", 11), ("val_2.png", 22)] {
+        picture(&dir.path().join("val/images").join(name), 4, 4, [colour; 3]);
+    }
+    picture(&dir.path().join("test/images/test_0.png"), 4, 4, [0; 3]);
+    let annotations = dir.path().join("val/val_annotations.txt");
+    let text = "val_0.png\tn00000002\t0\t0\nval_1.png\tn00000001\t0\t0\nval_2.png\tn00000002\n";
+    fs::write(&annotations, text).unwrap();
+    let options = LoadOptions { channels: Some(3), ..Default::default() };
+    let set = load_with(dir.path(), &options).unwrap();
+    let test = set.test.unwrap();
+    assert_eq!(*test.labels, [0, 1, 1]);
+    assert_eq!([0, 1, 2].map(|index| test.image(index)[0]), [11, 21, 22]);
+    assert_eq!(set.normalisation, Normalisation::for_tiny_imagenet());
+    fs::write(&annotations, "val_0.png\n").unwrap();
+    assert_says(&fails(dir.path()), &["val_annotations.txt", "line 1"]);
+    fs::write(&annotations, "val_9.png n00000001\n").unwrap();
+    assert_says(&fails(dir.path()), &["val/images/val_9.png"]);
+}
+
+#[test]
 fn limit_keeps_proportions_and_order() {
     let dir = tempfile::tempdir().unwrap();
     for (class, count) in [("a", 30), ("b", 10)] {

@@ -5,6 +5,7 @@ use super::{Counter, resize};
 use crate::error::{Error, Result};
 use image::{DynamicImage, ImageError, ImageFormat};
 use rayon::prelude::*;
+use std::error::Error as _;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -57,7 +58,7 @@ pub(super) fn decode_all(
     };
     let wide = channels.unwrap_or(3);
     let image_len = height * width * wide;
-    let mut pixels = vec![0; files.len() * image_len];
+    let mut pixels = zeroed(files, image_len)?;
     let outcomes: Vec<Vec<Outcome>> = pixels
         .par_chunks_mut(image_len * CHUNK)
         .zip(files.par_chunks(CHUNK))
@@ -79,6 +80,21 @@ pub(super) fn decode_all(
     let channels = channels.unwrap_or(if all_grey { 1 } else { 3 });
     close_up(&mut pixels, &kept, image_len, wide / channels);
     Ok(Decoded { pixels, height, width, channels, kept, skipped })
+}
+
+/// Room for all images, unless there isn't: photographs at full size can be more than a machine has.
+fn zeroed(files: &[Found], image_len: usize) -> Result<Vec<u8>> {
+    let mut pixels = Vec::new();
+    let length = files.len().saturating_mul(image_len);
+    pixels.try_reserve_exact(length).map_err(|_| {
+        let gigabytes = length as f64 / 1e9;
+        Error::input(format!(
+            "no memory for {} images of {image_len} bytes ({gigabytes:.0} GB): give a smaller --size or a --limit",
+            files.len()
+        ))
+    })?;
+    pixels.resize(length, 0);
+    Ok(pixels)
 }
 
 /// Height, width and name of the first file that decodes.
@@ -141,7 +157,8 @@ fn describe(cause: &ImageError, format: ImageFormat) -> String {
             format!("truncated {format}")
         }
         cause => {
-            let text = cause.to_string();
+            // The cause within says it without the wrapper's "Format error decoding".
+            let text = cause.source().map_or_else(|| cause.to_string(), ToString::to_string);
             format!("damaged {format}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
         }
     }

@@ -52,7 +52,10 @@ pub(super) fn load(
 
 /// Lists the parts; the test part's labels are those of the training part's classes.
 fn list_parts(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>)> {
-    let test = ["test", "val"].map(|name| dir.join(name)).into_iter().find(|path| path.is_dir());
+    let annotated = dir.join("val").join(listing::ANNOTATIONS).is_file();
+    // Tiny-ImageNet's test/ has no labels.
+    let names = if annotated { ["val", "test"] } else { ["test", "val"] };
+    let test = names.map(|name| dir.join(name)).into_iter().find(|path| path.is_dir());
     let train = dir.join("train");
     if !train.is_dir() {
         return match test {

@@ -59,7 +59,8 @@ impl Format {
             Format::Idx => Normalisation::for_mnist(train.channels),
             Format::Folder if train.classes.iter().eq(cifar::CIFAR10_CLASSES) => Normalisation::for_cifar10(),
             Format::Folder if is_tiny_imagenet(train) => Normalisation::for_tiny_imagenet(),
-            Format::Folder | Format::Synthetic => Normalisation::identity(train.channels),
+            Format::Synthetic => synthetic::normalisation(train.channels),
+            Format::Folder => Normalisation::identity(train.channels),
         }
     }
 }

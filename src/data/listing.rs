@@ -43,8 +43,17 @@ pub(super) fn looks_like_classes(dir: &Path) -> Result<bool> {
     Ok(false)
 }
 
+/// Tiny-ImageNet's list of validation images: file, class, box, with white space between.
+pub(super) const ANNOTATIONS: &str = "val_annotations.txt";
+
 /// Lists a part: `part` is a folder of class folders at or under the data folder `root`.
+///
+/// Tiny-ImageNet's `val/`, where all images are in one folder and [`ANNOTATIONS`] has the classes,
+/// is listed as if its images were sorted into class folders.
 pub(super) fn list(root: &Path, part: &Path) -> Result<Listing> {
+    if part.join(ANNOTATIONS).is_file() {
+        return list_annotated(root, part);
+    }
     let folders = folders(part)?;
     let classes: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
     let files: Result<Vec<Vec<Found>>> = folders
@@ -59,6 +68,28 @@ pub(super) fn list(root: &Path, part: &Path) -> Result<Listing> {
         return Err(Error::file(part, "no image in it (JPEG, PNG, PPM or PGM, one folder per class)"));
     }
     Ok(Listing { classes, files })
+}
+
+fn list_annotated(root: &Path, part: &Path) -> Result<Listing> {
+    let path = part.join(ANNOTATIONS);
+    let text = fs::read_to_string(&path).map_err(|cause| Error::file(&path, cause))?;
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let mut fields = line.split_whitespace();
+        let (Some(file), Some(class)) = (fields.next(), fields.next()) else {
+            return Err(Error::file(&path, format!("line {}: no file and class", number + 1)));
+        };
+        lines.push((class, file));
+    }
+    lines.sort_unstable();
+    let mut classes: Vec<String> = lines.iter().map(|(class, _)| class.to_string()).collect();
+    classes.dedup();
+    let label = |class: &str| classes.partition_point(|other| other.as_str() < class) as u32;
+    let files: Result<Vec<Found>> = lines
+        .par_iter()
+        .map(|(class, file)| found(root, part.join("images").join(file), label(class)))
+        .collect();
+    Ok(Listing { files: files?, classes })
 }
 
 fn found(root: &Path, path: PathBuf, label: u32) -> Result<Found> {

@@ -59,7 +59,8 @@ pub struct Dataset {
     /// Files left out because of `skip_bad`, each with the cause.
     pub skipped: Vec<String>,
     /// The set's usual input normalisation (BackdoorBench's). An image folder has CIFAR-10's or
-    /// Tiny-ImageNet's where its class names say so, MNIST's where it is grey, else the identity.
+    /// Tiny-ImageNet's where its class names say so, else the identity. A grey set of any format has
+    /// MNIST's; the synthetic set its own.
     pub normalisation: Normalisation,
 }
 

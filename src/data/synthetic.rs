@@ -5,7 +5,7 @@
 //! arithmetic that IEEE 754 rounds the same way everywhere.
 
 use super::scene::{SHAPES, Scene};
-use super::{ImageSet, Parts};
+use super::{ImageSet, Normalisation, Parts};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, below, unit};
 use rayon::prelude::*;
@@ -69,6 +69,11 @@ impl Specification {
         }
         Ok(())
     }
+}
+
+/// Mean and deviation of the set, to two digits.
+pub(super) fn normalisation(channels: usize) -> Normalisation {
+    Normalisation { mean: vec![0.46; channels], std: vec![0.28; channels] }
 }
 
 /// Draws the set that `dir` describes.
@@ -161,6 +166,24 @@ mod tests {
         assert_ne!(small.pixels, synthetic(5, 10, 2, 16).pixels);
         assert_ne!(small.image(0), small.image(1));
         assert!(small.classes.is_sorted());
+    }
+
+    #[test]
+    fn normalised_to_mean_0_and_deviation_1() {
+        let set = synthetic(0, 10, 150, 16);
+        let normalisation = normalisation(3);
+        for channel in 0..3 {
+            let (mean, std) = (normalisation.mean[channel], normalisation.std[channel]);
+            let values = || set.pixels.iter().skip(channel).step_by(3);
+            let values = || values().map(|&byte| f64::from((f32::from(byte) / 255.0 - mean) / std));
+            let count = values().count() as f64;
+            let mean = values().sum::<f64>() / count;
+            let variance = values().map(|value| value * value).sum::<f64>() / count - mean * mean;
+            assert!(
+                mean.abs() < 0.1 && (variance - 1.0).abs() < 0.15,
+                "channel {channel}: {mean} {variance}"
+            );
+        }
     }
 
     /// The bytes of one image: results on the synthetic set can be compared between machines.
