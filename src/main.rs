@@ -1,1 +1,18 @@
-fn main() {}
+//! `pbe`: reads the arguments, runs the command, prints what went wrong.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pbe: error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -27,7 +27,7 @@ impl Case {
     fn open(name: &'static str) -> Case {
         let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
-        Case { name, bytes, weights: load(&folder.join("model.safetensors")).unwrap() }
+        Case { name, bytes, weights: load(folder.join("model.safetensors")).unwrap() }
     }
 
     fn expected(&self, name: &str) -> Vec<f64> {

@@ -2,17 +2,19 @@
 //!
 //! An [`Attack`] is what an attacker chooses, a [`Trigger`] the same prepared for one image size.
 //! [`poison`] plants it in a training set, [`triggered_test`] stamps a test set for the attack
-//! success rate, and a [`PoisonFile`] keeps both for later.
+//! success rate, and a [`PoisonFile`] keeps both for later. [`plant`] trains a model on the result.
 
 mod attack;
 mod pattern;
 mod picture;
+mod plant;
 mod poison;
 mod poison_file;
 mod trigger;
 
 pub use attack::{Attack, LabelMode};
 pub use picture::Picture;
+pub use plant::{PlantConfig, plant};
 pub use poison::{Amount, Poisoned, Selection, poison, triggered_test};
 pub use poison_file::{PoisonFile, PoisonedTrain};
 pub use trigger::Trigger;

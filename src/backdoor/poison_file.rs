@@ -36,6 +36,10 @@ pub struct PoisonedTrain {
     pub images: usize,
     /// How they are numbered, in words.
     pub order: String,
+    /// Whether the images on disk carry the trigger and the label already, as `pbe poison` writes
+    /// them; else they are the clean originals.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub applied: bool,
     /// The poisoned ones.
     pub indices: Vec<u32>,
 }
@@ -132,9 +136,13 @@ impl PoisonFile {
         Trigger::for_images(&self.attack, images).map_err(|e| self.fault(e))
     }
 
-    /// `images`, which is the clean training set, with exactly the listed images poisoned.
+    /// `images`, the training set as it lies on disk, with exactly the listed images poisoned: they
+    /// are stamped and relabelled unless they are already.
     pub fn apply(&self, images: ImageSet) -> Result<ImageSet> {
         self.check_count(images.len())?;
+        if self.train.applied {
+            return Ok(images);
+        }
         let trigger = self.trigger(&images)?;
         poison::plant(images, &trigger, self.label, &self.train.indices)
     }
@@ -297,7 +305,8 @@ mod tests {
         for attack in [Attack::badnets(32, 32), Attack::blend(32, 32, 9)] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("poison.json");
-            let train = PoisonedTrain { images: 3, order: "as listed".into(), indices: vec![2] };
+            let train =
+                PoisonedTrain { images: 3, order: "as listed".into(), applied: true, indices: vec![2] };
             let label = LabelMode::AllToOne { target: 1 };
             let file =
                 PoisonFile { path: Some(path.clone()), attack, label, rate: 1.0 / 3.0, seed: None, train };

@@ -1,6 +1,6 @@
 //! Which format a data folder is in, by looking or by name.
 
-use super::{ImageSet, Normalisation, cifar, idx, listing, synthetic};
+use super::{Dataset, ImageSet, Normalisation, cifar, idx, listing, synthetic};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::path::Path;
@@ -62,6 +62,16 @@ impl Format {
             Format::Synthetic => synthetic::normalisation(train.channels),
             Format::Folder => Normalisation::identity(train.channels),
         }
+    }
+}
+
+impl Dataset {
+    /// Whether training may mirror its images: not digits, letters or clothes as IDX files hold them,
+    /// nor traffic signs (GTSRB: classes 00000 to 00042), some of which mean another when mirrored.
+    pub fn mirrors(&self) -> bool {
+        let classes = &self.train.classes;
+        let is_sign = |class: &String| class.len() == 5 && class.bytes().all(|byte| byte.is_ascii_digit());
+        self.format != Format::Idx && !(classes.len() == 43 && classes.iter().all(is_sign))
     }
 }
 

@@ -41,6 +41,31 @@ impl Schedule {
     }
 }
 
+impl std::str::FromStr for Schedule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "constant" => Ok(Schedule::Constant),
+            "cosine" => Ok(Schedule::Cosine),
+            "one-cycle" => Ok(Schedule::OneCycle),
+            _ => Err("it is one of constant, cosine, one-cycle".into()),
+        }
+    }
+}
+
+impl std::str::FromStr for Recipe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "default" => Ok(Recipe::Default),
+            "paper" => Ok(Recipe::Paper),
+            _ => Err("it is one of default, paper".into()),
+        }
+    }
+}
+
 /// The attack of step 1. Radii in units of 1/255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::config::{AttackConfig, FilterPass};
+use super::fine_tune::Next;
 use crate::data::ImageSet;
 use crate::device::Controls;
-use crate::engine::{Attacked, Budget, Engine, Source};
+use crate::engine::{Attacked, Budget, Engine, Rows, Source};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 
@@ -34,23 +35,32 @@ pub fn attack_controls(attack: &AttackConfig, seed: u64, epoch: u32) -> Controls
     }
 }
 
+/// What step 1a makes.
+pub struct Examples {
+    /// The adversarial images, in the order they were asked for, under the labels they came with.
+    pub images: ImageSet,
+    /// Their mean cross entropy.
+    pub loss: f64,
+}
+
 /// Untargeted PGD examples of the images at `indices`, as a set of their own with the given
 /// labels. Pixels are rounded to u8, as any image that reaches a classifier is.
 ///
-/// `done` hears how many are finished.
+/// `done` hears how many are finished, and may stop the work: then there are none.
 pub fn examples(
     engine: &mut Engine,
     images: &ImageSet,
     indices: &[u32],
     attack: &AttackConfig,
     seed: u64,
-    done: &mut dyn FnMut(usize),
-) -> Result<ImageSet> {
+    done: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Examples>> {
     engine.attach(images)?;
     let picked = images.subset(indices);
-    let len = engine.graph().image_len();
+    let (len, classes) = (engine.graph().image_len(), engine.graph().classes());
     let mut pixels = vec![0u8; indices.len() * len];
-    let mut chunk = vec![0.0f32; engine.rows().min(indices.len()) * len];
+    let rows = engine.rows().min(indices.len());
+    let (mut chunk, mut logits) = (vec![0.0f32; rows * len], vec![0.0f32; rows * classes]);
     let budgets = budgets(attack, indices, seed);
     let controls = attack_controls(attack, seed, 0);
     let target = Attacked {
@@ -58,37 +68,44 @@ pub fn examples(
         indices,
         labels: &picked.labels,
         budgets: &budgets,
-        predict: false,
+        predict: true,
     };
-    engine.attack(&target, &controls, |rows| {
-        let count = rows.count * len;
+    let mut loss = 0.0;
+    let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
+        let bytes = &mut pixels[first * len..][..rows.count * len];
         rows.adversarial(&mut chunk);
-        let bytes = &mut pixels[rows.first * len..][..count];
-        for (byte, value) in bytes.iter_mut().zip(&chunk[..count]) {
+        for (byte, value) in bytes.iter_mut().zip(&chunk) {
             *byte = (value * 255.0).round().clamp(0.0, 255.0) as u8;
         }
-        done(rows.first + rows.count);
+        rows.logits(&mut logits);
+        let labels = &picked.labels[first..first + rows.count];
+        loss +=
+            logits.chunks_exact(classes).zip(labels).map(|(row, &label)| loss_of(row, label)).sum::<f64>();
+        done(first + rows.count)
     })?;
     let node = &engine.graph().nodes[0];
-    Ok(ImageSet {
+    let images = ImageSet {
         pixels: Arc::new(pixels),
         height: node.height,
         width: node.width,
         channels: node.channels,
         ..picked
-    })
+    };
+    Ok(finished.then(|| Examples { images, loss: loss / indices.len().max(1) as f64 }))
 }
 
 /// Which of the images at `indices` keep their label under every step of one of the passes: a
 /// trigger holds a poisoned image's label in place where a clean image's gives way.
+///
+/// `done` hears how many attacks are finished, and may stop the work.
 pub fn survivors(
     engine: &mut Engine,
     images: &ImageSet,
     indices: &[u32],
     passes: &[FilterPass],
     seed: u64,
-    done: &mut dyn FnMut(usize),
-) -> Result<Vec<bool>> {
+    done: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Vec<bool>>> {
     engine.attach(images)?;
     let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
     let classes = engine.graph().classes();
@@ -100,16 +117,51 @@ pub fn survivors(
         let controls = Controls { repeats: pass.steps, seed, epoch: number as u32, ..Controls::default() };
         let target =
             Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
-        engine.attack(&target, &controls, |rows| {
+        let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
             rows.logits(&mut logits);
-            for row in 0..rows.count {
-                let answer = argmax(&logits[row * classes..][..classes]);
-                survived[rows.first + row] |= answer == labels[rows.first + row];
+            for (row, answer) in logits.chunks_exact(classes).take(rows.count).map(argmax).enumerate() {
+                survived[first + row] |= answer == labels[first + row];
             }
-            done(number * indices.len() + rows.first + rows.count);
+            done(number * indices.len() + first + rows.count)
         })?;
+        if !finished {
+            return Ok(None);
+        }
     }
-    Ok(survived)
+    Ok(Some(survived))
+}
+
+/// Attacks as many images at a time as staging holds. `visit` sees each chunk with its first
+/// position in the target, and may stop; returns whether all was done.
+fn by_chunk(
+    engine: &mut Engine,
+    target: &Attacked,
+    controls: &Controls,
+    visit: &mut dyn FnMut(usize, &Rows) -> Next,
+) -> Result<bool> {
+    let rows = engine.rows();
+    for first in (0..target.indices.len()).step_by(rows) {
+        let range = first..target.indices.len().min(first + rows);
+        let chunk = Attacked {
+            indices: &target.indices[range.clone()],
+            labels: &target.labels[range.clone()],
+            budgets: &target.budgets[range],
+            ..*target
+        };
+        let mut next = Next::Continue;
+        engine.attack(&chunk, controls, |rows| next = visit(first, &rows))?;
+        if next == Next::Stop {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Cross entropy of one row of logits.
+fn loss_of(logits: &[f32], label: u32) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+    largest + sum.ln() - f64::from(logits[label as usize])
 }
 
 /// Index of the largest logit, the first where several are equal.
@@ -121,4 +173,19 @@ pub fn argmax(logits: &[f32]) -> u32 {
         }
     }
     best as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cross_entropy_of_a_row() {
+        let even = loss_of(&[3.0; 10], 4);
+        assert!((even - 10f64.ln()).abs() < 1e-6, "{even}");
+        // ln(1 + e⁻² + e⁻³)
+        let sure = loss_of(&[1.0, 3.0, 0.0], 1);
+        assert!((sure - 0.169_846).abs() < 1e-6, "{sure}");
+        assert_eq!(loss_of(&[1000.0, -1000.0], 1), 2000.0);
+    }
 }

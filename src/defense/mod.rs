@@ -1,5 +1,6 @@
 //! Progressive Backdoor Erasing: Algorithm 1 ([`pbe`]) and its steps.
 
+mod check;
 pub mod config;
 pub mod examples;
 pub mod fine_tune;

@@ -9,7 +9,7 @@ use super::rank::{reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
 use crate::data::ImageSet;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 
 /// The two networks of a run.
@@ -43,6 +43,8 @@ pub trait Watcher {
     fn interrupted(&mut self) -> bool;
     /// The state can be stored: `state` holds everything.
     fn checkpoint(&mut self, state: &State) -> Result<()>;
+    /// A round begins with the images `selected`.
+    fn begun(&mut self, round: usize, selected: &[u32]) -> Result<()>;
     /// Step 3 has ranked all images (`scores`) and selected `selected`.
     fn ranked(&mut self, round: usize, scores: &[f32], selected: &[u32]) -> Result<()>;
     /// A round is over; `purified` may be measured.
@@ -67,50 +69,48 @@ impl Pbe<'_> {
     /// Runs from `state` to the end; false where the watcher interrupted it (a checkpoint has been
     /// stored then).
     pub fn run(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
+        self.config.check(self.clean_set)?;
         let rounds = if self.clean_set { 1 } else { self.config.shares.len() + 1 };
         self.restore(state);
         while state.round < rounds {
-            match state.stage {
+            let finished = match state.stage {
                 Stage::Begin => self.begin(state, watcher)?,
-                Stage::Adversarial => {
-                    if !self.adversarial(state, watcher)? {
-                        return Ok(false);
-                    }
-                }
-                Stage::Clean => {
-                    if !self.clean(state, rounds, watcher)? {
-                        return Ok(false);
-                    }
-                }
+                Stage::Adversarial => self.adversarial(state, watcher)?,
+                Stage::Clean => self.clean(state, rounds, watcher)?,
                 Stage::Rank => self.rank(state, rounds, watcher)?,
-            }
+            };
             self.store(state, watcher)?;
-            if watcher.interrupted() && state.round < rounds {
+            if state.round < rounds && (!finished || watcher.interrupted()) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The round's set D_ext and its starting weights.
-    fn begin(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<()> {
+    /// The round's set D_ext and its starting weights. As every stage, false where it was stopped.
+    fn begin(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
         let clock = Instant::now();
         let mut record = RoundRecord { round: state.round, ..RoundRecord::default() };
-        if state.round == 0 {
-            let all: Vec<u32> = (0..self.images.len() as u32).collect();
-            state.selected = if self.clean_set { all } else { self.first_set(watcher)? };
-            record.dropped = if self.clean_set { 0 } else { self.first_size() - state.selected.len() };
+        if state.round == 0 && self.clean_set {
+            state.selected = (0..self.images.len() as u32).collect();
+        } else if state.round == 0 {
+            let Some(set) = self.first_set(watcher)? else {
+                return Ok(false);
+            };
+            record.dropped = self.first_size() - set.len();
+            state.selected = set;
         }
         if self.config.restart {
             self.models.purified.set_weights(&self.models.infected.weights());
         }
+        watcher.begun(state.round, &state.selected)?;
         record.selected = state.selected.len();
         record.seconds.filter = clock.elapsed().as_secs_f64();
         state.start = self.models.purified.weights();
         state.records.push(record);
         state.stage = Stage::Adversarial;
         state.position = Position::default();
-        Ok(())
+        Ok(true)
     }
 
     fn first_size(&self) -> usize {
@@ -120,19 +120,23 @@ impl Pbe<'_> {
     }
 
     /// D⁰: a random share of all images, without those that survive an attack.
-    fn first_set(&mut self, watcher: &mut dyn Watcher) -> Result<Vec<u32>> {
+    fn first_set(&mut self, watcher: &mut dyn Watcher) -> Result<Option<Vec<u32>>> {
         let mut set = Stream::new(self.seed, Purpose::Split, 0).permutation(self.images.len());
         set.truncate(self.first_size());
         set.sort_unstable();
         let total = set.len() * self.config.filter.len();
         let engine = &mut self.models.infected;
-        let keep = survivors(engine, self.images, &set, &self.config.filter, self.seed, &mut |done| {
+        let survived = survivors(engine, self.images, &set, &self.config.filter, self.seed, &mut |done| {
             watcher.progress(0, Phase::Filter, done, total, None);
+            next(watcher)
         })?;
-        let filtered: Vec<u32> =
-            set.iter().zip(&keep).filter(|(_, survives)| !**survives).map(|(&index, _)| index).collect();
+        let Some(survived) = survived else {
+            return Ok(None);
+        };
+        let pairs = set.iter().zip(&survived);
+        let filtered: Vec<u32> = pairs.filter(|(_, survives)| !**survives).map(|(&index, _)| index).collect();
         // A model that no budget moves leaves nothing: the unfiltered set is then the better guess.
-        Ok(if filtered.len() < self.config.batch.min(set.len()) { set } else { filtered })
+        Ok(Some(if filtered.len() < self.config.batch.min(set.len()) { set } else { filtered }))
     }
 
     /// Step 1: untargeted adversarial examples of the starting weights, fine-tuning on them.
@@ -154,15 +158,20 @@ impl Pbe<'_> {
         let now = self.models.purified.weights();
         self.models.purified.set_weights(&state.start);
         let engine = &mut self.models.purified;
-        let examples = examples(engine, self.images, &set, &self.config.attack, seed, &mut |done| {
+        let made = examples(engine, self.images, &set, &self.config.attack, seed, &mut |done| {
             watcher.progress(state.round, Phase::Attack, done, set.len(), None);
+            next(watcher)
         })?;
         self.models.purified.set_weights(&now);
+        let Some(examples) = made else {
+            return Ok(false);
+        };
         if let Some(record) = state.records.last_mut() {
             record.seconds.attack += clock.elapsed().as_secs_f64();
+            record.attack_loss = Some(examples.loss);
         }
-        let all: Vec<u32> = (0..examples.len() as u32).collect();
-        self.tune(state, watcher, Phase::Adversarial, tune, &examples, &all, seed, None)
+        let all: Vec<u32> = (0..examples.images.len() as u32).collect();
+        self.tune(state, watcher, Phase::Adversarial, tune, &examples.images, &all, seed, None)
     }
 
     /// Step 2: fine-tuning on the set believed clean.
@@ -180,17 +189,16 @@ impl Pbe<'_> {
     }
 
     /// Step 3: ranking of all images, selection of the next set. After the last round: the end.
-    fn rank(&mut self, state: &mut State, rounds: usize, watcher: &mut dyn Watcher) -> Result<()> {
+    fn rank(&mut self, state: &mut State, rounds: usize, watcher: &mut dyn Watcher) -> Result<bool> {
         let clock = Instant::now();
-        let last = state.round + 1 == rounds;
         if !self.clean_set {
-            watcher.progress(state.round, Phase::Rank, 0, 1, None);
-            let infected = reference(&mut self.models.infected, self.images)?;
-            let scores = scores(&mut self.models.purified, self.images, &infected)?;
+            let Some(scores) = self.scores(state.round, watcher)? else {
+                return Ok(false);
+            };
             let share = self.config.shares[state.round.min(rounds - 2)];
             let selected = select(&scores, share);
             watcher.ranked(state.round, &scores, &selected)?;
-            if !last {
+            if state.round + 1 < rounds {
                 state.selected = selected;
             }
         }
@@ -200,7 +208,22 @@ impl Pbe<'_> {
         }
         state.round += 1;
         state.stage = Stage::Begin;
-        Ok(())
+        Ok(true)
+    }
+
+    /// The score of every image.
+    fn scores(&mut self, round: usize, watcher: &mut dyn Watcher) -> Result<Option<Vec<f32>>> {
+        let images = self.images;
+        let mut tell = |done: usize| {
+            watcher.progress(round, Phase::Rank, done, 2 * images.len(), None);
+            next(watcher)
+        };
+        match reference(&mut self.models.infected, images, &mut tell)? {
+            Some(infected) => {
+                scores(&mut self.models.purified, images, &infected, &mut |done| tell(images.len() + done))
+            }
+            None => Ok(None),
+        }
     }
 
     /// A training stage, from `state.position`; moves to the next stage when it is finished.
@@ -232,8 +255,9 @@ impl Pbe<'_> {
         let finished = train(purified, &mut task, &mut position, &mut |_, tick: &Tick| {
             let done = tick.position.epoch * tick.steps + tick.position.step;
             watcher.progress(round, phase, done, tick.steps * tick.epochs, Some(tick.loss));
-            Ok(if watcher.interrupted() { Next::Stop } else { Next::Continue })
-        })?;
+            Ok(next(watcher))
+        })
+        .map_err(|error| locate(error, round, phase))?;
         state.position = position;
         if let Some(record) = state.records.last_mut() {
             let seconds = clock.elapsed().as_secs_f64();
@@ -251,8 +275,6 @@ impl Pbe<'_> {
         if finished {
             state.position = Position::default();
             state.stage = if phase == Phase::Adversarial { Stage::Clean } else { Stage::Rank };
-        } else {
-            self.store(state, watcher)?;
         }
         Ok(finished)
     }
@@ -270,6 +292,20 @@ impl Pbe<'_> {
             self.models.purified.set_momentum(&state.momentum);
             self.models.purified.set_average(&state.average);
         }
+    }
+}
+
+/// Whether to go on.
+fn next(watcher: &mut dyn Watcher) -> Next {
+    if watcher.interrupted() { Next::Stop } else { Next::Continue }
+}
+
+/// Puts the place into a failure of the run.
+fn locate(error: Error, round: usize, phase: Phase) -> Error {
+    let step = if phase == Phase::Adversarial { "step 1b (adversarial)" } else { "step 2 (clean)" };
+    match error {
+        Error::Run(cause) => Error::Run(format!("round {round}, {step}: {cause}")),
+        other => other,
     }
 }
 

@@ -1,22 +1,55 @@
 //! Step 3: rank all training images by how much alike the infected and the purified model answer.
 
+use super::fine_tune::Next;
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
 
 /// Cosine between the logits of the purified model and `infected` (one row of logits for each image
 /// of `images`), un-augmented, running statistics (PBE Eq. 15). Higher is more likely clean.
-pub fn scores(purified: &mut Engine, images: &ImageSet, infected: &[f32]) -> Result<Vec<f32>> {
+///
+/// `done` hears how many images are finished, and may stop the work.
+pub fn scores(
+    purified: &mut Engine,
+    images: &ImageSet,
+    infected: &[f32],
+    done: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Vec<f32>>> {
     purified.attach(images)?;
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    purified.scores(&all, infected)
+    let classes = purified.graph().classes();
+    by_chunk(purified, images.len(), done, |engine, indices| {
+        let first = indices[0] as usize;
+        engine.scores(indices, &infected[first * classes..][..indices.len() * classes])
+    })
 }
 
-/// Logits of every image of `images`, one row of classes each.
-pub fn reference(infected: &mut Engine, images: &ImageSet) -> Result<Vec<f32>> {
+/// Logits of every image of `images`, one row of classes each. `done` as in [`scores`].
+pub fn reference(
+    infected: &mut Engine,
+    images: &ImageSet,
+    done: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Vec<f32>>> {
     infected.attach(images)?;
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    infected.logits(&all)
+    by_chunk(infected, images.len(), done, |engine, indices| engine.logits(indices))
+}
+
+/// What `job` gives for 0..`images`, as many at a time as staging holds.
+fn by_chunk(
+    engine: &mut Engine,
+    images: usize,
+    done: &mut dyn FnMut(usize) -> Next,
+    mut job: impl FnMut(&mut Engine, &[u32]) -> Result<Vec<f32>>,
+) -> Result<Option<Vec<f32>>> {
+    let mut values = vec![];
+    for first in (0..images).step_by(engine.rows()) {
+        let last = images.min(first + engine.rows());
+        let indices: Vec<u32> = (first as u32..last as u32).collect();
+        values.extend(job(engine, &indices)?);
+        if done(last) == Next::Stop {
+            return Ok(None);
+        }
+    }
+    Ok(Some(values))
 }
 
 /// Indices of the top `share` of the ranking (at least one image), in ascending order. Equal scores

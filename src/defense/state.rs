@@ -28,6 +28,9 @@ pub struct RoundRecord {
     pub selected: usize,
     /// Images that the survivors filter dropped (first round).
     pub dropped: usize,
+    /// Mean cross entropy of the examples of step 1a, where they are made at once.
+    #[serde(default)]
+    pub attack_loss: Option<f64>,
     /// Mean loss of the last epoch of step 1b.
     pub adversarial_loss: Option<f64>,
     /// Mean loss of the last epoch of step 2.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 const STAGED_ELEMENTS: usize = 1 << 22;
 
 /// What a network is opened for; memory follows from it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct EngineOptions {
     /// Images of a training step; 0 where nothing is trained.
     pub batch: usize,

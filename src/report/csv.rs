@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::metrics::predictions;
 use super::ranking::{CurvePoint, ranked};
 use super::result::Round;
@@ -22,6 +24,9 @@ pub fn write_metrics(path: &Path, rounds: &[Round]) -> Result<()> {
     phases.dedup();
     let figures = [
         "round",
+        "dropped",
+        "trained",
+        "trained_precision",
         "attack_loss",
         "adversarial_loss",
         "clean_loss",
@@ -44,9 +49,12 @@ pub fn write_metrics(path: &Path, rounds: &[Round]) -> Result<()> {
     })
 }
 
-fn round_cells(round: &Round) -> [String; 10] {
+fn round_cells(round: &Round) -> [String; 13] {
     [
         round.round.to_string(),
+        cell(round.dropped),
+        cell(round.trained),
+        cell(round.trained_precision),
         cell(round.attack_loss),
         cell(round.adversarial_loss),
         cell(round.clean_loss),
@@ -57,6 +65,41 @@ fn round_cells(round: &Round) -> [String; 10] {
         cell(round.selected_precision),
         cell(round.average_precision),
     ]
+}
+
+/// One epoch of a training run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 0.
+    pub epoch: u32,
+    /// Mean training loss.
+    pub loss: Option<f64>,
+    /// At the epoch's first batch.
+    pub learning_rate: f32,
+    /// Accuracy after the epoch, per cent.
+    pub acc: Option<f64>,
+    /// Attack success rate after the epoch, per cent.
+    pub asr: Option<f64>,
+    /// Seconds of training.
+    pub seconds: f64,
+}
+
+/// Writes the `metrics.csv` of a training run: a row per epoch.
+pub fn write_epochs(path: &Path, epochs: &[Epoch]) -> Result<()> {
+    write(path, |csv| {
+        csv.write_record(["epoch", "loss", "learning_rate", "acc", "asr", "seconds"])?;
+        for epoch in epochs {
+            csv.write_record([
+                epoch.epoch.to_string(),
+                cell(epoch.loss),
+                cell(Some(epoch.learning_rate)),
+                cell(epoch.acc),
+                cell(epoch.asr),
+                cell(Some(epoch.seconds)),
+            ])?;
+        }
+        Ok(())
+    })
 }
 
 /// Writes predictions: index, file, label, predicted, and every logit (images × classes of them).
@@ -168,10 +211,18 @@ mod tests {
         };
         let second = Round { round: 1, seconds: seconds(&[("attack", 2.0)]), ..Round::default() };
         let text = written(|path| write_metrics(path, &[first, second]));
-        let expected = "round,attack_loss,adversarial_loss,clean_loss,acc,asr,selected,selected_share,\
+        let expected = "round,dropped,trained,trained_precision,attack_loss,adversarial_loss,clean_loss,acc,asr,selected,selected_share,\
             selected_precision,average_precision,seconds_attack,seconds_rank\n\
-            0,2.5,,,0.30000000000000004,,35000,,,,,1.5\n1,,,,,,,,,,2.0,\n";
+            0,,,,2.5,,,0.30000000000000004,,35000,,,,,1.5\n1,,,,,,,,,,,,,2.0,\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn epochs_have_a_row_each() {
+        let epoch =
+            Epoch { epoch: 1, loss: Some(0.5), learning_rate: 0.1, acc: Some(9.0), ..Epoch::default() };
+        let expected = "epoch,loss,learning_rate,acc,asr,seconds\n1,0.5,0.1,9.0,,0.0\n";
+        assert_eq!(written(|path| write_epochs(path, &[epoch])), expected);
     }
 
     #[test]

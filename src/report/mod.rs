@@ -1,12 +1,14 @@
 //! Results: what is measured, and the files and tables it is written to.
 
 pub mod csv;
+mod measure;
 mod metrics;
 mod ranking;
 mod result;
 mod run_folder;
 mod table;
 
+pub use measure::{TestBed, logits};
 pub use metrics::{Figures, accuracy, attack_figures, defense_effectiveness, predictions};
 pub use ranking::{CurvePoint, average_precision, precision, precision_recall, ranked, top_precision};
 pub use result::{COMMIT, Round, RunResult, SCHEMA, Seconds};

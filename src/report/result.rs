@@ -49,6 +49,15 @@ pub struct RunResult {
 pub struct Round {
     /// From 0.
     pub round: u32,
+    /// Images the survivors filter dropped from the first set.
+    #[serde(default)]
+    pub dropped: Option<u64>,
+    /// Images the round trained on, before its limits.
+    #[serde(default)]
+    pub trained: Option<u64>,
+    /// Clean images among those, 0 to 1.
+    #[serde(default)]
+    pub trained_precision: Option<f64>,
     /// Mean cross entropy of the adversarial examples when they were made.
     pub attack_loss: Option<f64>,
     /// Mean training loss on adversarial examples, last epoch.

@@ -1,0 +1,112 @@
+//! Where an unfinished run stands, as one safetensors file: arrays as tensors, the rest as JSON in the
+//! metadata. The file is replaced whole or not at all.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pbe::device::map::map_file;
+use pbe::error::{Error, Result};
+use pbe::fs::write_atomic;
+use pbe::model::container::{Entry, Metadata, read, write};
+use safetensors::Dtype;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const REST: &str = "pbe.checkpoint";
+
+/// Arrays by name, and everything else.
+#[derive(Debug, PartialEq)]
+pub struct Checkpoint<R> {
+    pub rest: R,
+    pub floats: BTreeMap<String, Vec<f32>>,
+    pub words: BTreeMap<String, Vec<u32>>,
+}
+
+impl<R> Checkpoint<R> {
+    /// Removes an array; one that isn't there is empty.
+    pub fn take_floats(&mut self, name: &str) -> Vec<f32> {
+        self.floats.remove(name).unwrap_or_default()
+    }
+
+    pub fn take_words(&mut self, name: &str) -> Vec<u32> {
+        self.words.remove(name).unwrap_or_default()
+    }
+}
+
+/// Writes a checkpoint.
+pub fn save(
+    path: &Path,
+    rest: &impl Serialize,
+    floats: &[(&str, &[f32])],
+    words: &[(&str, &[u32])],
+) -> Result<()> {
+    let rest = serde_json::to_string(rest).map_err(|cause| Error::file(path, cause))?;
+    let shapes: Vec<[usize; 1]> =
+        floats.iter().map(|(_, values)| [values.len()]).chain(words.iter().map(|(_, w)| [w.len()])).collect();
+    let contents = floats
+        .iter()
+        .map(|&(name, values)| (name, Dtype::F32, bytemuck::cast_slice(values)))
+        .chain(words.iter().map(|&(name, values)| (name, Dtype::U32, bytemuck::cast_slice(values))));
+    let entries: Vec<Entry> = contents
+        .zip(&shapes)
+        .map(|((name, dtype, bytes), shape)| Entry { name, dtype, shape, bytes })
+        .collect();
+    write_atomic(path, &write(&Metadata::from([(REST.into(), rest)]), &entries))
+}
+
+/// Reads a checkpoint.
+///
+/// # Errors
+/// Names the file: not there, damaged, or no checkpoint of this command.
+pub fn load<R: DeserializeOwned>(path: &Path) -> Result<Checkpoint<R>> {
+    let map = map_file(path)?;
+    let (file, metadata) = read(&map).map_err(|cause| Error::file(path, cause))?;
+    let rest = metadata.get(REST).ok_or_else(|| Error::file(path, "is no checkpoint of this program"))?;
+    let rest = serde_json::from_str(rest)
+        .map_err(|cause| Error::file(path, format!("is no checkpoint of this command: {cause}")))?;
+    let mut checkpoint = Checkpoint { rest, floats: BTreeMap::new(), words: BTreeMap::new() };
+    for (name, tensor) in file.tensors() {
+        match tensor.dtype() {
+            Dtype::F32 => drop(checkpoint.floats.insert(name, elements(tensor.data(), f32::from_le_bytes))),
+            Dtype::U32 => drop(checkpoint.words.insert(name, elements(tensor.data(), u32::from_le_bytes))),
+            other => return Err(Error::file(path, format!("tensor {name} is {other}"))),
+        }
+    }
+    Ok(checkpoint)
+}
+
+fn elements<T>(bytes: &[u8], convert: fn([u8; 4]) -> T) -> Vec<T> {
+    bytes.as_chunks::<4>().0.iter().map(|&bytes| convert(bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_survives_the_disk_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let weights = [0.1f32, -0.0, f32::MIN_POSITIVE, 1e30];
+        save(&path, &(1.0f64 / 3.0, "x"), &[("weights", &weights), ("none", &[])], &[("selected", &[7, 9])])
+            .unwrap();
+        let mut read: Checkpoint<(f64, String)> = load(&path).unwrap();
+        assert_eq!(read.rest, (1.0 / 3.0, "x".to_string()));
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&read.take_floats("weights")), bits(&weights));
+        assert_eq!(read.take_words("selected"), [7, 9]);
+        assert!(read.take_floats("none").is_empty() && read.take_floats("absent").is_empty());
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let refusal = || load::<u32>(&path).unwrap_err().to_string();
+        assert!(refusal().contains("checkpoint.safetensors"));
+        std::fs::write(&path, write(&Metadata::new(), &[])).unwrap();
+        assert!(refusal().contains("no checkpoint of this program"));
+        save(&path, &"text", &[], &[]).unwrap();
+        assert!(refusal().contains("no checkpoint of this command"));
+    }
+}

@@ -1,0 +1,231 @@
+//! Options that several commands share, and how results are printed.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use pbe::data::{Dataset, Format, ImageSet, LoadOptions, Normalisation, Share, stratified_split};
+use pbe::device::Device;
+use pbe::device::cpu::CpuDevice;
+use pbe::error::{Error, Result};
+use pbe::report::{COMMIT, RunResult, comparison};
+use serde::Serialize;
+
+use super::progress::{Progress, tell};
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceKind {
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+/// Options of every command that computes.
+#[derive(Args, Clone, Debug)]
+pub struct ComputeArgs {
+    /// Where to compute; `auto` says what it chose
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceKind,
+    /// Decides everything random: the same seed gives the same result, to the bit
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    pub seed: u64,
+    /// Threads [default: all of the machine]; the result doesn't depend on it
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print the result as one JSON object, and nothing else, on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ComputeArgs {
+    /// The device that was asked for.
+    pub fn open(&self) -> Result<Box<dyn Device>> {
+        if self.device == DeviceKind::Cuda {
+            return Err(Error::input("--device cuda: CUDA is not built into this version"));
+        }
+        let threads = self.threads.map(usize::from);
+        // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
+        let device = CpuDevice::new(threads)?;
+        if self.device == DeviceKind::Auto {
+            tell(&format!("device: {} (chosen: CUDA is not built into this version)", device.describe()));
+        }
+        Ok(Box::new(device))
+    }
+}
+
+/// Where images come from.
+#[derive(Args, Clone, Debug)]
+pub struct DataArgs {
+    /// Data set: a folder (train/<class>/*, test/<class>/*), CIFAR or IDX files, or `synthetic:`
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+/// How images are read.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ReadArgs {
+    /// Format of the data [default: recognised]: folder, cifar10, cifar100, idx, synthetic
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Take only so many training images, class proportions kept
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Go on without files that can't be decoded
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Resize images to this many pixels square [default: what the model knows, else their own]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
+}
+
+/// What is done to images before the first layer.
+#[derive(Args, Clone, Debug)]
+pub struct NormalisationArgs {
+    /// Input normalisation, mean,mean,mean/std,std,std in units of [0, 1] [default: what the model
+    /// file says, else the usual one of the data set]
+    #[arg(long, value_name = "MEAN/STD")]
+    pub normalisation: Option<Normalisation>,
+}
+
+/// A data set and which of its training images are used.
+pub struct Loaded {
+    /// With all training images.
+    pub set: Dataset,
+    /// The training images that `--limit` takes, ascending; none for all.
+    pub taken: Option<Vec<u32>>,
+}
+
+impl Loaded {
+    /// Of `images`, the training images in whatever form, those that `--limit` takes.
+    pub fn limited(&self, images: ImageSet) -> ImageSet {
+        match &self.taken {
+            Some(taken) => images.subset(taken),
+            None => images,
+        }
+    }
+}
+
+impl DataArgs {
+    /// Reads the set for a network with `channels` input channels and of this input size, where known.
+    ///
+    /// All training images are read even under `--limit`, since `poison.json` counts them all.
+    pub fn load(
+        &self,
+        size: Option<(usize, usize)>,
+        channels: Option<usize>,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Loaded> {
+        let options = self.read.options(size, channels)?;
+        let label = format!("reading {}", self.data.display());
+        let set = pbe::data::load(&self.data, &options, &|done, total| {
+            progress.show(&label, done, total, None);
+        })?;
+        progress.clear();
+        say_skipped(&set.skipped, progress);
+        let take = |limit: &usize| stratified_split(&set.train.labels, Share::Count(*limit), seed).0;
+        let taken = self.read.limit.as_ref().map(take);
+        Ok(Loaded { set, taken })
+    }
+}
+
+impl ReadArgs {
+    /// For the loader, without the limit.
+    pub fn options(&self, size: Option<(usize, usize)>, channels: Option<usize>) -> Result<LoadOptions> {
+        if self.limit == Some(0) {
+            return Err(Error::input("--limit 0: no training image would be left"));
+        }
+        let size = self.size.map(|side| (side, side)).or(size);
+        Ok(LoadOptions {
+            format: self.format,
+            size,
+            channels,
+            skip_bad: self.skip_bad,
+            ..LoadOptions::default()
+        })
+    }
+}
+
+/// Counts and names files that were left out.
+pub fn say_skipped(skipped: &[String], progress: &Progress) {
+    for file in skipped.iter().take(10) {
+        progress.say(&format!("skipped: {file}"));
+    }
+    if !skipped.is_empty() {
+        progress.say(&format!("skipped {} files that can't be decoded", skipped.len()));
+    }
+}
+
+/// What config.toml says about program, device and seed.
+#[derive(Serialize)]
+pub struct Origin {
+    version: &'static str,
+    commit: &'static str,
+    device: &'static str,
+    seed: u64,
+}
+
+impl Origin {
+    pub fn new(seed: u64) -> Self {
+        Self { version: env!("CARGO_PKG_VERSION"), commit: COMMIT, device: "cpu", seed }
+    }
+}
+
+/// What config.toml says about the data.
+#[derive(Serialize)]
+pub struct DataConfig {
+    path: PathBuf,
+    format: String,
+    limit: Option<usize>,
+    skip_bad: bool,
+    height: usize,
+    width: usize,
+    normalisation: String,
+}
+
+impl DataConfig {
+    pub fn new(args: &DataArgs, set: &Dataset, normalisation: &Normalisation) -> Self {
+        Self {
+            path: args.data.clone(),
+            format: set.format.to_string(),
+            limit: args.read.limit,
+            skip_bad: args.read.skip_bad,
+            height: set.train.height,
+            width: set.train.width,
+            normalisation: normalisation.to_string(),
+        }
+    }
+}
+
+/// The result on stdout: the final table, or the object alone.
+pub fn print_result(result: &RunResult, json: bool) -> Result<()> {
+    print(&if json { result.to_json()? } else { comparison(result).to_string() })
+}
+
+/// Text on stdout; a reader that has gone is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::run(format!("standard output: {cause}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes in words.
+pub fn megabytes(bytes: usize) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// Removes a file that may not be there.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Error::file(path, cause)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,168 @@
+//! `pbe doctor`: what this machine offers, and the memory a run would need.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pbe::data::{Dataset, Format, ImageSet, Normalisation};
+use pbe::defense::config::{PurifyConfig, Recipe};
+use pbe::device::Device;
+use pbe::error::{Error, Result};
+use pbe::model::{Architecture, Kind, Weights};
+use serde::Serialize;
+
+use super::common::{ComputeArgs, DataArgs, ReadArgs, megabytes, print};
+use super::open::{Model, Network};
+use super::progress::Progress;
+use super::purify::open;
+
+/// Options of `pbe doctor`.
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// Model of the run; else --width
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["width", "classes"])]
+    model: Option<PathBuf>,
+    /// Data of the run; else --size
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Width of the pre-activation ResNet-18
+    #[arg(long)]
+    width: Option<usize>,
+    /// Classes
+    #[arg(long, default_value_t = 10)]
+    classes: usize,
+    /// Side of the images in pixels [default: the data's, or 32]
+    #[arg(long)]
+    size: Option<usize>,
+    /// Images of a training step
+    #[arg(long, default_value_t = 128)]
+    batch: usize,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// What is printed with `--json`. Bytes.
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    command: &'static str,
+    version: &'static str,
+    commit: &'static str,
+    device: String,
+    threads: usize,
+    cuda: Option<String>,
+    memory_total: Option<u64>,
+    memory_available: Option<u64>,
+    run: Option<Need>,
+}
+
+#[derive(Serialize)]
+struct Need {
+    networks: usize,
+    images: usize,
+}
+
+/// Runs the command.
+pub fn run(args: &DoctorArgs) -> Result<()> {
+    let device = args.compute.open()?;
+    let report = Report {
+        schema: pbe::report::SCHEMA,
+        command: "doctor",
+        version: env!("CARGO_PKG_VERSION"),
+        commit: pbe::report::COMMIT,
+        device: device.describe(),
+        threads: device.lanes(),
+        cuda: None,
+        memory_total: memory("MemTotal"),
+        memory_available: memory("MemAvailable"),
+        run: need(args, device.as_ref())?,
+    };
+    if args.compute.json {
+        let text = serde_json::to_string_pretty(&report).map_err(Error::run)?;
+        return print(&(text + "\n"));
+    }
+    print(&words(&report))
+}
+
+fn words(report: &Report) -> String {
+    let amount = |bytes: Option<u64>| match bytes {
+        Some(bytes) => format!("{:.1} GB", bytes as f64 / 1e9),
+        None => "unknown".into(),
+    };
+    let mut text = format!("pbe      {} ({})\n", report.version, report.commit);
+    text += &format!("device   {}\n", report.device);
+    text += &format!("threads  {}\n", report.threads);
+    text += "cuda     not built into this version\n";
+    text += &format!(
+        "memory   {} in all, {} available\n",
+        amount(report.memory_total),
+        amount(report.memory_available)
+    );
+    if let Some(need) = &report.run {
+        let (networks, images) = (megabytes(need.networks), megabytes(need.images));
+        text += &format!("purify   needs {networks} for two networks and {images} for images\n");
+    }
+    text
+}
+
+/// A line of /proc/meminfo, which other systems than Linux don't have.
+fn memory(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The memory of a purification, where a network or data was named.
+fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<Need>> {
+    if args.model.is_none() && args.data.is_none() && args.width.is_none() && args.size.is_none() {
+        return Ok(None);
+    }
+    for (name, value) in [("width", args.width), ("size", args.size), ("batch", Some(args.batch))] {
+        if value == Some(0) {
+            return Err(Error::input(format!("--{name} is 0, but must be at least 1")));
+        }
+    }
+    let model = args.model.as_deref().map(Model::load).transpose()?;
+    let (set, path) = data(args, model.as_ref())?;
+    let network = match model {
+        Some(model) => model.fit(&set, &path, None)?,
+        None => fresh(args, &set)?,
+    };
+    let mut config = PurifyConfig::new(Recipe::Default, false);
+    config.batch = args.batch;
+    let models = open(&network, &config, device)?;
+    let images = set.train.pixels.len() + set.test.as_ref().map_or(0, |test| test.pixels.len());
+    Ok(Some(Need { networks: models.infected.bytes() + models.purified.bytes(), images }))
+}
+
+/// The data, or a set with no image in it.
+fn data(args: &DoctorArgs, model: Option<&Model>) -> Result<(Dataset, PathBuf)> {
+    let (size, channels) = (model.and_then(Model::size), model.and_then(Model::channels));
+    if let Some(path) = &args.data {
+        let read = ReadArgs { size: args.size, ..ReadArgs::default() };
+        let data = DataArgs { data: path.clone(), read };
+        return Ok((data.load(size, channels, 0, &Progress::new())?.set, path.clone()));
+    }
+    let side = args.size.or(size.map(|(height, _)| height)).unwrap_or(32);
+    let classes = model.map_or(args.classes, |model| model.weights.architecture.classes);
+    let train = ImageSet {
+        pixels: Default::default(),
+        labels: Default::default(),
+        names: Default::default(),
+        classes: std::sync::Arc::new((0..classes).map(|class| class.to_string()).collect()),
+        height: side,
+        width: side,
+        channels: channels.unwrap_or(3),
+    };
+    let normalisation = Normalisation::identity(train.channels);
+    let set = Dataset { train, test: None, format: Format::Synthetic, skipped: vec![], normalisation };
+    Ok((set, PathBuf::new()))
+}
+
+fn fresh(args: &DoctorArgs, set: &Dataset) -> Result<Network> {
+    let (classes, channels) = (set.train.classes.len(), set.train.channels);
+    let width = args.width.unwrap_or(16);
+    let weights =
+        Weights::initialise(Architecture { kind: Kind::PreActResNet18, width, classes, channels }, 0);
+    let graph = weights.architecture.graph(&set.normalisation, set.train.height, set.train.width)?;
+    Ok(Network { graph, weights, normalisation: set.normalisation.clone() })
+}

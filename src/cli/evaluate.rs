@@ -1,0 +1,94 @@
+//! `pbe evaluate`: ACC, and with a trigger ASR and R-ACC, of a model.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use pbe::backdoor::PoisonFile;
+use pbe::data::{Dataset, ImageSet};
+use pbe::engine::EngineOptions;
+use pbe::error::{Error, Result};
+use pbe::report::{Figures, RunResult, TestBed, csv, logits};
+
+use super::common::{ComputeArgs, DataArgs, NormalisationArgs, print_result};
+use super::open::Model;
+use super::progress::Progress;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    Test,
+    Train,
+}
+
+/// Options of `pbe evaluate`.
+#[derive(Args)]
+pub struct EvaluateArgs {
+    /// Model to measure, safetensors
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Attack whose success is measured: a poison.json, of which only trigger and target are read
+    #[arg(long, value_name = "FILE")]
+    trigger: Option<PathBuf>,
+    /// The model before the defence: adds its figures, and DER
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Write index, file, label, prediction and logits of every image as CSV
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+    /// Images to measure on
+    #[arg(long, value_enum, default_value = "test")]
+    part: Part,
+    #[command(flatten)]
+    normalisation: NormalisationArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Runs the command.
+pub fn run(args: &EvaluateArgs) -> Result<()> {
+    let progress = Progress::new();
+    let model = Model::load(&args.model)?;
+    let against = args.against.as_deref().map(Model::load).transpose()?;
+    let truth = args.trigger.as_deref().map(PoisonFile::load).transpose()?;
+    let device = args.compute.open()?;
+    let mut seconds = Vec::new();
+    let clock = Instant::now();
+    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
+    let images = part(args, &loaded.set)?;
+    let images = if args.part == Part::Train { loaded.limited(images) } else { images };
+    let bed = match &truth {
+        Some(truth) => TestBed::with_poison(&images, truth)?,
+        None => TestBed::new(&images),
+    };
+    seconds.push(("load", clock.elapsed()));
+    let clock = Instant::now();
+    let measure = |model: Model, predictions: Option<&PathBuf>| -> Result<Figures> {
+        let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
+        let mut engine = network.open(device.as_ref(), &EngineOptions::default())?;
+        if let Some(path) = predictions {
+            let logits = logits(&mut engine, &images)?;
+            csv::write_predictions(path, &images, &logits, engine.graph().classes())?;
+        }
+        bed.measure(&mut engine)
+    };
+    let mut result = RunResult::new("evaluate", &device.describe(), args.compute.seed);
+    let before = against.map(|model| measure(model, None)).transpose()?;
+    let after = measure(model, args.predictions.as_ref())?;
+    result.judge(before.unwrap_or_default(), after);
+    seconds.push(("measure", clock.elapsed()));
+    result.seconds = seconds.into_iter().map(|(phase, time)| (phase.into(), time.as_secs_f64())).collect();
+    print_result(&result, args.compute.json)
+}
+
+fn part(args: &EvaluateArgs, set: &Dataset) -> Result<ImageSet> {
+    match (args.part, &set.test) {
+        (Part::Train, _) => Ok(set.train.clone()),
+        (Part::Test, Some(test)) => Ok(test.clone()),
+        (Part::Test, None) => Err(Error::file(
+            &args.data.data,
+            "has no test part; --part train measures on the training images",
+        )),
+    }
+}

@@ -1,0 +1,302 @@
+//! `pbe infect`: trains a model with a planted backdoor, or a benign one.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use pbe::backdoor::{PlantConfig, plant};
+use pbe::data::ImageSet;
+use pbe::defense::config::Schedule;
+use pbe::defense::fine_tune::{Next, Position, Tick};
+use pbe::device::Device;
+use pbe::engine::Engine;
+use pbe::error::{Error, Result};
+use pbe::model::{Architecture, Kind, Weights, save};
+use pbe::report::csv::{Epoch, write_epochs};
+use pbe::report::{RunFolder, RunResult, TestBed};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint;
+use super::common::{
+    ComputeArgs, DataArgs, DataConfig, NormalisationArgs, Origin, megabytes, print_result, remove,
+};
+use super::interrupt;
+use super::progress::Progress;
+use super::start::{Start, start};
+use super::trigger::{AttackKind, Choice, Planted, TriggerArgs};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Infection {
+    /// A patch: the last 3x3 pixels white, unless --mask and --pattern say otherwise
+    Badnets,
+    /// A pattern blended into the whole image
+    Blend,
+    /// No backdoor: a benign model
+    None,
+}
+
+/// Options of `pbe infect`.
+#[derive(Args)]
+pub struct InfectArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Backdoor to plant
+    #[arg(long, value_enum)]
+    pub attack: Infection,
+    #[command(flatten)]
+    pub trigger: TriggerArgs,
+    #[command(flatten)]
+    pub train: TrainArgs,
+    #[command(flatten)]
+    pub normalisation: NormalisationArgs,
+    /// Folder of the run: model.safetensors, poison.json, config.toml, metrics.csv, result.json
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Go on with the interrupted run in the output folder
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// How the model is trained.
+#[derive(Args, Clone, Debug)]
+pub struct TrainArgs {
+    /// Channels of the first stage of the pre-activation ResNet-18 (64: the published size)
+    #[arg(long, default_value_t = 16)]
+    pub width: usize,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 15)]
+    pub epochs: usize,
+    /// Largest learning rate
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
+    pub lr: f32,
+    /// How the learning rate runs: one-cycle, cosine, constant
+    #[arg(long, default_value = "one-cycle")]
+    pub schedule: Schedule,
+    /// Images of a training step
+    #[arg(long, default_value_t = 128)]
+    pub batch: usize,
+    /// SGD's momentum
+    #[arg(long, default_value_t = 0.9, allow_negative_numbers = true)]
+    pub momentum: f32,
+    /// L2 penalty
+    #[arg(long, default_value_t = 5e-4, allow_negative_numbers = true)]
+    pub weight_decay: f32,
+    /// Padding of the random crop; 0 for none
+    #[arg(long, default_value_t = 4)]
+    pub crop: usize,
+    /// Mirror half of the images [default: yes, but not IDX files and traffic signs]
+    #[arg(long, overrides_with = "no_flip")]
+    pub flip: bool,
+    /// Don't mirror images
+    #[arg(long)]
+    pub no_flip: bool,
+}
+
+impl TrainArgs {
+    fn config(&self, mirrors: bool) -> PlantConfig {
+        PlantConfig {
+            epochs: self.epochs,
+            batch: self.batch,
+            learning_rate: self.lr,
+            schedule: self.schedule,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            crop: self.crop,
+            flip: if self.flip || self.no_flip { self.flip } else { mirrors },
+        }
+    }
+}
+
+/// Everything the result depends on.
+#[derive(Serialize)]
+struct Config<'a> {
+    #[serde(flatten)]
+    origin: Origin,
+    width: usize,
+    data: DataConfig,
+    attack: Option<&'a Choice>,
+    train: &'a PlantConfig,
+}
+
+/// What a checkpoint holds beside weights and momentum.
+#[derive(Default, Serialize, Deserialize)]
+struct Rest {
+    position: Position,
+    epochs: Vec<Epoch>,
+    /// Training time of the epoch in progress.
+    seconds: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &InfectArgs) -> Result<()> {
+    print_result(&infect(args, &Progress::new())?, args.compute.json)
+}
+
+/// Trains and writes the run folder.
+pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
+    let choice = match args.attack {
+        Infection::Badnets => Some(args.trigger.check(AttackKind::Badnets)?),
+        Infection::Blend => Some(args.trigger.check(AttackKind::Blend)?),
+        Infection::None => None,
+    };
+    if args.train.width == 0 {
+        return Err(Error::input("--width 0: the network would have no channels"));
+    }
+    args.train.config(true).check()?;
+    let device = args.compute.open()?;
+    let clock = Instant::now();
+    let loaded = args.data.load(None, None, args.compute.seed, progress)?;
+    let config = args.train.config(loaded.set.mirrors());
+    let train = loaded.set.train.clone();
+    let normalisation = args.normalisation.normalisation.as_ref().unwrap_or(&loaded.set.normalisation);
+    let data = DataConfig::new(&args.data, &loaded.set, normalisation);
+    let mut weights = initial(&train, args.train.width, args.compute.seed);
+    weights.normalisation = Some(normalisation.clone());
+    let graph = weights.architecture.graph(normalisation, train.height, train.width)?;
+    let planted = choice.as_ref().map(|choice| {
+        let planted = choice.plant(loaded.limited(train.clone()), args.compute.seed)?;
+        Ok::<_, Error>(count_all(planted, loaded.taken.as_deref(), train.len()))
+    });
+    let planted = planted.transpose()?;
+    let bed = match (&loaded.set.test, &planted) {
+        (Some(test), Some(planted)) => {
+            Some(TestBed::with_trigger(test, &planted.trigger, planted.truth.label)?)
+        }
+        (Some(test), None) => Some(TestBed::new(test)),
+        (None, _) => None,
+    };
+    let origin = Origin::new(args.compute.seed);
+    let settings = Config { origin, width: args.train.width, data, attack: choice.as_ref(), train: &config };
+    let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
+    let from = match start::<Rest>(&folder, args.resume)? {
+        Start::Finished(result) => return Ok(*result),
+        Start::From(checkpoint) => Some(checkpoint),
+        Start::Afresh => None,
+    };
+    if let Some(planted) = &planted {
+        planted.truth.save(&folder.poison())?;
+    }
+    let images = planted.map_or_else(|| loaded.limited(train), |planted| planted.poisoned.images);
+    let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &config.engine_options())?;
+    let mut rest = Rest::default();
+    if let Some(mut checkpoint) = from {
+        let (weights, momentum) = (checkpoint.take_floats("weights"), checkpoint.take_floats("momentum"));
+        if (weights.len(), momentum.len()) != (graph.weights, graph.trainable) {
+            return Err(Error::file(folder.checkpoint(), "holds another network"));
+        }
+        engine.set_weights(&weights);
+        engine.set_momentum(&momentum);
+        rest = checkpoint.rest;
+    }
+    let pixels = images.pixels.len() + bed.as_ref().map_or(0, TestBed::bytes);
+    progress.say(&format!("memory: {} network, {} images", megabytes(engine.bytes()), megabytes(pixels)));
+    let job =
+        Job { images: &images, config: &config, seed: args.compute.seed, bed: bed.as_ref(), folder: &folder };
+    let load = clock.elapsed().as_secs_f64();
+    job.train(&mut engine, &mut rest, progress)?;
+
+    weights.values = engine.weights();
+    save(&weights, folder.model())?;
+    let mut result = result(&args.compute, device.as_ref());
+    if let Some(bed) = &bed {
+        result.after = bed.measure(&mut engine)?;
+    }
+    let training: f64 = rest.epochs.iter().map(|epoch| epoch.seconds).sum();
+    result.seconds = [("load".into(), load), ("train".into(), training)].into();
+    result.save(&folder.result())?;
+    remove(&folder.checkpoint())?;
+    Ok(result)
+}
+
+fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
+    RunResult::new("infect", &device.describe(), args.seed)
+}
+
+fn initial(images: &ImageSet, width: usize, seed: u64) -> Weights {
+    let classes = images.classes.len();
+    let architecture = Architecture { kind: Kind::PreActResNet18, width, classes, channels: images.channels };
+    let mut weights = Weights::initialise(architecture, seed);
+    weights.input_size = Some((images.height, images.width));
+    weights
+}
+
+/// Numbers the poisoned images as the whole set does, of which `--limit` took some.
+fn count_all(mut planted: Planted, taken: Option<&[u32]>, images: usize) -> Planted {
+    if let Some(taken) = taken {
+        planted.truth.train.indices.iter_mut().for_each(|index| *index = taken[*index as usize]);
+        planted.truth.train.images = images;
+    }
+    planted
+}
+
+/// A training run in a folder.
+struct Job<'a> {
+    images: &'a ImageSet,
+    config: &'a PlantConfig,
+    seed: u64,
+    bed: Option<&'a TestBed>,
+    folder: &'a RunFolder,
+}
+
+impl Job<'_> {
+    /// Trains to the end; writes metrics and a checkpoint after every epoch.
+    fn train(&self, engine: &mut Engine, rest: &mut Rest, progress: &Progress) -> Result<()> {
+        // The first checkpoint proves that there is room before anything is computed.
+        self.store(engine, rest)?;
+        interrupt::listen();
+        let Rest { position, epochs, seconds } = rest;
+        let mut now = *position;
+        let mut clock = Instant::now();
+        let finished = plant(engine, self.images, self.config, self.seed, &mut now, &mut |engine, tick| {
+            let done = tick.position.epoch * tick.steps + tick.position.step;
+            let epoch = (done - 1) / tick.steps + 1;
+            let note = format!("epoch {epoch} of {}, loss {:.3}", tick.epochs, tick.loss);
+            progress.show("training", done, tick.steps * tick.epochs, Some(note));
+            if tick.epoch_done {
+                *seconds += clock.elapsed().as_secs_f64();
+                epochs.push(self.epoch(engine, tick, std::mem::take(seconds), progress)?);
+                write_epochs(&self.folder.metrics(), epochs)?;
+                clock = Instant::now();
+            }
+            let stop = interrupt::pressed();
+            if tick.epoch_done || stop {
+                *seconds += clock.elapsed().as_secs_f64();
+                clock = Instant::now();
+                *position = *tick.position;
+                let rest = Rest { position: *position, epochs: epochs.clone(), seconds: *seconds };
+                self.store(engine, &rest)?;
+            }
+            Ok(if stop { Next::Stop } else { Next::Continue })
+        })?;
+        progress.clear();
+        if finished { Ok(()) } else { Err(interrupt::stopped()) }
+    }
+
+    fn epoch(&self, engine: &mut Engine, tick: &Tick, seconds: f64, progress: &Progress) -> Result<Epoch> {
+        let epoch = tick.position.epoch - 1;
+        let figures = self.bed.map(|bed| bed.measure(engine)).transpose()?.unwrap_or_default();
+        engine.attach(self.images)?;
+        let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
+        let (acc, asr) = (percent(figures.acc), percent(figures.asr));
+        let loss = tick.position.loss;
+        progress.say(&format!(
+            "epoch {}: loss {:.4}, ACC {acc}, ASR {asr}",
+            epoch + 1,
+            loss.unwrap_or(f64::NAN)
+        ));
+        let learning_rate = self.config.rate(epoch, tick.steps);
+        Ok(Epoch { epoch: epoch as u32, loss, learning_rate, acc: figures.acc, asr: figures.asr, seconds })
+    }
+
+    fn store(&self, engine: &Engine, rest: &Rest) -> Result<()> {
+        let (weights, momentum) = (engine.weights(), engine.momentum());
+        checkpoint::save(
+            &self.folder.checkpoint(),
+            rest,
+            &[("weights", &weights), ("momentum", &momentum)],
+            &[],
+        )
+    }
+}

@@ -1,0 +1,37 @@
+//! Ctrl-C: where a checkpoint is worth it, the first asks the run to end after its batch and the
+//! second ends the program; elsewhere the first ends it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pbe::error::{Error, Result};
+
+static PRESSED: AtomicBool = AtomicBool::new(false);
+static HEARD: AtomicBool = AtomicBool::new(false);
+
+/// Exit code of a program that Ctrl-C ended, as shells count.
+const EXIT_CODE: i32 = 130;
+
+/// Takes over Ctrl-C.
+pub fn watch() -> Result<()> {
+    let handler = || {
+        if PRESSED.swap(true, Ordering::SeqCst) || !HEARD.load(Ordering::SeqCst) {
+            std::process::exit(EXIT_CODE);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|cause| Error::run(format!("can't watch for Ctrl-C: {cause}")))
+}
+
+/// From now on the run asks whether Ctrl-C was pressed.
+pub fn listen() {
+    HEARD.store(true, Ordering::SeqCst);
+}
+
+/// Whether it was pressed.
+pub fn pressed() -> bool {
+    PRESSED.load(Ordering::SeqCst)
+}
+
+/// How a run that was stopped ends.
+pub fn stopped() -> Error {
+    Error::Interrupted("the checkpoint is written; the same command with --resume goes on from there".into())
+}

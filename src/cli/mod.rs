@@ -1,0 +1,65 @@
+//! The program: one file per command, arguments as plain data first, checked objects second.
+//!
+//! Progress and remarks go to stderr, results to stdout.
+
+mod checkpoint;
+mod common;
+mod demo;
+mod doctor;
+mod evaluate;
+mod infect;
+mod interrupt;
+mod open;
+mod poison;
+mod progress;
+mod purify;
+mod rank;
+mod settings;
+mod start;
+mod trigger;
+
+use clap::{Parser, Subcommand};
+use pbe::error::Result;
+
+/// Progressive Backdoor Erasing: takes a suspect image classifier and its training data, gives back
+/// one without the backdoor.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show it all on synthetic images: plant a backdoor, erase it, before and after.
+    Demo(demo::DemoArgs),
+    /// Train a model with a planted backdoor, or a benign one (--attack none).
+    Infect(Box<infect::InfectArgs>),
+    /// Write a poisoned data set as an image folder.
+    Poison(poison::PoisonArgs),
+    /// Erase the backdoor: suspect model and its training data in, purified model out.
+    Purify(Box<purify::PurifyArgs>),
+    /// Score how likely each training image is clean.
+    Rank(rank::RankArgs),
+    /// Measure a model: accuracy, and with a trigger attack success.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Say what this machine offers, and what memory a run would need.
+    Doctor(doctor::DoctorArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> Result<()> {
+        interrupt::watch()?;
+        match self.command {
+            Command::Demo(args) => demo::run(&args),
+            Command::Infect(args) => infect::run(&args),
+            Command::Poison(args) => poison::run(&args),
+            Command::Purify(args) => purify::run(&args),
+            Command::Rank(args) => rank::run(&args),
+            Command::Evaluate(args) => evaluate::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Progress with an estimate of the time left, on stderr: a bar on a terminal, elsewhere plain lines
+//! every few seconds.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Between plain lines.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Shows how far the current job is; may be called from any thread.
+pub struct Progress {
+    terminal: bool,
+    job: Mutex<Option<Job>>,
+}
+
+struct Job {
+    label: String,
+    total: usize,
+    /// Units done when the job was first heard of: a resumed one doesn't begin at 0.
+    first: usize,
+    begun: Instant,
+    /// When the last plain line was printed.
+    told: Instant,
+    finished: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), job: Mutex::new(None) }
+    }
+
+    /// `done` of `total` units of `label` are finished. Another label or total is another job.
+    pub fn show(&self, label: &str, done: usize, total: usize, note: Option<String>) {
+        let Ok(mut slot) = self.job.lock() else {
+            return;
+        };
+        if slot.as_ref().is_none_or(|job| job.label != label || job.total != total) {
+            if let Some(bar) = slot.as_ref().and_then(|job| job.bar.as_ref()) {
+                bar.finish();
+            }
+            *slot = Some(Job::new(label, done, total, self.terminal));
+        }
+        if let Some(job) = slot.as_mut() {
+            job.at(done, note);
+        }
+    }
+
+    /// A line of its own, above the bar.
+    pub fn say(&self, line: &str) {
+        let slot = self.job.lock();
+        match slot.as_ref().ok().and_then(|slot| slot.as_ref()).and_then(|job| job.bar.as_ref()) {
+            Some(bar) => bar.suspend(|| tell(line)),
+            None => tell(line),
+        }
+    }
+
+    /// Ends the job that is shown, if any.
+    pub fn clear(&self) {
+        if let Ok(mut slot) = self.job.lock()
+            && let Some(bar) = slot.take().and_then(|job| job.bar)
+        {
+            bar.finish();
+        }
+    }
+}
+
+/// A line on stderr. Nobody who closed it wants to hear of that.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+impl Job {
+    fn new(label: &str, done: usize, total: usize, terminal: bool) -> Self {
+        let bar = terminal.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{prefix:32} [{bar:30}] {percent:>3}%  {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            bar.set_prefix(label.to_string());
+            bar
+        });
+        let now = Instant::now();
+        Self { label: label.into(), total, first: done, begun: now, told: now, finished: false, bar }
+    }
+
+    fn at(&mut self, done: usize, note: Option<String>) {
+        let finished = done >= self.total;
+        let elapsed = self.begun.elapsed();
+        let time = match done - self.first.min(done) {
+            _ if finished => format!("{} s", elapsed.as_secs()),
+            0 => String::new(),
+            new => {
+                let left = elapsed.as_secs_f64() * (self.total - done) as f64 / new as f64;
+                format!("{} left", clock(left))
+            }
+        };
+        let note = note.map_or_else(String::new, |note| format!(", {note}"));
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+            bar.set_message(format!("{time}{note}"));
+            return;
+        }
+        if self.told.elapsed() < PAUSE && !(finished && !self.finished && elapsed > PAUSE / 5) {
+            return;
+        }
+        (self.told, self.finished) = (Instant::now(), finished);
+        tell(&format!("{}: {} %, {time}{note}", self.label, 100 * done / self.total.max(1)));
+    }
+}
+
+/// Seconds as `1:02:03`, `2:03` or `3 s`.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(clock(3.4), "3 s");
+        assert_eq!(clock(63.0), "1:03");
+        assert_eq!(clock(3723.0), "1:02:03");
+    }
+}
