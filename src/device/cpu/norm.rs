@@ -8,12 +8,15 @@ use rayon::prelude::*;
 
 use super::conv::Threads;
 use super::grain;
-use super::vectorised::vectorised;
+use super::simd::{Kernel, Simd, launch};
+use super::vectorised::level;
 
 /// Elements of a chunk.
 const CHUNK: usize = 65_536;
-/// Channels that are summed side by side in registers.
-const WIDE: usize = 32;
+/// Vectors of channels that are summed side by side in registers: whole cache lines in a row.
+const WIDE: usize = 4;
+/// Lanes of the widest vector.
+const MOST_LANES: usize = 16;
 
 /// Rows of a chunk.
 fn chunk_rows(channels: usize) -> usize {
@@ -22,7 +25,7 @@ fn chunk_rows(channels: usize) -> usize {
 
 /// Rows whose sums stay in f32: what fits the first-level cache.
 fn run_rows(channels: usize) -> usize {
-    (4096 / channels.max(1)).clamp(8, 64)
+    (2048 / channels.max(1)).clamp(8, 64)
 }
 
 /// What the reductions need: two f64 sums per channel and chunk.
@@ -78,11 +81,13 @@ pub(super) fn statistics(input: &[f32], partials: &mut [f64], threads: Threads, 
     let pivot = &input[..channels];
     let len = chunk_rows(channels) * channels;
     let partials = &mut partials[..partials_len(rows, channels)];
-    input
-        .par_chunks(len)
-        .zip(partials.par_chunks_mut(2 * channels))
-        .with_min_len(grain(threads))
-        .for_each(|(chunk, sums)| sum_deviations(chunk, pivot, sums));
+    let level = level();
+    input.par_chunks(len).zip(partials.par_chunks_mut(2 * channels)).with_min_len(grain(threads)).for_each(
+        |(chunk, sums)| {
+            // SAFETY: the level is the machine's.
+            unsafe { launch(level, SumDeviations { chunk, pivot, sums }) }
+        },
+    );
     let (sums, squares) = combine(partials, channels);
     let n = rows as f64;
     for c in 0..channels {
@@ -113,47 +118,106 @@ fn combine(partials: &mut [f64], channels: usize) -> (&[f64], &[f64]) {
     total.split_at(channels)
 }
 
-vectorised! {
-    /// Σ(x − pivot) and Σ(x − pivot)² per channel of a chunk.
-    fn sum_deviations(chunk: &[f32], pivot: &[f32], sums: &mut [f64]) {
-        let channels = pivot.len();
-        let (first, second) = sums.split_at_mut(channels);
-        first.fill(0.0);
-        second.fill(0.0);
-        for run in chunk.chunks(run_rows(channels) * channels) {
+/// Σ(x − pivot) and Σ(x − pivot)² per channel of a chunk.
+struct SumDeviations<'a> {
+    chunk: &'a [f32],
+    pivot: &'a [f32],
+    sums: &'a mut [f64],
+}
+
+impl Kernel for SumDeviations<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.pivot.len();
+        self.sums.fill(0.0);
+        for run in self.chunk.chunks(run_rows(channels) * channels) {
             let mut c = 0;
-            while c + WIDE <= channels {
-                deviations::<WIDE>(run, pivot, c, first, second);
-                c += WIDE;
-            }
-            while c + 8 <= channels {
-                deviations::<8>(run, pivot, c, first, second);
-                c += 8;
-            }
             while c < channels {
-                deviations::<1>(run, pivot, c, first, second);
-                c += 1;
+                // SAFETY: `launch` found the instructions; c is a channel.
+                c += unsafe {
+                    if c + WIDE * S::LANES <= channels {
+                        deviations::<S, WIDE>(run, self.pivot, c, self.sums)
+                    } else {
+                        deviations::<S, 1>(run, self.pivot, c, self.sums)
+                    }
+                };
             }
         }
     }
 }
 
-/// The sums of channels c..c + L over a run of rows.
+/// Adds the sums of W vectors of channels from `c` on over a run of rows; returns the channels done.
+///
+/// # Safety
+/// `S`'s instructions are there; the vectors but for a single one are full.
 #[inline(always)]
-fn deviations<const L: usize>(run: &[f32], pivot: &[f32], c: usize, first: &mut [f64], second: &mut [f64]) {
-    let base: [f32; L] = std::array::from_fn(|l| pivot[c + l]);
-    let (mut sum, mut square) = ([0.0_f32; L], [0.0_f32; L]);
-    for row in run.chunks_exact(pivot.len()) {
-        let row = &row[c..c + L];
-        for l in 0..L {
-            let d = row[l] - base[l];
-            sum[l] += d;
-            square[l] += d * d;
+unsafe fn deviations<S: Simd, const W: usize>(
+    run: &[f32],
+    pivot: &[f32],
+    c: usize,
+    sums: &mut [f64],
+) -> usize {
+    let channels = pivot.len();
+    let n = S::LANES.min(channels - c);
+    // SAFETY: channels c..c + (W - 1)·LANES + n exist in every row and per-channel slice.
+    unsafe {
+        let zero = S::splat(0.0);
+        let (mut sum, mut square) = ([zero; W], [zero; W]);
+        let base = vectors::<S, W>(pivot.as_ptr().add(c), n);
+        for row in run.chunks_exact(channels) {
+            let x = vectors::<S, W>(row.as_ptr().add(c), n);
+            for w in 0..W {
+                let d = S::sub(x[w], base[w]);
+                sum[w] = S::add(sum[w], d);
+                square[w] = S::mul_add(d, d, square[w]);
+            }
         }
+        let (first, second) = sums.split_at_mut(channels);
+        flush::<S, W>(&sum, &mut first[c..], n);
+        flush::<S, W>(&square, &mut second[c..], n);
     }
-    for l in 0..L {
-        first[c + l] += f64::from(sum[l]);
-        second[c + l] += f64::from(square[l]);
+    (W - 1) * S::LANES + n
+}
+
+/// W vectors from `p` on, `n` elements of each.
+///
+/// # Safety
+/// They are there, and so are `S`'s instructions.
+#[inline(always)]
+unsafe fn vectors<S: Simd, const W: usize>(p: *const f32, n: usize) -> [S::V; W] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut values = [S::splat(0.0); W];
+        for (w, value) in values.iter_mut().enumerate() {
+            *value = vector::<S>(p.add(w * S::LANES), n);
+        }
+        values
+    }
+}
+
+/// A vector of `n` elements.
+///
+/// # Safety
+/// They are there, and so are `S`'s instructions.
+#[inline(always)]
+unsafe fn vector<S: Simd>(p: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { if n == S::LANES { S::load(p) } else { S::load_partial(p, n) } }
+}
+
+/// Adds f32 sums to f64 sums.
+///
+/// # Safety
+/// `S`'s instructions are there.
+#[inline(always)]
+unsafe fn flush<S: Simd, const W: usize>(values: &[S::V; W], sums: &mut [f64], n: usize) {
+    for (sums, &value) in sums.chunks_mut(n).zip(values) {
+        let mut lanes = [0.0_f32; MOST_LANES];
+        // SAFETY: no vector has more lanes.
+        unsafe { S::store(lanes.as_mut_ptr(), value) };
+        for (sum, lane) in sums.iter_mut().zip(lanes) {
+            *sum += f64::from(lane);
+        }
     }
 }
 
@@ -202,6 +266,7 @@ pub(super) unsafe fn dgrad(images: Images, room: Room, threads: Threads, out: Ba
     let rows = images.len / channels;
     let len = chunk_rows(channels) * channels;
     let partials = &mut room.partials[..partials_len(rows, channels)];
+    let level = level();
     {
         // SAFETY: readable for `len` elements, and nothing is written while these are alive.
         let (input, gradient) = unsafe {
@@ -215,7 +280,10 @@ pub(super) unsafe fn dgrad(images: Images, room: Room, threads: Threads, out: Ba
             .zip(gradient.par_chunks(len))
             .zip(partials.par_chunks_mut(2 * channels))
             .with_min_len(grain(threads))
-            .for_each(|((x, g), sums)| sum_gradients(x, g, &out, sums));
+            .for_each(|((input, gradient), sums)| {
+                // SAFETY: the level is the machine's.
+                unsafe { launch(level, SumGradients { input, gradient, norm: &out, sums }) }
+            });
     }
     let (sums, products) = combine(partials, channels);
     let n = rows as f64;
@@ -234,9 +302,11 @@ pub(super) unsafe fn dgrad(images: Images, room: Room, threads: Threads, out: Ba
         Coefficients { mean: out.mean, scale: out.scale, shift: out.shift, factor, offset, slope };
     (0..images.len.div_ceil(len)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
         let start = chunk * len;
-        // SAFETY: chunks are disjoint parts of the images.
-        let part = unsafe { images.part(start, len.min(images.len - start)) };
-        apply(part, &coefficients);
+        // SAFETY: chunks are disjoint parts of the images; the level is the machine's.
+        unsafe {
+            let images = images.part(start, len.min(images.len - start));
+            launch(level, Apply { images, coefficients });
+        }
     });
 }
 
@@ -259,62 +329,75 @@ impl Images {
     }
 }
 
-vectorised! {
-    /// Σg and Σ g·(x − mean) per channel of a chunk.
-    fn sum_gradients(input: &[f32], gradient: &[f32], norm: &Backward, sums: &mut [f64]) {
-        let channels = norm.mean.len();
-        let (first, second) = sums.split_at_mut(channels);
-        first.fill(0.0);
-        second.fill(0.0);
+/// Σg and Σ g·(x − mean) per channel of a chunk, where g = gradient ⊙ [affine(x) > 0].
+struct SumGradients<'a> {
+    input: &'a [f32],
+    gradient: &'a [f32],
+    norm: &'a Backward<'a>,
+    sums: &'a mut [f64],
+}
+
+impl Kernel for SumGradients<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.norm.mean.len();
+        self.sums.fill(0.0);
         let run = run_rows(channels) * channels;
-        for (x, g) in input.chunks(run).zip(gradient.chunks(run)) {
+        for (x, g) in self.input.chunks(run).zip(self.gradient.chunks(run)) {
             let mut c = 0;
-            while c + WIDE <= channels {
-                gradients::<WIDE>(x, g, norm, c, first, second);
-                c += WIDE;
-            }
-            while c + 8 <= channels {
-                gradients::<8>(x, g, norm, c, first, second);
-                c += 8;
-            }
             while c < channels {
-                gradients::<1>(x, g, norm, c, first, second);
-                c += 1;
+                // SAFETY: `launch` found the instructions; c is a channel.
+                c += unsafe {
+                    if c + WIDE * S::LANES <= channels {
+                        gradients::<S, WIDE>(x, g, self.norm, c, self.sums)
+                    } else {
+                        gradients::<S, 1>(x, g, self.norm, c, self.sums)
+                    }
+                };
             }
         }
     }
 }
 
-/// The sums of channels c..c + L over a run of rows.
+/// As [`deviations`].
+///
+/// # Safety
+/// As there.
 #[inline(always)]
-fn gradients<const L: usize>(
+unsafe fn gradients<S: Simd, const W: usize>(
     input: &[f32],
     gradient: &[f32],
     norm: &Backward,
     c: usize,
-    first: &mut [f64],
-    second: &mut [f64],
-) {
+    sums: &mut [f64],
+) -> usize {
     let channels = norm.mean.len();
-    let mean: [f32; L] = std::array::from_fn(|l| norm.mean[c + l]);
-    let scale: [f32; L] = std::array::from_fn(|l| norm.scale[c + l]);
-    let shift: [f32; L] = std::array::from_fn(|l| norm.shift[c + l]);
-    let (mut sum, mut product) = ([0.0_f32; L], [0.0_f32; L]);
-    for (x, g) in input.chunks_exact(channels).zip(gradient.chunks_exact(channels)) {
-        let (x, g) = (&x[c..c + L], &g[c..c + L]);
-        for l in 0..L {
-            let g = if scale[l] * x[l] + shift[l] > 0.0 { g[l] } else { 0.0 };
-            sum[l] += g;
-            product[l] += g * (x[l] - mean[l]);
+    let n = S::LANES.min(channels - c);
+    // SAFETY: channels c..c + (W - 1)·LANES + n exist in every row and per-channel slice.
+    unsafe {
+        let zero = S::splat(0.0);
+        let (mut sum, mut product) = ([zero; W], [zero; W]);
+        let mean = vectors::<S, W>(norm.mean.as_ptr().add(c), n);
+        let scale = vectors::<S, W>(norm.scale.as_ptr().add(c), n);
+        let shift = vectors::<S, W>(norm.shift.as_ptr().add(c), n);
+        for (x, g) in input.chunks_exact(channels).zip(gradient.chunks_exact(channels)) {
+            let x = vectors::<S, W>(x.as_ptr().add(c), n);
+            let g = vectors::<S, W>(g.as_ptr().add(c), n);
+            for w in 0..W {
+                let g = S::select(g[w], S::positive(S::mul_add(scale[w], x[w], shift[w])));
+                sum[w] = S::add(sum[w], g);
+                product[w] = S::mul_add(g, S::sub(x[w], mean[w]), product[w]);
+            }
         }
+        let (first, second) = sums.split_at_mut(channels);
+        flush::<S, W>(&sum, &mut first[c..], n);
+        flush::<S, W>(&product, &mut second[c..], n);
     }
-    for l in 0..L {
-        first[c + l] += f64::from(sum[l]);
-        second[c + l] += f64::from(product[l]);
-    }
+    (W - 1) * S::LANES + n
 }
 
 /// output = factor·(g − offset − slope·(x − mean)) + residual, per channel.
+#[derive(Clone, Copy)]
 struct Coefficients<'a> {
     mean: &'a [f32],
     scale: &'a [f32],
@@ -324,67 +407,52 @@ struct Coefficients<'a> {
     slope: &'a [f32],
 }
 
-vectorised! {
-    /// The backward map of a chunk of rows.
-    fn apply(images: Images, coefficients: &Coefficients) {
-        let channels = coefficients.mean.len();
-        match images.residual {
-            Some(residual) => {
-                for row in (0..images.len).step_by(channels) {
-                    map_row(images, row, coefficients, |i| {
-                        // SAFETY: `map_row` stays inside the images.
-                        unsafe { residual.add(i).read() }
-                    });
-                }
-            }
-            None => {
-                for row in (0..images.len).step_by(channels) {
-                    map_row(images, row, coefficients, |_| 0.0);
-                }
+/// The backward map of a chunk of rows. Every vector is read before it is written: the output may
+/// be an input.
+struct Apply<'a> {
+    images: Images,
+    coefficients: Coefficients<'a>,
+}
+
+impl Kernel for Apply<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.coefficients.mean.len();
+        for row in (0..self.images.len).step_by(channels) {
+            let mut c = 0;
+            while c < channels {
+                let n = S::LANES.min(channels - c);
+                // SAFETY: `launch` found the instructions; n channels from c on are in the row.
+                unsafe { self.vector::<S>(row, c, n) };
+                c += n;
             }
         }
     }
 }
 
-/// One row, in blocks that are read whole before they are written: so the output may be an input
-/// and the loops still become vector instructions.
-#[inline(always)]
-fn map_row(images: Images, row: usize, coefficients: &Coefficients, residual: impl Fn(usize) -> f32) {
-    let channels = coefficients.mean.len();
-    let mut c = 0;
-    while c + 16 <= channels {
-        map_block::<16>(images, row, c, coefficients, &residual);
-        c += 16;
+impl Apply<'_> {
+    /// # Safety
+    /// `S`'s instructions are there, and so are elements row + c..row + c + n of the images.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, row: usize, c: usize, n: usize) {
+        let Coefficients { mean, scale, shift, factor, offset, slope } = self.coefficients;
+        let i = row + c;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let channel = |values: &[f32]| values.as_ptr().add(c);
+            let x = vector::<S>(self.images.input.add(i), n);
+            let positive =
+                S::positive(S::mul_add(vector::<S>(channel(scale), n), x, vector::<S>(channel(shift), n)));
+            let g = S::select(vector::<S>(self.images.gradient.add(i), n), positive);
+            let along = S::mul(vector::<S>(channel(slope), n), S::sub(x, vector::<S>(channel(mean), n)));
+            let rest = S::sub(S::sub(g, vector::<S>(channel(offset), n)), along);
+            let factor = vector::<S>(channel(factor), n);
+            let value = match self.images.residual {
+                Some(residual) => S::mul_add(factor, rest, vector::<S>(residual.add(i), n)),
+                None => S::mul(factor, rest),
+            };
+            let p = self.images.output.add(i);
+            if n == S::LANES { S::store(p, value) } else { S::store_partial(p, value, n) }
+        }
     }
-    while c < channels {
-        map_block::<1>(images, row, c, coefficients, &residual);
-        c += 1;
-    }
-}
-
-#[inline(always)]
-fn map_block<const L: usize>(
-    images: Images,
-    row: usize,
-    c: usize,
-    coefficients: &Coefficients,
-    residual: &impl Fn(usize) -> f32,
-) {
-    let part = |values: &[f32]| -> [f32; L] { std::array::from_fn(|l| values[c + l]) };
-    let (mean, scale, shift) = (part(coefficients.mean), part(coefficients.scale), part(coefficients.shift));
-    let (factor, offset) = (part(coefficients.factor), part(coefficients.offset));
-    let slope = part(coefficients.slope);
-    let start = row + c;
-    // SAFETY: row + c + L is inside the images, whose pointers are good for their length.
-    let x: [f32; L] = unsafe { images.input.add(start).cast::<[f32; L]>().read() };
-    // SAFETY: as above.
-    let g: [f32; L] = unsafe { images.gradient.add(start).cast::<[f32; L]>().read() };
-    let more: [f32; L] = std::array::from_fn(|l| residual(start + l));
-    let mut output = [0.0_f32; L];
-    for l in 0..L {
-        let g = if scale[l] * x[l] + shift[l] > 0.0 { g[l] } else { 0.0 };
-        output[l] = factor[l] * (g - offset[l] - slope[l] * (x[l] - mean[l])) + more[l];
-    }
-    // SAFETY: as above; the part of the output is this thread's alone.
-    unsafe { images.output.add(start).cast::<[f32; L]>().write(output) }
 }

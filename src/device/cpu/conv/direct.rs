@@ -265,23 +265,30 @@ impl Direct {
     ) {
         let s = &self.shape;
         let (stride, run) = (row_stride(window_len(s)), s.kernel * s.in_channels);
+        // Windows side by side overlap, and a masked store holds up loads from all 64 bytes at its
+        // address. So every `phases`-th window goes first, all its rows, then the next: no load
+        // comes soon after a store that it would have to wait for.
+        let phases = run.next_multiple_of(16).div_ceil(s.stride * s.in_channels).min(s.out_width());
         for i in 0..block {
-            for r in 0..s.kernel {
-                let top = (y + i) * s.stride + r;
-                // SAFETY: windows lie inside the padded image.
-                unsafe {
-                    launch(
-                        level,
-                        CopyRuns {
-                            source: windows.add(i * s.out_width() * stride + r * run),
-                            source_step: stride,
-                            target: padded_image.add(top * self.padded_width() * s.in_channels),
-                            target_step: s.stride * s.in_channels,
-                            run,
-                            runs: s.out_width(),
-                            add: true,
-                        },
-                    );
+            for phase in 0..phases {
+                for r in 0..s.kernel {
+                    let top = (y + i) * s.stride + r;
+                    let left = phase * s.stride;
+                    // SAFETY: windows lie inside the padded image.
+                    unsafe {
+                        launch(
+                            level,
+                            CopyRuns {
+                                source: windows.add((i * s.out_width() + phase) * stride + r * run),
+                                source_step: phases * stride,
+                                target: padded_image.add((top * self.padded_width() + left) * s.in_channels),
+                                target_step: phases * s.stride * s.in_channels,
+                                run,
+                                runs: (s.out_width() - phase).div_ceil(phases),
+                                add: true,
+                            },
+                        );
+                    }
                 }
             }
         }

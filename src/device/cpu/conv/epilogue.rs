@@ -18,19 +18,18 @@ pub(super) struct Epilogue {
 }
 
 impl Epilogue {
-    /// Finishes channels `c..c + n` of a pixel; n = LANES or fewer.
+    /// Finishes channels `c..c + n` of a pixel; n = LANES where `WHOLE`, else fewer.
     ///
     /// # Safety
     /// The pixel and its channels exist behind every pointer.
     #[inline(always)]
-    pub unsafe fn finish<S: Simd>(&self, mut v: S::V, pixel: usize, c: usize, n: usize) {
+    pub unsafe fn finish<S: Simd, const WHOLE: bool>(&self, mut v: S::V, pixel: usize, c: usize, n: usize) {
         let at = pixel * self.channels + c;
-        let whole = n == S::LANES;
         // SAFETY: the caller's promise; partial loads and stores stay inside the n channels.
         unsafe {
             macro_rules! read {
                 ($p:expr) => {
-                    if whole { S::load($p) } else { S::load_partial($p, n) }
+                    if WHOLE { S::load($p) } else { S::load_partial($p, n) }
                 };
             }
             if !self.bias.is_null() {
@@ -50,7 +49,7 @@ impl Epilogue {
                 v = S::add(v, read!(self.residual.add(at)));
             }
             let p = self.output.add(at);
-            if whole { S::store(p, v) } else { S::store_partial(p, v, n) }
+            if WHOLE { S::store(p, v) } else { S::store_partial(p, v, n) }
         }
     }
 }
@@ -75,8 +74,11 @@ impl Kernel for FinishPixels {
                 // SAFETY: the values of the pixel are there; see `Epilogue::finish`.
                 unsafe {
                     let p = self.values.add(i * self.stride + c);
-                    let v = if n == S::LANES { S::load(p) } else { S::load_partial(p, n) };
-                    self.epilogue.finish::<S>(v, self.first + i, c, n);
+                    if n == S::LANES {
+                        self.epilogue.finish::<S, true>(S::load(p), self.first + i, c, n);
+                    } else {
+                        self.epilogue.finish::<S, false>(S::load_partial(p, n), self.first + i, c, n);
+                    }
                 }
                 c += S::LANES;
             }

@@ -274,33 +274,46 @@ impl Kernel for OutputTransform {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.epilogue.channels;
+        let mut c = 0;
+        while c < channels {
+            let n = (channels - c).min(S::LANES);
+            // SAFETY: M's rows are padded to whole vectors; only pixels inside are finished.
+            unsafe {
+                match n == S::LANES {
+                    true => self.channels::<S, true>(c, n),
+                    false => self.channels::<S, false>(c, n),
+                }
+            }
+            c += S::LANES;
+        }
+    }
+}
+
+impl OutputTransform {
+    /// A vector of channels of all tiles.
+    #[inline(always)]
+    unsafe fn channels<S: Simd, const WHOLE: bool>(&self, c: usize, n: usize) {
         for t in 0..self.tiles {
-            let columns = (self.width - 2 * t).min(2);
-            let mut c = 0;
-            while c < channels {
-                let n = (channels - c).min(S::LANES);
-                // SAFETY: M's rows are padded to whole vectors; only pixels inside are finished.
-                unsafe {
-                    let m = self.m.add(t * self.tile + c);
-                    let mut s = [[S::splat(0.0); 4]; 2];
-                    #[allow(clippy::needless_range_loop)] // s is filled by columns
-                    for j in 0..4 {
-                        let mut column = [S::splat(0.0); 4];
-                        for (i, x) in column.iter_mut().enumerate() {
-                            *x = S::load(m.add((4 * i + j) * self.position));
-                        }
-                        [s[0][j], s[1][j]] = at::<S>(column);
+            // SAFETY: as the caller's.
+            unsafe {
+                let m = self.m.add(t * self.tile + c);
+                let mut s = [[S::splat(0.0); 4]; 2];
+                #[allow(clippy::needless_range_loop)] // s is filled by columns
+                for j in 0..4 {
+                    let mut column = [S::splat(0.0); 4];
+                    for (i, x) in column.iter_mut().enumerate() {
+                        *x = S::load(m.add((4 * i + j) * self.position));
                     }
-                    for (i, s) in s.into_iter().enumerate().take(self.rows) {
-                        let y = at::<S>(s);
-                        let pixel = self.pixel + i * self.width + 2 * t;
-                        self.epilogue.finish::<S>(y[0], pixel, c, n);
-                        if columns == 2 {
-                            self.epilogue.finish::<S>(y[1], pixel + 1, c, n);
-                        }
+                    [s[0][j], s[1][j]] = at::<S>(column);
+                }
+                for (i, s) in s.into_iter().enumerate().take(self.rows) {
+                    let y = at::<S>(s);
+                    let pixel = self.pixel + i * self.width + 2 * t;
+                    self.epilogue.finish::<S, WHOLE>(y[0], pixel, c, n);
+                    if 2 * t + 1 < self.width {
+                        self.epilogue.finish::<S, WHOLE>(y[1], pixel + 1, c, n);
                     }
                 }
-                c += S::LANES;
             }
         }
     }
