@@ -205,8 +205,8 @@ impl PurifyConfig {
             crop: 4,
             flip: true,
             first_share: 1.0,
-            first_limit: 3000,
-            shares: if clean_set { vec![] } else { vec![0.7, 0.7] },
+            first_limit: 6000,
+            shares: if clean_set { vec![] } else { vec![0.7] },
             filter: vec![FilterPass { epsilon: 16.0, steps: 5 }, FilterPass { epsilon: 2.0, steps: 3 }],
             restart: true,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
@@ -214,12 +214,12 @@ impl PurifyConfig {
             first_clean: if clean_set {
                 TuneConfig { epochs: 10, ..DISTILLED }
             } else {
-                TuneConfig { epochs: 4, ..PLAIN }
+                TuneConfig { epochs: 10, ..PLAIN }
             },
             adversarial: TuneConfig { epochs: 5, ..PLAIN },
             clean: TuneConfig { epochs: 4, ..PLAIN },
             clean_limit: 6000,
-            last: TuneConfig { epochs: 3, ..DISTILLED },
+            last: TuneConfig { epochs: 2, ..DISTILLED },
         }
     }
 
