@@ -1,0 +1,179 @@
+//! The backward pass: one reduction, one map.
+
+use rayon::prelude::*;
+
+use super::sums::{SumGradients, vector};
+use super::{chunk_rows, combine, partials_len};
+use crate::device::cpu::conv::Threads;
+use crate::device::cpu::grain;
+use crate::device::cpu::simd::{Kernel, Simd, launch};
+use crate::device::cpu::vectorised::level;
+
+/// Operands of the backward pass beside the images'.
+pub(in crate::device::cpu) struct Backward<'a> {
+    pub gamma: &'a [f32],
+    pub mean: &'a [f32],
+    pub inverse_std: &'a [f32],
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub gamma_gradient: &'a mut [f32],
+    pub beta_gradient: &'a mut [f32],
+}
+
+/// The images' operands; `output` may be `gradient` or `residual`.
+#[derive(Clone, Copy)]
+pub(in crate::device::cpu) struct Images {
+    /// Elements of each.
+    pub len: usize,
+    pub input: *const f32,
+    pub gradient: *const f32,
+    pub residual: Option<*const f32>,
+    pub output: *mut f32,
+}
+
+// SAFETY: plain addresses; `dgrad`'s contract covers their use from several threads.
+unsafe impl Send for Images {}
+// SAFETY: as above.
+unsafe impl Sync for Images {}
+
+/// Room for the reductions ([`partials_len`], [`super::coefficients_len`]).
+pub(in crate::device::cpu) struct Room<'a> {
+    pub partials: &'a mut [f64],
+    pub coefficients: &'a mut [f32],
+}
+
+/// g = gradient ⊙ [affine(input) > 0]; beta_gradient = Σg, gamma_gradient = Σ g·x̂,
+/// output = gamma·inverse_std·(g − Σg/N − x̂·Σ(g·x̂)/N) + residual.
+///
+/// # Safety
+/// The pointers are good for `len` elements, `output` alone for writing; nothing else uses what
+/// `output` points to meanwhile; it overlaps the others only where it equals `gradient` or
+/// `residual`.
+pub(in crate::device::cpu) unsafe fn dgrad(images: Images, room: Room, threads: Threads, out: Backward) {
+    let channels = out.gamma.len();
+    let rows = images.len / channels;
+    let len = chunk_rows(channels) * channels;
+    let partials = &mut room.partials[..partials_len(rows, channels)];
+    let level = level();
+    {
+        // SAFETY: readable for `len` elements, and nothing is written while these are alive.
+        let (input, gradient) = unsafe {
+            (
+                std::slice::from_raw_parts(images.input, images.len),
+                std::slice::from_raw_parts(images.gradient, images.len),
+            )
+        };
+        input
+            .par_chunks(len)
+            .zip(gradient.par_chunks(len))
+            .zip(partials.par_chunks_mut(2 * channels))
+            .with_min_len(grain(threads))
+            .for_each(|((input, gradient), sums)| {
+                // SAFETY: the level is the machine's.
+                unsafe { launch(level, SumGradients { input, gradient, norm: &out, sums }) }
+            });
+    }
+    let (sums, products) = combine(partials, channels);
+    let n = rows as f64;
+    let (factor, rest) = room.coefficients.split_at_mut(channels);
+    let (offset, rest) = rest.split_at_mut(channels);
+    let slope = &mut rest[..channels];
+    for c in 0..channels {
+        let inverse_std = f64::from(out.inverse_std[c]);
+        out.beta_gradient[c] = sums[c] as f32;
+        out.gamma_gradient[c] = (products[c] * inverse_std) as f32;
+        factor[c] = (f64::from(out.gamma[c]) * inverse_std) as f32;
+        offset[c] = (sums[c] / n) as f32;
+        slope[c] = (products[c] * inverse_std * inverse_std / n) as f32;
+    }
+    let coefficients =
+        Coefficients { mean: out.mean, scale: out.scale, shift: out.shift, factor, offset, slope };
+    (0..images.len.div_ceil(len)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
+        let start = chunk * len;
+        // SAFETY: chunks are disjoint parts of the images; the level is the machine's.
+        unsafe {
+            let images = images.part(start, len.min(images.len - start));
+            launch(level, Apply { images, coefficients });
+        }
+    });
+}
+
+impl Images {
+    /// `len` elements from `start` on.
+    ///
+    /// # Safety
+    /// They are inside the images, and the parts in use at a time are disjoint.
+    unsafe fn part(self, start: usize, len: usize) -> Images {
+        // SAFETY: in bounds by the contract above.
+        unsafe {
+            Images {
+                len,
+                input: self.input.add(start),
+                gradient: self.gradient.add(start),
+                residual: self.residual.map(|residual| residual.add(start)),
+                output: self.output.add(start),
+            }
+        }
+    }
+}
+
+/// output = factor·(g − offset − slope·(x − mean)) + residual, per channel.
+#[derive(Clone, Copy)]
+struct Coefficients<'a> {
+    mean: &'a [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    factor: &'a [f32],
+    offset: &'a [f32],
+    slope: &'a [f32],
+}
+
+/// The backward map of a chunk of rows. Every vector is read before it is written: the output may
+/// be an input.
+struct Apply<'a> {
+    images: Images,
+    coefficients: Coefficients<'a>,
+}
+
+impl Kernel for Apply<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.coefficients.mean.len();
+        for row in (0..self.images.len).step_by(channels) {
+            let mut c = 0;
+            while c < channels {
+                let n = S::LANES.min(channels - c);
+                // SAFETY: `launch` found the instructions; n channels from c on are in the row.
+                unsafe { self.vector::<S>(row, c, n) };
+                c += n;
+            }
+        }
+    }
+}
+
+impl Apply<'_> {
+    /// # Safety
+    /// `S`'s instructions are there, and so are elements row + c..row + c + n of the images.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, row: usize, c: usize, n: usize) {
+        let Coefficients { mean, scale, shift, factor, offset, slope } = self.coefficients;
+        let i = row + c;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let channel = |values: &[f32]| values.as_ptr().add(c);
+            let x = vector::<S>(self.images.input.add(i), n);
+            let positive =
+                S::positive(S::mul_add(vector::<S>(channel(scale), n), x, vector::<S>(channel(shift), n)));
+            let g = S::select(vector::<S>(self.images.gradient.add(i), n), positive);
+            let along = S::mul(vector::<S>(channel(slope), n), S::sub(x, vector::<S>(channel(mean), n)));
+            let rest = S::sub(S::sub(g, vector::<S>(channel(offset), n)), along);
+            let factor = vector::<S>(channel(factor), n);
+            let value = match self.images.residual {
+                Some(residual) => S::mul_add(factor, rest, vector::<S>(residual.add(i), n)),
+                None => S::mul(factor, rest),
+            };
+            let p = self.images.output.add(i);
+            if n == S::LANES { S::store(p, value) } else { S::store_partial(p, value, n) }
+        }
+    }
+}
