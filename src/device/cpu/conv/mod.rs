@@ -9,6 +9,7 @@ mod epilogue;
 mod gemm;
 mod memory;
 mod pack;
+mod partition;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -22,9 +23,10 @@ use crate::device::{ConvShape, Direction};
 use direct::Direct;
 use epilogue::Epilogue;
 use memory::{Buffer, Shared, for_pieces};
+use partition::Partition;
 use rayon::prelude::*;
 use rows::Prologue;
-use wgrad::{Partition, Task};
+use wgrad::Task;
 use winograd::Winograd;
 
 /// Whether a kernel may use all threads (rayon) or runs on the calling thread only (a lane).

@@ -96,11 +96,17 @@ impl PackedFilter {
                     launch(level, pack);
                 } else {
                     let factor = if scale.is_null() { 1.0 } else { *scale.add(task) };
-                    for tap in 0..window {
-                        for c in 0..columns {
-                            let at =
-                                panel_index(panel, depth, padded(columns * window), task, tap * columns + c);
-                            *target.add(at) = factor * *weights.add(task * k_step + c * c_step + tap);
+                    let all = padded(columns * window);
+                    let weights = weights.add(task * k_step);
+                    for first in (0..columns * window).step_by(panel) {
+                        let row = target.add(panel_index(panel, depth, all, task, first));
+                        let (mut tap, mut c) = (first / columns, first % columns);
+                        for i in 0..panel.min(columns * window - first) {
+                            *row.add(i) = factor * *weights.add(c * c_step + tap);
+                            c += 1;
+                            if c == columns {
+                                (tap, c) = (tap + 1, 0);
+                            }
                         }
                     }
                 }

@@ -43,7 +43,7 @@ impl Winograd {
         // V and M of a block in about half of a 1 MiB cache; with wide layers more tiles than that,
         // for each transformed filter element read from afar must serve many of them.
         let channels = padded(input[2]) + padded(out_channels);
-        let tiles = (BLOCK_FLOATS / (POSITIONS * channels)).clamp(56, 256);
+        let tiles = (BLOCK_FLOATS / (POSITIONS * channels)).clamp(64, 256);
         let block_rows = tiles.div_ceil(tiles_wide);
         Self { input, output, pad, tiles_high, tiles_wide, block_rows }
     }
