@@ -243,9 +243,9 @@ struct Job<'a> {
 impl Job<'_> {
     /// Trains to the end; writes metrics and a checkpoint after every epoch.
     fn train(&self, engine: &mut Engine, rest: &mut Rest, progress: &Progress) -> Result<()> {
+        interrupt::listen();
         // The first checkpoint proves that there is room before anything is computed.
         self.store(engine, rest)?;
-        interrupt::listen();
         let Rest { position, epochs, seconds } = rest;
         let mut now = *position;
         let mut clock = Instant::now();

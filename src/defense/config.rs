@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Augment;
+use crate::engine::EngineOptions;
+
 /// Which published or measured setting the numbers start from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -193,6 +196,14 @@ impl PurifyConfig {
             Recipe::Default => Self::measured(clean_set),
             Recipe::Paper => Self::paper(clean_set),
         }
+    }
+
+    /// What a network of the run has to be opened for: θ' is attacked by the survivors filter, θ is
+    /// `trained` besides.
+    pub fn engine_options(&self, trained: bool) -> EngineOptions {
+        let augment = Augment { pad: self.crop, flip: self.flip };
+        let batch = if trained { self.batch } else { 0 };
+        EngineOptions { batch, attack: true, augment, ..EngineOptions::default() }
     }
 
     fn measured(clean_set: bool) -> Self {

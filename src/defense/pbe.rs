@@ -51,6 +51,28 @@ pub trait Watcher {
     fn round_done(&mut self, record: &RoundRecord, purified: &mut Engine) -> Result<()>;
 }
 
+/// A watcher that lets the run go on and keeps nothing.
+pub struct Quiet;
+
+impl Watcher for Quiet {
+    fn progress(&mut self, _: usize, _: Phase, _: usize, _: usize, _: Option<f32>) {}
+    fn interrupted(&mut self) -> bool {
+        false
+    }
+    fn checkpoint(&mut self, _: &State) -> Result<()> {
+        Ok(())
+    }
+    fn begun(&mut self, _: usize, _: &[u32]) -> Result<()> {
+        Ok(())
+    }
+    fn ranked(&mut self, _: usize, _: &[f32], _: &[u32]) -> Result<()> {
+        Ok(())
+    }
+    fn round_done(&mut self, _: &RoundRecord, _: &mut Engine) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A run of Algorithm 1.
 pub struct Pbe<'a> {
     /// θ' and θ.

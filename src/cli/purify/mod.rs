@@ -10,8 +10,7 @@ use clap::Args;
 use pbe::defense::config::{PurifyConfig, Recipe};
 use pbe::defense::pbe::{Models, Pbe};
 use pbe::defense::state::State;
-use pbe::device::{Augment, Device};
-use pbe::engine::EngineOptions;
+use pbe::device::Device;
 use pbe::error::{Error, Result};
 use pbe::model::save;
 use pbe::report::{RunFolder, RunResult};
@@ -137,16 +136,16 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     progress.say(&format!("memory: {} networks, {} images", megabytes(networks), megabytes(images)));
 
     let clock = Instant::now();
-    let mut watch = Watch::new(&subject, &folder, progress, rest);
-    watch.before(&mut models.infected)?;
     if state.weights.is_empty() {
-        // The first checkpoint proves that there is room before anything is computed.
         state.weights = models.purified.weights();
         state.momentum = vec![0.0; network.graph.trainable];
         state.average = models.purified.weights();
-        watch.store(&state)?;
     }
     interrupt::listen();
+    let mut watch = Watch::new(&subject, &folder, progress, rest);
+    // The first checkpoint proves that there is room before anything is computed.
+    watch.store(&state)?;
+    watch.before(&mut models.infected)?;
     let (images, clean_set) = (&subject.images, subject.clean_set);
     let mut pbe = Pbe { models: &mut models, images, clean_set, config: &config, seed: args.compute.seed };
     let finished = pbe.run(&mut state, &mut watch)?;
@@ -168,10 +167,8 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
 
 /// The suspect network, for inference and the survivors filter, and the one to be trained.
 pub fn open(network: &Network, config: &PurifyConfig, device: &dyn Device) -> Result<Models> {
-    let augment = Augment { pad: config.crop, flip: config.flip };
-    let options = EngineOptions { batch: 0, attack: true, augment, ..EngineOptions::default() };
-    let infected = network.open(device, &options)?;
-    let purified = network.open(device, &EngineOptions { batch: config.batch, ..options })?;
+    let infected = network.open(device, &config.engine_options(false))?;
+    let purified = network.open(device, &config.engine_options(true))?;
     Ok(Models { infected, purified })
 }
 

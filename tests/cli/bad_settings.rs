@@ -1,0 +1,166 @@
+//! Settings that no run can mean, and folders it can't use: refused before anything is computed.
+
+use std::fs;
+use std::process::Command;
+
+use super::program::{
+    DATA, SMALL, assert_says, error_of, fails, fails_with, infected, made, model, purification, succeeds,
+    word,
+};
+
+/// The error of a purification with these settings; no run folder may be left.
+#[track_caller]
+fn refusal(settings: &[&str]) -> String {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, output) = (model(), parent.path().join("run"));
+    let mut arguments = purification(&model, &["--output", word(&output)]);
+    arguments.extend(settings);
+    let message = fails(&arguments);
+    assert!(!output.exists(), "a run folder is left");
+    message
+}
+
+#[track_caller]
+fn infect_refusal(settings: &[&str]) -> String {
+    let parent = tempfile::tempdir().unwrap();
+    let output = parent.path().join("run");
+    let mut arguments = vec!["infect", "--data", DATA, "--output", word(&output)];
+    if !settings.contains(&"--attack") {
+        arguments.extend(["--attack", "badnets"]);
+    }
+    arguments.extend(settings);
+    let message = fails(&arguments);
+    assert!(!output.exists(), "a run folder is left");
+    message
+}
+
+#[test]
+fn a_negative_epsilon() {
+    assert_says(&refusal(&["--epsilon-min", "-1"]), &["epsilon-min is -1"]);
+    assert_says(&refusal(&["--epsilon-max", "-0.5"]), &["epsilon-max is -0.5"]);
+    assert_says(&refusal(&["--filter", "-2x3"]), &["filter's epsilon is -2"]);
+}
+
+#[test]
+fn a_rate_above_one() {
+    assert_says(&infect_refusal(&["--rate", "1.5"]), &["--rate 1.5"]);
+    assert_says(&infect_refusal(&["--rate", "-0.1"]), &["--rate -0.1"]);
+    assert_says(&infect_refusal(&["--rate", "NaN"]), &["--rate NaN"]);
+    assert_says(&infect_refusal(&["--count", "0"]), &["--count 0"]);
+    assert_says(&infect_refusal(&["--count", "81"]), &["81 images to poison", "80"]);
+    assert_says(&infect_refusal(&["--target", "4"]), &["target class 4", "4 classes"]);
+    assert_says(&infect_refusal(&["--attack", "blend", "--alpha", "2"]), &["--alpha 2"]);
+}
+
+#[test]
+fn a_fraction_of_nothing() {
+    assert_says(&refusal(&["--clean-fraction", "0"]), &["--clean-fraction 0"]);
+    assert_says(&refusal(&["--clean-fraction", "1.01"]), &["--clean-fraction 1.01"]);
+    assert_says(&refusal(&["--clean-fraction", "0.001"]), &["no image of 80"]);
+}
+
+#[test]
+fn other_settings_out_of_range() {
+    assert_says(&refusal(&["--shares", "0.7,1.2"]), &["shares: 1.2"]);
+    assert_says(&refusal(&["--shares", "0"]), &["shares: 0"]);
+    assert_says(&refusal(&["--steps", "0"]), &["steps is 0"]);
+    assert_says(&refusal(&["--lr", "-1"]), &["-lr is -1"]);
+    assert_says(&refusal(&["--last-average", "1"]), &["last-average is 1"]);
+    assert_says(&refusal(&["--clean-schedule", "staircase"]), &["--clean-schedule staircase"]);
+    assert_says(&refusal(&["--clean-fraction", "0.5", "--shares", "0.5"]), &["--shares"]);
+    assert_says(&refusal(&["--limit", "0"]), &["limit 0"]);
+    assert_says(&infect_refusal(&["--batch", "0"]), &["batch is 0"]);
+    assert_says(&infect_refusal(&["--epochs", "0"]), &["epochs is 0"]);
+    assert_says(&infect_refusal(&["--width", "0"]), &["--width 0"]);
+    assert_says(&infect_refusal(&["--lr", "-0.1"]), &["lr is -0.1"]);
+}
+
+#[test]
+fn cuda_is_refused_not_replaced() {
+    assert_says(&fails(&["doctor", "--device", "cuda"]), &["CUDA is not built into this version"]);
+}
+
+#[test]
+fn a_folder_with_a_different_run() {
+    let folder = infected();
+    let model = model();
+    let before = made(folder);
+    let message = fails(&purification(&model, &["--output", word(folder)]));
+    assert_says(&message, &[word(folder), "different run", "command is \"infect\" there"]);
+    let mut arguments = vec!["infect", "--data", DATA, "--attack", "badnets", "--rate", "0.2"];
+    arguments.extend(SMALL);
+    arguments.extend(["--epochs", "3", "--output", word(folder)]);
+    assert_says(&fails(&arguments), &[word(folder), "train.epochs is 2 there and 3 here"]);
+    assert_eq!(made(folder), before);
+}
+
+#[test]
+fn a_folder_that_is_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("thesis.tex"), "").unwrap();
+    assert_says(&fails(&purification(&model(), &["--output", word(folder.path())])), &["thesis.tex"]);
+    let absent = folder.path().join("absent");
+    let message = fails(&purification(&model(), &["--resume", "--output", word(&absent)]));
+    assert_says(&message, &[word(&absent), "no run to resume"]);
+}
+
+/// Root may write anywhere but where nobody can.
+#[test]
+fn a_folder_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let below = file.join("run");
+    assert_says(&fails(&purification(&model(), &["--output", word(&below)])), &[word(&below)]);
+    let nowhere = std::path::Path::new("/proc/pbe-run");
+    if std::path::Path::new("/proc/self").exists() {
+        assert_says(&fails(&purification(&model(), &["--output", word(nowhere)])), &[word(nowhere)]);
+    }
+}
+
+/// A limit on file sizes stands for a full disk: either way a write fails half way through.
+#[test]
+fn no_space_left() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, output) = (model(), parent.path().join("run"));
+    let arguments = purification(&model, &["--output", word(&output)]);
+    // Ignored, the signal becomes the error EFBIG; blocks have 512 or 1024 bytes.
+    let shell = format!("trap '' XFSZ; ulimit -f 8; exec {} \"$@\"", env!("CARGO_BIN_EXE_pbe"));
+    let limited = Command::new("sh").args(["-c", &shell, "sh"]).args(&arguments).output().unwrap();
+    let message = error_of(&limited, 2);
+    assert_says(&message, &["checkpoint.safetensors", "can't be written"]);
+    let rounds = String::from_utf8_lossy(&limited.stderr).contains("round 0");
+    assert!(!rounds, "it computed before it found out");
+    let names: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["config.toml"], "half a file is left");
+}
+
+#[test]
+fn a_loss_that_becomes_nan() {
+    let parent = tempfile::tempdir().unwrap();
+    let output = parent.path().join("infected");
+    let mut arguments = vec!["infect", "--data", DATA, "--attack", "none", "--epochs", "4"];
+    arguments.extend(["--output", word(&output), "--width", "2", "--batch", "16", "--lr", "1e30"]);
+    let message = fails_with(1, &arguments);
+    assert_says(&message, &["loss became", "epoch 1 at batch"]);
+    assert!(output.join("checkpoint.safetensors").exists() && !output.join("model.safetensors").exists());
+
+    let (model, output) = (model(), parent.path().join("purified"));
+    let settings = ["--clean-fraction", "1", "--first-clean-lr", "1e30", "--output", word(&output)];
+    let message = fails_with(1, &purification(&model, &settings));
+    assert_says(&message, &["round 0, step 2", "loss became", "epoch 1 at batch"]);
+    let kept = fs::read(output.join("checkpoint.safetensors")).unwrap();
+    let (file, metadata) = pbe::model::container::read(&kept).unwrap();
+    assert!(metadata["pbe.checkpoint"].contains("\"stage\":\"clean\""), "not the last good one");
+    let weights = file.tensor("weights").unwrap();
+    let values = weights.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+    assert!(values.into_iter().all(f32::is_finite));
+}
+
+#[test]
+fn usage_errors_have_exit_code_2() {
+    for arguments in [&["purify"][..], &["nonsense"], &["infect", "--attack", "nothing"], &["--no-option"]] {
+        assert_eq!(super::program::run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    succeeds(&["--version"]);
+}

@@ -1,0 +1,8 @@
+//! The real program, through its commands.
+
+mod bad_data;
+mod bad_models;
+mod bad_settings;
+mod commands;
+mod program;
+mod repeatable;

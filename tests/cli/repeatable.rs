@@ -1,0 +1,134 @@
+//! The same run gives the same bits: twice, with other threads, interrupted, with another truth.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::program::{
+    DATA, SMALL, command, error_of, interrupt, made, model, poison, purification, stamp, succeeds, wait_for,
+    without_seconds, word,
+};
+
+#[track_caller]
+fn assert_same(one: &Path, other: &Path) {
+    assert!(made(one) == made(other), "the models differ");
+    let metrics = |folder: &Path| without_seconds(&folder.join("metrics.csv"));
+    assert_eq!(metrics(one), metrics(other));
+}
+
+fn infection(output: &Path, epochs: &'static str, threads: &'static str) -> Vec<String> {
+    let mut arguments = vec!["infect", "--data", DATA, "--attack", "blend", "--epochs", epochs];
+    arguments.extend(SMALL);
+    arguments.extend(["--threads", threads, "--seed", "5", "--output", word(output)]);
+    arguments.into_iter().map(String::from).collect()
+}
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn infect_with_one_and_two_threads() {
+    let parent = tempfile::tempdir().unwrap();
+    let folders = ["one", "two", "again"].map(|name| parent.path().join(name));
+    for (folder, threads) in folders.iter().zip(["1", "2", "2"]) {
+        succeeds(&words(&infection(folder, "2", threads)));
+    }
+    assert_same(&folders[0], &folders[1]);
+    assert_same(&folders[1], &folders[2]);
+}
+
+#[test]
+fn purify_with_one_and_two_threads_and_another_seed() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, poison) = (model(), poison());
+    let folders = ["one", "two", "again", "other"].map(|name| parent.path().join(name));
+    for (folder, (threads, seed)) in folders.iter().zip([("1", "3"), ("2", "3"), ("2", "3"), ("2", "4")]) {
+        let more =
+            ["--poison", word(&poison), "--threads", threads, "--seed", seed, "--output", word(folder)];
+        succeeds(&purification(&model, &more));
+    }
+    assert_same(&folders[0], &folders[1]);
+    assert_same(&folders[1], &folders[2]);
+    assert!(made(&folders[2]) != made(&folders[3]), "the seed decides nothing");
+}
+
+/// The list of poisoned images may judge the run, never steer it.
+#[test]
+fn the_truth_changes_only_the_report() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    succeeds(&["poison", "--data", DATA, "--attack", "badnets", "--output", word(&data)]);
+    let path = data.join("poison.json");
+    let mut truth: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    truth["train"]["indices"] = (20..70).collect::<Vec<u32>>().into();
+    let lie = data.join("lie.json");
+    fs::write(&lie, truth.to_string()).unwrap();
+    let (model, folders) = (model(), ["with", "lie", "without"].map(|name| parent.path().join(name)));
+    for (folder, truth) in folders.iter().zip([Some(&path), Some(&lie), None]) {
+        let mut arguments = vec!["purify", "--model", word(&model), "--data", word(&data), "--batch", "16"];
+        arguments.extend(truth.map(|truth| ["--poison", word(truth)]).into_iter().flatten());
+        arguments.extend(["--output", word(folder)]);
+        succeeds(&arguments);
+    }
+    assert!(made(&folders[0]) == made(&folders[1]) && made(&folders[1]) == made(&folders[2]));
+    let precision = |folder: &Path| -> Value {
+        let result: Value = serde_json::from_slice(&fs::read(folder.join("result.json")).unwrap()).unwrap();
+        result["rounds"][0]["selected_precision"].clone()
+    };
+    assert_ne!(precision(&folders[0]), precision(&folders[1]));
+    assert!(precision(&folders[2]).is_null());
+}
+
+/// Starts the run, presses Ctrl-C `pause` milliseconds after it has written `file`, and expects a
+/// checkpoint.
+fn stop(arguments: &[&str], folder: &Path, file: &str, pause: u64) {
+    let before = stamp(&folder.join(file));
+    let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&folder.join(file), before, &mut child);
+    std::thread::sleep(std::time::Duration::from_millis(pause));
+    interrupt(&child);
+    let message = error_of(&child.wait_with_output().unwrap(), 130);
+    assert!(message.contains("--resume"), "{message}");
+    assert!(folder.join("checkpoint.safetensors").exists() && !folder.join("result.json").exists());
+}
+
+#[test]
+fn infect_interrupted_and_resumed() {
+    let parent = tempfile::tempdir().unwrap();
+    let (whole, parts) = (parent.path().join("whole"), parent.path().join("parts"));
+    let begun = infection(&parts, "60", "2");
+    let resumed = [begun.clone(), vec!["--resume".into()]].concat();
+    stop(&words(&begun), &parts, "metrics.csv", 3);
+    stop(&words(&resumed), &parts, "metrics.csv", 40);
+    succeeds(&words(&resumed));
+    succeeds(&words(&infection(&whole, "60", "2")));
+    assert_same(&whole, &parts);
+    // Finished: the result again, nothing computed.
+    let again = succeeds(&words(&resumed));
+    assert!(again.contains("ACC"), "{again}");
+}
+
+#[test]
+fn purify_interrupted_and_resumed() {
+    let parent = tempfile::tempdir().unwrap();
+    let (whole, parts) = (parent.path().join("whole"), parent.path().join("parts"));
+    let (model, poison) = (model(), poison());
+    let arguments = |folder| {
+        let longer =
+            ["--first-adversarial-epochs", "40", "--adversarial-epochs", "40", "--last-epochs", "60"];
+        let mut arguments = purification(&model, &longer);
+        arguments.extend(["--poison", word(&poison), "--output", folder]);
+        arguments
+    };
+    let begun = arguments(word(&parts));
+    let resumed = [begun.clone(), vec!["--resume"]].concat();
+    stop(&begun, &parts, "checkpoint.safetensors", 60);
+    stop(&resumed, &parts, "checkpoint.safetensors", 60);
+    stop(&resumed, &parts, "metrics.csv", 20);
+    succeeds(&resumed);
+    succeeds(&arguments(word(&whole)));
+    assert_same(&whole, &parts);
+}
