@@ -31,8 +31,8 @@ measure() { # name, options of evaluate
   "$pbe" evaluate --json "$@" > "$out/$name.json" 2>> "$out/evaluate.log"
 }
 
-infect_cifar="infect --data $cifar --width 16 --epochs 8 --seed 0"
-infect_fashion="infect --data $fashion --width 16 --epochs 4 --seed 0"
+infect_cifar="infect --data $cifar --width 16 --epochs 5 --seed 0"
+infect_fashion="infect --data $fashion --width 16 --epochs 2 --seed 0"
 plant() {
   run cifar-benign $infect_cifar --attack none
   run cifar-badnets $infect_cifar --attack badnets --rate 0.1
@@ -50,27 +50,34 @@ floors() {
     measure "foreign-$name.floor" --model "$out/cifar-benign/model.safetensors" --data "$cifar" --trigger "$models/$name-cifar10-w16.poison.json"
   done
 }
-erase() { # recipe, seed
-  local recipe=$1 seed=$2 name data
-  for name in foreign-badnets foreign-blend cifar-badnets cifar-blend fashion-badnets; do
-    local model="$out/$name/model.safetensors" poison="$out/$name/poison.json" extra=""
-    data=$cifar
+erase() { # recipe, setting, seed, models
+  local recipe=$1 setting=$2 seed=$3 name; shift 3
+  for name in "$@"; do
+    local data=$cifar model="$out/$name/model.safetensors" poison="$out/$name/poison.json" extra=""
     case $name in
       fashion-*) data=$fashion ;;
       foreign-*) model="$models/${name#foreign-}-cifar10-w16.safetensors"; poison="${model%.safetensors}.poison.json"; extra=$foreign ;;
     esac
-    local common="purify --model $model --data $data --poison $poison --recipe $recipe --seed $seed $extra"
-    run "$name.$recipe.clean.$seed" $common --clean-fraction 0.05
-    # The paper's setting without a clean set costs about 20 epochs: on a cut of the data.
-    local cut=""
-    if [ "$recipe" = paper ]; then cut="--limit 10000"; fi
-    run "$name.$recipe.none.$seed" $common $cut
+    case $recipe.$setting in
+      *.clean) extra="$extra --clean-fraction 0.05" ;;
+      # The paper's setting without a clean set costs about 20 epochs: on a cut of the data.
+      paper.none) extra="$extra --limit 10000" ;;
+    esac
+    run "$name.$recipe.$setting.$seed" purify --model "$model" --data "$data" --poison "$poison" --recipe "$recipe" --seed "$seed" $extra
   done
 }
 
+own="cifar-badnets cifar-blend fashion-badnets"
+foreign_models="foreign-badnets foreign-blend"
 plant
 floors
-for seed in 0 1 2; do erase default $seed; done
-erase paper 0
+erase default none 0 $own $foreign_models
+erase default clean 0 $own $foreign_models
+erase paper clean 0 $own
+for seed in 1 2; do
+  erase default none $seed $own
+  erase default clean $seed $own
+done
+erase paper none 0 $own
 python3 scripts/results_table.py "$out" > docs/results.md
 echo "docs/results.md written"

@@ -145,8 +145,8 @@ fn or_null(values: Option<&[f32]>) -> *const f32 {
 /// output = conv(prologue(input)) + bias + residual.
 ///
 /// # Safety
-/// `residual`, where given, has as many elements as `output` and may be `output` itself. `filter`
-/// was loaded for this shape's fprop.
+/// `output` has room for `count` images, and nobody else uses them. `residual`, where given, has as
+/// many elements as `output` and may be `output` itself. `filter` was loaded for this shape's fprop.
 #[allow(clippy::too_many_arguments)]
 pub unsafe fn fprop(
     shape: &ConvShape,
@@ -156,19 +156,19 @@ pub unsafe fn fprop(
     prologue: PrologueArgs,
     bias: Option<&[f32]>,
     residual: Option<*const f32>,
-    output: &mut [f32],
+    output: *mut f32,
     workspace: &mut Workspace,
     threads: Threads,
 ) {
     debug_assert_eq!((filter.spec().shape, filter.spec().direction), (*shape, Direction::Fprop));
-    assert!(input.len() >= count * shape.input_len() && output.len() >= count * shape.output_len());
+    assert!(input.len() >= count * shape.input_len());
     let epilogue = Epilogue {
         bias: or_null(bias),
         add: std::ptr::null(),
         mask: std::ptr::null(),
         scale: std::ptr::null(),
         residual: residual.unwrap_or(std::ptr::null()),
-        output: output.as_mut_ptr(),
+        output,
         channels: shape.out_channels,
     };
     let shared = Shared::new((filter.as_ptr(), input.as_ptr(), prologue.pointers(), epilogue));
@@ -196,8 +196,8 @@ pub unsafe fn fprop(
 /// output = (dgrad(gradient) + add) ⊙ mask · scale + residual, `output` being the input's gradient.
 ///
 /// # Safety
-/// `add` and `residual`, where given, have as many elements as `output`, and each may be `output`
-/// itself. `filter` was loaded for this shape's dgrad.
+/// `output` has room for `count` images, and nobody else uses them. `add` and `residual`, where
+/// given, have as many elements as `output`, and each may be `output` itself. `filter` was loaded for this shape's dgrad.
 #[allow(clippy::too_many_arguments)]
 pub unsafe fn dgrad(
     shape: &ConvShape,
@@ -208,19 +208,19 @@ pub unsafe fn dgrad(
     mask: Option<&[u32]>,
     scale: Option<&[f32]>,
     residual: Option<*const f32>,
-    output: &mut [f32],
+    output: *mut f32,
     workspace: &mut Workspace,
     threads: Threads,
 ) {
     debug_assert_eq!((filter.spec().shape, filter.spec().direction), (*shape, Direction::Dgrad));
-    assert!(gradient.len() >= count * shape.output_len() && output.len() >= count * shape.input_len());
+    assert!(gradient.len() >= count * shape.output_len());
     let epilogue = Epilogue {
         bias: std::ptr::null(),
         add: add.unwrap_or(std::ptr::null()),
         mask: mask.map_or(std::ptr::null(), <[u32]>::as_ptr),
         scale: or_null(scale),
         residual: residual.unwrap_or(std::ptr::null()),
-        output: output.as_mut_ptr(),
+        output,
         channels: shape.in_channels,
     };
     let shared = Shared::new((filter.as_ptr(), gradient.as_ptr(), epilogue));

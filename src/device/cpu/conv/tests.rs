@@ -121,8 +121,9 @@ impl Case {
         let mut output = random(7, self.count * s.output_len());
         let mut mask = vec![!0; self.count * mask_words(s.height * s.width, s.in_channels)];
         let bias = random(8, s.out_channels);
-        let residual = self.options.has(4).then_some(output.as_ptr());
-        // SAFETY: the residual is the output itself.
+        let pointer = output.as_mut_ptr();
+        let residual = self.options.has(4).then_some(pointer.cast_const());
+        // SAFETY: the output has the room, and the residual is the output itself.
         unsafe {
             fprop(
                 s,
@@ -132,7 +133,7 @@ impl Case {
                 self.prologue(self.options.has(3).then_some(&mut mask)),
                 self.options.has(5).then_some(&bias),
                 residual,
-                &mut output,
+                pointer,
                 &mut self.workspace(level, slots),
                 threads,
             );
@@ -177,7 +178,7 @@ impl Case {
     fn dgrad(&self, level: Level, threads: Threads, slots: usize) -> Vec<f32> {
         let s = &self.s;
         let mut output = random(7, self.count * s.input_len());
-        let pointer = output.as_ptr();
+        let pointer = output.as_mut_ptr();
         // SAFETY: `add` and `residual` are the output itself.
         unsafe {
             dgrad(
@@ -189,7 +190,7 @@ impl Case {
                 self.options.has(4).then_some(&self.mask()),
                 self.options.has(5).then_some(&random(8, s.in_channels)),
                 self.options.has(6).then_some(pointer),
-                &mut output,
+                pointer,
                 &mut self.workspace(level, slots),
                 threads,
             );
