@@ -33,13 +33,6 @@ measure() { # name, options of evaluate
 
 infect_cifar="infect --data $cifar --width 16 --epochs 5 --seed 0"
 infect_fashion="infect --data $fashion --width 16 --epochs 2 --seed 0"
-plant() {
-  run cifar-benign $infect_cifar --attack none
-  run cifar-badnets $infect_cifar --attack badnets --rate 0.1
-  run cifar-blend $infect_cifar --attack blend --rate 0.1
-  run fashion-benign $infect_fashion --attack none
-  run fashion-badnets $infect_fashion --attack badnets --rate 0.1
-}
 floors() {
   for name in cifar-badnets cifar-blend; do
     measure "$name.floor" --model "$out/cifar-benign/model.safetensors" --data "$cifar" --trigger "$out/$name/poison.json"
@@ -69,15 +62,23 @@ erase() { # recipe, setting, seed, models
 
 own="cifar-badnets cifar-blend fashion-badnets"
 foreign_models="foreign-badnets foreign-blend"
-plant
-floors
-erase default none 0 $own $foreign_models
-erase default clean 0 $own $foreign_models
+run cifar-benign $infect_cifar --attack none
+run cifar-badnets $infect_cifar --attack badnets --rate 0.1
+erase default clean 0 $foreign_models cifar-badnets
+erase default none 0 $foreign_models cifar-badnets
+run fashion-badnets $infect_fashion --attack badnets --rate 0.1
+run fashion-benign $infect_fashion --attack none
+erase default clean 0 fashion-badnets
+erase default none 0 fashion-badnets
+run cifar-blend $infect_cifar --attack blend --rate 0.1
+erase default clean 0 cifar-blend
+erase default none 0 cifar-blend
 erase paper clean 0 $own
 for seed in 1 2; do
-  erase default none $seed $own
   erase default clean $seed $own
+  erase default none $seed $own
 done
 erase paper none 0 $own
+floors
 python3 scripts/results_table.py "$out" > docs/results.md
 echo "docs/results.md written"
