@@ -60,7 +60,7 @@ macro_rules! phase {
     };
 }
 
-const GENERAL: [Setting; 13] = [
+const GENERAL: [Setting; 14] = [
     setting!("batch", "Images of a training step", batch),
     setting!("momentum", "SGD's momentum", momentum),
     setting!("weight-decay", "L2 penalty", weight_decay),
@@ -79,6 +79,7 @@ const GENERAL: [Setting; 13] = [
         help: "Survivors filter on the first set, epsilon x steps, as in 16x5,2x3; none for no filter",
         set: |config, text| parse_list(&mut config.filter, text, filter_pass),
     },
+    setting!("agree", "Select only images that the purified model gives their label: true or false", agree),
     setting!("restart", "Every round starts from the suspect model: true or false", restart),
     setting!("clean-limit", "Step 2 before the last round: images at most; 0 for all", clean_limit),
     Setting {

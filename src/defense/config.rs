@@ -148,6 +148,8 @@ pub struct PurifyConfig {
     pub shares: Vec<f64>,
     /// Passes of the survivors filter on the first set.
     pub filter: Vec<FilterPass>,
+    /// Of the selection, keep only what the purified model gives its label.
+    pub agree: bool,
     /// Every round starts from the infected model.
     pub restart: bool,
     /// Step 1a.
@@ -219,14 +221,11 @@ impl PurifyConfig {
             first_limit: 6000,
             shares: if clean_set { vec![] } else { vec![0.7] },
             filter: vec![FilterPass { epsilon: 16.0, steps: 5 }, FilterPass { epsilon: 2.0, steps: 3 }],
+            agree: true,
             restart: true,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
             first_adversarial: TuneConfig { epochs: 5, ..PLAIN },
-            first_clean: if clean_set {
-                TuneConfig { epochs: 10, ..DISTILLED }
-            } else {
-                TuneConfig { epochs: 10, ..PLAIN }
-            },
+            first_clean: TuneConfig { epochs: 10, ..DISTILLED },
             adversarial: TuneConfig { epochs: 5, ..PLAIN },
             clean: TuneConfig { epochs: 4, ..PLAIN },
             clean_limit: 6000,
@@ -244,6 +243,7 @@ impl PurifyConfig {
             first_limit: 0,
             shares: if clean_set { vec![] } else { vec![0.2, 0.5, 0.7] },
             filter: vec![],
+            agree: false,
             restart: false,
             attack: AttackConfig {
                 epsilon_min: 6.0,

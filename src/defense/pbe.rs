@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::config::{PurifyConfig, TuneConfig};
 use super::examples::{examples, survivors};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
-use super::rank::{reference, scores, select};
+use super::rank::{agreeing, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
 use crate::data::ImageSet;
 use crate::engine::Engine;
@@ -218,7 +218,14 @@ impl Pbe<'_> {
                 return Ok(false);
             };
             let share = self.config.shares[state.round.min(rounds - 2)];
-            let selected = select(&scores, share);
+            let mut selected = select(&scores, share);
+            if self.config.agree {
+                let agreed = agreeing(&mut self.models.purified, self.images, &selected)?;
+                // A purified model that has forgotten its task is no judge.
+                if agreed.len() >= self.config.batch.min(selected.len()) {
+                    selected = agreed;
+                }
+            }
             watcher.ranked(state.round, &scores, &selected)?;
             if state.round + 1 < rounds {
                 state.selected = selected;

@@ -1,5 +1,6 @@
 //! Step 3: rank all training images by how much alike the infected and the purified model answer.
 
+use super::examples::argmax;
 use super::fine_tune::Next;
 use crate::data::ImageSet;
 use crate::engine::Engine;
@@ -60,6 +61,16 @@ pub fn select(scores: &[f32], share: f64) -> Vec<u32> {
     order.truncate(((share * scores.len() as f64).round() as usize).max(1));
     order.sort_unstable();
     order
+}
+
+/// Those of `selected` that the purified model gives their label. Where the erasure has worked, a
+/// poisoned image with a false label is none of them, however alike the two models' logits are.
+pub fn agreeing(purified: &mut Engine, images: &ImageSet, selected: &[u32]) -> Result<Vec<u32>> {
+    purified.attach(images)?;
+    let logits = purified.logits(selected)?;
+    let answers = logits.chunks_exact(purified.graph().classes()).map(argmax);
+    let agrees = |&(index, answer): &(&u32, u32)| images.labels[*index as usize] == answer;
+    Ok(selected.iter().zip(answers).filter(agrees).map(|(&index, _)| index).collect())
 }
 
 #[cfg(test)]
