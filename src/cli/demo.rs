@@ -17,7 +17,8 @@ use super::purify::{PurifyArgs, purify};
 /// Images of both runs.
 const DATA: &str = "synthetic:per_class=600,test_per_class=100";
 /// The model and how it is planted.
-const INFECT: &str = "--attack badnets --rate 0.1 --target 0 --width 8 --batch 32 --epochs 9 --lr 0.05 --crop 0 --no-flip";
+const INFECT: &str =
+    "--attack badnets --rate 0.1 --target 0 --width 8 --batch 32 --epochs 9 --lr 0.05 --crop 0 --no-flip";
 /// What differs from the default recipe, which is made for larger sets.
 const PURIFY: &str = "--batch 32 --first-clean-epochs 20 --last-epochs 4";
 
