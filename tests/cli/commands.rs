@@ -140,7 +140,8 @@ fn evaluate_measures_predicts_and_compares() {
 fn purify_reports_every_round_and_rank_repeats_the_last() {
     let parent = tempfile::tempdir().unwrap();
     let (model, poison, output) = (model(), poison(), parent.path().join("run"));
-    let more = ["--shares", "0.7,0.7", "--poison", word(&poison), "--output", word(&output)];
+    let more =
+        ["--shares", "0.7,0.7", "--agree", "false", "--poison", word(&poison), "--output", word(&output)];
     let result = json(&purification(&model, &more));
     assert_eq!(
         result,
