@@ -67,6 +67,7 @@ def erased(setting, recipe):
                 cells.append(", ".join(figure(100 * r["selected_precision"]) for r in ranked))
             rows.append(cells + [minutes(result)])
     if not rows:
+        print("Not run yet.")
         return
     head = ["model", "seed", "before ACC / ASR", "after ACC / ASR", "floor ASR", "R-ACC", "DER"]
     if setting == "none":
