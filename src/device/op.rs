@@ -26,6 +26,19 @@ pub enum Region {
     Staging,
 }
 
+impl Region {
+    /// Every region, in the order of the variants.
+    pub const ALL: [Region; 7] = [
+        Region::Weights,
+        Region::Gradients,
+        Region::Momentum,
+        Region::Average,
+        Region::Derived,
+        Region::Arena,
+        Region::Staging,
+    ];
+}
+
 /// A run of 4-byte elements. For `Arena`, `offset` is the slot's start and `len` its size for one
 /// image (image i of the instance at `offset + i * len`). For `Staging`, row r is at
 /// `offset + r * len`. Elsewhere `len` is the whole.

@@ -57,16 +57,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub fn new(layout: &MemoryLayout) -> Self {
-        let regions = [
-            Region::Weights,
-            Region::Gradients,
-            Region::Momentum,
-            Region::Average,
-            Region::Derived,
-            Region::Arena,
-            Region::Staging,
-        ];
-        Self { blocks: regions.map(|region| Block::zeroed(layout.len(region))) }
+        Self { blocks: Region::ALL.map(|region| Block::zeroed(layout.len(region))) }
     }
 
     pub fn bytes(&self) -> usize {

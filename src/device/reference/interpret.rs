@@ -24,16 +24,7 @@ struct Step<'a> {
 
 impl Machine {
     pub fn new(layout: &MemoryLayout) -> Self {
-        let regions = [
-            Region::Weights,
-            Region::Gradients,
-            Region::Momentum,
-            Region::Average,
-            Region::Derived,
-            Region::Arena,
-            Region::Staging,
-        ];
-        let regions = regions.map(|region| vec![0.0; layout.len(region)]);
+        let regions = Region::ALL.map(|region| vec![0.0; layout.len(region)]);
         Self { regions, images: Vec::new(), filters: Vec::new() }
     }
 
