@@ -31,8 +31,8 @@ measure() { # name, options of evaluate
   "$pbe" evaluate --json "$@" > "$out/$name.json" 2>> "$out/evaluate.log"
 }
 
-infect_cifar="infect --data $cifar --width 16 --epochs 5 --seed 0"
-infect_fashion="infect --data $fashion --width 16 --epochs 2 --seed 0"
+infect_cifar="infect --data $cifar --width 16 --epochs 10 --seed 0"
+infect_fashion="infect --data $fashion --width 16 --epochs 3 --seed 0"
 floors() {
   for name in cifar-badnets cifar-blend; do
     measure "$name.floor" --model "$out/cifar-benign/model.safetensors" --data "$cifar" --trigger "$out/$name/poison.json"

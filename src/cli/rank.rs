@@ -69,8 +69,8 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let logits = reference(&mut infected.open(device.as_ref(), &options)?, &images, &mut |done| show(done))?;
     let logits = logits.unwrap_or_default();
     let mut engine = purified.open(device.as_ref(), &options)?;
-    let scores = scores(&mut engine, &images, &logits, &mut |done| show(images.len() + done))?;
-    let scores = scores.unwrap_or_default();
+    let scored = scores(&mut engine, &images, &logits, &mut |done| show(images.len() + done))?;
+    let scores = scored.unwrap_or_default().scores;
     progress.clear();
     csv::write_ranking(&args.output, &images, &scores)?;
     let precision = clean.as_ref().and_then(|clean| average_precision(&scores, clean));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::config::{PurifyConfig, TuneConfig};
 use super::examples::{examples, survivors};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
-use super::rank::{agreeing, reference, scores, select};
+use super::rank::{Scored, agreeing, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
 use crate::data::ImageSet;
 use crate::engine::Engine;
@@ -94,12 +94,14 @@ impl Pbe<'_> {
         self.config.check(self.clean_set)?;
         let rounds = if self.clean_set { 1 } else { self.config.shares.len() + 1 };
         self.restore(state);
+        // θ' never changes, so its logits are taken once.
+        let mut infected = None;
         while state.round < rounds {
             let finished = match state.stage {
                 Stage::Begin => self.begin(state, watcher)?,
                 Stage::Adversarial => self.adversarial(state, watcher)?,
                 Stage::Clean => self.clean(state, rounds, watcher)?,
-                Stage::Rank => self.rank(state, rounds, watcher)?,
+                Stage::Rank => self.rank(state, rounds, &mut infected, watcher)?,
             };
             self.store(state, watcher)?;
             if state.round < rounds && (!finished || watcher.interrupted()) {
@@ -211,16 +213,22 @@ impl Pbe<'_> {
     }
 
     /// Step 3: ranking of all images, selection of the next set. After the last round: the end.
-    fn rank(&mut self, state: &mut State, rounds: usize, watcher: &mut dyn Watcher) -> Result<bool> {
+    fn rank(
+        &mut self,
+        state: &mut State,
+        rounds: usize,
+        infected: &mut Option<Vec<f32>>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<bool> {
         let clock = Instant::now();
         if !self.clean_set {
-            let Some(scores) = self.scores(state.round, watcher)? else {
+            let Some(Scored { scores, answers }) = self.scores(state.round, infected, watcher)? else {
                 return Ok(false);
             };
             let share = self.config.shares[state.round.min(rounds - 2)];
             let mut selected = select(&scores, share);
             if self.config.agree {
-                let agreed = agreeing(&mut self.models.purified, self.images, &selected)?;
+                let agreed = agreeing(&selected, &answers, &self.images.labels);
                 // A purified model that has forgotten its task is no judge.
                 if agreed.len() >= self.config.batch.min(selected.len()) {
                     selected = agreed;
@@ -240,16 +248,24 @@ impl Pbe<'_> {
         Ok(true)
     }
 
-    /// The score of every image.
-    fn scores(&mut self, round: usize, watcher: &mut dyn Watcher) -> Result<Option<Vec<f32>>> {
+    /// The score of every image, with the logits of θ', which are made the first time.
+    fn scores(
+        &mut self,
+        round: usize,
+        infected: &mut Option<Vec<f32>>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Option<Scored>> {
         let images = self.images;
         let mut tell = |done: usize| {
             watcher.progress(round, Phase::Rank, done, 2 * images.len(), None);
             next(watcher)
         };
-        match reference(&mut self.models.infected, images, &mut tell)? {
-            Some(infected) => {
-                scores(&mut self.models.purified, images, &infected, &mut |done| tell(images.len() + done))
+        if infected.is_none() {
+            *infected = reference(&mut self.models.infected, images, &mut tell)?;
+        }
+        match infected {
+            Some(logits) => {
+                scores(&mut self.models.purified, images, logits, &mut |done| tell(images.len() + done))
             }
             None => Ok(None),
         }

@@ -3,11 +3,22 @@
 use super::examples::argmax;
 use super::fine_tune::Next;
 use crate::data::ImageSet;
-use crate::engine::Engine;
+use crate::device::Controls;
+use crate::engine::{Engine, Source};
 use crate::error::Result;
 
-/// Cosine between the logits of the purified model and `infected` (one row of logits for each image
-/// of `images`), un-augmented, running statistics (PBE Eq. 15). Higher is more likely clean.
+/// What step 3 finds about every image.
+#[derive(Debug, Default)]
+pub struct Scored {
+    /// Cosine between the purified and the infected model's logits (PBE Eq. 15). Higher is more
+    /// likely clean.
+    pub scores: Vec<f32>,
+    /// The label that the purified model gives.
+    pub answers: Vec<u32>,
+}
+
+/// Scores `images` with the purified model against `infected` (one row of logits for each of them),
+/// un-augmented, running statistics.
 ///
 /// `done` hears how many images are finished, and may stop the work.
 pub fn scores(
@@ -15,13 +26,22 @@ pub fn scores(
     images: &ImageSet,
     infected: &[f32],
     done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<f32>>> {
+) -> Result<Option<Scored>> {
     purified.attach(images)?;
     let classes = purified.graph().classes();
-    by_chunk(purified, images.len(), done, |engine, indices| {
+    let mut scored = Scored { scores: vec![0.0; images.len()], answers: vec![0; images.len()] };
+    let mut logits = vec![0.0; purified.rows().min(images.len()) * classes];
+    let finished = by_chunk(purified, images.len(), done, |engine, indices| {
         let first = indices[0] as usize;
-        engine.scores(indices, &infected[first * classes..][..indices.len() * classes])
-    })
+        let reference = &infected[first * classes..][..indices.len() * classes];
+        engine.score(indices, reference, |rows| {
+            rows.scores(&mut scored.scores[first..]);
+            rows.logits(&mut logits);
+            let answers = logits.chunks_exact(classes).take(rows.count).map(argmax);
+            scored.answers[first..].iter_mut().zip(answers).for_each(|(to, answer)| *to = answer);
+        })
+    })?;
+    Ok(finished.then_some(scored))
 }
 
 /// Logits of every image of `images`, one row of classes each. `done` as in [`scores`].
@@ -31,26 +51,33 @@ pub fn reference(
     done: &mut dyn FnMut(usize) -> Next,
 ) -> Result<Option<Vec<f32>>> {
     infected.attach(images)?;
-    by_chunk(infected, images.len(), done, |engine, indices| engine.logits(indices))
+    let classes = infected.graph().classes();
+    let mut logits = vec![0.0; images.len() * classes];
+    let finished = by_chunk(infected, images.len(), done, |engine, indices| {
+        let first = indices[0] as usize;
+        engine.infer(Source::Images, indices, &Controls::default(), |rows| {
+            rows.logits(&mut logits[first * classes..]);
+        })
+    })?;
+    Ok(finished.then_some(logits))
 }
 
-/// What `job` gives for 0..`images`, as many at a time as staging holds.
+/// Does `job` for 0..`images`, as many at a time as staging holds; whether all was done.
 fn by_chunk(
     engine: &mut Engine,
     images: usize,
     done: &mut dyn FnMut(usize) -> Next,
-    mut job: impl FnMut(&mut Engine, &[u32]) -> Result<Vec<f32>>,
-) -> Result<Option<Vec<f32>>> {
-    let mut values = vec![];
+    mut job: impl FnMut(&mut Engine, &[u32]) -> Result<()>,
+) -> Result<bool> {
     for first in (0..images).step_by(engine.rows()) {
         let last = images.min(first + engine.rows());
         let indices: Vec<u32> = (first as u32..last as u32).collect();
-        values.extend(job(engine, &indices)?);
+        job(engine, &indices)?;
         if done(last) == Next::Stop {
-            return Ok(None);
+            return Ok(false);
         }
     }
-    Ok(Some(values))
+    Ok(true)
 }
 
 /// Indices of the top `share` of the ranking (at least one image), in ascending order. Equal scores
@@ -65,12 +92,8 @@ pub fn select(scores: &[f32], share: f64) -> Vec<u32> {
 
 /// Those of `selected` that the purified model gives their label. Where the erasure has worked, a
 /// poisoned image with a false label is none of them, however alike the two models' logits are.
-pub fn agreeing(purified: &mut Engine, images: &ImageSet, selected: &[u32]) -> Result<Vec<u32>> {
-    purified.attach(images)?;
-    let logits = purified.logits(selected)?;
-    let answers = logits.chunks_exact(purified.graph().classes()).map(argmax);
-    let agrees = |&(index, answer): &(&u32, u32)| images.labels[*index as usize] == answer;
-    Ok(selected.iter().zip(answers).filter(agrees).map(|(&index, _)| index).collect())
+pub fn agreeing(selected: &[u32], answers: &[u32], labels: &[u32]) -> Vec<u32> {
+    selected.iter().copied().filter(|&i| answers[i as usize] == labels[i as usize]).collect()
 }
 
 #[cfg(test)]
@@ -81,5 +104,12 @@ mod tests {
     fn selects_the_most_alike() {
         assert_eq!(select(&[0.1, 0.9, 0.5, 0.9], 0.5), vec![1, 3]);
         assert_eq!(select(&[0.1, 0.9, 0.5, 0.9], 0.01), vec![1]);
+    }
+
+    #[test]
+    fn keeps_what_the_purified_model_agrees_with() {
+        let (answers, labels) = ([0, 2, 1, 0], [0, 1, 1, 2]);
+        assert_eq!(agreeing(&[0, 1, 2], &answers, &labels), vec![0, 2]);
+        assert_eq!(agreeing(&[3], &answers, &labels), Vec::<u32>::new());
     }
 }

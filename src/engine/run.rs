@@ -273,18 +273,24 @@ impl Engine {
 
     /// Cosine of the logits of the images at `indices` to the rows of `reference` (PBE Eq. 15).
     pub fn scores(&mut self, indices: &[u32], reference: &[f32]) -> Result<Vec<f32>> {
+        let mut scores = vec![0.0; indices.len()];
+        self.score(indices, reference, |rows| rows.scores(&mut scores[rows.first..]))?;
+        Ok(scores)
+    }
+
+    /// As [`Engine::scores`]; `visit` sees scores and logits of every finished chunk of rows.
+    pub fn score(&mut self, indices: &[u32], reference: &[f32], mut visit: impl FnMut(Rows)) -> Result<()> {
         self.evaluation()?;
         let (rows, classes) = (self.staging.rows, self.graph.classes());
-        let mut scores = vec![0.0; indices.len()];
         for (chunk, part) in indices.chunks(rows).enumerate() {
             let first = chunk * rows;
             self.session.write_words(Region::Staging, self.staging.indices.offset, part);
             let reference = &reference[first * classes..(first + part.len()) * classes];
             self.session.write(Region::Staging, self.staging.teacher.offset, reference);
             self.run_lanes(self.programs.score, part.len(), &Controls::default())?;
-            self.rows_at(chunk, part.len()).scores(&mut scores[first..]);
+            visit(self.rows_at(chunk, part.len()));
         }
-        Ok(scores)
+        Ok(())
     }
 
     /// Untargeted PGD (PBE Eq. 10-12), `controls.repeats` steps. `visit` sees every finished chunk.
