@@ -1,0 +1,1 @@
+//! Decoded instructions over register files.

@@ -1,0 +1,1 @@
+//! Findings and counters as JSON.
