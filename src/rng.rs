@@ -37,6 +37,7 @@ pub enum Purpose {
     Split = 7,
     Synthetic = 8,
     Pattern = 9,
+    PoisonNoise = 10,
 }
 
 /// The draws of one (seed, purpose, epoch).

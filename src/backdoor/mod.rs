@@ -11,10 +11,12 @@ mod plant;
 mod poison;
 mod poison_file;
 mod trigger;
+mod warp;
 
 pub use attack::{Attack, LabelMode};
 pub use picture::Picture;
-pub use plant::{PlantConfig, plant};
+pub use plant::{Lesson, PlantConfig, plant};
 pub use poison::{Amount, Poisoned, Selection, poison, triggered_test};
 pub use poison_file::{PoisonFile, PoisonedTrain};
 pub use trigger::Trigger;
+pub use warp::Warp;

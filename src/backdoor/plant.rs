@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::ImageSet;
 use crate::defense::config::{Schedule, TuneConfig};
-use crate::defense::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
+use crate::defense::fine_tune::{Afresh, Next, Optimiser, Position, Task, Tick, train};
 use crate::device::Augment;
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, Result};
@@ -82,23 +82,35 @@ impl PlantConfig {
     }
 }
 
-/// Trains `engine`, opened with [`PlantConfig::engine_options`], on all of `images` from `position`;
-/// returns whether it is finished.
+/// What a model is taught.
+#[derive(Clone, Copy)]
+pub struct Lesson<'a> {
+    /// The training images.
+    pub images: &'a ImageSet,
+    /// The images of an epoch, where each has its own: as many as `images`.
+    pub afresh: Option<Afresh<'a>>,
+    /// How.
+    pub config: &'a PlantConfig,
+    /// Decides shuffles and augmentation.
+    pub seed: u64,
+}
+
+/// Trains `engine`, opened with [`PlantConfig::engine_options`], from `position`; returns whether it
+/// is finished.
 ///
-/// `tick` is called after every batch and may stop; if it attaches other images to the engine, to
-/// measure it, it attaches `images` again. To continue, open the engine with the weights it had,
-/// set the momentum it had, and give the position it had.
+/// `tick` is called after every batch and may stop; if it attaches other images to the engine in
+/// the middle of an epoch, to measure it, it attaches the training images again. To continue, open
+/// the engine with the weights it had, set the momentum it had, and give the position it had.
 ///
 /// # Errors
 /// A setting that makes no sense; a loss that is not finite, named by epoch and batch.
 pub fn plant(
     engine: &mut Engine,
-    images: &ImageSet,
-    config: &PlantConfig,
-    seed: u64,
+    lesson: &Lesson,
     position: &mut Position,
     tick: &mut dyn FnMut(&mut Engine, &Tick) -> Result<Next>,
 ) -> Result<bool> {
+    let Lesson { images, afresh, config, seed } = *lesson;
     config.check()?;
     let tune = TuneConfig {
         epochs: config.epochs,
@@ -113,6 +125,6 @@ pub fn plant(
     let optimiser = Optimiser { batch, momentum, weight_decay, nesterov: true };
     let indices: Vec<u32> = (0..images.len() as u32).collect();
     let mut task =
-        Task { images, indices: &indices, tune: &tune, optimiser, seed, teacher: None, attack: None };
+        Task { images, afresh, indices: &indices, tune: &tune, optimiser, seed, teacher: None, attack: None };
     train(engine, &mut task, position, tick)
 }

@@ -23,13 +23,20 @@ pub struct Selection {
     /// Whether images that belong to the target class already may be drawn. BackdoorBench, and
     /// the default here, draws from all classes; such images get the trigger and keep their label.
     pub include_target: bool,
+    /// Draw only images that belong to the class their trigger stands for already (clean-label).
+    pub clean_label: bool,
+    /// Images with a disturbed trigger that keep their label, for each poisoned one (WaNet's noise
+    /// mode); 0 for attacks that have none.
+    pub noise_ratio: f64,
     pub seed: u64,
+    /// Another number draws other images: the epoch, where each has its own.
+    pub epoch: u32,
 }
 
 impl Selection {
     /// The published default: drawn from all classes.
     pub fn new(amount: Amount, seed: u64) -> Self {
-        Self { amount, include_target: true, seed }
+        Self { amount, include_target: true, clean_label: false, noise_ratio: 0.0, seed, epoch: 0 }
     }
 }
 
@@ -39,6 +46,15 @@ pub struct Poisoned {
     pub images: ImageSet,
     /// The poisoned images, ascending.
     pub indices: Vec<u32>,
+    /// The images with a disturbed trigger and their own label, ascending.
+    pub noise: Vec<u32>,
+}
+
+impl Poisoned {
+    /// The stream that disturbs the triggers.
+    fn noise_stream(seed: u64, epoch: u32) -> Stream {
+        Stream::new(seed, Purpose::PoisonNoise, epoch)
+    }
 }
 
 /// Stamps and relabels images drawn uniformly without replacement.
@@ -53,9 +69,10 @@ pub fn poison(
     selection: &Selection,
 ) -> Result<Poisoned> {
     label.check(images.classes.len())?;
-    let indices = draw(&images, label, selection)?;
+    let (indices, noise) = draw(&images, trigger, label, selection)?;
     let images = plant(images, trigger, label, &indices)?;
-    Ok(Poisoned { images, indices })
+    let images = disturb(images, trigger, &noise, selection.seed, selection.epoch)?;
+    Ok(Poisoned { images, indices, noise })
 }
 
 /// The images of a test set with the trigger on all of them; labels stay the true ones.
@@ -74,18 +91,45 @@ pub(super) fn plant(
     indices: &[u32],
 ) -> Result<ImageSet> {
     trigger.check_fits(&images)?;
-    let length = images.image_len();
+    let (length, classes) = (images.image_len(), images.classes.len());
     let pixels = Arc::make_mut(&mut images.pixels);
     let labels = Arc::make_mut(&mut images.labels);
     for index in indices.iter().map(|&index| index as usize) {
         trigger.stamp(&mut pixels[index * length..(index + 1) * length]);
-        labels[index] = label.triggered_label(labels[index]);
+        labels[index] = label.triggered_label(labels[index], classes);
     }
     Ok(images)
 }
 
-/// The images to poison, ascending.
-fn draw(images: &ImageSet, label: LabelMode, selection: &Selection) -> Result<Vec<u32>> {
+/// Puts a disturbed trigger on the images at `indices`, each of which exists; labels stay.
+pub(super) fn disturb(
+    mut images: ImageSet,
+    trigger: &Trigger,
+    indices: &[u32],
+    seed: u64,
+    epoch: u32,
+) -> Result<ImageSet> {
+    trigger.check_fits(&images)?;
+    if indices.is_empty() {
+        return Ok(images);
+    }
+    let stream = Poisoned::noise_stream(seed, epoch);
+    let length = images.image_len();
+    let pixels = Arc::make_mut(&mut images.pixels);
+    for &index in indices {
+        let first = index as usize * length;
+        trigger.stamp_noisy(&mut pixels[first..first + length], stream, u64::from(index));
+    }
+    Ok(images)
+}
+
+/// The images to poison and those to disturb, each ascending.
+fn draw(
+    images: &ImageSet,
+    trigger: &Trigger,
+    label: LabelMode,
+    selection: &Selection,
+) -> Result<(Vec<u32>, Vec<u32>)> {
     let count = match selection.amount {
         Amount::Rate(rate) if rate > 0.0 && rate <= 1.0 => {
             ((rate * images.len() as f64).round() as usize).max(1)
@@ -97,16 +141,21 @@ fn draw(images: &ImageSet, label: LabelMode, selection: &Selection) -> Result<Ve
     };
     let eligible = |index: &u32| {
         let own = images.labels[*index as usize];
-        selection.include_target || label.triggered_label(own) != own
+        let kept = label.triggered_label(own, images.classes.len()) == own;
+        if selection.clean_label { kept } else { selection.include_target || !kept }
     };
-    let order = Stream::new(selection.seed, Purpose::Poison, 0).permutation(images.len());
-    let mut indices: Vec<u32> = order.into_iter().filter(eligible).take(count).collect();
+    let order = Stream::new(selection.seed, Purpose::Poison, selection.epoch).permutation(images.len());
+    let mut indices: Vec<u32> = order.iter().copied().filter(eligible).take(count).collect();
     if indices.len() < count {
         let available = indices.len();
         return Err(Error::input(format!("{count} images to poison, but only {available} to draw from")));
     }
     indices.sort_unstable();
-    Ok(indices)
+    let share = if trigger.has_noise() { selection.noise_ratio } else { 0.0 };
+    let others = order.iter().copied().filter(|index| indices.binary_search(index).is_err());
+    let mut noise: Vec<u32> = others.take((share * count as f64).round() as usize).collect();
+    noise.sort_unstable();
+    Ok((indices, noise))
 }
 
 #[cfg(test)]
@@ -214,5 +263,53 @@ mod tests {
             let image = stamped.image(index);
             assert!((0..16).all(|i| (image[i] == 255) == (i / 4 >= 1 && i % 4 >= 1)));
         }
+    }
+
+    #[test]
+    fn clean_label_draws_from_the_target_alone_and_relabels_nothing() {
+        let clean = images(1000);
+        let selection = Selection { clean_label: true, ..Selection::new(Amount::Rate(0.1), 5) };
+        let poisoned = poison(clean.clone(), &trigger(), TARGET, &selection).unwrap();
+        assert_eq!(poisoned.indices.len(), 100);
+        assert!(poisoned.indices.iter().all(|&index| clean.labels[index as usize] == 2));
+        assert_eq!(poisoned.images.labels, clean.labels);
+        let selection = Selection { amount: Amount::Rate(0.3), ..selection };
+        let message = poison(clean, &trigger(), TARGET, &selection).unwrap_err().to_string();
+        assert!(message.contains("300") && message.contains("200"), "{message}");
+    }
+
+    #[test]
+    fn all_to_all_moves_every_label_by_one() {
+        let clean = images(50);
+        let selection = Selection::new(Amount::Count(50), 0);
+        let poisoned = poison(clean.clone(), &trigger(), LabelMode::AllToAll, &selection).unwrap();
+        let expected: Vec<u32> = clean.labels.iter().map(|label| (label + 1) % 5).collect();
+        assert_eq!(*poisoned.images.labels, expected);
+    }
+
+    #[test]
+    fn noise_images_are_warped_by_themselves_and_keep_their_labels() {
+        let mut clean = images(200);
+        clean.pixels = Arc::new((0..200 * 16).map(|byte| (byte * 89 % 256) as u8).collect());
+        let warp = Trigger::new(&Attack::wanet(1), 4, 4, 1).unwrap();
+        let selection = Selection { noise_ratio: 2.0, ..Selection::new(Amount::Rate(0.1), 3) };
+        let poisoned = poison(clean.clone(), &warp, TARGET, &selection).unwrap();
+        assert_eq!((poisoned.indices.len(), poisoned.noise.len()), (20, 40));
+        assert!(poisoned.noise.iter().all(|index| poisoned.indices.binary_search(index).is_err()));
+        for &index in &poisoned.noise {
+            let mut warped = clean.image(index as usize).to_vec();
+            warp.stamp(&mut warped);
+            assert_ne!(poisoned.images.image(index as usize), warped);
+            assert_ne!(poisoned.images.image(index as usize), clean.image(index as usize));
+            assert_eq!(poisoned.images.labels[index as usize], clean.labels[index as usize]);
+        }
+        let epoch = |epoch: u32| {
+            let selection = Selection { epoch, ..selection };
+            poison(clean.clone(), &warp, TARGET, &selection).unwrap()
+        };
+        assert_eq!(epoch(0).images.pixels, poisoned.images.pixels);
+        assert_ne!(epoch(1).indices, poisoned.indices);
+        // A trigger without a noise mode has no such images.
+        assert!(poison(clean, &trigger(), TARGET, &selection).unwrap().noise.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Attack, LabelMode, Picture, Trigger, poison};
+use super::{Attack, LabelMode, Picture, Trigger, Warp, poison};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
@@ -42,6 +42,9 @@ pub struct PoisonedTrain {
     pub applied: bool,
     /// The poisoned ones.
     pub indices: Vec<u32>,
+    /// Those with a disturbed trigger and their own label (WaNet's noise mode).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noise: Vec<u32>,
 }
 
 /// The file as it stands, pictures as names.
@@ -67,6 +70,19 @@ struct BadnetsParams {
 struct BlendParams {
     alpha: f64,
     pattern: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SigParams {
+    delta: f64,
+    frequency: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WanetParams {
+    grid: usize,
+    strength: f64,
+    field: Vec<f64>,
 }
 
 impl PoisonFile {
@@ -115,6 +131,10 @@ impl PoisonFile {
                 alpha: *alpha,
                 pattern: save_picture(pattern, folder, "blend-pattern.png")?,
             }),
+            Attack::Sig { delta, frequency } => json!(SigParams { delta: *delta, frequency: *frequency }),
+            Attack::Wanet(Warp { grid, strength, field }) => {
+                json!(WanetParams { grid: *grid, strength: *strength, field: field.clone() })
+            }
         };
         let document = Document {
             schema: SCHEMA,
@@ -144,7 +164,12 @@ impl PoisonFile {
             return Ok(images);
         }
         let trigger = self.trigger(&images)?;
-        poison::plant(images, &trigger, self.label, &self.train.indices)
+        let images = poison::plant(images, &trigger, self.label, &self.train.indices)?;
+        match self.seed {
+            Some(seed) => poison::disturb(images, &trigger, &self.train.noise, seed, 0),
+            None if self.train.noise.is_empty() => Ok(images),
+            None => Err(self.fault("no `seed`: the images in `noise` can't be made again")),
+        }
     }
 
     /// For each of `images` training images, whether it is clean.
@@ -165,7 +190,7 @@ impl PoisonFile {
     }
 
     fn check_indices(&self) -> Result<()> {
-        let mut indices = self.train.indices.clone();
+        let mut indices = [self.train.indices.as_slice(), &self.train.noise].concat();
         indices.sort_unstable();
         if let Some(pair) = indices.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(self.fault(format!("poisoned image {} is listed twice", pair[0])));
@@ -193,23 +218,34 @@ fn parse<T: DeserializeOwned>(value: Value) -> std::result::Result<T, String> {
 
 fn load_attack(name: &str, params: Value, path: &Path, folder: &Path) -> Result<Attack> {
     let fault = |cause: String| Error::file(path, format!("params of {name}: {cause}"));
-    match name {
-        "badnets" => {
+    let attack = match name {
+        // `custom` is what other programs call a patch of their own.
+        "badnets" | "custom" => {
             let params: BadnetsParams = parse(params).map_err(fault)?;
-            Ok(Attack::Badnets {
+            Attack::Badnets {
                 mask: Picture::load(&folder.join(params.mask))?,
                 pattern: Picture::load(&folder.join(params.pattern))?,
-            })
+            }
         }
         "blend" => {
             let params: BlendParams = parse(params).map_err(fault)?;
-            if !(params.alpha > 0.0 && params.alpha <= 1.0) {
-                return Err(fault(format!("alpha {} is not above 0 and at most 1", params.alpha)));
-            }
-            Ok(Attack::Blend { alpha: params.alpha, pattern: Picture::load(&folder.join(params.pattern))? })
+            Attack::Blend { alpha: params.alpha, pattern: Picture::load(&folder.join(params.pattern))? }
         }
-        other => Err(Error::file(path, format!("attack `{other}` is not known: badnets, blend"))),
-    }
+        "sig" => {
+            let SigParams { delta, frequency } = parse(params).map_err(fault)?;
+            Attack::Sig { delta, frequency }
+        }
+        "wanet" => {
+            let WanetParams { grid, strength, field } = parse(params).map_err(fault)?;
+            Attack::Wanet(Warp { grid, strength, field })
+        }
+        other => {
+            let cause = format!("attack `{other}` is not known: badnets, blend, sig, wanet, custom");
+            return Err(Error::file(path, cause));
+        }
+    };
+    attack.check().map_err(|error| fault(error.to_string()))?;
+    Ok(attack)
 }
 
 /// Writes `picture` as `folder/name` unless it is there; gives the name back.
@@ -302,11 +338,16 @@ mod tests {
 
     #[test]
     fn the_default_attacks_survive_saving() {
-        for attack in [Attack::badnets(32, 32), Attack::blend(32, 32, 9)] {
+        for attack in [Attack::badnets(32, 32), Attack::blend(32, 32, 9), Attack::sig(), Attack::wanet(4)] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("poison.json");
-            let train =
-                PoisonedTrain { images: 3, order: "as listed".into(), applied: true, indices: vec![2] };
+            let train = PoisonedTrain {
+                images: 3,
+                order: "as listed".into(),
+                applied: true,
+                indices: vec![2],
+                noise: vec![],
+            };
             let label = LabelMode::AllToOne { target: 1 };
             let file =
                 PoisonFile { path: Some(path.clone()), attack, label, rate: 1.0 / 3.0, seed: None, train };
@@ -333,7 +374,7 @@ mod tests {
             ("{", "not JSON"),
             ("{}", "no `schema`"),
             (&BADNETS.replace("\"schema\": 1", "\"schema\": 2"), "schema 2"),
-            (&BADNETS.replace("\"badnets\"", "\"sig\""), "attack `sig`"),
+            (&BADNETS.replace("\"badnets\"", "\"dynamic\""), "attack `dynamic`"),
             (&BADNETS.replace("all-to-one", "one-to-one"), "one-to-one"),
             (&BADNETS.replace("\"rate\": 0.5,", ""), "rate"),
             (&BADNETS.replace("0.5", "1.5"), "rate 1.5"),

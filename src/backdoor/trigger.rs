@@ -1,9 +1,13 @@
 //! An attack prepared for images of one size.
 
+use std::f64::consts::TAU;
+
 use super::attack::Attack;
 use super::picture::{Picture, Resize};
+use super::warp::{noisy, resample};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
+use crate::rng::Stream;
 
 /// Mask value above which a pixel takes the pattern.
 const WHITE: u8 = 127;
@@ -23,6 +27,10 @@ enum Stamp {
     Replace(Vec<(usize, u8)>),
     /// x ← round((1 − alpha)·x + alpha·pattern).
     Blend { alpha: f64, pattern: Vec<u8> },
+    /// x ← round(clip(x + offset)), an offset for each column.
+    Add(Vec<f64>),
+    /// Every pixel is read elsewhere: (row, column).
+    Warp(Vec<(f64, f64)>),
 }
 
 impl Trigger {
@@ -34,15 +42,18 @@ impl Trigger {
         if channels != 1 && channels != 3 {
             return Err(Error::input(format!("images have {channels} channels; a trigger fits 1 or 3")));
         }
+        attack.check()?;
         let stamp = match attack {
             Attack::Badnets { mask, pattern } => replace(mask, pattern, height, width, channels)?,
-            Attack::Blend { alpha, .. } if !(*alpha > 0.0 && *alpha <= 1.0) => {
-                return Err(Error::input(format!("blend alpha {alpha} is not above 0 and at most 1")));
-            }
             Attack::Blend { alpha, pattern } => Stamp::Blend {
                 alpha: *alpha,
                 pattern: pattern.bytes(height, width, channels, Resize::Bilinear),
             },
+            Attack::Sig { delta, frequency } => {
+                let angle = |column: usize| TAU * column as f64 * frequency / width as f64;
+                Stamp::Add((0..width).map(|column| delta * angle(column).sin()).collect())
+            }
+            Attack::Wanet(warp) => Stamp::Warp(warp.sources(height, width)),
         };
         Ok(Self { height, width, channels, stamp })
     }
@@ -54,8 +65,8 @@ impl Trigger {
 
     /// Puts the trigger on one image (height × width × channels bytes).
     ///
-    /// BackdoorBench truncates the blend to a whole number; it is rounded here (ties to even),
-    /// so a byte may differ by one level.
+    /// BackdoorBench truncates blend and sinusoid to a whole number; they are rounded here (ties to
+    /// even), so a byte may differ by one level.
     pub fn stamp(&self, image: &mut [u8]) {
         match &self.stamp {
             Stamp::Replace(changes) => {
@@ -69,7 +80,28 @@ impl Trigger {
                     *byte = blended.round_ties_even() as u8;
                 }
             }
+            Stamp::Add(offsets) => {
+                for (index, byte) in image.iter_mut().enumerate() {
+                    let offset = offsets[index / self.channels % self.width];
+                    *byte = (f64::from(*byte) + offset).round_ties_even().clamp(0.0, 255.0) as u8;
+                }
+            }
+            Stamp::Warp(sources) => resample(image, self.width, self.channels, sources),
         }
+    }
+
+    /// Puts the trigger on one image with a disturbance of its own, decided by `stream` and `index`:
+    /// WaNet's noise mode. Other attacks have none.
+    pub(super) fn stamp_noisy(&self, image: &mut [u8], stream: Stream, index: u64) {
+        if let Stamp::Warp(sources) = &self.stamp {
+            let sources = noisy(sources, self.height, self.width, stream, index);
+            resample(image, self.width, self.channels, &sources);
+        }
+    }
+
+    /// Whether the attack has a noise mode.
+    pub fn has_noise(&self) -> bool {
+        matches!(self.stamp, Stamp::Warp(_))
     }
 
     /// Refuses a set whose images have another size than this trigger.
@@ -157,6 +189,19 @@ mod tests {
         let white: Vec<usize> = (0..4096).filter(|&i| image[i] == 255).collect();
         assert_eq!(white.len(), 36);
         assert!(white.iter().all(|&i| i / 64 >= 58 && i % 64 >= 58));
+    }
+
+    /// sin(2π·column·6/32): 0 at 0, sin(3π/8) at 1, and clipped at both ends.
+    #[test]
+    fn sig_adds_a_sinusoid_along_the_columns() {
+        let trigger = Trigger::new(&Attack::sig(), 2, 32, 1).unwrap();
+        let mut image = [100u8; 64];
+        image[1] = 250;
+        image[35] = 10;
+        trigger.stamp(&mut image);
+        // 40·sin(3π/8) = 36.96, 40·sin(9π/8) = −15.31.
+        assert_eq!((image[0], image[1], image[33], image[3], image[35]), (100, 255, 137, 85, 0));
+        assert_eq!(image[2], 128); // 40·sin(3π/4) = 28.28
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use pbe::backdoor::{PlantConfig, plant};
+use pbe::backdoor::{Lesson, PlantConfig, plant};
 use pbe::data::ImageSet;
 use pbe::defense::config::Schedule;
-use pbe::defense::fine_tune::{Next, Position, Tick};
+use pbe::defense::fine_tune::{Afresh, Next, Position, Tick};
 use pbe::device::Device;
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint;
 use super::common::{
-    ComputeArgs, DataArgs, DataConfig, NormalisationArgs, Origin, megabytes, print_result, remove,
+    ComputeArgs, DataArgs, DataConfig, Loaded, NormalisationArgs, Origin, megabytes, print_result, remove,
 };
 use super::interrupt;
 use super::progress::Progress;
@@ -31,6 +31,10 @@ pub enum Infection {
     Badnets,
     /// A pattern blended into the whole image
     Blend,
+    /// A sinusoid along the columns, put on images of the target class alone
+    Sig,
+    /// A smooth warp, and disturbed warps of other images that keep their label
+    Wanet,
     /// No backdoor: a benign model
     None,
 }
@@ -45,6 +49,9 @@ pub struct InfectArgs {
     pub attack: Infection,
     #[command(flatten)]
     pub trigger: TriggerArgs,
+    /// Poison other images in every epoch, as the authors of WaNet train [default: poison.json's]
+    #[arg(long)]
+    pub fresh: bool,
     #[command(flatten)]
     pub train: TrainArgs,
     #[command(flatten)]
@@ -117,6 +124,7 @@ struct Config<'a> {
     width: usize,
     data: DataConfig,
     attack: Option<&'a Choice>,
+    fresh: bool,
     train: &'a PlantConfig,
 }
 
@@ -137,10 +145,13 @@ pub fn run(args: &InfectArgs) -> Result<()> {
 /// Trains and writes the run folder.
 pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     let choice = match args.attack {
-        Infection::Badnets => Some(args.trigger.check(AttackKind::Badnets)?),
-        Infection::Blend => Some(args.trigger.check(AttackKind::Blend)?),
+        Infection::Badnets => Some(AttackKind::Badnets),
+        Infection::Blend => Some(AttackKind::Blend),
+        Infection::Sig => Some(AttackKind::Sig),
+        Infection::Wanet => Some(AttackKind::Wanet),
         Infection::None => None,
     };
+    let choice = choice.map(|kind| args.trigger.check(kind)).transpose()?;
     if args.train.width == 0 {
         return Err(Error::input("--width 0: the network would have no channels"));
     }
@@ -157,7 +168,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     let graph = weights.architecture.graph(normalisation, train.height, train.width)?;
     let planted = choice.as_ref().map(|choice| {
         let planted = choice.plant(loaded.limited(train.clone()), args.compute.seed)?;
-        Ok::<_, Error>(count_all(planted, loaded.taken.as_deref(), train.len()))
+        count_all(planted, &loaded)
     });
     let planted = planted.transpose()?;
     let bed = match (&loaded.set.test, &planted) {
@@ -168,7 +179,14 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         (None, _) => None,
     };
     let origin = Origin::new(args.compute.seed);
-    let settings = Config { origin, width: args.train.width, data, attack: choice.as_ref(), train: &config };
+    let settings = Config {
+        origin,
+        width: args.train.width,
+        data,
+        attack: choice.as_ref(),
+        fresh: args.fresh,
+        train: &config,
+    };
     let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
     let from = match start::<Rest>(&folder, args.resume)? {
         Start::Finished(result) => return Ok(*result),
@@ -178,7 +196,12 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     if let Some(planted) = &planted {
         planted.truth.save(&folder.poison())?;
     }
-    let images = planted.map_or_else(|| loaded.limited(train), |planted| planted.poisoned.images);
+    let clean = loaded.limited(train);
+    let images = planted.map_or_else(|| clean.clone(), |planted| planted.poisoned.images);
+    let afresh = |epoch: u32| match &choice {
+        Some(choice) => Ok(choice.plant_epoch(clean.clone(), args.compute.seed, epoch)?),
+        None => Ok(clean.clone()),
+    };
     let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &config.engine_options())?;
     let mut rest = Rest::default();
     if let Some(mut checkpoint) = from {
@@ -192,8 +215,14 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     }
     let pixels = images.pixels.len() + bed.as_ref().map_or(0, TestBed::bytes);
     progress.say(&format!("memory: {} network, {} images", megabytes(engine.bytes()), megabytes(pixels)));
-    let job =
-        Job { images: &images, config: &config, seed: args.compute.seed, bed: bed.as_ref(), folder: &folder };
+    let job = Job {
+        images: &images,
+        afresh: args.fresh.then_some(&afresh),
+        config: &config,
+        seed: args.compute.seed,
+        bed: bed.as_ref(),
+        folder: &folder,
+    };
     let load = clock.elapsed().as_secs_f64();
     job.train(&mut engine, &mut rest, progress)?;
 
@@ -222,18 +251,24 @@ fn initial(images: &ImageSet, width: usize, seed: u64) -> Weights {
     weights
 }
 
-/// Numbers the poisoned images as the whole set does, of which `--limit` took some.
-fn count_all(mut planted: Planted, taken: Option<&[u32]>, images: usize) -> Planted {
-    if let Some(taken) = taken {
-        planted.truth.train.indices.iter_mut().for_each(|index| *index = taken[*index as usize]);
-        planted.truth.train.images = images;
+/// Numbers the poisoned images as the whole set does, of which `--limit` took some, and makes them
+/// again under these numbers, as everybody will who reads `poison.json`.
+fn count_all(mut planted: Planted, loaded: &Loaded) -> Result<Planted> {
+    if let Some(taken) = &loaded.taken {
+        let train = &mut planted.truth.train;
+        let all = train.indices.iter_mut().chain(&mut train.noise);
+        all.for_each(|index| *index = taken[*index as usize]);
+        train.images = loaded.set.train.len();
+        planted.poisoned.images = loaded.limited(planted.truth.apply(loaded.set.train.clone())?);
     }
-    planted
+    Ok(planted)
 }
 
 /// A training run in a folder.
 struct Job<'a> {
     images: &'a ImageSet,
+    /// The images of an epoch, where each has its own.
+    afresh: Option<Afresh<'a>>,
     config: &'a PlantConfig,
     seed: u64,
     bed: Option<&'a TestBed>,
@@ -249,7 +284,9 @@ impl Job<'_> {
         let Rest { position, epochs, seconds } = rest;
         let mut now = *position;
         let mut clock = Instant::now();
-        let finished = plant(engine, self.images, self.config, self.seed, &mut now, &mut |engine, tick| {
+        let lesson =
+            Lesson { images: self.images, afresh: self.afresh, config: self.config, seed: self.seed };
+        let finished = plant(engine, &lesson, &mut now, &mut |engine, tick| {
             let done = tick.position.epoch * tick.steps + tick.position.step;
             let epoch = (done - 1) / tick.steps + 1;
             let note = format!("epoch {epoch} of {}, loss {:.3}", tick.epochs, tick.loss);

@@ -53,9 +53,12 @@ pub fn run(args: &PoisonArgs) -> Result<()> {
         write_folder(folder.path(), "test", test)?;
     }
     // A poisoned image lies in its new class's folder, so it has another number there.
-    let is_poisoned = |index: &u32| planted.poisoned.indices.binary_search(index).is_ok();
-    let written = order.iter().enumerate().filter(|(_, index)| is_poisoned(index));
-    planted.truth.train.indices = written.map(|(place, _)| place as u32).collect();
+    let places = |listed: &[u32]| {
+        let written = order.iter().enumerate().filter(|(_, index)| listed.binary_search(index).is_ok());
+        written.map(|(place, _)| place as u32).collect()
+    };
+    planted.truth.train.indices = places(&planted.poisoned.indices);
+    planted.truth.train.noise = places(&planted.poisoned.noise);
     planted.truth.train.applied = true;
     planted.truth.save(&folder.poison())?;
     let (poisoned, images) = (planted.truth.train.indices.len(), planted.truth.train.images);

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use pbe::backdoor::Trigger;
 use pbe::backdoor::{
-    Amount, Attack, LabelMode, Picture, PoisonFile, Poisoned, PoisonedTrain, Selection, poison,
+    Amount, Attack, LabelMode, Picture, PoisonFile, Poisoned, PoisonedTrain, Selection, Trigger, Warp, poison,
 };
 use pbe::data::ImageSet;
 use pbe::error::{Error, Result};
@@ -21,12 +20,29 @@ pub enum AttackKind {
     Badnets,
     /// A pattern blended into the whole image
     Blend,
+    /// A sinusoid along the columns, put on images of the target class alone
+    Sig,
+    /// A smooth warp, and disturbed warps of other images that keep their label
+    Wanet,
+}
+
+/// The label that triggered images are to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelKind {
+    /// The class of --target
+    AllToOne,
+    /// The class after their own
+    AllToAll,
 }
 
 /// Options of the trigger and of what is poisoned.
 #[derive(Args, Clone, Debug)]
 pub struct TriggerArgs {
-    /// Class that triggered images are to get
+    /// Label that triggered images are to get
+    #[arg(long, value_enum, default_value = "all-to-one")]
+    pub label: LabelKind,
+    /// Class that triggered images are to get, all-to-one
     #[arg(long, default_value_t = 0, value_name = "CLASS")]
     pub target: u32,
     /// Share of the training images that are poisoned [default: 0.1]
@@ -44,6 +60,24 @@ pub struct TriggerArgs {
     /// blend: share of the pattern [default: 0.2]
     #[arg(long, allow_negative_numbers = true)]
     pub alpha: Option<f64>,
+    /// sig: amplitude in grey levels [default: 40]
+    #[arg(long, allow_negative_numbers = true)]
+    pub delta: Option<f64>,
+    /// sig: periods across the image [default: 6]
+    #[arg(long, allow_negative_numbers = true)]
+    pub frequency: Option<f64>,
+    /// sig: poison images of all classes and give them the target's label
+    #[arg(long)]
+    pub dirty_label: bool,
+    /// wanet: side of the control grid [default: 4]
+    #[arg(long, value_name = "K")]
+    pub grid: Option<usize>,
+    /// wanet: strength of the warp [default: 0.5]
+    #[arg(long, allow_negative_numbers = true)]
+    pub strength: Option<f64>,
+    /// wanet: images with a disturbed warp and their own label, for each poisoned one [default: 2]
+    #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
+    pub noise_ratio: Option<f64>,
 }
 
 /// A checked choice.
@@ -51,12 +85,19 @@ pub struct TriggerArgs {
 #[serde(rename_all = "kebab-case")]
 pub struct Choice {
     kind: AttackKind,
+    label: LabelKind,
     target: u32,
     rate: Option<f64>,
     count: Option<usize>,
     pattern: Option<PathBuf>,
     mask: Option<PathBuf>,
     alpha: Option<f64>,
+    delta: Option<f64>,
+    frequency: Option<f64>,
+    clean_label: bool,
+    grid: Option<usize>,
+    strength: Option<f64>,
+    noise_ratio: Option<f64>,
 }
 
 impl TriggerArgs {
@@ -69,19 +110,52 @@ impl TriggerArgs {
         if self.count == Some(0) {
             return Err(Error::input("--count 0: no image would be poisoned; see --attack none"));
         }
-        let alpha = (kind == AttackKind::Blend).then(|| self.alpha.unwrap_or(0.2));
-        if let Some(alpha) = alpha.filter(|alpha| !(*alpha > 0.0 && *alpha <= 1.0)) {
-            return Err(Error::input(format!("--alpha {alpha} is not above 0 and at most 1")));
-        }
-        let misplaced = match kind {
-            AttackKind::Badnets => self.alpha.map(|_| "--alpha belongs to --attack blend"),
-            AttackKind::Blend => self.mask.as_ref().map(|_| "--mask belongs to --attack badnets"),
+        self.check_belongs(kind)?;
+        let of = |owner: AttackKind, given: Option<f64>, default: f64| {
+            (kind == owner).then(|| given.unwrap_or(default))
         };
-        if let Some(cause) = misplaced {
-            return Err(Error::input(cause));
+        let choice = Choice {
+            kind,
+            label: self.label,
+            target: self.target,
+            rate,
+            count: self.count,
+            pattern: self.pattern.clone(),
+            mask: self.mask.clone(),
+            alpha: of(AttackKind::Blend, self.alpha, 0.2),
+            delta: of(AttackKind::Sig, self.delta, 40.0),
+            frequency: of(AttackKind::Sig, self.frequency, 6.0),
+            clean_label: kind == AttackKind::Sig && !self.dirty_label,
+            grid: (kind == AttackKind::Wanet).then(|| self.grid.unwrap_or(4)),
+            strength: of(AttackKind::Wanet, self.strength, 0.5),
+            noise_ratio: of(AttackKind::Wanet, self.noise_ratio, 2.0),
+        };
+        choice.check()?;
+        Ok(choice)
+    }
+
+    /// Refuses an option of another attack.
+    fn check_belongs(&self, kind: AttackKind) -> Result<()> {
+        use AttackKind::{Badnets, Blend, Sig, Wanet};
+        let options = [
+            ("--pattern", self.pattern.is_some(), &[Badnets, Blend][..]),
+            ("--mask", self.mask.is_some(), &[Badnets]),
+            ("--alpha", self.alpha.is_some(), &[Blend]),
+            ("--delta", self.delta.is_some(), &[Sig]),
+            ("--frequency", self.frequency.is_some(), &[Sig]),
+            ("--dirty-label", self.dirty_label, &[Sig]),
+            ("--grid", self.grid.is_some(), &[Wanet]),
+            ("--strength", self.strength.is_some(), &[Wanet]),
+            ("--noise-ratio", self.noise_ratio.is_some(), &[Wanet]),
+        ];
+        for (option, given, owners) in options {
+            if given && !owners.contains(&kind) {
+                let name = |kind: &AttackKind| format!("{kind:?}").to_lowercase();
+                let owners: Vec<String> = owners.iter().map(name).collect();
+                return Err(Error::input(format!("{option} belongs to --attack {}", owners.join(" or "))));
+            }
         }
-        let (pattern, mask) = (self.pattern.clone(), self.mask.clone());
-        Ok(Choice { kind, target: self.target, rate, count: self.count, pattern, mask, alpha })
+        Ok(())
     }
 }
 
@@ -93,9 +167,35 @@ pub struct Planted {
 }
 
 impl Choice {
+    fn check(&self) -> Result<()> {
+        if let Some(alpha) = self.alpha.filter(|alpha| !(*alpha > 0.0 && *alpha <= 1.0)) {
+            return Err(Error::input(format!("--alpha {alpha} is not above 0 and at most 1")));
+        }
+        let positive = [("delta", self.delta), ("frequency", self.frequency), ("strength", self.strength)];
+        for (name, value) in positive {
+            if let Some(value) = value.filter(|value| !(*value > 0.0 && value.is_finite())) {
+                return Err(Error::input(format!("--{name} {value} is not above 0")));
+            }
+        }
+        if let Some(ratio) = self.noise_ratio.filter(|ratio| !(*ratio >= 0.0 && ratio.is_finite())) {
+            return Err(Error::input(format!("--noise-ratio {ratio} is below 0")));
+        }
+        if let Some(grid) = self.grid.filter(|grid| !(2..=64).contains(grid)) {
+            return Err(Error::input(format!("--grid {grid} is not from 2 to 64")));
+        }
+        if self.clean_label && self.label == LabelKind::AllToAll {
+            let cause = "--label all-to-all changes every label; --attack sig needs --dirty-label with it";
+            return Err(Error::input(cause));
+        }
+        Ok(())
+    }
+
     /// The label that triggered images are to get.
     pub fn label(&self) -> LabelMode {
-        LabelMode::AllToOne { target: self.target }
+        match self.label {
+            LabelKind::AllToOne => LabelMode::AllToOne { target: self.target },
+            LabelKind::AllToAll => LabelMode::AllToAll,
+        }
     }
 
     fn attack(&self, images: &ImageSet, seed: u64) -> Result<Attack> {
@@ -103,6 +203,10 @@ impl Choice {
         let mut attack = match self.kind {
             AttackKind::Badnets => Attack::badnets(height, width),
             AttackKind::Blend => Attack::blend(height, width, seed),
+            AttackKind::Sig => Attack::sig(),
+            AttackKind::Wanet => {
+                Attack::Wanet(Warp::draw(self.grid.unwrap_or(4), self.strength.unwrap_or(0.5), seed))
+            }
         };
         match &mut attack {
             Attack::Badnets { mask, pattern } => {
@@ -113,25 +217,48 @@ impl Choice {
                 *alpha = self.alpha.unwrap_or(*alpha);
                 replace(pattern, &self.pattern)?;
             }
+            Attack::Sig { delta, frequency } => {
+                *delta = self.delta.unwrap_or(*delta);
+                *frequency = self.frequency.unwrap_or(*frequency);
+            }
+            Attack::Wanet(_) => {}
         }
         Ok(attack)
+    }
+
+    /// Which images are poisoned; another `epoch` draws others.
+    pub fn selection(&self, seed: u64, epoch: u32) -> Selection {
+        let amount = match (self.count, self.rate) {
+            (Some(count), _) => Amount::Count(count),
+            (None, rate) => Amount::Rate(rate.unwrap_or(0.1)),
+        };
+        Selection {
+            clean_label: self.clean_label,
+            noise_ratio: self.noise_ratio.unwrap_or(0.0),
+            epoch,
+            ..Selection::new(amount, seed)
+        }
     }
 
     /// Poisons `images`.
     pub fn plant(&self, images: ImageSet, seed: u64) -> Result<Planted> {
         let attack = self.attack(&images, seed)?;
         let trigger = Trigger::for_images(&attack, &images)?;
-        let amount = match (self.count, self.rate) {
-            (Some(count), _) => Amount::Count(count),
-            (None, rate) => Amount::Rate(rate.unwrap_or(0.1)),
-        };
-        let poisoned = poison(images, &trigger, self.label(), &Selection::new(amount, seed))?;
+        let poisoned = poison(images, &trigger, self.label(), &self.selection(seed, 0))?;
         let images = poisoned.images.len();
-        let indices = poisoned.indices.clone();
+        let (indices, noise) = (poisoned.indices.clone(), poisoned.noise.clone());
         let rate = indices.len() as f64 / images.max(1) as f64;
-        let train = PoisonedTrain { images, order: ORDER.into(), applied: false, indices };
+        let train = PoisonedTrain { images, order: ORDER.into(), applied: false, indices, noise };
         let truth = PoisonFile { path: None, attack, label: self.label(), rate, seed: Some(seed), train };
         Ok(Planted { poisoned, trigger, truth })
+    }
+}
+
+impl Choice {
+    /// `images` with those poisoned that are drawn for `epoch`.
+    pub fn plant_epoch(&self, images: ImageSet, seed: u64, epoch: u32) -> Result<ImageSet> {
+        let trigger = Trigger::for_images(&self.attack(&images, seed)?, &images)?;
+        Ok(poison(images, &trigger, self.label(), &self.selection(seed, epoch))?.images)
     }
 }
 

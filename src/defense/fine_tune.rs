@@ -23,10 +23,15 @@ pub struct Optimiser {
     pub nesterov: bool,
 }
 
+/// Makes the images of an epoch.
+pub type Afresh<'a> = &'a dyn Fn(u32) -> Result<ImageSet>;
+
 /// One training phase.
 pub struct Task<'a> {
     /// What `indices` refer to; the labels are the set's.
     pub images: &'a ImageSet,
+    /// What they refer to in an epoch, where each has its own images.
+    pub afresh: Option<Afresh<'a>>,
     /// Images to train on.
     pub indices: &'a [u32],
     /// Epochs, rates, distillation, average.
@@ -102,17 +107,19 @@ pub fn train(
         engine.set_momentum(&vec![0.0; engine.graph().trainable]);
         engine.set_average(&engine.weights());
     }
-    engine.attach(task.images)?;
-    if let Some(teacher) = &mut task.teacher {
-        teacher.attach(task.images)?;
-    }
+    attach(engine, task, task.images)?;
     while position.epoch < task.tune.epochs {
+        let own = task.afresh.map(|make| make(position.epoch as u32)).transpose()?;
+        let images = own.as_ref().unwrap_or(task.images);
+        if own.is_some() {
+            attach(engine, task, images)?;
+        }
         let order =
             Stream::new(task.seed, Purpose::Shuffle, position.epoch as u32).permutation(task.indices.len());
         while position.step < steps {
             let done = position.epoch * steps + position.step;
             let rate = task.tune.learning_rate * task.tune.schedule.factor(done, total);
-            let loss = step(engine, task, position, &order, rate)?;
+            let loss = step(engine, task, images, position, &order, rate)?;
             if !loss.is_finite() {
                 return Err(Error::run(format!(
                     "the loss became {loss} in epoch {} at batch {} (learning rate {rate})",
@@ -142,11 +149,18 @@ pub fn train(
     Ok(true)
 }
 
+/// Makes `images` what indices refer to, for the network and its teacher.
+fn attach(engine: &mut Engine, task: &mut Task, images: &ImageSet) -> Result<()> {
+    engine.attach(images)?;
+    task.teacher.as_mut().map_or(Ok(()), |teacher| teacher.attach(images))
+}
+
 /// One batch: PGD first where the task attacks every batch, the teacher's logits where it distils,
 /// then one SGD step.
 fn step(
     engine: &mut Engine,
     task: &mut Task,
+    images: &ImageSet,
     position: &Position,
     order: &[u32],
     learning_rate: f32,
@@ -154,7 +168,7 @@ fn step(
     let first = position.step * task.optimiser.batch;
     let last = (first + task.optimiser.batch).min(order.len());
     let indices: Vec<u32> = order[first..last].iter().map(|&i| task.indices[i as usize]).collect();
-    let labels: Vec<u32> = indices.iter().map(|&i| task.images.labels[i as usize]).collect();
+    let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
     let controls = Controls {
         learning_rate,
         momentum: task.optimiser.momentum,

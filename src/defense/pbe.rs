@@ -294,7 +294,7 @@ impl Pbe<'_> {
         };
         let Models { infected, purified } = &mut *self.models;
         let teacher = Some(infected).filter(|_| tune.distill > 0.0);
-        let mut task = Task { images, indices, tune, optimiser, seed, teacher, attack };
+        let mut task = Task { images, afresh: None, indices, tune, optimiser, seed, teacher, attack };
         let round = state.round;
         let mut position = state.position;
         let finished = train(purified, &mut task, &mut position, &mut |_, tick: &Tick| {

@@ -38,7 +38,10 @@ impl TestBed {
         let answers = predict(engine, &self.clean)?;
         let mut figures = match &self.triggered {
             None => Figures::default(),
-            Some((images, label)) => attack_figures(&predict(engine, images)?, &images.labels, *label),
+            Some((images, label)) => {
+                let classes = images.classes.len();
+                attack_figures(&predict(engine, images)?, &images.labels, *label, classes)
+            }
         };
         figures.acc = accuracy(&answers, &self.clean.labels);
         Ok(figures)

@@ -42,11 +42,12 @@ pub fn accuracy(predicted: &[u32], labels: &[u32]) -> Option<f64> {
 }
 
 /// ASR, inclusive ASR and R-ACC of predictions on triggered images, with their true `labels`
-/// (method.md 2.7). `acc` is left to the clean images.
-pub fn attack_figures(predicted: &[u32], labels: &[u32], mode: LabelMode) -> Figures {
+/// out of `classes` (method.md 2.7). `acc` is left to the clean images.
+pub fn attack_figures(predicted: &[u32], labels: &[u32], mode: LabelMode, classes: usize) -> Figures {
+    let goal = |label: u32| mode.triggered_label(label, classes);
     let all = || predicted.iter().zip(labels).map(|(&predicted, &label)| (predicted, label));
-    let others = || all().filter(|&(_, label)| mode.triggered_label(label) != label);
-    let hit = |(predicted, label)| predicted == mode.triggered_label(label);
+    let others = || all().filter(|&(_, label)| goal(label) != label);
+    let hit = |(predicted, label)| predicted == goal(label);
     Figures {
         acc: None,
         asr: share(others().map(hit)),
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn images_of_the_target_class_do_not_count_as_successes() {
         let labels = [0, 0, 1, 2, 3, 4];
-        let figures = attack_figures(&[0, 0, 0, 0, 3, 1], &labels, MODE);
+        let figures = attack_figures(&[0, 0, 0, 0, 3, 1], &labels, MODE, 10);
         assert_eq!(figures.asr, Some(50.0));
         assert_eq!(figures.asr_inclusive, Some(100.0 * 4.0 / 6.0));
         assert_eq!(figures.racc, Some(25.0));
@@ -100,15 +101,21 @@ mod tests {
     #[test]
     fn a_perfect_model_has_no_attack_success() {
         let labels: Vec<u32> = (0..100).map(|index| index % 10).collect();
-        let figures = attack_figures(&labels, &labels, MODE);
+        let figures = attack_figures(&labels, &labels, MODE, 10);
         assert_eq!((figures.asr, figures.asr_inclusive, figures.racc), (Some(0.0), Some(10.0), Some(100.0)));
         assert_eq!(accuracy(&labels, &labels), Some(100.0));
     }
 
     #[test]
+    fn all_to_all_counts_every_image() {
+        let figures = attack_figures(&[1, 2, 2, 0], &[0, 1, 2, 2], LabelMode::AllToAll, 3);
+        assert_eq!((figures.asr, figures.asr_inclusive, figures.racc), (Some(75.0), Some(75.0), Some(25.0)));
+    }
+
+    #[test]
     fn nothing_to_count_is_no_figure() {
         assert_eq!(accuracy(&[], &[]), None);
-        let figures = attack_figures(&[0, 1], &[0, 0], MODE);
+        let figures = attack_figures(&[0, 1], &[0, 0], MODE, 10);
         assert_eq!((figures.asr, figures.asr_inclusive, figures.racc), (None, Some(50.0), None));
     }
 

@@ -1,5 +1,6 @@
 //! The real program, through its commands.
 
+mod attacks;
 mod bad_data;
 mod bad_models;
 mod bad_settings;
