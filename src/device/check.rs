@@ -31,6 +31,11 @@ pub fn possible(shape: &ConvShape) -> bool {
 }
 
 impl MemoryLayout {
+    /// Bytes of all regions.
+    pub fn bytes(&self) -> usize {
+        Region::ALL.iter().map(|&region| self.len(region) * size_of::<f32>()).sum()
+    }
+
     /// Elements of a region.
     pub fn len(&self, region: Region) -> usize {
         match region {

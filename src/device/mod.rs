@@ -112,10 +112,27 @@ impl Default for Controls {
     }
 }
 
+/// Memory that belongs to a device alone, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Not in use by anybody.
+    pub free: usize,
+    /// In all.
+    pub total: usize,
+}
+
 /// A processor that can hold networks and run plans.
 pub trait Device: Send + Sync {
     /// One line: kind, name, what it uses.
     fn describe(&self) -> String;
+    /// The device's own memory, into which image sets are copied too; none where it computes in the
+    /// machine's.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
+    }
+    /// Bytes that a session of `layout` will hold once `programs` are prepared, as
+    /// [`Session::bytes`] will say (image sets apart). Nothing is allocated.
+    fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize;
     /// Instances that run side by side.
     fn lanes(&self) -> usize;
     /// Images an instance of an inference or attack plan should hold, given the arena elements one

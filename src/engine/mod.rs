@@ -5,10 +5,12 @@ pub mod arena;
 mod backward;
 pub mod graph;
 pub mod lower;
+mod plan;
 pub mod programs;
 mod run;
 pub mod shared;
 pub mod staging;
 
+pub use plan::Plan;
 pub use programs::Source;
 pub use run::{Attacked, Budget, Engine, EngineOptions, Rows};

@@ -1,17 +1,12 @@
 //! [`Engine`]: a network on a device, and the jobs the method floor gives it.
 
 use super::graph::Graph;
-use super::programs::{IMAGES, Programs, Source};
-use super::shared::Shared;
+use super::plan::{Job, Plan};
+use super::programs::{IMAGES, Source};
 use super::staging::Staging;
 use crate::data::ImageSet;
-use crate::device::{
-    Augment, Controls, Device, Instance, MemoryLayout, Norm, ProgramId, Region, Session, Span,
-};
+use crate::device::{Augment, Controls, Device, Instance, Norm, Program, ProgramId, Region, Session, Span};
 use crate::error::{Error, Result};
-
-/// Elements of adversarial images that staging holds at most, beyond one training batch.
-const STAGED_ELEMENTS: usize = 1 << 22;
 
 /// What a network is opened for; memory follows from it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,67 +109,23 @@ impl Engine {
         weights: &[f32],
         options: &EngineOptions,
     ) -> Result<Self> {
-        let shared = Shared::new(graph, options.attack || options.batch > 0);
-        let image = graph.image_len();
-        let rows = (STAGED_ELEMENTS / image).clamp(64, 1024).max(options.batch);
-        let adversarial = if options.attack { image } else { 0 };
-        let staging = Staging::new(rows, graph.classes(), graph.features(), adversarial);
-        let mut make = Programs {
-            graph,
-            shared: &shared,
-            staging: &staging,
-            augment: options.augment,
-            norm: options.norm,
-            lane_batch: 1,
-            batch: options.batch,
-        };
-        let probe =
-            if options.attack { make.attack(Source::Images)? } else { make.infer(Source::Images, false)? };
-        make.lane_batch = device.preferred_batch(probe.arena).min(rows);
-        let lanes = device.lanes();
-        let mut list = vec![(Job::Prepare, make.prepare()), (Job::Score, make.infer(Source::Images, true)?)];
-        for source in [Source::Images, Source::Augmented, Source::Adversarial] {
-            if source != Source::Adversarial || options.attack {
-                list.push((Job::Infer(source), make.infer(source, false)?));
-                if options.batch > 0 {
-                    list.push((Job::Train(source, false), make.train(source, false)?));
-                    list.push((Job::Train(source, true), make.train(source, true)?));
-                }
-            }
-            if source != Source::Adversarial && options.attack {
-                list.push((Job::Attack(source), make.attack(source)?));
-            }
-        }
-        if options.batch > 0 {
-            list.push((Job::Average, make.average()));
-        }
-        let trained = if options.batch > 0 { graph.trainable } else { 0 };
-        let arena = list.iter().map(|(_, p)| p.arena * if p.lanes { lanes } else { 1 }).max().unwrap_or(0);
-        let capacity = make.lane_batch;
-        let mut session = device.open(MemoryLayout {
-            weights: graph.weights,
-            gradients: trained,
-            momentum: trained,
-            average: if options.batch > 0 { graph.weights } else { 0 },
-            derived: shared.derived,
-            arena,
-            staging: staging.len,
-        })?;
-        for (span, values) in &shared.constants {
+        let plan = Plan::new(device, graph, options)?;
+        let rows = plan.staging.rows;
+        let mut session = device.open(plan.layout)?;
+        for (span, values) in &plan.shared.constants {
             session.write(span.region, span.offset, values);
         }
-        let programs = Prepared::new(session.as_mut(), list)?;
-        let losses = vec![0.0; rows];
+        let programs = Prepared::new(session.as_mut(), plan.jobs.into_iter().zip(plan.programs))?;
         let mut engine = Self {
             session,
             graph: graph.clone(),
-            staging,
+            staging: plan.staging,
             programs,
-            capacity,
-            lanes,
+            capacity: plan.capacity,
+            lanes: plan.lanes,
             evaluation_ready: false,
             instances: Vec::with_capacity(rows),
-            losses,
+            losses: vec![0.0; rows],
         };
         engine.set_weights(weights);
         Ok(engine)
@@ -388,17 +339,8 @@ impl Engine {
     }
 }
 
-enum Job {
-    Prepare,
-    Score,
-    Infer(Source),
-    Attack(Source),
-    Train(Source, bool),
-    Average,
-}
-
 impl Prepared {
-    fn new(session: &mut dyn Session, list: Vec<(Job, crate::device::Program)>) -> Result<Self> {
+    fn new(session: &mut dyn Session, list: impl Iterator<Item = (Job, Program)>) -> Result<Self> {
         let nothing = ProgramId(usize::MAX);
         let mut programs = Prepared {
             prepare: nothing,

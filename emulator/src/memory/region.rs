@@ -58,9 +58,7 @@ impl Region {
         let end = (address + bytes) / PAGE * PAGE;
         if first < end && first >= self.start && end <= self.end() {
             // SAFETY: whole pages inside this mapping, which is anonymous.
-            unsafe {
-                libc::madvise(first as *mut libc::c_void, (end - first) as usize, libc::MADV_DONTNEED)
-            };
+            unsafe { libc::madvise(first as *mut libc::c_void, (end - first) as usize, libc::MADV_DONTNEED) };
         }
     }
 

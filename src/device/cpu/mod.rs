@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Device, MemoryLayout, Session};
+use super::{Device, MemoryLayout, Program, Session};
 use crate::error::{Error, Result};
 use conv::Threads;
 use session::CpuSession;
@@ -69,6 +69,10 @@ impl Device for CpuDevice {
 
     fn preferred_batch(&self, elements_per_image: usize) -> usize {
         (LANE_ELEMENTS / elements_per_image.max(1)).clamp(2, 32)
+    }
+
+    fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
+        session::needs(layout, programs, self.lanes())
     }
 
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {

@@ -60,21 +60,14 @@ impl CpuSession {
 
     /// Makes room for what the ops of every program need beside their operands.
     fn make_room(&mut self) {
-        let of = |lanes: bool| self.programs.iter().map(|p| &p.program).filter(move |p| p.lanes == lanes);
+        let programs: Vec<&Program> = self.programs.iter().map(|prepared| &prepared.program).collect();
+        let room = Room::new(&programs);
         let threads = self.pool.current_num_threads();
-        let wgrad_count = of(false).filter(|p| p.ops.iter().any(is_wgrad)).map(|p| p.capacity).max();
-        self.shared.workspace = Some(Workspace::new(&shapes(of(false)), wgrad_count.unwrap_or(0), threads));
-        for program in of(false) {
-            for (rows, channels) in program.ops.iter().filter_map(norm_size) {
-                let partials = norm::partials_len(rows * program.capacity, channels);
-                let coefficients = norm::coefficients_len(channels);
-                self.shared.partials.resize(self.shared.partials.len().max(partials), 0.0);
-                self.shared.coefficients.resize(self.shared.coefficients.len().max(coefficients), 0.0);
-            }
-        }
-        let shapes = shapes(of(true));
+        self.shared.workspace = Some(Workspace::new(&room.shapes, room.wgrad_count, threads));
+        self.shared.partials.resize(room.partials, 0.0);
+        self.shared.coefficients.resize(room.coefficients, 0.0);
         for lane in &mut self.lanes {
-            lane.workspace = Some(Workspace::new(&shapes, 0, 1));
+            lane.workspace = Some(Workspace::new(&room.lane_shapes, 0, 1));
         }
     }
 
@@ -128,6 +121,47 @@ impl CpuSession {
             Ok(Some((_, error))) => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// Bytes of a session with this layout and these programs prepared, on `threads` threads.
+pub(super) fn needs(layout: &MemoryLayout, programs: &[Program], threads: usize) -> usize {
+    let room = Room::new(&programs.iter().collect::<Vec<_>>());
+    // One filter table: every program's continues the one before.
+    let filters = programs.iter().map(|program| &program.filters).max_by_key(|filters| filters.len());
+    layout.bytes()
+        + filters.into_iter().flatten().map(PackedFilter::bytes_for).sum::<usize>()
+        + Workspace::bytes_for(&room.shapes, room.wgrad_count, threads)
+        + threads * Workspace::bytes_for(&room.lane_shapes, 0, 1)
+        + room.partials * size_of::<f64>()
+        + room.coefficients * size_of::<f32>()
+}
+
+/// What the ops of programs need beside their operands.
+struct Room {
+    /// Convolutions with all threads, and of lanes.
+    shapes: Vec<ConvShape>,
+    lane_shapes: Vec<ConvShape>,
+    /// Images of a weight gradient at most.
+    wgrad_count: usize,
+    /// Elements of [`Scratch::partials`] and [`Scratch::coefficients`].
+    partials: usize,
+    coefficients: usize,
+}
+
+impl Room {
+    fn new(programs: &[&Program]) -> Self {
+        let of = |lanes: bool| programs.iter().copied().filter(move |p| p.lanes == lanes);
+        let wgrad_count = of(false).filter(|p| p.ops.iter().any(is_wgrad)).map(|p| p.capacity).max();
+        let (mut partials, mut coefficients) = (0, 0);
+        for program in of(false) {
+            for (rows, channels) in program.ops.iter().filter_map(norm_size) {
+                partials = partials.max(norm::partials_len(rows * program.capacity, channels));
+                coefficients = coefficients.max(norm::coefficients_len(channels));
+            }
+        }
+        let wgrad_count = wgrad_count.unwrap_or(0);
+        Self { shapes: shapes(of(false)), lane_shapes: shapes(of(true)), wgrad_count, partials, coefficients }
     }
 }
 

@@ -30,6 +30,9 @@ impl Device for ReferenceDevice {
     fn preferred_batch(&self, _elements_per_image: usize) -> usize {
         2
     }
+    fn needs(&self, layout: &MemoryLayout, _programs: &[Program]) -> usize {
+        layout.bytes() / size_of::<f32>() * size_of::<f64>()
+    }
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
         Ok(Box::new(ReferenceSession {
             layout,

@@ -27,7 +27,7 @@ use super::simd::Level;
 use crate::device::{ConvShape, Direction};
 use direct::Direct;
 use epilogue::Epilogue;
-use memory::{Buffer, Shared, for_pieces};
+use memory::{Buffer, Shared, for_pieces, room};
 use partition::Partition;
 use rayon::prelude::*;
 use rows::Prologue;
@@ -89,6 +89,18 @@ impl Workspace {
     }
 
     fn with_level(shapes: &[ConvShape], wgrad_count: usize, threads: usize, level: Level) -> Self {
+        let (slot, sums) = Self::lengths(shapes, wgrad_count);
+        Self { level, slots: (0..threads).map(|_| Buffer::new(slot)).collect(), sums: Buffer::new(sums) }
+    }
+
+    /// Bytes that [`Workspace::new`] would hold.
+    pub fn bytes_for(shapes: &[ConvShape], wgrad_count: usize, threads: usize) -> usize {
+        let (slot, sums) = Self::lengths(shapes, wgrad_count);
+        (threads * room(&[slot]) + room(&[sums])) * size_of::<f32>()
+    }
+
+    /// Elements of a thread's part, and of wgrad's partial sums.
+    fn lengths(shapes: &[ConvShape], wgrad_count: usize) -> (usize, usize) {
         let (mut slot, mut sums) = (0, 0);
         for s in shapes {
             let (scratch, wgrad) = match algorithm(s) {
@@ -108,7 +120,7 @@ impl Workspace {
                 sums = sums.max(partition.parts * partition.sum_len());
             }
         }
-        Self { level, slots: (0..threads).map(|_| Buffer::new(slot)).collect(), sums: Buffer::new(sums) }
+        (slot, sums)
     }
 
     /// Bytes held.

@@ -6,7 +6,7 @@
 
 use super::super::simd::{Kernel, Level, Simd, launch};
 use super::gemm::{padded, panel_index, panel_width};
-use super::memory::{Buffer, Shared};
+use super::memory::{Buffer, Shared, room};
 use super::winograd::POSITIONS;
 use super::{Algorithm, Threads, algorithm};
 use crate::device::{Direction, FilterSpec};
@@ -26,15 +26,23 @@ impl PackedFilter {
     }
 
     pub(super) fn with_level(spec: &FilterSpec, level: Level) -> Self {
+        Self { spec: *spec, level, buffer: Buffer::new(Self::elements(spec)) }
+    }
+
+    /// Bytes that [`PackedFilter::new`] would hold.
+    pub fn bytes_for(spec: &FilterSpec) -> usize {
+        room(&[Self::elements(spec)]) * size_of::<f32>()
+    }
+
+    fn elements(spec: &FilterSpec) -> usize {
         let s = &spec.shape;
         let window = s.kernel * s.kernel;
-        let len = match (algorithm(s), spec.direction) {
+        match (algorithm(s), spec.direction) {
             (Algorithm::Winograd, Direction::Fprop) => POSITIONS * s.in_channels * padded(s.out_channels),
             (Algorithm::Winograd, Direction::Dgrad) => POSITIONS * s.out_channels * padded(s.in_channels),
             (Algorithm::Direct, Direction::Fprop) => window * s.in_channels * padded(s.out_channels),
             (Algorithm::Direct, Direction::Dgrad) => s.out_channels * padded(window * s.in_channels),
-        };
-        Self { spec: *spec, level, buffer: Buffer::new(len) }
+        }
     }
 
     pub(super) fn level(&self) -> Level {

@@ -1,0 +1,28 @@
+//! What a network is said to need is what it then holds.
+
+use pbe::data::Normalisation;
+use pbe::device::cpu::CpuDevice;
+use pbe::device::reference::ReferenceDevice;
+use pbe::device::{Augment, Device, Norm};
+use pbe::engine::{Engine, EngineOptions, Plan};
+use pbe::model::{Architecture, Kind, Weights};
+
+#[test]
+fn the_need_is_known_before_anything_is_allocated() {
+    let architecture = Architecture { kind: Kind::PreActResNet18, width: 3, classes: 7, channels: 3 };
+    let weights = Weights::initialise(architecture, 1);
+    let graph = architecture.graph(&Normalisation::identity(3), 12, 20).unwrap();
+    let devices: [Box<dyn Device>; 3] = [
+        Box::new(CpuDevice::new(Some(1)).unwrap()),
+        Box::new(CpuDevice::new(Some(3)).unwrap()),
+        Box::new(ReferenceDevice),
+    ];
+    for device in &devices {
+        for (batch, attack) in [(0, false), (0, true), (1, false), (40, true), (2000, true)] {
+            let options = EngineOptions { batch, attack, augment: Augment::default(), norm: Norm::Linf };
+            let plan = Plan::new(device.as_ref(), &graph, &options).unwrap();
+            let engine = Engine::open(device.as_ref(), &graph, &weights.values, &options).unwrap();
+            assert_eq!(plan.bytes(device.as_ref()), engine.bytes(), "{} {options:?}", device.describe());
+        }
+    }
+}
