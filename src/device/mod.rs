@@ -2,6 +2,7 @@
 
 mod check;
 pub mod cpu;
+pub mod cuda;
 pub mod map;
 pub mod op;
 mod operands;

@@ -1,0 +1,104 @@
+//! Whether a CUDA device can be had, asked without a panic where nothing of CUDA is installed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, DriverError, result, sys};
+
+/// The oldest compute capability the kernels are built for.
+pub const OLDEST: (i32, i32) = (8, 0);
+
+/// Why there is no CUDA device to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// No driver library (`libcuda`) on this machine.
+    NoLibrary,
+    /// A driver, but no device.
+    NoDevice,
+    /// Fewer devices than the number asked for.
+    NoSuchDevice {
+        /// Devices there are.
+        count: usize,
+    },
+    /// The device's compute capability is below 8.0.
+    TooOld {
+        /// The device.
+        name: String,
+        /// Compute capability before the point.
+        major: i32,
+        /// Compute capability behind the point.
+        minor: i32,
+    },
+    /// The driver refused; its own name and text of the error.
+    Driver(String),
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unavailable::NoLibrary => f.write_str("no CUDA driver (libcuda) is installed"),
+            Unavailable::NoDevice => f.write_str("the CUDA driver finds no device"),
+            Unavailable::NoSuchDevice { count } => write!(f, "there are only {count} CUDA devices"),
+            Unavailable::TooOld { name, major, minor } => {
+                let (oldest, point) = OLDEST;
+                write!(f, "{name} has compute capability {major}.{minor}; {oldest}.{point} is needed")
+            }
+            Unavailable::Driver(text) => write!(f, "the CUDA driver: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// The driver's name and text of an error: `CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access …)`.
+/// Only called with a driver library loaded: no other way leads to a [`DriverError`].
+pub(super) fn describe(error: DriverError) -> String {
+    let text = |found: Result<&std::ffi::CStr, DriverError>| match found {
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(_) => format!("error {}", error.0 as u32),
+    };
+    format!("{} ({})", text(error.error_name()), text(error.error_string()))
+}
+
+impl From<DriverError> for Unavailable {
+    fn from(error: DriverError) -> Self {
+        match error.0 {
+            sys::CUresult::CUDA_ERROR_NO_DEVICE => Unavailable::NoDevice,
+            _ => Unavailable::Driver(describe(error)),
+        }
+    }
+}
+
+/// Devices the driver finds.
+///
+/// # Errors
+/// No library, no device, or a driver that does not start.
+pub(super) fn device_count() -> Result<usize, Unavailable> {
+    // SAFETY: loading libcuda runs its initialisers; it is the library that everything below needs.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Unavailable::NoLibrary);
+    }
+    result::init()?;
+    match usize::try_from(result::device::get_count()?) {
+        Ok(0) | Err(_) => Err(Unavailable::NoDevice),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// The primary context of a device that the kernels can run on, and the device's name.
+///
+/// # Errors
+/// Every kind of [`Unavailable`].
+pub(super) fn context(ordinal: usize) -> Result<(Arc<CudaContext>, String), Unavailable> {
+    let count = device_count()?;
+    if ordinal >= count {
+        return Err(Unavailable::NoSuchDevice { count });
+    }
+    let context = CudaContext::new(ordinal)?;
+    let name = context.name()?;
+    let (major, minor) = context.compute_capability()?;
+    if (major, minor) < OLDEST {
+        return Err(Unavailable::TooOld { name, major, minor });
+    }
+    Ok((context, name))
+}
