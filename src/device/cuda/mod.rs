@@ -15,7 +15,7 @@ use cudarc::driver::CudaContext;
 pub use availability::Unavailable;
 use availability::{context, describe, device_count};
 
-use super::{Device, MemoryLayout, Session};
+use super::{Device, DeviceMemory, MemoryLayout, Program, Session};
 use crate::error::{Error, Result};
 
 /// Arena elements of an inference or attack instance at most: 512 MiB. A GPU wants enough images to
@@ -51,14 +51,6 @@ impl CudaDevice {
         &self.name
     }
 
-    /// Bytes free and in all.
-    ///
-    /// # Errors
-    /// The driver refuses to say.
-    pub fn memory(&self) -> Result<(usize, usize)> {
-        self.context.mem_get_info().map_err(|error| Error::run(format!("{}: {}", self.name, describe(error))))
-    }
-
     /// The newest CUDA version the driver knows, as 12080 for 12.8.
     ///
     /// # Errors
@@ -82,6 +74,15 @@ impl Device for CudaDevice {
         }
     }
 
+    fn memory(&self) -> Option<DeviceMemory> {
+        let (free, total) = self.context.mem_get_info().ok()?;
+        Some(DeviceMemory { free, total })
+    }
+
+    fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
+        layout.bytes() + filter_bytes(programs)
+    }
+
     fn lanes(&self) -> usize {
         1
     }
@@ -93,4 +94,10 @@ impl Device for CudaDevice {
     fn open(&self, _layout: MemoryLayout) -> Result<Box<dyn Session>> {
         Err(Error::run("the CUDA device runs no programs yet"))
     }
+}
+
+/// Bytes of the filters of programs whose tables continue each other.
+fn filter_bytes(programs: &[Program]) -> usize {
+    let filters = programs.iter().map(|program| &program.filters).max_by_key(|filters| filters.len());
+    filters.into_iter().flatten().map(|spec| spec.shape.filter_len() * size_of::<f32>()).sum()
 }
