@@ -1,1 +1,1 @@
-//! See the crate's documentation.
+pub mod value;
