@@ -46,7 +46,11 @@ pub fn encode(ty: Type, value: f64, mode: Mode) -> u64 {
     };
     let value = saturate(value, mode.sat, mode.relu);
     let bits = format.encode(value, mode.round);
-    if mode.ftz && bits & (format.infinity()) == 0 { u64::from(bits & format.sign()) } else { u64::from(bits) }
+    if mode.ftz && bits & (format.infinity()) == 0 {
+        u64::from(bits & format.sign())
+    } else {
+        u64::from(bits)
+    }
 }
 
 fn saturate(value: f64, sat: bool, relu: bool) -> f64 {
@@ -117,7 +121,11 @@ pub fn float2(op: Float2, ty: Type, mode: Mode, a: u64, b: u64) -> u64 {
         Float2::Mul => x * y,
         Float2::Div => round::divide_odd(x, y),
         Float2::DivApprox if y.abs() > 2f64.powi(126) && y.is_finite() => {
-            if x.is_finite() { 0.0f64.copysign(x * y.signum()) } else { f64::NAN }
+            if x.is_finite() {
+                0.0f64.copysign(x * y.signum())
+            } else {
+                f64::NAN
+            }
         }
         Float2::DivApprox | Float2::DivFull => round::divide_odd(x, y),
         Float2::Min => extreme(x, y, mode.nan, false),
@@ -283,7 +291,13 @@ mod tests {
     #[test]
     fn conversions_saturate_and_round() {
         let how = |to, round| Conversion {
-            from: Type::F32, to, round, integral: false, ftz: false, sat: false, relu: false,
+            from: Type::F32,
+            to,
+            round,
+            integral: false,
+            ftz: false,
+            sat: false,
+            relu: false,
         };
         assert_eq!(convert(how(Type::S32, Round::Zero), bits(f32::NAN)), 0);
         assert_eq!(convert(how(Type::S32, Round::Zero), bits(3e9)), 0x7fff_ffff);

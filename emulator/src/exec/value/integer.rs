@@ -105,9 +105,7 @@ pub fn int3(op: Int3, ty: Type, a: u64, b: u64, c: u64) -> u64 {
     let result = match op {
         Int3::MadLo => a.wrapping_mul(b).wrapping_add(c),
         Int3::MadHi => high(ty, x, y).wrapping_add(c),
-        Int3::MadHiSat => {
-            (extend(ty, high(ty, x, y)) + z).clamp(limits(ty).0, limits(ty).1) as u64
-        }
+        Int3::MadHiSat => (extend(ty, high(ty, x, y)) + z).clamp(limits(ty).0, limits(ty).1) as u64,
         Int3::Sad => (z + (x - y).abs()) as u64,
         Int3::Bfe => bit_field_extract(ty, a, b as u32 & 0xff, c as u32 & 0xff),
     };

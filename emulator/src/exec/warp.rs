@@ -1,0 +1,226 @@
+//! A warp: its registers, its active lanes, where it stands.
+
+use super::async_copy::Copies;
+use super::context::Context;
+use crate::ir::{File, LongValue, NO_PC, Pc, Row, Special, WordValue};
+
+/// Lanes of a warp.
+pub const LANES: usize = 32;
+
+/// A row of words, aligned for vector instructions.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Words(pub [u32; LANES]);
+
+/// A row of longs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Longs(pub [u64; LANES]);
+
+/// The three register files.
+#[derive(Default)]
+pub struct Registers {
+    pub words: Vec<Words>,
+    pub longs: Vec<Longs>,
+    pub predicates: Vec<u32>,
+}
+
+/// The lanes of a mask.
+pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
+    let mut left = mask;
+    std::iter::from_fn(move || {
+        let lane = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        (lane < 32).then_some(lane as usize)
+    })
+}
+
+impl Registers {
+    /// All lanes of a row, zero-extended.
+    pub fn get(&self, file: File, row: Row) -> [u64; LANES] {
+        let row = usize::from(row);
+        match file {
+            File::Words => self.words[row].0.map(u64::from),
+            File::Longs => self.longs[row].0,
+            File::Predicates => {
+                let mask = self.predicates[row];
+                std::array::from_fn(|lane| u64::from(mask >> lane & 1))
+            }
+        }
+    }
+
+    /// Writes the lanes of the mask.
+    pub fn set(&mut self, file: File, row: Row, mask: u32, values: &[u64; LANES]) {
+        let row = usize::from(row);
+        match file {
+            File::Words => {
+                let target = &mut self.words[row].0;
+                lanes(mask).for_each(|lane| target[lane] = values[lane] as u32);
+            }
+            File::Longs => {
+                let target = &mut self.longs[row].0;
+                lanes(mask).for_each(|lane| target[lane] = values[lane]);
+            }
+            File::Predicates => {
+                let bits = lanes(mask).fold(0, |bits, lane| bits | ((values[lane] & 1) as u32) << lane);
+                self.set_predicate(row as Row, mask, bits);
+            }
+        }
+    }
+
+    /// A row of words.
+    pub fn word(&self, row: Row) -> &[u32; LANES] {
+        &self.words[usize::from(row)].0
+    }
+
+    /// Writes the lanes of the mask.
+    pub fn set_word(&mut self, row: Row, mask: u32, values: &[u32; LANES]) {
+        let target = &mut self.words[usize::from(row)].0;
+        lanes(mask).for_each(|lane| target[lane] = values[lane]);
+    }
+
+    /// A predicate's lanes.
+    pub fn predicate(&self, row: Row) -> u32 {
+        self.predicates[usize::from(row)]
+    }
+
+    /// Writes the lanes of the mask.
+    pub fn set_predicate(&mut self, row: Row, mask: u32, bits: u32) {
+        let target = &mut self.predicates[usize::from(row)];
+        *target = *target & !mask | bits & mask;
+    }
+}
+
+/// Lanes that wait: to run from `pc` until `reconverge`.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    pub pc: Pc,
+    pub mask: u32,
+    pub reconverge: Pc,
+}
+
+/// A warp of a block.
+pub struct Warp {
+    /// Index in its block.
+    pub index: u32,
+    pub registers: Registers,
+    /// Next instruction.
+    pub pc: Pc,
+    /// Lanes that execute it.
+    pub active: u32,
+    /// Where the active lanes stop, for others to join them.
+    pub reconverge: Pc,
+    /// The others, those that run next on top.
+    pub stack: Vec<Waiting>,
+    /// Lanes that are threads of the block and haven't ended.
+    pub live: u32,
+    /// Instructions so far.
+    pub instructions: u64,
+    /// Local memory, a lane's bytes side by side, and which of them are written.
+    pub local: Vec<u8>,
+    pub local_written: Vec<bool>,
+    /// `cp.async` on the way.
+    pub copies: Copies,
+}
+
+impl Warp {
+    pub fn new(index: u32) -> Warp {
+        Warp {
+            index,
+            registers: Registers::default(),
+            pc: 0,
+            active: 0,
+            reconverge: NO_PC,
+            stack: Vec::new(),
+            live: 0,
+            instructions: 0,
+            local: Vec::new(),
+            local_written: Vec::new(),
+            copies: Copies::default(),
+        }
+    }
+
+    /// Makes the warp stand before the first instruction of a block.
+    pub fn start(&mut self, context: &Context, block: u64) {
+        let first = self.index * 32;
+        let count = context.threads().saturating_sub(first).min(32);
+        self.live = u32::MAX >> (32 - count.max(1));
+        (self.pc, self.active, self.reconverge) = (0, self.live, NO_PC);
+        self.stack.clear();
+        self.instructions = 0;
+        let bytes = context.kernel.local_bytes as usize * LANES;
+        self.local.clear();
+        self.local.resize(bytes, crate::memory::POISON);
+        self.local_written.clear();
+        self.local_written.resize(bytes, false);
+        self.copies.clear();
+        self.fill_registers(context, block);
+    }
+
+    fn fill_registers(&mut self, context: &Context, block: u64) {
+        let kernel = context.kernel;
+        let special = SpecialValues { context, warp: self.index, block: context.block_index(block) };
+        let registers = &mut self.registers;
+        registers.words.clear();
+        registers.words.resize(kernel.words as usize, Words([u32::MAX; LANES]));
+        registers.longs.clear();
+        registers.longs.resize(kernel.longs as usize, Longs([u64::MAX; LANES]));
+        registers.predicates.clear();
+        registers.predicates.resize(kernel.predicates as usize, 0);
+        for (row, value) in registers.words.iter_mut().zip(&kernel.preload.words) {
+            row.0 = match *value {
+                WordValue::Constant(value) => [value; LANES],
+                WordValue::Special(name) => std::array::from_fn(|lane| special.get(name, lane as u32) as u32),
+            };
+        }
+        for (row, value) in registers.longs.iter_mut().zip(&kernel.preload.longs) {
+            row.0 = match *value {
+                LongValue::Constant(value) => [value; LANES],
+                LongValue::Variable(index, addend) => {
+                    let base = context.launch.variables.get(index as usize).copied().unwrap_or(0);
+                    [base.wrapping_add(addend); LANES]
+                }
+                LongValue::Special(name) => std::array::from_fn(|lane| special.get(name, lane as u32)),
+            };
+        }
+        for (row, value) in registers.predicates.iter_mut().zip(&kernel.preload.predicates) {
+            *row = if *value { u32::MAX } else { 0 };
+        }
+    }
+}
+
+/// Multiprocessors of the device that is played.
+const MULTIPROCESSORS: u64 = 108;
+
+struct SpecialValues<'a> {
+    context: &'a Context<'a>,
+    warp: u32,
+    block: [u32; 3],
+}
+
+impl SpecialValues<'_> {
+    fn get(&self, name: Special, lane: u32) -> u64 {
+        let launch = self.context.launch;
+        let axis = |values: [u32; 3], axis: u8| u64::from(values[usize::from(axis.min(2))]);
+        let equal = 1u64 << lane;
+        match name {
+            Special::Tid(i) => axis(self.context.thread_index(self.warp * 32 + lane), i),
+            Special::Ntid(i) => axis(launch.block, i),
+            Special::Ctaid(i) => axis(self.block, i),
+            Special::Nctaid(i) => axis(launch.grid, i),
+            Special::LaneId => u64::from(lane),
+            Special::WarpId => u64::from(self.warp),
+            Special::NwarpId => 64,
+            Special::SmId => u64::from(self.block[0]) % MULTIPROCESSORS,
+            Special::NsmId => MULTIPROCESSORS,
+            Special::GridId => launch.id,
+            Special::LaneMaskEq => equal,
+            Special::LaneMaskLe => equal * 2 - 1,
+            Special::LaneMaskLt => equal - 1,
+            Special::LaneMaskGe => 0x1_0000_0000 - equal,
+            Special::LaneMaskGt => 0x1_0000_0000 - equal * 2,
+            Special::DynamicSharedBytes => u64::from(launch.dynamic_shared),
+            Special::TotalSharedBytes => u64::from(self.context.shared_bytes),
+        }
+    }
+}
