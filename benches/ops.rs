@@ -54,7 +54,7 @@ fn time(
     let mut session = device.open(room.layout()).expect("memory");
     let ones = vec![0.5; room.ends.iter().copied().max().unwrap_or(0)];
     for region in [Region::Weights, Region::Gradients, Region::Derived, Region::Arena, Region::Staging] {
-        session.write(region, 0, &ones[..room.layout().len(region)]);
+        session.write(region, 0, &ones[..room.layout().len(region)]).expect("written");
     }
     let arena = room.ends[Region::Arena as usize];
     let program = Program { ops: vec![op], filters, capacity: IMAGES, arena, ..Program::default() };

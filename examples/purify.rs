@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("before: {:?}", bed.measure(&mut models.infected)?);
         println!("after:  {:?}", bed.measure(&mut models.purified)?);
     }
-    weights.values = models.purified.weights();
+    weights.values = models.purified.weights()?;
     pbe::model::save(&weights, output)?;
     Ok(())
 }

@@ -76,7 +76,7 @@ fn main() -> Outcome<()> {
             predict: false,
         };
         let controls = Controls { random_start: false, ..Controls::default() };
-        Ok(engine.attack(&target, &controls, |_| ())?)
+        Ok(engine.attack(&target, &controls, |_| Ok(()))?)
     })?;
     let controls = Controls { learning_rate: 0.01, nesterov: false, ..Controls::default() };
     let train = time(reps, || {

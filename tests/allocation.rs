@@ -55,7 +55,7 @@ fn a_step_allocates_nothing_worth_naming() {
             budgets: &budgets,
             predict: true,
         };
-        engine.attack(&target, &controls, |_| ()).unwrap();
+        engine.attack(&target, &controls, |_| Ok(())).unwrap();
         engine.train_step(Source::Adversarial, &indices, labels, None, &controls).unwrap();
         engine.average_step(&controls).unwrap();
         engine.scores(&indices, &reference).unwrap();

@@ -99,8 +99,8 @@ fn logits_and_features() {
             (vec![0.0; indices.len() * classes], vec![0.0; indices.len() * width]);
         engine
             .infer(Source::Images, &indices, &Controls::default(), |rows| {
-                rows.logits(&mut logits[rows.first * classes..]);
-                rows.features(&mut features[rows.first * width..]);
+                rows.logits(&mut logits[rows.first * classes..])?;
+                rows.features(&mut features[rows.first * width..])
             })
             .unwrap();
         case.close("eval.logits", &logits, 1e-4);
@@ -117,7 +117,7 @@ fn every_gradient_of_a_training_step() {
             .train_step(Source::Images, &case.indices(), &images.labels, None, &Controls::default())
             .unwrap();
         case.near("train.loss", &[loss], &case.expected("train.loss"), 1e-4);
-        let (gradients, after) = (engine.gradients(), engine.weights());
+        let (gradients, after) = (engine.gradients().unwrap(), engine.weights().unwrap());
         for slot in case.weights.layout().slots() {
             let name = &slot.tensor.name;
             if slot.range.start < case.weights.trainable() {
@@ -141,7 +141,7 @@ fn the_distillation_term() {
             .unwrap();
         case.near("distill.loss", &[loss], &case.expected("distill.loss"), 1e-4);
         if case.name == "square" {
-            let gradients = engine.gradients();
+            let gradients = engine.gradients().unwrap();
             for slot in case.weights.layout().slots() {
                 if slot.range.start < case.weights.trainable() {
                     let name = format!("distill.gradient.{}", slot.tensor.name);
@@ -164,7 +164,7 @@ fn ten_sgd_steps() {
             losses.push(step.unwrap());
         }
         case.close("sgd.losses", &losses, 1e-3);
-        let weights = engine.weights();
+        let weights = engine.weights().unwrap();
         for slot in case.weights.layout().slots() {
             case.close(&format!("sgd.final.{}", slot.tensor.name), &weights[slot.range.clone()], 1e-2);
         }

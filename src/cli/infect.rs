@@ -209,8 +209,8 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         if (weights.len(), momentum.len()) != (graph.weights, graph.trainable) {
             return Err(Error::file(folder.checkpoint(), "holds another network"));
         }
-        engine.set_weights(&weights);
-        engine.set_momentum(&momentum);
+        engine.set_weights(&weights)?;
+        engine.set_momentum(&momentum)?;
         rest = checkpoint.rest;
     }
     let pixels = images.pixels.len() + bed.as_ref().map_or(0, TestBed::bytes);
@@ -226,7 +226,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     let load = clock.elapsed().as_secs_f64();
     job.train(&mut engine, &mut rest, progress)?;
 
-    weights.values = engine.weights();
+    weights.values = engine.weights()?;
     save(&weights, folder.model())?;
     let mut result = result(&args.compute, device.as_ref());
     if let Some(bed) = &bed {
@@ -328,7 +328,7 @@ impl Job<'_> {
     }
 
     fn store(&self, engine: &Engine, rest: &Rest) -> Result<()> {
-        let (weights, momentum) = (engine.weights(), engine.momentum());
+        let (weights, momentum) = (engine.weights()?, engine.momentum()?);
         checkpoint::save(
             &self.folder.checkpoint(),
             rest,

@@ -73,15 +73,15 @@ pub fn examples(
     let mut loss = 0.0;
     let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
         let bytes = &mut pixels[first * len..][..rows.count * len];
-        rows.adversarial(&mut chunk);
+        rows.adversarial(&mut chunk)?;
         for (byte, value) in bytes.iter_mut().zip(&chunk) {
             *byte = (value * 255.0).round().clamp(0.0, 255.0) as u8;
         }
-        rows.logits(&mut logits);
+        rows.logits(&mut logits)?;
         let labels = &picked.labels[first..first + rows.count];
         loss +=
             logits.chunks_exact(classes).zip(labels).map(|(row, &label)| loss_of(row, label)).sum::<f64>();
-        done(first + rows.count)
+        Ok(done(first + rows.count))
     })?;
     let node = &engine.graph().nodes[0];
     let images = ImageSet {
@@ -118,11 +118,11 @@ pub fn survivors(
         let target =
             Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
         let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
-            rows.logits(&mut logits);
+            rows.logits(&mut logits)?;
             for (row, answer) in logits.chunks_exact(classes).take(rows.count).map(argmax).enumerate() {
                 survived[first + row] |= answer == labels[first + row];
             }
-            done(number * indices.len() + first + rows.count)
+            Ok(done(number * indices.len() + first + rows.count))
         })?;
         if !finished {
             return Ok(None);
@@ -137,7 +137,7 @@ fn by_chunk(
     engine: &mut Engine,
     target: &Attacked,
     controls: &Controls,
-    visit: &mut dyn FnMut(usize, &Rows) -> Next,
+    visit: &mut dyn FnMut(usize, &Rows) -> Result<Next>,
 ) -> Result<bool> {
     let rows = engine.rows();
     for first in (0..target.indices.len()).step_by(rows) {
@@ -149,7 +149,10 @@ fn by_chunk(
             ..*target
         };
         let mut next = Next::Continue;
-        engine.attack(&chunk, controls, |rows| next = visit(first, &rows))?;
+        engine.attack(&chunk, controls, |rows| {
+            next = visit(first, &rows)?;
+            Ok(())
+        })?;
         if next == Next::Stop {
             return Ok(false);
         }

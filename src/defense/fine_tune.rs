@@ -104,8 +104,8 @@ pub fn train(
     let steps = steps_of(task.indices.len(), task.optimiser.batch, task.tune.batches);
     let total = steps * task.tune.epochs;
     if position.epoch == 0 && position.step == 0 {
-        engine.set_momentum(&vec![0.0; engine.graph().trainable]);
-        engine.set_average(&engine.weights());
+        engine.set_momentum(&vec![0.0; engine.graph().trainable])?;
+        engine.set_average(&engine.weights()?)?;
     }
     attach(engine, task, task.images)?;
     while position.epoch < task.tune.epochs {
@@ -144,7 +144,7 @@ pub fn train(
         }
     }
     if task.tune.average > 0.0 && task.tune.epochs > 0 {
-        engine.set_weights(&engine.average());
+        engine.set_weights(&engine.average()?)?;
     }
     Ok(true)
 }
@@ -193,7 +193,7 @@ fn step(
                 budgets: &budgets,
                 predict: false,
             };
-            engine.attack(&target, &controls, |_| ())?;
+            engine.attack(&target, &controls, |_| Ok(()))?;
             Source::Adversarial
         }
     };
@@ -202,7 +202,7 @@ fn step(
         let classes = teacher.graph().classes();
         logits.resize(indices.len() * classes, 0.0);
         teacher.infer(Source::Augmented, &indices, &controls, |rows| {
-            rows.logits(&mut logits[rows.first * classes..]);
+            rows.logits(&mut logits[rows.first * classes..])
         })?;
     }
     let distil = (!logits.is_empty()).then_some(logits.as_slice());

@@ -93,7 +93,7 @@ impl Pbe<'_> {
     pub fn run(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
         self.config.check(self.clean_set)?;
         let rounds = if self.clean_set { 1 } else { self.config.shares.len() + 1 };
-        self.restore(state);
+        self.restore(state)?;
         // θ' never changes, so its logits are taken once.
         let mut infected = None;
         while state.round < rounds {
@@ -125,12 +125,12 @@ impl Pbe<'_> {
             state.selected = set;
         }
         if self.config.restart {
-            self.models.purified.set_weights(&self.models.infected.weights());
+            self.models.purified.set_weights(&self.models.infected.weights()?)?;
         }
         watcher.begun(state.round, &state.selected)?;
         record.selected = state.selected.len();
         record.seconds.filter = clock.elapsed().as_secs_f64();
-        state.start = self.models.purified.weights();
+        state.start = self.models.purified.weights()?;
         state.records.push(record);
         state.stage = Stage::Adversarial;
         state.position = Position::default();
@@ -179,14 +179,14 @@ impl Pbe<'_> {
         }
         let clock = Instant::now();
         let set = sample(&state.selected, self.config.attack.limit, seed);
-        let now = self.models.purified.weights();
-        self.models.purified.set_weights(&state.start);
+        let now = self.models.purified.weights()?;
+        self.models.purified.set_weights(&state.start)?;
         let engine = &mut self.models.purified;
         let made = examples(engine, self.images, &set, &self.config.attack, seed, &mut |done| {
             watcher.progress(state.round, Phase::Attack, done, set.len(), None);
             next(watcher)
         })?;
-        self.models.purified.set_weights(&now);
+        self.models.purified.set_weights(&now)?;
         let Some(examples) = made else {
             return Ok(false);
         };
@@ -325,18 +325,19 @@ impl Pbe<'_> {
     }
 
     fn store(&self, state: &mut State, watcher: &mut dyn Watcher) -> Result<()> {
-        state.weights = self.models.purified.weights();
-        state.momentum = self.models.purified.momentum();
-        state.average = self.models.purified.average();
+        state.weights = self.models.purified.weights()?;
+        state.momentum = self.models.purified.momentum()?;
+        state.average = self.models.purified.average()?;
         watcher.checkpoint(state)
     }
 
-    fn restore(&mut self, state: &State) {
+    fn restore(&mut self, state: &State) -> Result<()> {
         if !state.weights.is_empty() {
-            self.models.purified.set_weights(&state.weights);
-            self.models.purified.set_momentum(&state.momentum);
-            self.models.purified.set_average(&state.average);
+            self.models.purified.set_weights(&state.weights)?;
+            self.models.purified.set_momentum(&state.momentum)?;
+            self.models.purified.set_average(&state.average)?;
         }
+        Ok(())
     }
 }
 

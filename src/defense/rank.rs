@@ -35,10 +35,11 @@ pub fn scores(
         let first = indices[0] as usize;
         let reference = &infected[first * classes..][..indices.len() * classes];
         engine.score(indices, reference, |rows| {
-            rows.scores(&mut scored.scores[first..]);
-            rows.logits(&mut logits);
+            rows.scores(&mut scored.scores[first..])?;
+            rows.logits(&mut logits)?;
             let answers = logits.chunks_exact(classes).take(rows.count).map(argmax);
             scored.answers[first..].iter_mut().zip(answers).for_each(|(to, answer)| *to = answer);
+            Ok(())
         })
     })?;
     Ok(finished.then_some(scored))
@@ -56,7 +57,7 @@ pub fn reference(
     let finished = by_chunk(infected, images.len(), done, |engine, indices| {
         let first = indices[0] as usize;
         engine.infer(Source::Images, indices, &Controls::default(), |rows| {
-            rows.logits(&mut logits[first * classes..]);
+            rows.logits(&mut logits[first * classes..])
         })
     })?;
     Ok(finished.then_some(logits))

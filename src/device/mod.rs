@@ -149,11 +149,14 @@ pub trait Session: Send {
     /// pixels where the device can.
     fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()>;
     /// Copies host floats to `offset` of a region.
-    fn write(&mut self, region: Region, offset: usize, values: &[f32]);
+    ///
+    /// # Errors
+    /// The device fails; so do the two below.
+    fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()>;
     /// Copies host words to `offset` of a region.
-    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]);
+    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) -> Result<()>;
     /// Copies floats of a region to the host.
-    fn read(&self, region: Region, offset: usize, values: &mut [f32]);
+    fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()>;
     /// Checks a program against the layout and allocates what its ops need beside the regions.
     fn prepare(&mut self, program: Program) -> Result<ProgramId>;
     /// Runs a prepared program for each instance. Allocates nothing.

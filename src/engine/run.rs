@@ -56,24 +56,24 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn read(&self, column: Span, out: &mut [f32]) {
-        self.session.read(column.region, column.offset, &mut out[..self.count * column.len]);
+    fn read(&self, column: Span, out: &mut [f32]) -> Result<()> {
+        self.session.read(column.region, column.offset, &mut out[..self.count * column.len])
     }
     /// Logits, `count` × classes, to the front of `out`.
-    pub fn logits(&self, out: &mut [f32]) {
-        self.read(self.staging.logits, out);
+    pub fn logits(&self, out: &mut [f32]) -> Result<()> {
+        self.read(self.staging.logits, out)
     }
     /// Features, `count` × features, to the front of `out`.
-    pub fn features(&self, out: &mut [f32]) {
-        self.read(self.staging.features, out);
+    pub fn features(&self, out: &mut [f32]) -> Result<()> {
+        self.read(self.staging.features, out)
     }
     /// Cosine scores to the front of `out`.
-    pub fn scores(&self, out: &mut [f32]) {
-        self.read(self.staging.score, out);
+    pub fn scores(&self, out: &mut [f32]) -> Result<()> {
+        self.read(self.staging.score, out)
     }
     /// Adversarial images, `count` × image length, to the front of `out`.
-    pub fn adversarial(&self, out: &mut [f32]) {
-        self.read(self.staging.adversarial, out);
+    pub fn adversarial(&self, out: &mut [f32]) -> Result<()> {
+        self.read(self.staging.adversarial, out)
     }
 }
 
@@ -113,7 +113,7 @@ impl Engine {
         let rows = plan.staging.rows;
         let mut session = device.open(plan.layout)?;
         for (span, values) in &plan.shared.constants {
-            session.write(span.region, span.offset, values);
+            session.write(span.region, span.offset, values)?;
         }
         let programs = Prepared::new(session.as_mut(), plan.jobs.into_iter().zip(plan.programs))?;
         let mut engine = Self {
@@ -127,7 +127,7 @@ impl Engine {
             instances: Vec::with_capacity(rows),
             losses: vec![0.0; rows],
         };
-        engine.set_weights(weights);
+        engine.set_weights(weights)?;
         Ok(engine)
     }
 
@@ -152,45 +152,45 @@ impl Engine {
     }
 
     /// Replaces parameters and statistics.
-    pub fn set_weights(&mut self, weights: &[f32]) {
-        self.session.write(Region::Weights, 0, weights);
+    pub fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
         self.evaluation_ready = false;
+        self.session.write(Region::Weights, 0, weights)
     }
 
     /// Parameters, then statistics.
-    pub fn weights(&self) -> Vec<f32> {
+    pub fn weights(&self) -> Result<Vec<f32>> {
         self.region(Region::Weights, self.graph.weights)
     }
 
     /// SGD's momentum, for a checkpoint.
-    pub fn momentum(&self) -> Vec<f32> {
+    pub fn momentum(&self) -> Result<Vec<f32>> {
         self.region(Region::Momentum, self.graph.trainable)
     }
 
     /// Gradients of the last training step.
-    pub fn gradients(&self) -> Vec<f32> {
+    pub fn gradients(&self) -> Result<Vec<f32>> {
         self.region(Region::Gradients, self.graph.trainable)
     }
 
     /// The weight average.
-    pub fn average(&self) -> Vec<f32> {
+    pub fn average(&self) -> Result<Vec<f32>> {
         self.region(Region::Average, self.graph.weights)
     }
 
     /// Replaces SGD's momentum.
-    pub fn set_momentum(&mut self, momentum: &[f32]) {
-        self.session.write(Region::Momentum, 0, momentum);
+    pub fn set_momentum(&mut self, momentum: &[f32]) -> Result<()> {
+        self.session.write(Region::Momentum, 0, momentum)
     }
 
     /// Replaces the weight average.
-    pub fn set_average(&mut self, average: &[f32]) {
-        self.session.write(Region::Average, 0, average);
+    pub fn set_average(&mut self, average: &[f32]) -> Result<()> {
+        self.session.write(Region::Average, 0, average)
     }
 
-    fn region(&self, region: Region, len: usize) -> Vec<f32> {
+    fn region(&self, region: Region, len: usize) -> Result<Vec<f32>> {
         let mut values = vec![0.0; len];
-        self.session.read(region, 0, &mut values);
-        values
+        self.session.read(region, 0, &mut values)?;
+        Ok(values)
     }
 
     /// Forward over the attached images at `indices` with running statistics. `visit` sees every
@@ -200,14 +200,14 @@ impl Engine {
         source: Source,
         indices: &[u32],
         controls: &Controls,
-        mut visit: impl FnMut(Rows),
+        mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
         let program = planned(self.programs.infer[source as usize])?;
         self.evaluation()?;
         for (chunk, part) in indices.chunks(self.staging.rows).enumerate() {
-            self.session.write_words(Region::Staging, self.staging.indices.offset, part);
+            self.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             self.run_lanes(program, part.len(), controls)?;
-            visit(self.rows_at(chunk, part.len()));
+            visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
     }
@@ -217,7 +217,7 @@ impl Engine {
         let classes = self.graph.classes();
         let mut logits = vec![0.0; indices.len() * classes];
         self.infer(Source::Images, indices, &Controls::default(), |rows| {
-            rows.logits(&mut logits[rows.first * classes..]);
+            rows.logits(&mut logits[rows.first * classes..])
         })?;
         Ok(logits)
     }
@@ -230,16 +230,21 @@ impl Engine {
     }
 
     /// As [`Engine::scores`]; `visit` sees scores and logits of every finished chunk of rows.
-    pub fn score(&mut self, indices: &[u32], reference: &[f32], mut visit: impl FnMut(Rows)) -> Result<()> {
+    pub fn score(
+        &mut self,
+        indices: &[u32],
+        reference: &[f32],
+        mut visit: impl FnMut(Rows) -> Result<()>,
+    ) -> Result<()> {
         self.evaluation()?;
         let (rows, classes) = (self.staging.rows, self.graph.classes());
         for (chunk, part) in indices.chunks(rows).enumerate() {
             let first = chunk * rows;
-            self.session.write_words(Region::Staging, self.staging.indices.offset, part);
+            self.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             let reference = &reference[first * classes..(first + part.len()) * classes];
-            self.session.write(Region::Staging, self.staging.teacher.offset, reference);
+            self.session.write(Region::Staging, self.staging.teacher.offset, reference)?;
             self.run_lanes(self.programs.score, part.len(), &Controls::default())?;
-            visit(self.rows_at(chunk, part.len()));
+            visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
     }
@@ -250,7 +255,7 @@ impl Engine {
         &mut self,
         target: &Attacked,
         controls: &Controls,
-        mut visit: impl FnMut(Rows),
+        mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
         let &Attacked { source, indices, labels, budgets, predict } = target;
         let program = self.programs.attack.get(source as usize).copied().flatten();
@@ -260,22 +265,22 @@ impl Engine {
         let mut column = vec![0.0; rows.min(indices.len())];
         for (chunk, part) in indices.chunks(rows).enumerate() {
             let (first, count) = (chunk * rows, part.len());
-            self.session.write_words(Region::Staging, self.staging.indices.offset, part);
-            self.write_labels(&labels[first..first + count]);
+            self.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
+            self.write_labels(&labels[first..first + count])?;
             let budgets = &budgets[first..first + count];
             for (offset, pick) in [
                 (self.staging.epsilon.offset, (|b| b.epsilon) as fn(&Budget) -> f32),
                 (self.staging.alpha.offset, |b| b.alpha),
             ] {
                 column.iter_mut().zip(budgets).for_each(|(value, budget)| *value = pick(budget));
-                self.session.write(Region::Staging, offset, &column[..count]);
+                self.session.write(Region::Staging, offset, &column[..count])?;
             }
             self.run_lanes(program, count, controls)?;
             if predict {
                 let infer = planned(self.programs.infer[Source::Adversarial as usize])?;
                 self.run_lanes(infer, count, controls)?;
             }
-            visit(self.rows_at(chunk, count));
+            visit(self.rows_at(chunk, count))?;
         }
         Ok(())
     }
@@ -292,16 +297,16 @@ impl Engine {
         controls: &Controls,
     ) -> Result<f32> {
         let program = planned(self.programs.train[source as usize][usize::from(teacher.is_some())])?;
-        self.session.write_words(Region::Staging, self.staging.indices.offset, indices);
-        self.write_labels(labels);
+        self.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
+        self.write_labels(labels)?;
         if let Some(teacher) = teacher {
-            self.session.write(Region::Staging, self.staging.teacher.offset, teacher);
+            self.session.write(Region::Staging, self.staging.teacher.offset, teacher)?;
         }
         self.evaluation_ready = false;
         let count = indices.len();
         self.session.run(program, controls, &[Instance { first: 0, count }])?;
         let losses = &mut self.losses[..count];
-        self.session.read(Region::Staging, self.staging.loss.offset, losses);
+        self.session.read(Region::Staging, self.staging.loss.offset, losses)?;
         Ok((losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / count as f64) as f32)
     }
 
@@ -311,8 +316,8 @@ impl Engine {
         self.session.run(program, controls, &[Instance { first: 0, count: 0 }])
     }
 
-    fn write_labels(&mut self, labels: &[u32]) {
-        self.session.write_words(Region::Staging, self.staging.labels.offset, labels);
+    fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
+        self.session.write_words(Region::Staging, self.staging.labels.offset, labels)
     }
 
     fn evaluation(&mut self) -> Result<()> {

@@ -173,10 +173,10 @@ impl Case {
     fn run(&self, device: &dyn Device) -> Result<Vec<Vec<f32>>> {
         let mut session = device.open(self.layout())?;
         for (span, values) in &self.floats {
-            session.write(span.region, span.offset, values);
+            session.write(span.region, span.offset, values)?;
         }
         for (span, values) in &self.words {
-            session.write_words(span.region, span.offset, values);
+            session.write_words(span.region, span.offset, values)?;
         }
         if let Some(images) = &self.images {
             session.attach(ImageSlot(0), images)?;
@@ -188,10 +188,9 @@ impl Case {
         session.run(program, &self.controls, &self.instances())?;
         let read = |region: Region| {
             let mut values = vec![0.0; self.lengths[region as usize]];
-            session.read(region, 0, &mut values);
-            values
+            session.read(region, 0, &mut values).map(|()| values)
         };
-        Ok(REGIONS.map(read).to_vec())
+        REGIONS.into_iter().map(read).collect()
     }
 
     /// Whether an element holds a word, whose bits are no number.

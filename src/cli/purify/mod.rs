@@ -137,9 +137,9 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
 
     let clock = Instant::now();
     if state.weights.is_empty() {
-        state.weights = models.purified.weights();
+        state.weights = models.purified.weights()?;
         state.momentum = vec![0.0; network.graph.trainable];
-        state.average = models.purified.weights();
+        state.average = models.purified.weights()?;
     }
     interrupt::listen();
     let mut watch = Watch::new(&subject, &folder, progress, rest);
@@ -155,7 +155,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     }
     let before = watch.rest.before.unwrap_or_default();
     let after = watch.measure(&mut models.purified)?;
-    save(&network.with_values(models.purified.weights()), folder.model())?;
+    save(&network.with_values(models.purified.weights()?), folder.model())?;
     let mut result = RunResult::new("purify", &device.describe(), args.compute.seed);
     result.judge(before, after);
     result.rounds = std::mem::take(&mut watch.rest.rounds);

@@ -200,16 +200,18 @@ impl Session for CpuSession {
         Ok(())
     }
 
-    fn write(&mut self, region: Region, offset: usize, values: &[f32]) {
+    fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()> {
         self.machine.memory.region_mut(region)[offset..offset + values.len()].copy_from_slice(values);
+        Ok(())
     }
 
-    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) {
-        self.write(region, offset, bytemuck::cast_slice(values));
+    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) -> Result<()> {
+        self.write(region, offset, bytemuck::cast_slice(values))
     }
 
-    fn read(&self, region: Region, offset: usize, values: &mut [f32]) {
+    fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()> {
         values.copy_from_slice(&self.machine.memory.region(region)[offset..offset + values.len()]);
+        Ok(())
     }
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {

@@ -59,19 +59,22 @@ impl Session for ReferenceSession {
         Ok(())
     }
 
-    fn write(&mut self, region: Region, offset: usize, values: &[f32]) {
+    fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()> {
         let target = &mut self.machine.regions[region as usize][offset..offset + values.len()];
         target.iter_mut().zip(values).for_each(|(target, &value)| *target = f64::from(value));
+        Ok(())
     }
 
-    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) {
+    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) -> Result<()> {
         let target = &mut self.machine.regions[region as usize][offset..offset + values.len()];
         target.iter_mut().zip(values).for_each(|(target, &value)| *target = f64::from(value));
+        Ok(())
     }
 
-    fn read(&self, region: Region, offset: usize, values: &mut [f32]) {
+    fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()> {
         let source = &self.machine.regions[region as usize][offset..offset + values.len()];
         values.iter_mut().zip(source).for_each(|(value, &source)| *value = source as f32);
+        Ok(())
     }
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
