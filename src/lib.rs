@@ -15,5 +15,6 @@ pub mod fs;
 pub mod model;
 pub mod report;
 pub mod rng;
+pub mod selftest;
 
 pub use error::{Error, Result};

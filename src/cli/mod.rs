@@ -14,6 +14,7 @@ mod poison;
 mod progress;
 mod purify;
 mod rank;
+mod selftest;
 mod settings;
 mod start;
 mod trigger;
@@ -46,6 +47,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Say what this machine offers, and what memory a run would need.
     Doctor(doctor::DoctorArgs),
+    /// Test every operation of a device against exact arithmetic and the CPU engine.
+    Selftest(selftest::SelftestArgs),
 }
 
 impl Cli {
@@ -60,6 +63,7 @@ impl Cli {
             Command::Rank(args) => rank::run(&args),
             Command::Evaluate(args) => evaluate::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Selftest(args) => selftest::run(&args),
         }
     }
 }

@@ -65,7 +65,7 @@ pub fn check(program: &Program, layout: &MemoryLayout, lanes: usize) -> Result<u
     }
     let mut staging: Vec<Placed> = Vec::new();
     for (index, op) in program.ops.iter().enumerate() {
-        let fail = |cause: String| Error::run(format!("op {index} ({}): {cause}", name(op)));
+        let fail = |cause: String| Error::run(format!("op {index} ({}): {cause}", op.name()));
         check_filter(op, program).map_err(fail)?;
         let list = placed(op);
         for placed in &list {
@@ -76,12 +76,6 @@ pub fn check(program: &Program, layout: &MemoryLayout, lanes: usize) -> Result<u
         staging.extend(list.iter().filter(|placed| placed.span.region == Region::Staging));
     }
     staging_rows(&staging, layout.staging)
-}
-
-/// The op's name, for messages.
-pub fn name(op: &Op) -> String {
-    let text = format!("{op:?}");
-    text.split([' ', '{']).next().unwrap_or_default().to_string()
 }
 
 fn check_filter(op: &Op, program: &Program) -> std::result::Result<(), String> {

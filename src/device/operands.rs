@@ -82,6 +82,12 @@ fn conv_mask_words(shape: &ConvShape) -> usize {
 }
 
 impl Op {
+    /// Its variant, for messages.
+    pub fn name(&self) -> String {
+        let text = format!("{self:?}");
+        text.split([' ', '{']).next().unwrap_or_default().to_string()
+    }
+
     /// Calls `visit` with every span of the op.
     pub fn visit_spans(&mut self, visit: &mut dyn FnMut(&mut Span, Access)) {
         self.visit_operands(&mut |operand, span| visit(span, operand.access));

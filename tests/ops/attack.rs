@@ -1,27 +1,10 @@
 //! Images in, and PGD.
 
-use crate::case::Case;
-use pbe::data::ImageSet;
-use pbe::device::{Augment, ImageSlot, Norm, Op};
+use crate::case::check;
+use pbe::device::{Augment, Norm, Op};
+use pbe::selftest::case::Case;
+use pbe::selftest::grid::attack::{Copies, Gathering, Pgd};
 use proptest::prelude::*;
-use std::sync::Arc;
-
-fn images(case: &mut Case, count: usize, height: usize, width: usize, channels: usize) -> ImageSet {
-    let pixels = (0..count * height * width * channels).map(|_| case.below(256) as u8).collect();
-    ImageSet {
-        pixels: Arc::new(pixels),
-        labels: Arc::new(vec![0; count]),
-        names: Arc::new(vec![String::new(); count]),
-        classes: Arc::new(vec!["one".to_string()]),
-        height,
-        width,
-        channels,
-    }
-}
-
-fn norm(l2: bool) -> Norm {
-    if l2 { Norm::L2 } else { Norm::Linf }
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
@@ -31,26 +14,14 @@ proptest! {
         count in 1..9_usize,
         height in 1..12_usize,
         width in 1..12_usize,
-        colours in (0..3_usize).prop_map(|i| [(1, 1), (3, 3), (1, 3)][i]),
+        channels in (0..3_usize).prop_map(|i| [(1, 1), (3, 3), (1, 3)][i]),
         pad in 0..6_usize,
         flip: bool,
         lane in 0..4_usize,
         seed: u64,
     ) {
-        let mut case = Case::new(count, lane, seed);
-        case.images = Some(images(&mut case, 5, height, width, colours.0));
-        case.controls.epoch = 3;
-        let op = Op::Gather {
-            images: ImageSlot(0),
-            indices: case.word(5),
-            height,
-            width,
-            channels: colours.1,
-            augment: Augment { pad, flip },
-            output: case.image(height * width * colours.1),
-        };
-        case.ops.push(op);
-        case.check(1e-7);
+        let augment = Augment { pad, flip };
+        check(&Gathering { count, height, width, channels, augment, lane }.case(seed), 1e-7);
     }
 
     #[test]
@@ -61,27 +32,18 @@ proptest! {
         random_start: bool,
         clamp: bool,
         lane in 0..4_usize,
+        // From anywhere, or after a start.
+        (start, steps) in (0..3_usize).prop_map(|i| [(true, 0), (true, 2), (false, 1)][i]),
         seed: u64,
     ) {
-        let mut case = Case::new(count, lane, seed);
-        (case.controls.random_start, case.controls.clamp) = (random_start, clamp);
-        let clean = case.image_of(elements, |v| v as f32 / 511.0);
-        let reach = if l2 { 1.0 } else { 0.05 };
-        let epsilon = case.image_of(1, |v| v as f32 / 511.0 * reach);
-        let alpha = case.image_of(1, |v| v as f32 / 511.0 * reach);
-        let adversarial = case.image(elements);
-        let indices = case.word(1 << 20);
-        // A zero here and there: the sign of zero is zero.
-        let gradient = case.image_of(elements, |v| (v % 9) as f32 - 4.0);
-        let norm = norm(l2);
-        case.ops = vec![
-            Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial },
-            Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial },
-        ];
-        case.check(1e-6);
-        // The step alone, from anywhere.
-        case.ops.remove(0);
-        case.check(1e-6);
+        let norm = if l2 { Norm::L2 } else { Norm::Linf };
+        let case = Pgd { count, elements, norm, random_start, clamp, lane, start, steps };
+        check(&case.case(seed), 1e-6);
+    }
+
+    #[test]
+    fn copies(count in 1..6_usize, elements in 1..200_usize, lane in 0..4_usize, seed: u64) {
+        check(&Copies { count, elements, lane }.case(seed), 0.0);
     }
 }
 
@@ -98,7 +60,7 @@ fn steps_repeat_as_often_as_asked_and_stay_inside_the_ball() {
     case.repeated = 0..1;
     for (repeats, expected) in [(0, 0.5), (1, 0.5625), (3, 0.6875), (9, 0.75)] {
         case.controls.repeats = repeats;
-        let arena = &case.check(0.0)[5];
+        let arena = &check(&case, 0.0)[5];
         assert_eq!(arena[adversarial.offset..adversarial.offset + 300], [expected; 300]);
     }
 }
@@ -112,7 +74,7 @@ fn a_start_depends_on_the_image_not_on_its_place() {
         case.set_words(word, indices);
         case.ops =
             vec![Op::PgdStart { elements: 50, clean, indices: word, epsilon, norm: Norm::Linf, adversarial }];
-        case.check(1e-6)[5][adversarial.offset..adversarial.offset + 100].to_vec()
+        check(&case, 1e-6)[5][adversarial.offset..adversarial.offset + 100].to_vec()
     };
     let (one, other) = (start(vec![7, 8]), start(vec![8, 7]));
     assert_eq!(one[..50], other[50..]);

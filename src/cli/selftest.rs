@@ -1,0 +1,125 @@
+//! `pbe selftest`: every op of a device against the f64 reference and the CPU engine.
+
+use clap::Args;
+use pbe::error::{Error, Result};
+use pbe::selftest::{Depth, Report, Row};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::common::{ComputeArgs, print};
+use super::progress::Progress;
+
+/// Options of `pbe selftest`.
+#[derive(Args)]
+pub struct SelftestArgs {
+    /// Fewer combinations and small sizes: what an emulator does in minutes
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    command: &'static str,
+    version: &'static str,
+    commit: &'static str,
+    device: String,
+    passed: bool,
+    rows: Vec<Value>,
+}
+
+/// Runs the command; a row that fails is an error of the run.
+pub fn run(args: &SelftestArgs) -> Result<()> {
+    let device = args.compute.open()?;
+    let progress = Progress::new();
+    let depth = if args.quick { Depth::Quick } else { Depth::Full };
+    let mut done = 0;
+    let report = pbe::selftest::run(device.as_ref(), depth, &mut |doing, total| {
+        progress.show("self-test", done, total, Some(doing.to_string()));
+        done += 1;
+    })?;
+    progress.clear();
+    print(&if args.compute.json { document(&report)? } else { table(&report) })?;
+    verdict(&report)
+}
+
+/// An error of the run where a row fails.
+fn verdict(report: &Report) -> Result<()> {
+    let missed: Vec<&str> =
+        report.rows.iter().filter(|row| !row.passes()).map(|row| row.name.as_str()).collect();
+    match missed.len() {
+        0 => Ok(()),
+        count => Err(Error::run(format!(
+            "{count} of {} rows of the self-test fail: {}",
+            report.rows.len(),
+            missed.join("; ")
+        ))),
+    }
+}
+
+fn document(report: &Report) -> Result<String> {
+    let rows = report.rows.iter().map(|row| {
+        let mut value = serde_json::to_value(row).map_err(Error::run)?;
+        value["passed"] = json!(row.passes());
+        Ok(value)
+    });
+    let document = Document {
+        schema: pbe::report::SCHEMA,
+        command: "selftest",
+        version: env!("CARGO_PKG_VERSION"),
+        commit: pbe::report::COMMIT,
+        device: report.device.clone(),
+        passed: report.passes(),
+        rows: rows.collect::<Result<_>>()?,
+    };
+    serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(Error::run)
+}
+
+/// Rows as text; where the worst error was is said of rows that fail.
+fn table(report: &Report) -> String {
+    let mut text = format!("device   {}\n\n", report.device);
+    text += &line("op", "against", "cases", "worst", "allowed", "");
+    for row in &report.rows {
+        let verdict = if row.passes() { "pass" } else { "FAIL" };
+        let (worst, allowed) = (format!("{:.1e}", row.worst), format!("{:.1e}", row.tolerance));
+        text += &line(&row.name, row.against, &row.cases.to_string(), &worst, &allowed, verdict);
+        if !row.passes() {
+            text += &format!("    {}\n", explanation(row));
+        }
+    }
+    text
+}
+
+fn line(name: &str, against: &str, cases: &str, worst: &str, allowed: &str, verdict: &str) -> String {
+    format!("{name:<30}{against:<8}{cases:>6}{worst:>10}{allowed:>10}  {verdict}\n")
+}
+
+fn explanation(row: &Row) -> String {
+    if row.cases == 0 { "no case ran".into() } else { row.place.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_miss_is_shown_and_ends_with_1() {
+        let mut report = Report::new("a device".into());
+        for name in ["Pool", "Conv"] {
+            report.expect(name, "f64", 1e-3);
+            report.add(name, "f64", 1e-5, "a case", "");
+        }
+        assert!(verdict(&report).is_ok() && !table(&report).contains("FAIL"));
+        report.add("Conv", "f64", f64::INFINITY, "another case", "Arena 7: 1 is not 2");
+        let error = verdict(&report).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.to_string(), "1 of 2 rows of the self-test fail: Conv");
+        assert!(table(&report).contains("FAIL\n    another case: Arena 7: 1 is not 2\n"));
+        let document: Value = serde_json::from_str(&document(&report).unwrap()).unwrap();
+        assert_eq!((&document["passed"], &document["rows"][1]["passed"]), (&json!(false), &json!(false)));
+        assert_eq!(document["rows"][1]["worst"], Value::Null);
+    }
+}

@@ -1,0 +1,232 @@
+//! A case: a few ops, memory laid out and filled for them, run on any device. All of memory is
+//! compared afterwards, not just what the ops should write.
+
+use std::ops::Range;
+
+use crate::data::ImageSet;
+use crate::device::{
+    Affine, Controls, Device, FilterId, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program, Region,
+    Span,
+};
+use crate::error::Result;
+use crate::rng::{Purpose, Stream, below};
+
+/// A few ops and the memory they work on.
+pub struct Case {
+    /// Runs first, as a program of its own with all threads.
+    pub setup: Vec<Op>,
+    /// What is tested.
+    pub ops: Vec<Op>,
+    /// Those of `ops` that run [`Controls::repeats`] times.
+    pub repeated: Range<usize>,
+    /// What the ops' [`FilterId`]s mean.
+    pub filters: Vec<FilterSpec>,
+    /// The scalars of the run.
+    pub controls: Controls,
+    /// The set that [`ImageSlot`] 0 is.
+    pub images: Option<ImageSet>,
+    /// Images of a lane program's instances; 0 runs one instance with all threads.
+    pub lane: usize,
+    count: usize,
+    lengths: [usize; 7],
+    floats: Vec<(Span, Vec<f32>)>,
+    words: Vec<(Span, Vec<u32>)>,
+    stream: Stream,
+    drawn: u64,
+}
+
+/// All memory of a case after it ran, region by region in the order of [`Region::ALL`].
+pub type Memory = Vec<Vec<f32>>;
+
+impl Case {
+    /// `count` images; per-image operands lie in the arena, or in staging for a lane program.
+    pub fn new(count: usize, lane: usize, seed: u64) -> Self {
+        Case {
+            setup: Vec::new(),
+            ops: Vec::new(),
+            repeated: 0..0,
+            filters: Vec::new(),
+            controls: Controls { seed, ..Controls::default() },
+            images: None,
+            lane,
+            count,
+            lengths: [0; 7],
+            floats: Vec::new(),
+            words: Vec::new(),
+            stream: Stream::new(seed, Purpose::Synthetic, 0),
+            drawn: 0,
+        }
+    }
+
+    /// A number in 0..n.
+    pub fn below(&mut self, n: u32) -> u32 {
+        self.drawn += 1;
+        below(self.stream.words(self.drawn)[0], n)
+    }
+
+    fn values(&mut self, len: usize, draw: impl Fn(u32) -> f32) -> Vec<f32> {
+        (0..len).map(|_| draw(self.below(512))).collect()
+    }
+
+    fn take(&mut self, region: Region, len: usize, copies: usize) -> Span {
+        let end = &mut self.lengths[region as usize];
+        let span = Span { region, offset: *end, len };
+        // A gap, so that writing past the end shows.
+        *end += len * copies + 3;
+        span
+    }
+
+    fn per_image(&self) -> Region {
+        if self.lane > 0 { Region::Staging } else { Region::Arena }
+    }
+
+    /// An operand of `len` elements per image, filled with multiples of 1/64 in [-4, 4).
+    pub fn image(&mut self, len: usize) -> Span {
+        self.image_of(len, quarter)
+    }
+
+    /// The same, with values from a word in 0..512.
+    pub fn image_of(&mut self, len: usize, draw: impl Fn(u32) -> f32) -> Span {
+        let span = self.take(self.per_image(), len, self.count);
+        let values = self.values(len * self.count, draw);
+        self.floats.push((span, values));
+        span
+    }
+
+    /// An operand of `len` elements per image in staging.
+    pub fn staged(&mut self, len: usize) -> Span {
+        let span = self.take(Region::Staging, len, self.count);
+        let values = self.values(len * self.count, quarter);
+        self.floats.push((span, values));
+        span
+    }
+
+    /// A word per image, below `n`.
+    pub fn word(&mut self, n: usize) -> Span {
+        let span = self.take(Region::Staging, 1, self.count);
+        let values = (0..self.count).map(|_| self.below(n as u32)).collect();
+        self.words.push((span, values));
+        span
+    }
+
+    /// Other words for a span of [`Case::word`].
+    pub fn set_words(&mut self, span: Span, values: Vec<u32>) {
+        self.words.push((span, values));
+    }
+
+    /// Room for `len` words per image.
+    pub fn words(&mut self, len: usize) -> Span {
+        let span = self.take(self.per_image(), len, self.count);
+        self.words.push((span, vec![0; len * self.count]));
+        span
+    }
+
+    /// An operand outside the images, in [-4, 4).
+    pub fn whole(&mut self, region: Region, len: usize) -> Span {
+        self.whole_of(region, len, quarter)
+    }
+
+    /// The same, with values from a word in 0..512.
+    pub fn whole_of(&mut self, region: Region, len: usize, draw: impl Fn(u32) -> f32) -> Span {
+        let span = self.take(region, len, 1);
+        let values = self.values(len, draw);
+        self.floats.push((span, values));
+        span
+    }
+
+    /// An affine map that takes no [`Case::image`] value nearer than 1/1024 to zero, so that f32 and
+    /// f64 agree about its sign.
+    pub fn affine(&mut self, channels: usize) -> Affine {
+        Affine {
+            scale: self.whole_of(Region::Derived, channels, |v| (v % 31) as f32 / 8.0 + 0.125 - 2.0),
+            shift: self.whole_of(Region::Derived, channels, |v| (v as f32 - 256.0) / 512.0 + 1.0 / 1024.0),
+        }
+    }
+
+    /// A filter of the table.
+    pub fn filter(&mut self, spec: FilterSpec) -> FilterId {
+        self.filters.push(spec);
+        FilterId(self.filters.len() - 1)
+    }
+
+    /// Elements of every region.
+    pub fn layout(&self) -> MemoryLayout {
+        let len = |region: Region| self.lengths[region as usize];
+        MemoryLayout {
+            weights: len(Region::Weights),
+            gradients: len(Region::Gradients),
+            momentum: len(Region::Momentum),
+            average: len(Region::Average),
+            derived: len(Region::Derived),
+            arena: len(Region::Arena),
+            staging: len(Region::Staging),
+        }
+    }
+
+    /// The ops as a program.
+    pub fn program(&self) -> Program {
+        Program {
+            ops: self.ops.clone(),
+            filters: self.filters.clone(),
+            capacity: if self.lane > 0 { self.lane } else { self.count },
+            arena: self.lengths[Region::Arena as usize],
+            lanes: self.lane > 0,
+            repeated: self.repeated.clone(),
+        }
+    }
+
+    fn instances(&self) -> Vec<Instance> {
+        let size = if self.lane > 0 { self.lane } else { self.count };
+        let starts = (0..self.count).step_by(size.max(1));
+        starts.map(|first| Instance { first, count: size.min(self.count - first) }).collect()
+    }
+
+    /// All memory after the ops ran on `device`.
+    ///
+    /// # Errors
+    /// What the device says against the ops.
+    pub fn run(&self, device: &dyn Device) -> Result<Memory> {
+        let mut session = device.open(self.layout())?;
+        for (span, values) in &self.floats {
+            session.write(span.region, span.offset, values)?;
+        }
+        for (span, values) in &self.words {
+            session.write_words(span.region, span.offset, values)?;
+        }
+        if let Some(images) = &self.images {
+            session.attach(ImageSlot(0), images)?;
+        }
+        if !self.setup.is_empty() {
+            let setup =
+                Program { ops: self.setup.clone(), filters: self.filters.clone(), ..Program::default() };
+            let setup = session.prepare(setup)?;
+            session.run(setup, &self.controls, &[Instance { first: 0, count: 0 }])?;
+        }
+        let program = session.prepare(self.program())?;
+        session.run(program, &self.controls, &self.instances())?;
+        let read = |region: Region| {
+            let mut values = vec![0.0; self.lengths[region as usize]];
+            session.read(region, 0, &mut values)?;
+            Ok(values)
+        };
+        Region::ALL.into_iter().map(read).collect()
+    }
+
+    /// Whether an element holds a word, whose bits are no number.
+    pub fn is_word(&self, region: Region, element: usize) -> bool {
+        self.words.iter().any(|(span, values)| {
+            span.region == region && (span.offset..span.offset + values.len()).contains(&element)
+        })
+    }
+
+    /// Elements that a span has over all images.
+    pub fn extent(&self, span: Span) -> Range<usize> {
+        let copies = if matches!(span.region, Region::Arena | Region::Staging) { self.count } else { 1 };
+        span.offset..span.offset + span.len * copies
+    }
+}
+
+/// A multiple of 1/64 in [-4, 4).
+fn quarter(v: u32) -> f32 {
+    v as f32 / 64.0 - 4.0
+}

@@ -1,0 +1,125 @@
+//! Where a case's memory differs from what it should be, and whose op that is.
+
+use super::case::{Case, Memory};
+use crate::device::{Access, Op, Region, Span};
+
+/// The largest difference found in one place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// Name of the op that writes there; of the last one where none should.
+    pub op: String,
+    /// |value − expected| / (1 + |expected|); infinite for values that are no numbers.
+    pub error: f64,
+    /// Region and element, value and what it should be.
+    pub place: String,
+}
+
+/// For each op of `case` that writes anything, the largest difference in what it wrote last; and
+/// of the last op, too, in all that nobody should have written. Words are left to [`words`].
+pub fn floats(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
+    let owners = Owners::new(case);
+    let mut worst = owners.nothing();
+    for ((region, found), expected) in Region::ALL.iter().zip(found).zip(expected) {
+        for (element, (&value, &wanted)) in found.iter().zip(expected).enumerate() {
+            if value.to_bits() == wanted.to_bits() || case.is_word(*region, element) {
+                continue;
+            }
+            let place = || format!("{region:?} {element}: {value} is not {wanted}");
+            owners.note(&mut worst, *region, element, distance(value, wanted), place);
+        }
+    }
+    worst
+}
+
+/// As [`floats`], for masks: any bit that differs is an infinite error.
+pub fn words(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
+    bits_where(case, found, expected, |region, element| case.is_word(region, element))
+}
+
+/// As [`words`], for all of memory: what has to agree to the bit.
+pub fn bits(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
+    bits_where(case, found, expected, |_, _| true)
+}
+
+fn bits_where(
+    case: &Case,
+    found: &Memory,
+    expected: &Memory,
+    counts: impl Fn(Region, usize) -> bool,
+) -> Vec<Difference> {
+    let owners = Owners::new(case);
+    let mut worst = owners.nothing();
+    for ((region, found), expected) in Region::ALL.iter().zip(found).zip(expected) {
+        for (element, (value, wanted)) in found.iter().zip(expected).enumerate() {
+            if value.to_bits() != wanted.to_bits() && counts(*region, element) {
+                let place = || {
+                    format!(
+                        "{region:?} {element}: bits {:08x} are not {:08x}",
+                        value.to_bits(),
+                        wanted.to_bits()
+                    )
+                };
+                owners.note(&mut worst, *region, element, f64::INFINITY, place);
+            }
+        }
+    }
+    worst
+}
+
+fn distance(value: f32, wanted: f32) -> f64 {
+    let (value, wanted) = (f64::from(value), f64::from(wanted));
+    let error = (value - wanted).abs() / (1.0 + wanted.abs());
+    if error.is_nan() { f64::INFINITY } else { error }
+}
+
+/// What each op of a case writes.
+struct Owners<'a> {
+    case: &'a Case,
+    ops: Vec<(String, Vec<Span>)>,
+}
+
+impl<'a> Owners<'a> {
+    fn new(case: &'a Case) -> Self {
+        let ops = case.setup.iter().chain(&case.ops).map(|op| (op.name(), written(op)));
+        Self { case, ops: ops.collect() }
+    }
+
+    fn nothing(&self) -> Vec<Difference> {
+        let none = |(name, _): &(String, Vec<Span>)| Difference {
+            op: name.clone(),
+            error: 0.0,
+            place: String::new(),
+        };
+        self.ops.iter().map(none).collect()
+    }
+
+    fn note(
+        &self,
+        worst: &mut [Difference],
+        region: Region,
+        element: usize,
+        error: f64,
+        place: impl Fn() -> String,
+    ) {
+        let writes = |(_, spans): &(String, Vec<Span>)| {
+            spans.iter().any(|span| span.region == region && self.case.extent(*span).contains(&element))
+        };
+        let owner = self.ops.iter().rposition(writes);
+        let Some(slot) = worst.get_mut(owner.unwrap_or(self.ops.len().saturating_sub(1))) else {
+            return;
+        };
+        if error > slot.error {
+            (slot.error, slot.place) = (error, place());
+        }
+    }
+}
+
+fn written(op: &Op) -> Vec<Span> {
+    let mut spans = Vec::new();
+    op.clone().visit_spans(&mut |span, access| {
+        if access == Access::Write {
+            spans.push(*span);
+        }
+    });
+    spans
+}

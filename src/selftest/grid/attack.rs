@@ -1,0 +1,176 @@
+//! Images in, the attack's start and step, copies.
+
+use std::sync::Arc;
+
+use super::super::case::Case;
+use super::{Depth, Visit};
+use crate::data::ImageSet;
+use crate::device::{Augment, ImageSlot, Norm, Op};
+use crate::error::Result;
+
+/// Images of a set, augmented.
+#[derive(Clone, Copy, Debug)]
+pub struct Gathering {
+    /// Images of the batch.
+    pub count: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels of the set, and of the network.
+    pub channels: (usize, usize),
+    /// What is done to them.
+    pub augment: Augment,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+}
+
+impl Gathering {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, height, width, channels, augment, lane } = self;
+        let mut case = Case::new(count, lane, seed);
+        case.images = Some(noise(&mut case, 5, height, width, channels.0));
+        case.controls.epoch = 3;
+        let (indices, output) = (case.word(5), case.image(height * width * channels.1));
+        let channels = channels.1;
+        case.ops =
+            vec![Op::Gather { images: ImageSlot(0), indices, height, width, channels, augment, output }];
+        case
+    }
+}
+
+/// A set of random images of one class.
+pub(in crate::selftest) fn noise(
+    case: &mut Case,
+    count: usize,
+    height: usize,
+    width: usize,
+    channels: usize,
+) -> ImageSet {
+    let pixels = (0..count * height * width * channels).map(|_| case.below(256) as u8).collect();
+    ImageSet {
+        pixels: Arc::new(pixels),
+        labels: Arc::new(vec![0; count]),
+        names: Arc::new(vec![String::new(); count]),
+        classes: Arc::new(vec!["one".to_string()]),
+        height,
+        width,
+        channels,
+    }
+}
+
+/// The attack's start, its step, or one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Pgd {
+    /// Images.
+    pub count: usize,
+    /// Of an image.
+    pub elements: usize,
+    /// The ball.
+    pub norm: Norm,
+    /// Whether it starts inside the ball.
+    pub random_start: bool,
+    /// Whether pixels stay in [0, 1].
+    pub clamp: bool,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+    /// Whether there is a start.
+    pub start: bool,
+    /// Steps.
+    pub steps: usize,
+}
+
+impl Pgd {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, elements, norm, lane, .. } = self;
+        let mut case = Case::new(count, lane, seed);
+        (case.controls.random_start, case.controls.clamp) = (self.random_start, self.clamp);
+        let clean = case.image_of(elements, |v| v as f32 / 511.0);
+        let reach = if norm == Norm::L2 { 1.0 } else { 0.05 };
+        let epsilon = case.image_of(1, |v| v as f32 / 511.0 * reach);
+        let alpha = case.image_of(1, |v| v as f32 / 511.0 * reach);
+        let adversarial = case.image(elements);
+        let indices = case.word(1 << 20);
+        // A zero here and there: the sign of zero is zero.
+        let gradient = case.image_of(elements, |v| (v % 9) as f32 - 4.0);
+        if self.start {
+            case.ops.push(Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial });
+        }
+        let first = case.ops.len();
+        if self.steps > 0 {
+            case.ops.push(Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial });
+        }
+        case.repeated = first..case.ops.len();
+        case.controls.repeats = self.steps;
+        case
+    }
+}
+
+/// A copy from where images lie into staging, and back.
+#[derive(Clone, Copy, Debug)]
+pub struct Copies {
+    /// Images.
+    pub count: usize,
+    /// Of an image.
+    pub elements: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+}
+
+impl Copies {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, elements, lane } = self;
+        let mut case = Case::new(count, lane, seed);
+        let input = case.image(elements);
+        let staged = case.staged(elements);
+        let output = case.image(elements);
+        case.ops =
+            vec![Op::Copy { elements, input, output: staged }, Op::Copy { elements, input: staged, output }];
+        case
+    }
+}
+
+/// Images, rows, columns, channels of set and network, pad, flip, lane.
+type GatherSizes = (usize, usize, usize, (usize, usize), usize, bool, usize);
+
+const GATHERS: [GatherSizes; 9] = [
+    (1, 1, 1, (1, 1), 0, false, 0),
+    (4, 8, 8, (3, 3), 0, false, 0),
+    (8, 8, 8, (3, 3), 0, true, 3),
+    (8, 7, 5, (3, 3), 2, false, 0),
+    (8, 8, 8, (3, 3), 4, true, 0),
+    (6, 9, 4, (1, 3), 1, true, 2),
+    (5, 3, 11, (1, 1), 5, true, 1),
+    (7, 2, 3, (1, 3), 6, true, 0),
+    (3, 12, 12, (3, 3), 4, true, 1),
+];
+
+/// Images, elements of each, lane.
+const BATCHES: [[usize; 3]; 5] = [[1, 1, 0], [3, 48, 0], [5, 75, 2], [2, 192, 1], [4, 1027, 0]];
+
+/// Visits the grid.
+pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    for (seed, (count, height, width, channels, pad, flip, lane)) in GATHERS.into_iter().enumerate() {
+        let made = Gathering { count, height, width, channels, augment: Augment { pad, flip }, lane };
+        visit(&format!("{made:?}"), made.case(seed as u64))?;
+    }
+    for (number, [count, elements, lane]) in BATCHES.into_iter().enumerate() {
+        let made = Copies { count, elements, lane };
+        visit(&format!("{made:?}"), made.case(number as u64))?;
+        for bits in 0..8_usize {
+            if depth == Depth::Quick && (bits + number) % 2 == 0 {
+                continue;
+            }
+            let norm = if bits & 1 == 0 { Norm::Linf } else { Norm::L2 };
+            let (random_start, clamp) = (bits & 2 != 0, bits & 4 != 0);
+            for (start, steps) in [(true, 0), (false, 1), (true, 3)] {
+                let made = Pgd { count, elements, norm, random_start, clamp, lane, start, steps };
+                visit(&format!("{made:?}"), made.case((8 * number + bits) as u64))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Convolutions as ops: every operand there or not, in place or not.
+
+use super::super::case::Case;
+use super::{Depth, Visit};
+use crate::device::{ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span, mask_words};
+use crate::error::Result;
+
+/// Where an optional summand lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// There is none.
+    None,
+    /// In memory of its own.
+    Apart,
+    /// Where the output goes.
+    Output,
+}
+
+/// A forward convolution, the gradient of its input and, outside lanes, of its filter.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution {
+    /// Sizes.
+    pub shape: ConvShape,
+    /// Images.
+    pub count: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+    /// The input's affine map.
+    pub affine: bool,
+    /// The input's ReLU.
+    pub relu: bool,
+    /// Whether its bits are kept, and used by the gradient.
+    pub mask: bool,
+    /// Of the output.
+    pub bias: bool,
+    /// Filters scaled when loaded, and the input gradient by channel.
+    pub scaled: bool,
+    /// Of both outputs.
+    pub residual: Place,
+    /// Of the input gradient.
+    pub add: Place,
+}
+
+impl Convolution {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let shape = self.shape;
+        let mut case = Case::new(self.count, 0, seed);
+        let filters = [Direction::Fprop, Direction::Dgrad].map(|direction| {
+            let filter = case.filter(FilterSpec { shape, direction });
+            let scale = self.scaled.then(|| case.whole(Region::Derived, shape.out_channels));
+            let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
+            case.setup.push(Op::LoadFilter { filter, weights, scale });
+            filter
+        });
+        // From here on operands of images lie where a lane can have them.
+        case.lane = self.lane;
+        let (inputs, outputs) = (shape.input_len(), shape.output_len());
+        let (input, gradient) = (case.image(inputs), case.image(outputs));
+        let mask = self.mask.then(|| case.words(mask_words(shape.height * shape.width, shape.in_channels)));
+        let affine = self.affine.then(|| case.affine(shape.in_channels));
+        let prologue = Prologue { affine, relu: self.relu, mask };
+        let (output, input_gradient) = (case.image(outputs), case.image(inputs));
+        let residual = summand(&mut case, self.residual, output);
+        let add = summand(&mut case, self.add, input_gradient);
+        let passed_on = summand(&mut case, self.residual, input_gradient);
+        let bias = self.bias.then(|| case.whole(Region::Weights, shape.out_channels));
+        let scale = self.scaled.then(|| case.whole(Region::Derived, shape.in_channels));
+        case.ops = vec![
+            Op::Conv { shape, filter: filters[0], input, prologue, bias, residual, output },
+            Op::ConvDgrad {
+                shape,
+                filter: filters[1],
+                gradient,
+                add,
+                mask,
+                scale,
+                residual: passed_on,
+                output: input_gradient,
+            },
+        ];
+        if self.lane == 0 {
+            let weight_gradient = case.whole(Region::Gradients, shape.filter_len());
+            let prologue = Prologue { mask: None, ..prologue };
+            case.ops.push(Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient });
+        }
+        case
+    }
+}
+
+/// An operand to be added to `output`.
+fn summand(case: &mut Case, place: Place, output: Span) -> Option<Span> {
+    match place {
+        Place::None => None,
+        Place::Apart => Some(case.image(output.len)),
+        Place::Output => Some(output),
+    }
+}
+
+/// Rows, columns, in and out channels, kernel, stride, pad, images.
+const SHAPES: [[usize; 8]; 12] = [
+    [1, 1, 1, 1, 1, 1, 0, 1],
+    [5, 7, 3, 5, 3, 1, 1, 3],
+    [8, 8, 33, 17, 3, 1, 1, 1],
+    [7, 5, 9, 40, 3, 2, 1, 2],
+    [6, 6, 16, 31, 1, 2, 0, 2],
+    [4, 9, 70, 3, 1, 1, 0, 1],
+    [9, 9, 3, 8, 7, 2, 3, 2],
+    [8, 10, 4, 6, 7, 1, 3, 1],
+    [5, 6, 2, 3, 3, 1, 0, 5],
+    [1, 2, 5, 4, 3, 1, 1, 2],
+    [2, 1, 4, 7, 3, 2, 1, 3],
+    [6, 5, 1, 2, 3, 1, 2, 1],
+];
+
+/// Larger ones, those of a network among them.
+const LARGE: [[usize; 8]; 6] = [
+    [32, 32, 3, 16, 3, 1, 1, 2],
+    [16, 16, 24, 48, 3, 2, 1, 3],
+    [16, 16, 24, 48, 1, 2, 0, 3],
+    [8, 8, 64, 64, 3, 1, 1, 4],
+    [4, 4, 128, 100, 3, 1, 1, 5],
+    [17, 33, 12, 20, 7, 2, 3, 2],
+];
+
+/// affine, relu, mask, bias, scaled, residual, add.
+const OPERANDS: [(bool, bool, bool, bool, bool, Place, Place); 9] = [
+    (false, false, false, false, false, Place::None, Place::None),
+    (true, true, true, true, true, Place::Apart, Place::Apart),
+    (false, true, true, false, false, Place::Output, Place::None),
+    (true, true, true, false, false, Place::None, Place::Output),
+    (true, false, false, true, false, Place::Apart, Place::None),
+    (true, true, false, false, true, Place::None, Place::Apart),
+    (false, true, true, true, true, Place::Output, Place::Output),
+    (false, false, false, true, false, Place::Output, Place::Apart),
+    (true, true, true, false, true, Place::None, Place::None),
+];
+
+/// Visits the grid: at [`Depth::Quick`] three sets of operands a shape, else all, and large shapes.
+pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    let large = if depth == Depth::Full { &LARGE[..] } else { &[] };
+    for (number, shape) in SHAPES.iter().chain(large).enumerate() {
+        let [height, width, in_channels, out_channels, kernel, stride, pad, count] = *shape;
+        let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad };
+        let is_large = number >= SHAPES.len();
+        for (turn, operands) in OPERANDS.iter().enumerate() {
+            // Every third, beginning elsewhere from shape to shape.
+            if (depth == Depth::Quick || is_large) && turn % 3 != number % 3 {
+                continue;
+            }
+            let (affine, relu, mask, bias, scaled, residual, add) = *operands;
+            let lane = if turn % 4 == 3 { count.div_ceil(2) } else { 0 };
+            let made = Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add };
+            let seed = (number * OPERANDS.len() + turn) as u64;
+            visit(&label(&made), made.case(seed))?;
+        }
+    }
+    Ok(())
+}
+
+fn label(made: &Convolution) -> String {
+    let ConvShape { height, width, in_channels, out_channels, kernel, stride, pad } = made.shape;
+    let mut text = format!(
+        "{}x{height}x{width}x{in_channels} to {out_channels}, {kernel}x{kernel} stride {stride} pad {pad}",
+        made.count
+    );
+    let flags = [
+        (made.affine, "affine"),
+        (made.relu, "relu"),
+        (made.mask, "mask"),
+        (made.bias, "bias"),
+        (made.scaled, "scaled"),
+        (made.residual == Place::Apart, "residual"),
+        (made.residual == Place::Output, "residual in place"),
+        (made.add == Place::Apart, "add"),
+        (made.add == Place::Output, "add in place"),
+        (made.lane > 0, "lanes"),
+    ];
+    flags.iter().filter(|(on, _)| *on).for_each(|(_, name)| text += &format!(", {name}"));
+    text
+}

@@ -1,0 +1,177 @@
+//! Pooling, the linear layer, the loss, the cosine score.
+
+use super::super::case::Case;
+use super::{Depth, Visit};
+use crate::device::{Op, Region};
+use crate::error::Result;
+
+/// Pooling and its gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Pooling {
+    /// Images.
+    pub count: usize,
+    /// Of an image.
+    pub pixels: usize,
+    /// Of a pixel.
+    pub channels: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+}
+
+impl Pooling {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, pixels, channels, lane } = self;
+        let mut case = Case::new(count, lane, seed);
+        let (input, output) = (case.image(pixels * channels), case.image(channels));
+        let (gradient, spread) = (case.image(channels), case.image(pixels * channels));
+        case.ops = vec![
+            Op::Pool { pixels, channels, input, output },
+            Op::PoolDgrad { pixels, channels, gradient, output: spread },
+        ];
+        case
+    }
+}
+
+/// The linear layer and its gradients; that of the weights only outside lanes.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearLayer {
+    /// Images.
+    pub count: usize,
+    /// Features.
+    pub inputs: usize,
+    /// Classes.
+    pub outputs: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+}
+
+impl LinearLayer {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, inputs, outputs, lane } = self;
+        let mut case = Case::new(count, lane, seed);
+        let weight = case.whole_of(Region::Weights, inputs * outputs, |v| v as f32 / 512.0 - 0.5);
+        let bias = case.whole(Region::Weights, outputs);
+        let (input, gradient) = (case.image(inputs), case.image(outputs));
+        case.ops = vec![
+            Op::Linear { inputs, outputs, weight, bias, input, output: case.image(outputs) },
+            Op::LinearDgrad { inputs, outputs, weight, gradient, output: case.image(inputs) },
+        ];
+        if lane == 0 {
+            let weight_gradient = case.whole(Region::Gradients, inputs * outputs);
+            let bias_gradient = case.whole(Region::Gradients, outputs);
+            case.ops.push(Op::LinearWgrad {
+                inputs,
+                outputs,
+                input,
+                gradient,
+                weight_gradient,
+                bias_gradient,
+            });
+        }
+        case
+    }
+}
+
+/// Softmax cross-entropy, with distillation or without.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// Images.
+    pub count: usize,
+    /// Of a row.
+    pub classes: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+    /// Whether the gradient is that of the mean.
+    pub mean: bool,
+    /// Whether there are rows to distil from.
+    pub teacher: bool,
+    /// Whether the gradient is wanted.
+    pub gradient: bool,
+    /// Of the distillation term.
+    pub weight: f32,
+    /// Its temperature.
+    pub temperature: f32,
+}
+
+impl Loss {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, classes, lane, mean, .. } = self;
+        let mut case = Case::new(count, lane, seed);
+        case.controls.distill_weight = self.weight;
+        case.controls.temperature = self.temperature;
+        // Up to 400: the exponential of it would overflow.
+        let logits = case.image_of(classes, |v| v as f32 - 111.0);
+        let labels = case.word(classes);
+        let teacher = self.teacher.then(|| case.image(classes));
+        let loss = case.image(1);
+        let gradient = self.gradient.then(|| case.image(classes));
+        case.ops = vec![Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient }];
+        case
+    }
+}
+
+/// The score of step 3.
+#[derive(Clone, Copy, Debug)]
+pub struct CosineScore {
+    /// Images.
+    pub count: usize,
+    /// Of a row.
+    pub classes: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+    /// Rows of zeros to compare with.
+    pub zero: bool,
+}
+
+impl CosineScore {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, classes, lane, zero } = self;
+        let mut case = Case::new(count, lane, seed);
+        let logits = case.image(classes);
+        let reference = case.image_of(classes, |v| if zero { 0.0 } else { v as f32 / 64.0 - 3.0 });
+        let score = case.image(1);
+        case.ops = vec![Op::Cosine { classes, logits, reference, score }];
+        case
+    }
+}
+
+const POOLS: [[usize; 4]; 5] = [[1, 1, 1, 0], [2, 16, 33, 0], [5, 49, 7, 2], [3, 64, 70, 1], [1, 9, 32, 1]];
+
+const LINEAR: [[usize; 4]; 6] =
+    [[1, 1, 1, 0], [3, 40, 10, 0], [19, 33, 7, 0], [5, 128, 200, 2], [2, 31, 1, 1], [4, 150, 43, 0]];
+
+/// Images, classes, lane.
+const ROWS: [[usize; 3]; 7] =
+    [[1, 1, 0], [3, 2, 0], [8, 10, 3], [2, 33, 0], [5, 43, 1], [3, 200, 2], [7, 200, 0]];
+
+/// Visits the grid.
+pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    for (seed, [count, pixels, channels, lane]) in POOLS.into_iter().enumerate() {
+        let made = Pooling { count, pixels, channels, lane };
+        visit(&format!("{made:?}"), made.case(seed as u64))?;
+    }
+    for (seed, [count, inputs, outputs, lane]) in LINEAR.into_iter().enumerate() {
+        let made = LinearLayer { count, inputs, outputs, lane };
+        visit(&format!("{made:?}"), made.case(seed as u64))?;
+    }
+    for (number, [count, classes, lane]) in ROWS.into_iter().enumerate() {
+        for zero in [false, true] {
+            let made = CosineScore { count, classes, lane, zero };
+            visit(&format!("{made:?}"), made.case(number as u64))?;
+        }
+        for bits in 0..8_usize {
+            if depth == Depth::Quick && bits % 3 != number % 3 {
+                continue;
+            }
+            let (mean, teacher, gradient) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+            let (weight, temperature) = [(0.5, 2.0), (1.0, 3.0), (0.0, 1.0)][(number + bits) % 3];
+            let made = Loss { count, classes, lane, mean, teacher, gradient, weight, temperature };
+            visit(&format!("{made:?}"), made.case((8 * number + bits) as u64))?;
+        }
+    }
+    Ok(())
+}

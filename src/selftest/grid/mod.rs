@@ -1,0 +1,33 @@
+//! The cases: every op over a grid of sizes and operands, as plain data. The tests of the ops draw
+//! the same structures at random.
+
+pub mod attack;
+pub mod conv;
+pub mod head;
+pub mod norm;
+
+use super::case::Case;
+use crate::error::Result;
+
+/// How much is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Every op, every operand, small sizes: what an emulator does in minutes.
+    Quick,
+    /// More combinations of operands, and sizes of real networks.
+    Full,
+}
+
+/// What sees a case, and what it is in words.
+pub type Visit<'a> = dyn FnMut(&str, Case) -> Result<()> + 'a;
+
+/// Hands every case of the grid to `visit`.
+///
+/// # Errors
+/// The first of `visit`.
+pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    conv::visit(depth, visit)?;
+    norm::visit(depth, visit)?;
+    head::visit(depth, visit)?;
+    attack::visit(depth, visit)
+}

@@ -1,0 +1,178 @@
+//! Batch norm, and the updates of parameters.
+
+use super::super::case::Case;
+use super::{Depth, Visit};
+use crate::device::{Affine, Op, Region};
+use crate::error::Result;
+
+/// The affine map of running statistics.
+#[derive(Clone, Copy, Debug)]
+pub struct RunningAffine {
+    /// Channels.
+    pub channels: usize,
+}
+
+impl RunningAffine {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let channels = self.channels;
+        let mut case = Case::new(1, 0, seed);
+        let op = Op::NormAffine {
+            gamma: case.whole(Region::Weights, channels),
+            beta: case.whole(Region::Weights, channels),
+            mean: case.whole(Region::Weights, channels),
+            variance: case.whole_of(Region::Weights, channels, positive),
+            epsilon: 1e-5,
+            affine: affine_room(&mut case, channels),
+        };
+        case.ops.push(op);
+        case
+    }
+}
+
+/// Batch statistics.
+#[derive(Clone, Copy, Debug)]
+pub struct Statistics {
+    /// Images.
+    pub count: usize,
+    /// Of an image.
+    pub pixels: usize,
+    /// Of a pixel.
+    pub channels: usize,
+    /// About what the input scatters.
+    pub mean: i32,
+}
+
+impl Statistics {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, pixels, channels, mean } = self;
+        let mut case = Case::new(count, 0, seed);
+        let op = Op::NormStatistics {
+            pixels,
+            channels,
+            input: case.image_of(pixels * channels, |v| v as f32 / 64.0 + mean as f32),
+            gamma: case.whole(Region::Weights, channels),
+            beta: case.whole(Region::Weights, channels),
+            momentum: 0.1,
+            epsilon: 1e-2,
+            running_mean: case.whole(Region::Weights, channels),
+            running_variance: case.whole_of(Region::Weights, channels, positive),
+            mean: case.whole(Region::Derived, channels),
+            inverse_std: case.whole(Region::Derived, channels),
+            affine: affine_room(&mut case, channels),
+        };
+        case.ops.push(op);
+        case
+    }
+}
+
+/// The backward pass of norm and ReLU.
+#[derive(Clone, Copy, Debug)]
+pub struct Backward {
+    /// Images.
+    pub count: usize,
+    /// Of an image.
+    pub pixels: usize,
+    /// Of a pixel.
+    pub channels: usize,
+    /// Whether something is added.
+    pub residual: bool,
+    /// Where the output goes: 0 over the gradient, 1 over the residual, 2 apart.
+    pub place: usize,
+}
+
+impl Backward {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, pixels, channels, .. } = self;
+        let mut case = Case::new(count, 0, seed);
+        let gradient = case.image(pixels * channels);
+        let residual = self.residual.then(|| case.image(pixels * channels));
+        let op = Op::NormDgrad {
+            pixels,
+            channels,
+            input: case.image(pixels * channels),
+            gamma: case.whole(Region::Weights, channels),
+            mean: case.whole(Region::Derived, channels),
+            inverse_std: case.whole_of(Region::Derived, channels, positive),
+            affine: case.affine(channels),
+            gradient,
+            residual,
+            output: match (self.place, residual) {
+                (0, _) => gradient,
+                (1, Some(residual)) => residual,
+                _ => case.image(pixels * channels),
+            },
+            gamma_gradient: case.whole(Region::Gradients, channels),
+            beta_gradient: case.whole(Region::Gradients, channels),
+        };
+        case.ops.push(op);
+        case
+    }
+}
+
+/// A step of SGD and of the weight average.
+#[derive(Clone, Copy, Debug)]
+pub struct Updates {
+    /// Parameters.
+    pub len: usize,
+    /// The form of the momentum.
+    pub nesterov: bool,
+    /// L2 penalty.
+    pub decay: f32,
+}
+
+impl Updates {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let mut case = Case::new(1, 0, seed);
+        case.controls.learning_rate = 0.05;
+        case.controls.nesterov = self.nesterov;
+        case.controls.weight_decay = self.decay;
+        case.controls.average_decay = 0.9 + self.decay;
+        let weights = case.whole(Region::Weights, self.len);
+        let gradients = case.whole(Region::Gradients, self.len);
+        let momentum = case.whole(Region::Momentum, self.len);
+        let average = case.whole(Region::Average, self.len);
+        case.ops = vec![Op::Sgd { weights, gradients, momentum }, Op::MovingAverage { weights, average }];
+        case
+    }
+}
+
+fn affine_room(case: &mut Case, channels: usize) -> Affine {
+    Affine { scale: case.whole(Region::Derived, channels), shift: case.whole(Region::Derived, channels) }
+}
+
+fn positive(v: u32) -> f32 {
+    v as f32 / 128.0 + 0.01
+}
+
+/// Images, pixels, channels.
+const SIZES: [[usize; 3]; 7] =
+    [[1, 1, 1], [1, 2, 33], [3, 49, 5], [4, 64, 32], [5, 36, 70], [2, 81, 150], [3, 1, 16]];
+
+/// Visits the grid; [`Depth::Full`] has sums of many rows and large buffers besides.
+pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    for channels in [1, 7, 32, 33, 200] {
+        let made = RunningAffine { channels };
+        visit(&format!("{made:?}"), made.case(channels as u64))?;
+    }
+    let large = if depth == Depth::Full { &[[9, 900, 40], [16, 1024, 3]][..] } else { &[] };
+    for (number, &[count, pixels, channels]) in SIZES.iter().chain(large).enumerate() {
+        let made = Statistics { count, pixels, channels, mean: [0, -50, 50][number % 3] };
+        visit(&format!("{made:?}"), made.case(number as u64))?;
+        for (residual, place) in [(false, 0), (true, 1), (true, 2), (true, 0), (false, 2)] {
+            let made = Backward { count, pixels, channels, residual, place };
+            visit(&format!("{made:?}"), made.case((10 * number + place) as u64))?;
+        }
+    }
+    let large = if depth == Depth::Full { &[40_003, 262_144][..] } else { &[] };
+    for &len in [1, 31, 256, 1025].iter().chain(large) {
+        for (nesterov, decay) in [(false, 0.0), (true, 0.0), (false, 0.05), (true, 5e-4)] {
+            let made = Updates { len, nesterov, decay };
+            visit(&format!("{made:?}"), made.case(len as u64))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Self-test: every op of a device over a grid of shapes, and whole networks on it, against the f64
+//! reference and the CPU engine. The same for a user's GPU, for an emulator, and for the CPU.
+//!
+//! | file | |
+//! |---|---|
+//! | `case` | a few ops and the memory they work on |
+//! | `grid/` | the cases, as data |
+//! | `compare` | where memory differs, and which op wrote there |
+//! | `network` | a small network through every job of the engine |
+//! | `report` | what was found, as rows of a table |
+
+pub mod case;
+pub mod compare;
+pub mod grid;
+mod network;
+pub mod report;
+
+use crate::device::cpu::CpuDevice;
+use crate::device::reference::ReferenceDevice;
+use crate::device::{Device, Norm, Op};
+use crate::error::Result;
+use case::Case;
+pub use grid::Depth;
+pub use report::{Report, Row};
+
+/// The largest error allowed of an op, |value − reference| / (1 + |reference|). The convolutions sum
+/// up to thousands of products of numbers up to 4 (and Winograd transforms them before), which is
+/// why theirs is the largest.
+pub const TOLERANCES: [(&str, f64); 19] = [
+    ("Conv", 1e-3),
+    ("ConvDgrad", 1e-3),
+    ("ConvWgrad", 1e-3),
+    ("NormAffine", 1e-6),
+    ("NormStatistics", 1e-5),
+    ("NormDgrad", 2e-5),
+    ("Pool", 1e-6),
+    ("PoolDgrad", 1e-6),
+    ("Linear", 2e-5),
+    ("LinearDgrad", 2e-5),
+    ("LinearWgrad", 2e-5),
+    ("SoftmaxCrossEntropy", 1e-5),
+    ("Cosine", 1e-6),
+    ("Gather", 1e-7),
+    ("PgdStart", 1e-6),
+    ("PgdStep", 1e-6),
+    ("Sgd", 1e-6),
+    ("MovingAverage", 1e-6),
+    ("Copy", 0.0),
+];
+
+/// Tests `device`. `progress` hears what is done next, and how many cases and networks there are.
+///
+/// # Errors
+/// Only what keeps the test itself from running (the CPU engine or the reference fails). What the
+/// device does wrong, its errors among it, is in the report.
+pub fn run(device: &dyn Device, depth: Depth, progress: &mut dyn FnMut(&str, usize)) -> Result<Report> {
+    let cpu = CpuDevice::new(None)?;
+    let mut report = Report::new(device.describe());
+    for (op, tolerance) in TOLERANCES {
+        report.expect(op, "f64", tolerance);
+        report.expect(op, "cpu", tolerance);
+    }
+    for (name, _) in EXACT {
+        report.expect(name, "cpu", 0.0);
+    }
+    let plans = network::plans(depth);
+    let mut total = plans.len();
+    grid::visit(depth, &mut |_, _| {
+        total += 1;
+        Ok(())
+    })?;
+    grid::visit(depth, &mut |label, case| {
+        progress(label, total);
+        one(&mut report, device, &cpu, label, &case)
+    })?;
+    for plan in plans {
+        progress(&plan.label(), total);
+        network::test(&mut report, device, &cpu, &plan)?;
+    }
+    Ok(report)
+}
+
+/// Rows of what has to be the CPU's to the bit: the draws of Philox, masks, copies.
+const EXACT: [(&str, &str); 4] = [
+    ("Gather, bits", "Gather"),
+    ("PgdStart L∞, bits", "PgdStart"),
+    ("Copy, bits", "Copy"),
+    ("Conv, mask bits", "Conv"),
+];
+
+fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, case: &Case) -> Result<()> {
+    let reference = case.run(&ReferenceDevice)?;
+    let beside = case.run(cpu)?;
+    let found = match case.run(device) {
+        Ok(found) => found,
+        Err(error) => {
+            for op in case.setup.iter().chain(&case.ops).filter(|op| !matches!(op, Op::LoadFilter { .. })) {
+                report.failed(&op.name(), "f64", label, &error);
+            }
+            return Ok(());
+        }
+    };
+    let setup = case.setup.len();
+    for (against, expected) in [("f64", &reference), ("cpu", &beside)] {
+        for difference in compare::floats(case, &found, expected).into_iter().skip(setup) {
+            report.add(&difference.op, against, difference.error, label, &difference.place);
+        }
+    }
+    for (row, name) in EXACT {
+        let masks = row == "Conv, mask bits";
+        let applies = |op: &Op| op.name() == name && (masks || exact(op));
+        if !(masks || case.ops.iter().all(exact)) {
+            continue;
+        }
+        let differences =
+            if masks { compare::words(case, &found, &beside) } else { compare::bits(case, &found, &beside) };
+        let ops = case.setup.iter().chain(&case.ops);
+        for (_, difference) in ops.zip(differences).filter(|(op, _)| applies(op)) {
+            report.add(row, "cpu", difference.error, label, &difference.place);
+        }
+    }
+    Ok(())
+}
+
+/// Ops without rounding of their own, or with draws that every device has to make alike.
+fn exact(op: &Op) -> bool {
+    matches!(op, Op::Gather { .. } | Op::Copy { .. } | Op::PgdStart { norm: Norm::Linf, .. })
+}

@@ -1,0 +1,99 @@
+//! What a self-test found, as rows of a table.
+
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// The worst that was seen of one op or property.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The op, or what of a network.
+    pub name: String,
+    /// What it was held against: `f64`, the reference device, or `cpu`, the CPU engine.
+    pub against: &'static str,
+    /// Cases seen.
+    pub cases: usize,
+    /// The largest error; null is infinite (no number, wrong bits, an error of the device).
+    pub worst: f64,
+    /// The case it was in, and where in memory.
+    pub place: String,
+    /// The largest error allowed.
+    pub tolerance: f64,
+}
+
+impl Row {
+    /// Whether something was tested, and no error was too large.
+    pub fn passes(&self) -> bool {
+        self.cases > 0 && self.worst <= self.tolerance
+    }
+}
+
+/// All rows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The device, in words.
+    pub device: String,
+    /// In the order in which they were announced.
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// A report without rows.
+    pub fn new(device: String) -> Self {
+        Self { device, rows: Vec::new() }
+    }
+
+    /// Announces a row: one that gets no case fails.
+    pub fn expect(&mut self, name: &str, against: &'static str, tolerance: f64) {
+        if self.find(name, against).is_none() {
+            let (name, place) = (name.to_string(), String::new());
+            self.rows.push(Row { name, against, cases: 0, worst: 0.0, place, tolerance });
+        }
+    }
+
+    /// A case of an announced row with its error; others are ignored.
+    pub fn add(&mut self, name: &str, against: &'static str, error: f64, case: &str, place: &str) {
+        let Some(row) = self.find(name, against) else {
+            return;
+        };
+        row.cases += 1;
+        let error = if error.is_nan() { f64::INFINITY } else { error };
+        if error > row.worst {
+            row.worst = error;
+            row.place = if place.is_empty() { case.to_string() } else { format!("{case}: {place}") };
+        }
+    }
+
+    /// A case that the device didn't finish.
+    pub fn failed(&mut self, name: &str, against: &'static str, case: &str, error: &Error) {
+        self.add(name, against, f64::INFINITY, case, &error.to_string());
+    }
+
+    /// Whether every row passes.
+    pub fn passes(&self) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(Row::passes)
+    }
+
+    fn find(&mut self, name: &str, against: &str) -> Option<&mut Row> {
+        self.rows.iter_mut().find(|row| row.name == name && row.against == against)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_without_cases_or_with_a_nan_fails() {
+        let mut report = Report::new("none".into());
+        assert!(!report.passes());
+        report.expect("Pool", "f64", 1e-3);
+        assert!(!report.passes());
+        report.add("Pool", "f64", 1e-4, "one", "");
+        assert!(report.passes());
+        report.add("Pool", "f64", f64::NAN, "two", "here");
+        assert!(!report.passes());
+        assert_eq!(report.rows[0].place, "two: here");
+        assert_eq!(report.rows[0].cases, 2);
+    }
+}

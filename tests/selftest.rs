@@ -1,0 +1,207 @@
+//! The self-test passes on the CPU, and misses nothing: a device that spoils what one op writes
+//! fails in that op's row.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pbe::data::ImageSet;
+use pbe::device::cpu::CpuDevice;
+use pbe::device::{
+    Access, Controls, Device, ImageSlot, Instance, MemoryLayout, Op, Program, ProgramId, Region, Session,
+    Span,
+};
+use pbe::error::{Error, Result};
+use pbe::selftest::{Depth, Report, TOLERANCES, run};
+
+/// What a device does wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// The last element of every span that ops of this name write.
+    Op(&'static str),
+    /// The last bit of the mask.
+    Mask,
+    /// A folded scale.
+    Scale,
+    /// The last element of a region, which nobody should write.
+    Outside,
+    /// Runs fail.
+    Error,
+    /// A weight, by another amount in every session.
+    Varying,
+}
+
+struct Faulty(CpuDevice, Fault, AtomicUsize);
+
+struct FaultySession {
+    inner: Box<dyn Session>,
+    layout: MemoryLayout,
+    programs: Vec<Program>,
+    fault: Fault,
+    session: usize,
+}
+
+impl Device for Faulty {
+    fn describe(&self) -> String {
+        format!("{:?} wrong", self.1)
+    }
+    fn lanes(&self) -> usize {
+        self.0.lanes()
+    }
+    fn preferred_batch(&self, elements_per_image: usize) -> usize {
+        self.0.preferred_batch(elements_per_image)
+    }
+    fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
+        self.0.needs(layout, programs)
+    }
+    fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
+        let inner = self.0.open(layout)?;
+        let session = self.2.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(FaultySession { inner, layout, programs: vec![], fault: self.1, session }))
+    }
+}
+
+impl FaultySession {
+    fn spoil(&mut self, region: Region, element: usize) {
+        let mut value = [0.0];
+        let amount = if self.fault == Fault::Varying { 1e-3 * self.session as f32 } else { 1.0 };
+        self.inner.read(region, element, &mut value).unwrap();
+        if self.fault == Fault::Mask {
+            self.inner.write_words(region, element, &[value[0].to_bits() ^ 1]).unwrap();
+        } else {
+            self.inner.write(region, element, &[value[0] + amount]).unwrap();
+        }
+    }
+}
+
+/// What `op` writes, its mask apart.
+fn written(op: &Op) -> Vec<Span> {
+    let mask = mask(op);
+    let mut spans = vec![];
+    op.clone().visit_spans(&mut |span, access| {
+        if access == Access::Write && Some(*span) != mask {
+            spans.push(*span);
+        }
+    });
+    spans
+}
+
+fn mask(op: &Op) -> Option<Span> {
+    match op {
+        Op::Conv { prologue, .. } => prologue.mask,
+        _ => None,
+    }
+}
+
+impl Session for FaultySession {
+    fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()> {
+        self.inner.attach(slot, images)
+    }
+    fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()> {
+        self.inner.write(region, offset, values)
+    }
+    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) -> Result<()> {
+        self.inner.write_words(region, offset, values)
+    }
+    fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()> {
+        self.inner.read(region, offset, values)
+    }
+    fn prepare(&mut self, mut program: Program) -> Result<ProgramId> {
+        if self.fault == Fault::Scale {
+            for op in &mut program.ops {
+                if let Op::LoadFilter { scale, .. } = op {
+                    *scale = None;
+                }
+            }
+        }
+        self.programs.push(program.clone());
+        self.inner.prepare(program)
+    }
+    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
+        self.inner.run(program, controls, instances)?;
+        let Program { ops, .. } = self.programs[program.0].clone();
+        let images = instances[0].first + instances[0].count;
+        let last = |span: &Span| match span.region {
+            Region::Arena => span.offset + span.len * instances[0].count.max(1) - 1,
+            Region::Staging => span.offset + span.len * images.max(1) - 1,
+            _ => span.offset + span.len - 1,
+        };
+        match self.fault {
+            Fault::Error => return Err(Error::run("the device is gone")),
+            Fault::Op(name) => {
+                // What a later op writes over is that op's.
+                for (at, op) in ops.iter().enumerate().filter(|(_, op)| op.name() == name) {
+                    let later: Vec<Span> = ops[at + 1..].iter().flat_map(written).collect();
+                    let own = written(op).into_iter().filter(|span| !later.contains(span));
+                    own.for_each(|span| self.spoil(span.region, last(&span)));
+                }
+            }
+            Fault::Mask => {
+                ops.iter().filter_map(mask).for_each(|span| self.spoil(span.region, last(&span)));
+            }
+            Fault::Outside if self.layout.derived > 0 => self.spoil(Region::Derived, self.layout.derived - 1),
+            Fault::Varying if self.layout.weights > 0 => self.spoil(Region::Weights, 0),
+            _ => {}
+        }
+        Ok(())
+    }
+    fn bytes(&self) -> usize {
+        self.inner.bytes()
+    }
+}
+
+fn report(fault: Fault) -> Report {
+    run(&Faulty(CpuDevice::new(Some(2)).unwrap(), fault, AtomicUsize::new(1)), Depth::Quick, &mut |_, _| ())
+        .unwrap()
+}
+
+/// Whether a row of this name fails against another device.
+fn fails(report: &Report, name: &str) -> bool {
+    report.rows.iter().any(|row| row.name == name && row.against != "itself" && !row.passes())
+}
+
+#[test]
+fn the_cpu_passes_and_every_row_has_cases() {
+    let report = run(&CpuDevice::new(Some(1)).unwrap(), Depth::Quick, &mut |_, _| ()).unwrap();
+    let failing: Vec<_> = report.rows.iter().filter(|row| !row.passes()).collect();
+    assert!(report.passes(), "{failing:?}");
+    assert!(report.rows.iter().all(|row| row.cases > 0));
+}
+
+#[test]
+fn a_spoiled_op_fails_in_its_own_row_and_in_no_other_ops() {
+    for (name, _) in TOLERANCES {
+        let report = report(Fault::Op(name));
+        for (other, _) in TOLERANCES {
+            assert_eq!(fails(&report, other), other == name, "{other}, where {name} is spoiled");
+        }
+        assert!(!report.passes());
+    }
+}
+
+#[test]
+fn masks_and_filters_are_looked_at() {
+    let masked = report(Fault::Mask);
+    assert!(fails(&masked, "Conv, mask bits") && !fails(&masked, "Conv"));
+    let unscaled = report(Fault::Scale);
+    assert!(fails(&unscaled, "Conv") && fails(&unscaled, "ConvDgrad") && fails(&unscaled, "network: logits"));
+}
+
+#[test]
+fn writing_where_nothing_belongs_fails() {
+    assert!(!report(Fault::Outside).passes());
+}
+
+#[test]
+fn errors_of_the_device_are_misses() {
+    let report = report(Fault::Error);
+    for (name, _) in TOLERANCES {
+        assert!(fails(&report, name), "{name}");
+    }
+    let row = report.rows.iter().find(|row| row.name == "Pool").unwrap();
+    assert!(row.place.contains("the device is gone"), "{row:?}");
+}
+
+#[test]
+fn results_that_vary_fail() {
+    let report = report(Fault::Varying);
+    assert!(report.rows.iter().any(|row| row.against == "itself" && !row.passes()));
+}
