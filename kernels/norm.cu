@@ -1,0 +1,129 @@
+// Batch norm over rows (image x pixel) of channels:
+//   affine      scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale
+//   statistics  mean, biased variance, inverse_std = 1 / sqrt(variance + epsilon), the affine map, and
+//               the running statistics (unbiased variance), moved by `momentum`
+//   dgrad       of relu(norm(x)): g = gradient * [scale x + shift > 0], x^ = (x - mean) * inverse_std,
+//               beta_gradient = sum g, gamma_gradient = sum g x^,
+//               output = gamma inverse_std (g - sum g / rows - x^ sum g x^ / rows) + residual
+//
+// Tensors are (rows, channels). Sums are f64: parts of rows_per_part rows first, then the parts in
+// order; both depend on sizes alone. The statistics sum differences from the first row, so that a
+// large mean costs no digits of the variance.
+#include "common.cuh"
+
+// Lanes of a block of the sums: channels x rows.
+constexpr int CHANNELS = 32, LANES = 4;
+
+KERNEL norm_affine(const float* gamma, const float* beta, const float* mean, const float* variance,
+                   float* scale, float* shift, u32 channels, float epsilon) {
+    u32 c = global_index();
+    if (c >= channels) return;
+    double factor = gamma[c] / sqrt((double)variance[c] + epsilon);
+    scale[c] = (float)factor;
+    shift[c] = (float)(beta[c] - mean[c] * factor);
+}
+
+// Adds the row lanes' sums of a channel and leaves them in `partial` (parts, 2, channels).
+__device__ __forceinline__ void leave(double a, double b, double* partial, u32 c, u32 channels, u32 part) {
+    __shared__ double sums[2][LANES][CHANNELS];
+    u32 lane = threadIdx.x / CHANNELS, column = threadIdx.x % CHANNELS;
+    sums[0][lane][column] = a;
+    sums[1][lane][column] = b;
+    __syncthreads();
+    if (lane != 0 || c >= channels) return;
+    for (u32 other = 1; other < LANES; ++other) {
+        a += sums[0][other][column];
+        b += sums[1][other][column];
+    }
+    partial[(part * 2) * channels + c] = a;
+    partial[(part * 2 + 1) * channels + c] = b;
+}
+
+// Sums of d and d^2, d = x - first row. Grid: (channels / 32, parts).
+KERNEL norm_sums(const float* x, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
+    u32 c = blockIdx.x * CHANNELS + threadIdx.x % CHANNELS;
+    u32 first = blockIdx.y * rows_per_part, last = min(first + rows_per_part, rows);
+    double sum = 0.0, squares = 0.0;
+    if (c < channels) {
+        float pivot = x[c];
+        for (u32 row = first + threadIdx.x / CHANNELS; row < last; row += LANES) {
+            float d = x[row * channels + c] - pivot;
+            sum += d;
+            squares += (double)d * d;
+        }
+    }
+    leave(sum, squares, partial, c, channels, blockIdx.y);
+}
+
+KERNEL norm_statistics(const double* partial, const float* x, const float* gamma, const float* beta,
+                       float* running_mean, float* running_variance, float* mean, float* inverse_std,
+                       float* scale, float* shift, u32 rows, u32 channels, u32 parts, float momentum,
+                       float epsilon) {
+    u32 c = global_index();
+    if (c >= channels) return;
+    double sum = 0.0, squares = 0.0;
+    for (u32 part = 0; part < parts; ++part) {
+        sum += partial[(part * 2) * channels + c];
+        squares += partial[(part * 2 + 1) * channels + c];
+    }
+    double deviation = sum / rows, centre = x[c] + deviation;
+    double variance = fmax(squares / rows - deviation * deviation, 0.0);
+    double unbiased = variance * rows / (rows > 1 ? rows - 1.0 : 1.0);
+    double inverse = 1.0 / sqrt(variance + epsilon), factor = gamma[c] * inverse;
+    mean[c] = (float)centre;
+    inverse_std[c] = (float)inverse;
+    scale[c] = (float)factor;
+    shift[c] = (float)(beta[c] - centre * factor);
+    float keep = 1.0f - momentum;
+    running_mean[c] = keep * running_mean[c] + momentum * (float)centre;
+    running_variance[c] = keep * running_variance[c] + momentum * (float)unbiased;
+}
+
+// Sums of g x^ and g. Grid: (channels / 32, parts).
+KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean, const float* inverse_std,
+                       const float* scale, const float* shift, double* partial, u32 rows, u32 channels,
+                       u32 rows_per_part) {
+    u32 c = blockIdx.x * CHANNELS + threadIdx.x % CHANNELS;
+    u32 first = blockIdx.y * rows_per_part, last = min(first + rows_per_part, rows);
+    double products = 0.0, sum = 0.0;
+    if (c < channels) {
+        float centre = mean[c], inverse = inverse_std[c], factor = scale[c], offset = shift[c];
+        for (u32 row = first + threadIdx.x / CHANNELS; row < last; row += LANES) {
+            float value = x[row * channels + c];
+            float g = affine(value, factor, offset) > 0.0f ? gradient[row * channels + c] : 0.0f;
+            products += (double)g * ((value - centre) * inverse);
+            sum += g;
+        }
+    }
+    leave(products, sum, partial, c, channels, blockIdx.y);
+}
+
+KERNEL norm_dgrad_total(const double* partial, float* gamma_gradient, float* beta_gradient, u32 channels,
+                        u32 parts) {
+    u32 c = global_index();
+    if (c >= channels) return;
+    double products = 0.0, sum = 0.0;
+    for (u32 part = 0; part < parts; ++part) {
+        products += partial[(part * 2) * channels + c];
+        sum += partial[(part * 2 + 1) * channels + c];
+    }
+    gamma_gradient[c] = (float)products;
+    beta_gradient[c] = (float)sum;
+}
+
+// `output` may be `gradient` or `residual`: an element is read by the thread that writes it.
+KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const float* inverse_std,
+                  const float* scale, const float* shift, const float* gamma_gradient,
+                  const float* beta_gradient, const float* gradient, const float* residual, float* output,
+                  u32 total, u32 channels, float rows) {
+    u32 i = global_index();
+    if (i >= total) return;
+    u32 c = i % channels;
+    float value = x[i], inverse = inverse_std[c];
+    float g = affine(value, scale[c], shift[c]) > 0.0f ? gradient[i] : 0.0f;
+    float normalised = (value - mean[c]) * inverse;
+    float centred = g - beta_gradient[c] / rows - normalised * (gamma_gradient[c] / rows);
+    float result = gamma[c] * inverse * centred;
+    if (residual) result += residual[i];
+    output[i] = result;
+}

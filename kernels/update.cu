@@ -1,0 +1,28 @@
+// Updates of flat buffers, one thread an element. Each product and sum is rounded on its own, as the
+// CPU does it: equal gradients give equal bits.
+//   sgd      g = gradient + decay w; v = momentum v + g; w -= rate (nesterov ? g + momentum v : v)
+//   average  average = d average + (1 - d) weights
+#include "common.cuh"
+
+KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, float rate, float momentum,
+           float decay, u32 nesterov) {
+    u32 i = global_index();
+    if (i >= total) return;
+    float w = weights[i];
+    float g = __fadd_rn(gradients[i], __fmul_rn(decay, w));
+    float v = __fadd_rn(__fmul_rn(momentum, velocity[i]), g);
+    float step = nesterov ? __fadd_rn(g, __fmul_rn(momentum, v)) : v;
+    velocity[i] = v;
+    weights[i] = __fadd_rn(w, -__fmul_rn(rate, step));
+}
+
+KERNEL moving_average(const float* weights, float* average, u32 total, float decay) {
+    u32 i = global_index();
+    if (i >= total) return;
+    average[i] = __fadd_rn(__fmul_rn(decay, average[i]), __fmul_rn(1.0f - decay, weights[i]));
+}
+
+KERNEL copy(const float* input, float* output, u32 total) {
+    u32 i = global_index();
+    if (i < total) output[i] = input[i];
+}
