@@ -3,20 +3,40 @@
 //! | file | |
 //! |---|---|
 //! | `availability` | whether there is a device, and why not |
+//! | `kernels` | the embedded PTX, and what parameters each kernel takes |
+//! | `launch` | how a kernel is started |
+//! | `memory`, `room` | what a session holds on the device, known beforehand |
+//! | `session` | prepared programs, running them |
+//! | `execute`, `execute_conv`, `execute_norm` | an op's spans become addresses, and go to its kernels |
+//! | `geometry` | what the convolution kernels want their operands to look like |
+//!
+//! The kernels themselves, one file per family, are in `kernels/`.
 
 #![allow(unsafe_code)]
 
 mod availability;
+mod execute;
+mod execute_conv;
+mod execute_norm;
+mod geometry;
+mod kernels;
+mod launch;
+mod memory;
+mod room;
+mod session;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::CudaContext;
+use cudarc::driver::{CudaContext, CudaStream};
 
 pub use availability::Unavailable;
 use availability::{context, describe, device_count};
 
 use super::{Device, DeviceMemory, MemoryLayout, Program, Session};
 use crate::error::{Error, Result};
+use kernels::Kernels;
+use room::{Room, filter_elements};
+use session::CudaSession;
 
 /// Arena elements of an inference or attack instance at most: 512 MiB. A GPU wants enough images to
 /// fill all its processors with one launch and gains little beyond.
@@ -25,7 +45,10 @@ const ARENA_ELEMENTS: usize = 1 << 27;
 /// One CUDA device. Everything a session does on it is in order, on one stream.
 pub struct CudaDevice {
     context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
     name: String,
+    /// Loaded when the first session opens: the driver compiles them, which takes a while.
+    kernels: Mutex<Option<Arc<Kernels>>>,
 }
 
 impl CudaDevice {
@@ -43,7 +66,19 @@ impl CudaDevice {
     /// Every kind of [`Unavailable`]; never a panic.
     pub fn open(ordinal: usize) -> std::result::Result<Self, Unavailable> {
         let (context, name) = context(ordinal)?;
-        Ok(Self { context, name })
+        // SAFETY: events order the streams that use an allocation; all allocations here are used on
+        // one stream.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream()?;
+        Ok(Self { context, stream, name, kernels: Mutex::new(None) })
+    }
+
+    fn kernels(&self) -> Result<Arc<Kernels>> {
+        let mut loaded = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*loaded {
+            Some(kernels) => Ok(Arc::clone(kernels)),
+            None => Ok(Arc::clone(loaded.insert(Arc::new(kernels::load(&self.context)?)))),
+        }
     }
 
     /// The device's name.
@@ -80,7 +115,7 @@ impl Device for CudaDevice {
     }
 
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
-        layout.bytes() + filter_bytes(programs)
+        layout.bytes() + (filter_elements(programs) + Room::new(programs).elements()) * size_of::<f32>()
     }
 
     fn lanes(&self) -> usize {
@@ -91,13 +126,7 @@ impl Device for CudaDevice {
         (ARENA_ELEMENTS / elements_per_image.max(1)).clamp(1, 256)
     }
 
-    fn open(&self, _layout: MemoryLayout) -> Result<Box<dyn Session>> {
-        Err(Error::run("the CUDA device runs no programs yet"))
+    fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
+        Ok(Box::new(CudaSession::new(&self.stream, &self.kernels()?, layout)?))
     }
-}
-
-/// Bytes of the filters of programs whose tables continue each other.
-fn filter_bytes(programs: &[Program]) -> usize {
-    let filters = programs.iter().map(|program| &program.filters).max_by_key(|filters| filters.len());
-    filters.into_iter().flatten().map(|spec| spec.shape.filter_len() * size_of::<f32>()).sum()
 }

@@ -1,0 +1,249 @@
+//! From ops to launches: an op's spans become addresses.
+
+use super::launch::{Argument, Grid, Launcher};
+use super::memory::Memory;
+use crate::device::{Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Span};
+
+/// Arguments of one launch.
+macro_rules! arguments {
+    ($($value:expr),* $(,)?) => { &[$(Argument::from($value)),*] };
+}
+pub(super) use arguments;
+
+/// Why an op could not be started: the kernel and the driver's words.
+pub(super) type Launched = Result<(), String>;
+
+/// A checked program at one instance of a run.
+pub(super) struct Step<'a> {
+    pub launcher: &'a Launcher,
+    pub memory: &'a Memory,
+    pub specs: &'a [FilterSpec],
+    pub instance: Instance,
+    pub controls: &'a Controls,
+}
+
+impl Step<'_> {
+    /// Starts an op's kernels.
+    ///
+    /// # Errors
+    /// The driver refuses a launch.
+    pub fn run(&self, op: &Op) -> Launched {
+        let whole = matches!(
+            op,
+            Op::NormAffine { .. } | Op::Sgd { .. } | Op::MovingAverage { .. } | Op::LoadFilter { .. }
+        );
+        if self.count() == 0 && !whole {
+            return Ok(());
+        }
+        match op {
+            Op::LoadFilter { .. } | Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => {
+                self.convolution(op)
+            }
+            Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => self.norm(op),
+            Op::Gather { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => self.attack(op),
+            Op::Sgd { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => self.update(op),
+            Op::SoftmaxCrossEntropy { .. } | Op::Cosine { .. } => self.loss(op),
+            _ => self.classifier(op),
+        }
+    }
+
+    /// Images of the instance.
+    pub fn count(&self) -> usize {
+        self.instance.count
+    }
+
+    /// Where a span's part for this instance starts.
+    pub fn at(&self, span: Span) -> u64 {
+        self.memory.address(span, self.instance)
+    }
+
+    /// The same; 0, the kernels' null, where there is none.
+    pub fn maybe(&self, span: Option<Span>) -> u64 {
+        span.map_or(0, |span| self.at(span))
+    }
+
+    /// Starts a kernel on operands of a checked op.
+    pub fn launch(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Launched {
+        // SAFETY: every address is a span's of a program that `check::check` accepted, at an instance
+        // it allows, or a working buffer of the size that `Room` foretold for this op; the sizes
+        // among the arguments are those of the op that both were checked against. All memory lives
+        // as long as the session, whose every use of it is ordered on the launcher's stream.
+        unsafe { self.launcher.launch(kernel, grid, arguments) }
+    }
+
+    fn classifier(&self, op: &Op) -> Launched {
+        let count = self.count();
+        match op {
+            Op::Pool { pixels, channels, input, output } => {
+                let total = count * channels;
+                let list = arguments![self.at(*input), self.at(*output), total, *pixels, *channels];
+                self.launch("pool", Grid::Items(total), list)
+            }
+            Op::PoolDgrad { pixels, channels, gradient, output } => {
+                let total = count * pixels * channels;
+                let list = arguments![self.at(*gradient), self.at(*output), total, *pixels, *channels];
+                self.launch("pool_dgrad", Grid::Items(total), list)
+            }
+            Op::Linear { inputs, outputs, weight, bias, input, output } => {
+                let total = count * outputs;
+                let (weight, bias) = (self.at(*weight), self.at(*bias));
+                let list =
+                    arguments![weight, bias, self.at(*input), self.at(*output), total, *inputs, *outputs];
+                self.launch("linear", Grid::Items(total), list)
+            }
+            Op::LinearDgrad { inputs, outputs, weight, gradient, output } => {
+                let total = count * inputs;
+                let (weight, gradient) = (self.at(*weight), self.at(*gradient));
+                let list = arguments![weight, gradient, self.at(*output), total, *inputs, *outputs];
+                self.launch("linear_dgrad", Grid::Items(total), list)
+            }
+            Op::LinearWgrad { inputs, outputs, input, gradient, weight_gradient, bias_gradient } => {
+                let total = outputs * (inputs + 1);
+                let list = arguments![
+                    self.at(*input),
+                    self.at(*gradient),
+                    self.at(*weight_gradient),
+                    self.at(*bias_gradient),
+                    total,
+                    count,
+                    *inputs,
+                    *outputs
+                ];
+                self.launch("linear_wgrad", Grid::Items(total), list)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn loss(&self, op: &Op) -> Launched {
+        let (count, controls) = (self.count(), self.controls);
+        match op {
+            Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } => {
+                let teacher = teacher.filter(|_| controls.distill_weight != 0.0);
+                let divisor = if *mean { count as f32 } else { 1.0 };
+                let list = arguments![
+                    self.at(*logits),
+                    self.at(*labels),
+                    self.maybe(teacher),
+                    self.at(*loss),
+                    self.maybe(*gradient),
+                    count,
+                    *classes,
+                    divisor,
+                    controls.distill_weight,
+                    controls.temperature
+                ];
+                self.launch("cross_entropy", Grid::Items(count), list)
+            }
+            Op::Cosine { classes, logits, reference, score } => {
+                let (logits, reference) = (self.at(*logits), self.at(*reference));
+                let list = arguments![logits, reference, self.at(*score), count, *classes];
+                self.launch("cosine", Grid::Items(count), list)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn attack(&self, op: &Op) -> Launched {
+        let controls = self.controls;
+        let grid = Grid::Blocks(self.count(), 1);
+        match op {
+            Op::Gather { images, indices, height, width, channels, augment, output } => {
+                self.gather(*images, *indices, [*height, *width, *channels], *augment, *output)
+            }
+            Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
+                let list = arguments![
+                    self.at(*clean),
+                    self.at(*indices),
+                    self.at(*epsilon),
+                    self.at(*adversarial),
+                    *elements,
+                    *norm == Norm::L2,
+                    controls.random_start,
+                    controls.clamp,
+                    controls.seed as u32,
+                    (controls.seed >> 32) as u32,
+                    controls.epoch
+                ];
+                self.launch("pgd_start", grid, list)
+            }
+            Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
+                let kernel = match norm {
+                    Norm::Linf => "pgd_step_linf",
+                    Norm::L2 => "pgd_step_l2",
+                };
+                let list = arguments![
+                    self.at(*clean),
+                    self.at(*gradient),
+                    self.at(*epsilon),
+                    self.at(*alpha),
+                    self.at(*adversarial),
+                    *elements,
+                    controls.clamp
+                ];
+                self.launch(kernel, grid, list)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn gather(
+        &self,
+        slot: ImageSlot,
+        indices: Span,
+        [height, width, channels]: [usize; 3],
+        augment: Augment,
+        output: Span,
+    ) -> Launched {
+        let Some(Some(images)) = self.memory.images.get(slot.0) else {
+            return Err(format!("no images attached as {}", slot.0));
+        };
+        let (seed, epoch) = (self.controls.seed, self.controls.epoch);
+        let list = arguments![
+            images.pixels.address,
+            self.at(indices),
+            self.at(output),
+            images.set.len(),
+            height,
+            width,
+            images.set.channels,
+            channels,
+            augment.pad,
+            augment.flip,
+            seed as u32,
+            (seed >> 32) as u32,
+            epoch
+        ];
+        self.launch("gather", Grid::Blocks(self.count(), 1), list)
+    }
+
+    fn update(&self, op: &Op) -> Launched {
+        let controls = self.controls;
+        match op {
+            Op::Sgd { weights, gradients, momentum } => {
+                let (gradients, velocity) = (self.at(*gradients), self.at(*momentum));
+                let list = arguments![
+                    self.at(*weights),
+                    gradients,
+                    velocity,
+                    weights.len,
+                    controls.learning_rate,
+                    controls.momentum,
+                    controls.weight_decay,
+                    controls.nesterov
+                ];
+                self.launch("sgd", Grid::Items(weights.len), list)
+            }
+            Op::MovingAverage { weights, average } => {
+                let list =
+                    arguments![self.at(*weights), self.at(*average), weights.len, controls.average_decay];
+                self.launch("moving_average", Grid::Items(weights.len), list)
+            }
+            Op::Copy { elements, input, output } => {
+                let total = self.count() * elements;
+                self.launch("copy", Grid::Items(total), arguments![self.at(*input), self.at(*output), total])
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Batch norm: sums in parts, then what is derived from them.
+
+use super::execute::{Launched, Step, arguments};
+use super::geometry::Parts;
+use super::launch::{Argument, Grid};
+use crate::device::{Op, Span};
+
+/// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
+const CHANNELS: usize = 32;
+
+impl Step<'_> {
+    pub(super) fn norm(&self, op: &Op) -> Launched {
+        match op {
+            Op::NormAffine { gamma, beta, mean, variance, epsilon, affine } => {
+                let list = arguments![
+                    self.at(*gamma),
+                    self.at(*beta),
+                    self.at(*mean),
+                    self.at(*variance),
+                    self.at(affine.scale),
+                    self.at(affine.shift),
+                    gamma.len,
+                    *epsilon
+                ];
+                self.launch("norm_affine", Grid::Items(gamma.len), list)
+            }
+            Op::NormStatistics { .. } => self.statistics(op),
+            Op::NormDgrad { .. } => self.norm_dgrad(op),
+            _ => Ok(()),
+        }
+    }
+
+    fn statistics(&self, op: &Op) -> Launched {
+        let Op::NormStatistics {
+            pixels,
+            channels,
+            input,
+            gamma,
+            beta,
+            momentum,
+            epsilon,
+            running_mean,
+            running_variance,
+            mean,
+            inverse_std,
+            affine,
+        } = op
+        else {
+            return Ok(());
+        };
+        let rows = self.count() * pixels;
+        let parts = Parts::norm(rows);
+        let partials = self.memory.scratch.partials.address;
+        let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
+        self.launch("norm_sums", grid, arguments![self.at(*input), partials, rows, *channels, parts.rows])?;
+        let list = arguments![
+            partials,
+            self.at(*input),
+            self.at(*gamma),
+            self.at(*beta),
+            self.at(*running_mean),
+            self.at(*running_variance),
+            self.at(*mean),
+            self.at(*inverse_std),
+            self.at(affine.scale),
+            self.at(affine.shift),
+            rows,
+            *channels,
+            parts.count,
+            *momentum,
+            *epsilon
+        ];
+        self.launch("norm_statistics", Grid::Items(*channels), list)
+    }
+
+    fn norm_dgrad(&self, op: &Op) -> Launched {
+        let Op::NormDgrad {
+            pixels,
+            channels,
+            input,
+            gamma,
+            mean,
+            inverse_std,
+            affine,
+            gradient,
+            residual,
+            output,
+            gamma_gradient,
+            beta_gradient,
+        } = op
+        else {
+            return Ok(());
+        };
+        let rows = self.count() * pixels;
+        let parts = Parts::norm(rows);
+        let partials = self.memory.scratch.partials.address;
+        let at = |span: &Span| self.at(*span);
+        let (mean, inverse_std) = (at(mean), at(inverse_std));
+        let (scale, shift) = (at(&affine.scale), at(&affine.shift));
+        let (gamma_gradient, beta_gradient) = (at(gamma_gradient), at(beta_gradient));
+        let (x, gradient) = (at(input), at(gradient));
+        let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
+        let list =
+            arguments![x, gradient, mean, inverse_std, scale, shift, partials, rows, *channels, parts.rows];
+        self.launch("norm_dgrad_sums", grid, list)?;
+        let list = arguments![partials, gamma_gradient, beta_gradient, *channels, parts.count];
+        self.launch("norm_dgrad_total", Grid::Items(*channels), list)?;
+        let total = rows * channels;
+        let list = arguments![
+            x,
+            at(gamma),
+            mean,
+            inverse_std,
+            scale,
+            shift,
+            gamma_gradient,
+            beta_gradient,
+            gradient,
+            self.maybe(*residual),
+            at(output),
+            total,
+            *channels,
+            rows as f32
+        ];
+        self.launch("norm_dgrad", Grid::Items(total), list)
+    }
+}

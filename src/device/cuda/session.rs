@@ -1,0 +1,150 @@
+//! A network's memory on the device, and the running of programs.
+
+use std::sync::Arc;
+
+use cudarc::driver::CudaStream;
+
+use super::availability::describe;
+use super::execute::Step;
+use super::geometry::filter_len;
+use super::kernels::Kernels;
+use super::launch::Launcher;
+use super::memory::Memory;
+use super::room::{Room, check_sizes};
+use crate::data::ImageSet;
+use crate::device::check::{check, check_images, check_instances};
+use crate::device::{
+    Controls, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program, ProgramId, Region, Session, Span,
+};
+use crate::error::{Error, Result};
+
+/// A program and the staging rows it has room for.
+struct Prepared {
+    program: Program,
+    rows: usize,
+}
+
+/// The session of [`super::CudaDevice`]. Everything happens in order on one stream.
+pub(super) struct CudaSession {
+    layout: MemoryLayout,
+    memory: Memory,
+    launcher: Launcher,
+    specs: Vec<FilterSpec>,
+    programs: Vec<Prepared>,
+    /// The host's copy of what it wrote to staging: indices and labels are checked here, before
+    /// anything runs that would use them as addresses.
+    staged: Vec<u32>,
+}
+
+impl CudaSession {
+    pub fn new(stream: &Arc<CudaStream>, kernels: &Arc<Kernels>, layout: MemoryLayout) -> Result<Self> {
+        let memory = Memory::new(stream, &layout)?;
+        let launcher = Launcher { stream: Arc::clone(stream), kernels: Arc::clone(kernels) };
+        let (specs, programs, staged) = (Vec::new(), Vec::new(), vec![0; layout.staging]);
+        Ok(Self { layout, memory, launcher, specs, programs, staged })
+    }
+
+    /// Takes a program's filter table, which continues the session's.
+    fn add_filters(&mut self, filters: &[FilterSpec]) -> Result<()> {
+        let known = self.specs.len().min(filters.len());
+        if self.specs[..known] != filters[..known] {
+            return Err(Error::run("the program's filters are not those of the session"));
+        }
+        for spec in &filters[known..] {
+            self.memory.add_filter(filter_len(spec))?;
+            self.specs.push(*spec);
+        }
+        Ok(())
+    }
+
+    /// What the host wrote to the rows of an instance.
+    fn staged(&self, span: Span, instance: Instance) -> &[u32] {
+        let first = span.offset + instance.first * span.len;
+        match span.region {
+            Region::Staging => self.staged.get(first..first + span.len * instance.count).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// Checks what the host staged for an op to use: indices of images, labels.
+    fn check_staged(&self, op: &Op, instance: Instance) -> Result<()> {
+        match op {
+            Op::NormStatistics { .. } if instance.count == 0 => {
+                Err(Error::run("batch statistics of no images"))
+            }
+            Op::Gather { images, indices, height, width, channels, .. } if instance.count > 0 => {
+                let attached = self.memory.images.get(images.0).and_then(Option::as_ref);
+                let attached =
+                    attached.ok_or_else(|| Error::run(format!("no images attached as {}", images.0)))?;
+                check_images(&attached.set, (*height, *width, *channels), self.staged(*indices, instance))
+            }
+            Op::SoftmaxCrossEntropy { classes, labels, .. } => {
+                match self.staged(*labels, instance).iter().find(|&&label| label as usize >= *classes) {
+                    Some(label) => Err(Error::run(format!("label {label} of {classes} classes"))),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Session for CudaSession {
+    fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()> {
+        self.memory.attach(slot.0, images)
+    }
+
+    fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()> {
+        self.memory.write(region, offset, values)?;
+        if region == Region::Staging {
+            self.staged[offset..offset + values.len()].copy_from_slice(bytemuck::cast_slice(values));
+        }
+        Ok(())
+    }
+
+    fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) -> Result<()> {
+        self.write(region, offset, bytemuck::cast_slice(values))
+    }
+
+    fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()> {
+        self.memory.read(region, offset, values)
+    }
+
+    fn prepare(&mut self, program: Program) -> Result<ProgramId> {
+        let rows = check(&program, &self.layout, 1)?;
+        check_sizes(&program)?;
+        self.add_filters(&program.filters)?;
+        self.memory.make_room(Room::new([&program]))?;
+        self.programs.push(Prepared { program, rows });
+        Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
+        let Prepared { program, rows } =
+            self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        check_instances(program, *rows, instances)?;
+        for &instance in instances {
+            program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
+        }
+        for &instance in instances {
+            let step = Step {
+                launcher: &self.launcher,
+                memory: &self.memory,
+                specs: &self.specs,
+                instance,
+                controls,
+            };
+            for op in program.steps(controls.repeats) {
+                step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))?;
+            }
+        }
+        // A kernel that fails does so after its launch: its error belongs to this run.
+        self.launcher.stream.synchronize().map_err(|error| {
+            Error::run(format!("a kernel failed: {} (CUDA_LAUNCH_BLOCKING=1 names it)", describe(error)))
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+}
