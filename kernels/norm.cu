@@ -79,27 +79,27 @@ KERNEL norm_statistics(const double* partial, const float* x, const float* gamma
     running_variance[c] = keep * running_variance[c] + momentum * (float)unbiased;
 }
 
-// Sums of g x^ and g. Grid: (channels / 32, parts).
-KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean, const float* inverse_std,
-                       const float* scale, const float* shift, double* partial, u32 rows, u32 channels,
-                       u32 rows_per_part) {
+// Sums of g (x - mean) and g. Grid: (channels / 32, parts).
+KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean, const float* scale,
+                       const float* shift, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
     u32 c = blockIdx.x * CHANNELS + threadIdx.x % CHANNELS;
     u32 first = blockIdx.y * rows_per_part, last = min(first + rows_per_part, rows);
     double products = 0.0, sum = 0.0;
     if (c < channels) {
-        float centre = mean[c], inverse = inverse_std[c], factor = scale[c], offset = shift[c];
+        float factor = scale[c], offset = shift[c];
+        double centre = mean[c];
         for (u32 row = first + threadIdx.x / CHANNELS; row < last; row += LANES) {
             float value = x[row * channels + c];
             float g = affine(value, factor, offset) > 0.0f ? gradient[row * channels + c] : 0.0f;
-            products += (double)g * ((value - centre) * inverse);
+            products += g * (value - centre);
             sum += g;
         }
     }
     leave(products, sum, partial, c, channels, blockIdx.y);
 }
 
-KERNEL norm_dgrad_total(const double* partial, float* gamma_gradient, float* beta_gradient, u32 channels,
-                        u32 parts) {
+KERNEL norm_dgrad_total(const double* partial, const float* inverse_std, float* gamma_gradient,
+                        float* beta_gradient, u32 channels, u32 parts) {
     u32 c = global_index();
     if (c >= channels) return;
     double products = 0.0, sum = 0.0;
@@ -107,7 +107,7 @@ KERNEL norm_dgrad_total(const double* partial, float* gamma_gradient, float* bet
         products += partial[(part * 2) * channels + c];
         sum += partial[(part * 2 + 1) * channels + c];
     }
-    gamma_gradient[c] = (float)products;
+    gamma_gradient[c] = (float)(products * inverse_std[c]);
     beta_gradient[c] = (float)sum;
 }
 

@@ -100,10 +100,9 @@ impl Step<'_> {
         let (gamma_gradient, beta_gradient) = (at(gamma_gradient), at(beta_gradient));
         let (x, gradient) = (at(input), at(gradient));
         let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
-        let list =
-            arguments![x, gradient, mean, inverse_std, scale, shift, partials, rows, *channels, parts.rows];
+        let list = arguments![x, gradient, mean, scale, shift, partials, rows, *channels, parts.rows];
         self.launch("norm_dgrad_sums", grid, list)?;
-        let list = arguments![partials, gamma_gradient, beta_gradient, *channels, parts.count];
+        let list = arguments![partials, inverse_std, gamma_gradient, beta_gradient, *channels, parts.count];
         self.launch("norm_dgrad_total", Grid::Items(*channels), list)?;
         let total = rows * channels;
         let list = arguments![

@@ -47,7 +47,7 @@ impl Padded {
         let border = (kernel - 1).saturating_sub(pad).div_ceil(stride);
         Self {
             height: (height - 1 + pad) / stride + 1 + border,
-            width: (stride - 1 + pad) / stride + TILE * class_tiles(shape) + border,
+            width: pad.div_ceil(stride) + TILE * class_tiles(shape) + border,
             channels: whole(shape.out_channels),
             border,
         }
