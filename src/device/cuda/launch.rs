@@ -10,6 +10,9 @@ use super::kernels::{Kernels, Kind};
 /// Threads of a block: `BLOCK` in kernels/common.cuh.
 const BLOCK: u32 = 128;
 
+/// Kernels count their items with 32 bits.
+const LARGEST: usize = 1 << 31;
+
 /// A kernel's argument.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Argument {
@@ -104,6 +107,9 @@ impl Launcher {
         let kernel = self.kernels.get(name).ok_or_else(|| format!("no kernel {name}"))?;
         if !arguments.iter().map(Argument::kind).eq(kernel.parameters.iter().copied()) {
             return Err(format!("{name} takes {:?}, not {arguments:?}", kernel.parameters));
+        }
+        if let Grid::Items(items @ LARGEST..) = grid {
+            return Err(format!("{name}: {items} items"));
         }
         let grid_dim = grid.blocks();
         if grid_dim.0 == 0 || grid_dim.1 == 0 {
