@@ -69,11 +69,13 @@ impl Case {
     }
 
     fn take(&mut self, region: Region, len: usize, copies: usize) -> Span {
-        let end = &mut self.lengths[region as usize];
-        let span = Span { region, offset: *end, len };
-        // A gap, so that writing past the end shows.
-        *end += len * copies + 3;
-        span
+        let offset = self.lengths[region as usize];
+        // A gap, so that writing past the end shows: no two of its values are alike anywhere.
+        let gap = Span { region, offset: offset + len * copies, len: GAP };
+        let values = (0..GAP).map(|i| 1000.0 + (gap.offset + i) as f32).collect();
+        self.floats.push((gap, values));
+        self.lengths[region as usize] = gap.offset + GAP;
+        Span { region, offset, len }
     }
 
     fn per_image(&self) -> Region {
@@ -225,6 +227,9 @@ impl Case {
         span.offset..span.offset + span.len * copies
     }
 }
+
+/// Elements behind every operand that nobody should touch.
+const GAP: usize = 3;
 
 /// A multiple of 1/64 in [-4, 4).
 fn quarter(v: u32) -> f32 {
