@@ -81,18 +81,18 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Threads of a block.
     pub fn threads(&self) -> u32 {
-        self.launch.block.iter().product()
+        self.launch.block.iter().fold(1, |product: u32, &count| product.saturating_mul(count))
     }
 
     /// Index of a block in x, y, z.
     pub fn block_index(&self, block: u64) -> [u32; 3] {
-        let [x, y, _] = self.launch.grid.map(u64::from);
+        let [x, y, _] = self.launch.grid.map(|count| u64::from(count.max(1)));
         [(block % x) as u32, (block / x % y) as u32, (block / (x * y)) as u32]
     }
 
     /// Index of a thread in x, y, z.
     pub fn thread_index(&self, thread: u32) -> [u32; 3] {
-        let [x, y, _] = self.launch.block;
+        let [x, y, _] = self.launch.block.map(|count| count.max(1));
         [thread % x, thread / x % y, thread / (x * y)]
     }
 

@@ -40,8 +40,8 @@ impl Registers {
     }
 
     #[inline(never)]
-    pub fn float2(&mut self, op: Float2, ty: Type, mode: Mode, mask: u32, dst: Row, a: Row, b: Row) {
-        let sources = [self.get(ty.file(), a), self.get(ty.file(), b)];
+    pub fn float2(&mut self, op: Float2, ty: Type, mode: Mode, mask: u32, dst: Row, ab: (Row, Row)) {
+        let sources = [self.get(ty.file(), ab.0), self.get(ty.file(), ab.1)];
         let values = over(ty, mask, sources, |[a, b]| arithmetic::float2(op, ty, mode, a, b));
         self.set(ty.file(), dst, mask, &values);
     }

@@ -193,7 +193,7 @@ fn compute(warp: &mut Warp, op: &Op, mask: u32) {
             registers.dot(bytes, high, (a_signed, b_signed), mask, dst, (a, b, c));
         }
         Op::Float1 { op, ty, mode, dst, a } => registers.float1(op, ty, mode, mask, dst, a),
-        Op::Float2 { op, ty, mode, dst, a, b } => registers.float2(op, ty, mode, mask, dst, a, b),
+        Op::Float2 { op, ty, mode, dst, a, b } => registers.float2(op, ty, mode, mask, dst, (a, b)),
         Op::Fma { ty, mode, dst, a, b, c } => registers.fma(ty, mode, mask, dst, (a, b, c)),
         Op::Testp { test, ty, dst, a } => registers.test(test, ty, mask, dst, a),
         Op::Convert { how, dst, src } => registers.convert(how, mask, dst, src),

@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::block::Block;
-use super::context::{Context, GlobalRaces, Raise, Stats};
+use super::context::{Context, GlobalRaces, Stats};
 use super::plan::Plan;
 use super::random::Random;
 use super::{Counters, Launch, Settings};
-use crate::fault::{Fault, Kind};
+use crate::fault::{Fault, Kind, Place};
 use crate::ir::Kernel;
 use crate::memory::GlobalMemory;
 
@@ -30,8 +30,12 @@ pub fn launch(
 ) -> Result<Counters, Box<Fault>> {
     let plan = Plan::new(kernel);
     let (records, number) = memory.begin_launch();
-    let blocks: u64 = launch.grid.iter().map(|&count| u64::from(count)).product();
+    let blocks = launch.grid.iter().fold(1u64, |product, &count| product.saturating_mul(count.into()));
     let checks = settings.checks;
+    if let Some(reason) = refuse(kernel, launch, &plan) {
+        let place = Place { kernel: kernel.name.clone(), ..Place::default() };
+        return Err(Box::new(Fault { kind: Kind::Trap, place, address: None, detail: reason, other: None }));
+    }
     let races = records.filter(|_| checks.global_races).map(|records| GlobalRaces {
         records,
         epoch: records.epoch(number),
@@ -56,9 +60,6 @@ pub fn launch(
         started: Instant::now(),
         left: AtomicU64::new(settings.limit),
     };
-    if let Some(reason) = refuse(kernel, launch, &plan) {
-        return Err(Box::new(context.fault(*Raise::new(Kind::Trap, 0, reason), 0, 0, 0)));
-    }
     let mut total = Stats::new(kernel.code.len());
     for part in run_blocks(&context, blocks)? {
         total.add(&part);
@@ -67,7 +68,7 @@ pub fn launch(
 }
 
 fn refuse(kernel: &Kernel, launch: &Launch, plan: &Plan) -> Option<String> {
-    let threads: u64 = launch.block.iter().map(|&count| u64::from(count)).product();
+    let threads = launch.block.iter().fold(1u64, |product, &count| product.saturating_mul(count.into()));
     if launch.grid.contains(&0) || threads == 0 || threads > 1024 {
         return Some(format!("grid {:?} of blocks {:?}", launch.grid, launch.block));
     }

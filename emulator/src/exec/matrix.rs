@@ -15,6 +15,7 @@
 use super::context::{Outcome, Raise};
 use super::global::Use;
 use super::memory::{Machine, Request};
+use super::rows::each;
 use super::value::NAN32;
 use super::value::format::F16;
 use super::warp::{LANES, Registers, Warp};
@@ -113,30 +114,44 @@ struct Operands<T> {
     b: [[T; N]; K],
 }
 
+/// Puts the elements `e` of a word of all lanes where they belong: for A along its rows, for B along its
+/// columns. `values` is by lane, `first` the least row of A or column of B, `k` that of place 0.
 #[inline(always)]
-fn operands<T: Copy>(
+fn scatter<T: Copy, const S: usize>(
+    target: &mut [[T; S]; K],
+    values: &[T; LANES],
+    first: usize,
+    k: usize,
+    per: usize,
+) {
+    for place in 0..4 {
+        let line = &mut target[(k + place * per) % K];
+        for group in 0..8 {
+            line[(first + group) % S] = values[group * 4 + place];
+        }
+    }
+}
+
+#[inline(always)]
+fn operands<T: Copy + Default>(
     registers: &Registers,
     mma: &Mma,
-    zero: T,
     decode: impl Fn(Type, u32, usize) -> T,
 ) -> Operands<T> {
-    let mut result = Operands { a: [[zero; M]; K], b: [[zero; N]; K] };
+    let mut result = Operands { a: [[T::default(); M]; K], b: [[T::default(); N]; K] };
     let per = per_word(mma.a_type);
     for (r, &row) in mma.a.iter().enumerate() {
         let words = registers.word(row);
-        for (lane, &word) in words.iter().enumerate() {
-            for e in 0..per {
-                let column = lane % 4 * per + e + 4 * per * (r >> 1);
-                result.a[column % K][lane / 4 + 8 * (r & 1)] = decode(mma.a_type, word, e);
-            }
+        for e in 0..per {
+            let values = each(|lane| decode(mma.a_type, words[lane], e));
+            scatter(&mut result.a, &values, 8 * (r & 1), e + 4 * per * (r >> 1), per);
         }
     }
     for (r, &row) in mma.b.iter().enumerate() {
         let words = registers.word(row);
-        for (lane, &word) in words.iter().enumerate() {
-            for e in 0..per {
-                result.b[(lane % 4 * per + e + 4 * per * r) % K][lane / 4] = decode(mma.b_type, word, e);
-            }
+        for e in 0..per {
+            let values = each(|lane| decode(mma.b_type, words[lane], e));
+            scatter(&mut result.b, &values, 0, e + 4 * per * r, per);
         }
     }
     result
@@ -151,7 +166,7 @@ fn place(lane: usize, i: usize) -> (usize, usize) {
 /// `mma.sync` of floats. Inlined into code with wide vectors and fused multiply-add.
 #[inline(always)]
 pub fn multiply_floats(registers: &mut Registers, mma: &Mma) {
-    let operands = operands(registers, mma, 0.0f32, element);
+    let operands = operands(registers, mma, element);
     let mut sum = [[0.0f32; N]; M];
     for (r, &row) in mma.c.iter().enumerate() {
         for (lane, &word) in registers.word(row).iter().enumerate() {
@@ -176,7 +191,7 @@ pub fn multiply_floats(registers: &mut Registers, mma: &Mma) {
     }
     let rounded = |(i, j): (usize, usize)| F16.encode(f64::from(sum[i][j]), Round::Near);
     for (r, &row) in mma.d.iter().enumerate() {
-        let values: [u32; LANES] = std::array::from_fn(|lane| {
+        let values: [u32; LANES] = each(|lane| {
             if mma.d_type == Type::F16 {
                 return rounded(place(lane, 2 * r)) | rounded(place(lane, 2 * r + 1)) << 16;
             }
@@ -190,7 +205,7 @@ pub fn multiply_floats(registers: &mut Registers, mma: &Mma) {
 /// `mma.sync` of integers.
 #[inline(never)]
 pub fn multiply_integers(registers: &mut Registers, mma: &Mma) {
-    let operands = operands(registers, mma, 0i32, byte);
+    let operands = operands(registers, mma, byte);
     let mut results = Vec::with_capacity(mma.d.len());
     for (r, &row) in mma.c.iter().enumerate() {
         let c = *registers.word(row);

@@ -38,6 +38,8 @@ mod rows;
 mod shared;
 mod shared_races;
 mod step;
+#[cfg(test)]
+mod twins;
 pub mod value;
 mod warp;
 mod words;

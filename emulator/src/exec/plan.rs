@@ -1,8 +1,8 @@
 //! A kernel made ready for one launch: which instructions have a vectorised form, how narrow its memory
 //! accesses are, and at the end what the counts of its instructions add up to.
 
+use super::Counters;
 use super::context::Stats;
-use super::{Counters, Matrix};
 use crate::ir::{
     Access, Address, Compare, Conversion, File, Float1, Float2, Guard, Instr, Int2, Int3, Kernel, Logic,
     Mode, Op, Round, Row, Scope, Space, Type,
@@ -255,7 +255,7 @@ impl Plan {
                     let (m, n, k) = mma.shape;
                     let name = format!("m{m}n{n}k{k} {:?} {:?} {:?}", mma.a_type, mma.b_type, mma.d_type);
                     let products = hits * u64::from(m) * u64::from(n) * u64::from(k);
-                    let entry = counters.matrix.entry(name.to_lowercase()).or_insert_with(Matrix::default);
+                    let entry = counters.matrix.entry(name.to_lowercase()).or_default();
                     entry.instructions += hits;
                     entry.products += products;
                 }

@@ -19,12 +19,14 @@ pub struct Rows {
 
 /// Writes the lanes of a mask.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)]
 fn put<T: Copy>(target: &mut [T; LANES], mask: u32, values: [T; LANES]) {
     if mask == u32::MAX {
         *target = values;
     } else {
-        for (lane, (target, value)) in target.iter_mut().zip(values).enumerate() {
-            *target = if mask >> lane & 1 != 0 { value } else { *target };
+        // Written without branches, so that it becomes a blend.
+        for lane in 0..LANES {
+            target[lane] = if mask >> lane & 1 != 0 { values[lane] } else { target[lane] };
         }
     }
 }
@@ -33,6 +35,16 @@ fn put<T: Copy>(target: &mut [T; LANES], mask: u32, values: [T; LANES]) {
 #[inline(always)]
 pub fn bits(value: f32) -> u32 {
     if value.is_nan() { NAN32 } else { value.to_bits() }
+}
+
+/// A value for every lane. (`array::from_fn` isn't inlined into code with other processor features.)
+#[inline(always)]
+pub fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
+    let mut values = [T::default(); LANES];
+    for (lane, value) in values.iter_mut().enumerate() {
+        *value = f(lane);
+    }
+    values
 }
 
 #[inline(always)]
@@ -95,21 +107,21 @@ impl Rows {
     #[inline(always)]
     pub fn words1(&self, mask: u32, d: Row, a: Row, f: impl Fn(u32) -> u32) {
         let a = self.word(a);
-        let values = std::array::from_fn(|lane| f(a[lane]));
+        let values = each(|lane| f(a[lane]));
         self.put_word(d, mask, values);
     }
 
     #[inline(always)]
     pub fn words2(&self, mask: u32, rows: Two, f: impl Fn(u32, u32) -> u32) {
         let (a, b) = (self.word(rows.a), self.word(rows.b));
-        let values = std::array::from_fn(|lane| f(a[lane], b[lane]));
+        let values = each(|lane| f(a[lane], b[lane]));
         self.put_word(rows.d, mask, values);
     }
 
     #[inline(always)]
     pub fn words3(&self, mask: u32, rows: Three, f: impl Fn(u32, u32, u32) -> u32) {
         let (a, b, c) = (self.word(rows.a), self.word(rows.b), self.word(rows.c));
-        let values = std::array::from_fn(|lane| f(a[lane], b[lane], c[lane]));
+        let values = each(|lane| f(a[lane], b[lane], c[lane]));
         self.put_word(rows.d, mask, values);
     }
 
@@ -121,14 +133,14 @@ impl Rows {
     #[inline(always)]
     pub fn longs2(&self, mask: u32, rows: Two, f: impl Fn(u64, u64) -> u64) {
         let (a, b) = (self.long(rows.a), self.long(rows.b));
-        let values = std::array::from_fn(|lane| f(a[lane], b[lane]));
+        let values = each(|lane| f(a[lane], b[lane]));
         self.put_long(rows.d, mask, values);
     }
 
     #[inline(always)]
     pub fn longs3(&self, mask: u32, rows: Three, f: impl Fn(u64, u64, u64) -> u64) {
         let (a, b, c) = (self.long(rows.a), self.long(rows.b), self.long(rows.c));
-        let values = std::array::from_fn(|lane| f(a[lane], b[lane], c[lane]));
+        let values = each(|lane| f(a[lane], b[lane], c[lane]));
         self.put_long(rows.d, mask, values);
     }
 
@@ -136,14 +148,14 @@ impl Rows {
     #[inline(always)]
     pub fn widen(&self, mask: u32, d: Row, a: Row, f: impl Fn(u32) -> u64) {
         let a = self.word(a);
-        let values = std::array::from_fn(|lane| f(a[lane]));
+        let values = each(|lane| f(a[lane]));
         self.put_long(d, mask, values);
     }
 
     #[inline(always)]
     pub fn widen2(&self, mask: u32, rows: Two, f: impl Fn(u32, u32) -> u64) {
         let (a, b) = (self.word(rows.a), self.word(rows.b));
-        let values = std::array::from_fn(|lane| f(a[lane], b[lane]));
+        let values = each(|lane| f(a[lane], b[lane]));
         self.put_long(rows.d, mask, values);
     }
 
@@ -151,7 +163,7 @@ impl Rows {
     #[inline(always)]
     pub fn widen3(&self, mask: u32, rows: Three, f: impl Fn(u32, u32, u64) -> u64) {
         let (a, b, c) = (self.word(rows.a), self.word(rows.b), self.long(rows.c));
-        let values = std::array::from_fn(|lane| f(a[lane], b[lane], c[lane]));
+        let values = each(|lane| f(a[lane], b[lane], c[lane]));
         self.put_long(rows.d, mask, values);
     }
 
@@ -159,7 +171,7 @@ impl Rows {
     #[inline(always)]
     pub fn narrow(&self, mask: u32, d: Row, a: Row, f: impl Fn(u64) -> u32) {
         let a = self.long(a);
-        let values = std::array::from_fn(|lane| f(a[lane]));
+        let values = each(|lane| f(a[lane]));
         self.put_word(d, mask, values);
     }
 
@@ -178,14 +190,14 @@ impl Rows {
     #[inline(always)]
     pub fn select_words(&self, mask: u32, rows: Three) {
         let (a, b, p) = (self.word(rows.a), self.word(rows.b), self.predicate(rows.c));
-        let values = std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
+        let values = each(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
         self.put_word(rows.d, mask, values);
     }
 
     #[inline(always)]
     pub fn select_longs(&self, mask: u32, rows: Three) {
         let (a, b, p) = (self.long(rows.a), self.long(rows.b), self.predicate(rows.c));
-        let values = std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
+        let values = each(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
         self.put_long(rows.d, mask, values);
     }
 }

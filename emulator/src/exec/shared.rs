@@ -20,17 +20,30 @@ impl ByteSet {
         self.0.resize(bytes.div_ceil(64), 0);
     }
 
+    /// Words that a range touches, with the range's bits in them.
+    fn words(start: u64, bytes: u64) -> impl Iterator<Item = (usize, u64)> {
+        let end = start + bytes;
+        (start / 64..end.div_ceil(64)).map(move |word| {
+            let low = start.saturating_sub(word * 64);
+            let high = (end - word * 64).min(64);
+            (word as usize, (u64::MAX << low) & (u64::MAX >> (64 - high)))
+        })
+    }
+
     /// Puts a range in or out.
     pub fn put(&mut self, start: u64, bytes: u64, inside: bool) {
-        for at in start..start + bytes {
-            let (word, bit) = ((at / 64) as usize, 1 << (at % 64));
-            if inside { self.0[word] |= bit } else { self.0[word] &= !bit }
+        for (word, bits) in Self::words(start, bytes) {
+            let word = &mut self.0[word];
+            *word = if inside { *word | bits } else { *word & !bits };
         }
     }
 
     /// First byte of a range that is in (or isn't).
     pub fn find(&self, start: u64, bytes: u64, inside: bool) -> Option<u64> {
-        (start..start + bytes).find(|at| (self.0[(at / 64) as usize] >> (at % 64) & 1 == 1) == inside)
+        Self::words(start, bytes).find_map(|(word, bits)| {
+            let hits = (if inside { self.0[word] } else { !self.0[word] }) & bits;
+            (hits != 0).then(|| word as u64 * 64 + u64::from(hits.trailing_zeros()))
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use super::general;
 use super::matrix::{self, f16_to_f32};
 use super::memory::Machine;
 use super::plan::{Fast, Order, Two};
-use super::rows::{Rows, bits};
+use super::rows::{Rows, bits, each};
 use super::warp::{LANES, Warp};
 use super::words;
 use crate::ir::Op;
@@ -118,6 +118,7 @@ fn turn_of(warp: &mut Warp, machine: &mut Machine, left: &mut u64) -> Outcome<Ev
                 let value = words::parameter::<8>(machine, offset)?;
                 rows.put_long(d, mask, [u64::from_le_bytes(value); LANES]);
             }
+            Fast::Mma if mask == 0 => {}
             Fast::Mma => {
                 matrix::require_whole(mask, "mma")?;
                 if let Op::Mma(mma) = &machine.context.kernel.code[pc].op {
@@ -190,8 +191,8 @@ fn compute(rows: Rows, mask: u32, fast: Fast) {
         Fast::PairBf16(r) => rows.words2(mask, r, |high, low| bf16(high) << 16 | bf16(low)),
         Fast::Unpack32 { low, high, a } => {
             let values = *rows.long(a);
-            rows.put_word(low, mask, values.map(|value| value as u32));
-            rows.put_word(high, mask, values.map(|value| (value >> 32) as u32));
+            rows.put_word(low, mask, each(|lane| values[lane] as u32));
+            rows.put_word(high, mask, each(|lane| (values[lane] >> 32) as u32));
         }
         Fast::Pack32 { d, low, high } => {
             let r = Two { d, a: low, b: high };
@@ -223,14 +224,14 @@ fn product(a: u32, b: u32) -> u64 {
 #[inline(always)]
 fn shift_long(rows: Rows, mask: u32, r: Two) {
     let (a, b) = (rows.long(r.a), rows.word(r.b));
-    let values = std::array::from_fn(|lane| if b[lane] < 64 { a[lane] << (b[lane] & 63) } else { 0 });
+    let values = each(|lane| if b[lane] < 64 { a[lane] << (b[lane] & 63) } else { 0 });
     rows.put_long(r.d, mask, values);
 }
 
 #[inline(always)]
 fn lop3(rows: Rows, mask: u32, r: super::plan::Three, table: u8) {
     let term = |row: u32| if table >> row & 1 == 1 { u32::MAX } else { 0 };
-    let terms: [u32; 8] = std::array::from_fn(|row| term(row as u32));
+    let terms = [term(0), term(1), term(2), term(3), term(4), term(5), term(6), term(7)];
     rows.words3(mask, r, |a, b, c| {
         let pick = |bit: u32, yes: u32, no: u32| bit & yes | !bit & no;
         let low = pick(b, pick(c, terms[3], terms[2]), pick(c, terms[1], terms[0]));

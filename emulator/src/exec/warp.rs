@@ -17,7 +17,8 @@ pub struct Words(pub [u32; LANES]);
 #[repr(C, align(64))]
 pub struct Longs(pub [u64; LANES]);
 
-/// The three register files.
+/// The three register files. (The predicate file has a row too many: so it's empty only before the warp's
+/// first block.)
 #[derive(Default)]
 pub struct Registers {
     pub words: Vec<Words>,
@@ -161,20 +162,24 @@ impl Warp {
         let kernel = context.kernel;
         let special = SpecialValues { context, warp: self.index, block: context.block_index(block) };
         let registers = &mut self.registers;
-        registers.words.clear();
+        // Preloaded rows are never written: in a later block only those differ that name the block.
+        let first = registers.predicates.is_empty();
         registers.words.resize(kernel.words as usize, Words([u32::MAX; LANES]));
-        registers.longs.clear();
         registers.longs.resize(kernel.longs as usize, Longs([u64::MAX; LANES]));
         registers.predicates.clear();
-        registers.predicates.resize(kernel.predicates as usize, 0);
+        registers.predicates.resize(kernel.predicates as usize + 1, 0);
         for (row, value) in registers.words.iter_mut().zip(&kernel.preload.words) {
             row.0 = match *value {
+                WordValue::Special(name) if !first && !names_block(name) => continue,
+                WordValue::Constant(_) if !first => continue,
                 WordValue::Constant(value) => [value; LANES],
                 WordValue::Special(name) => std::array::from_fn(|lane| special.get(name, lane as u32) as u32),
             };
         }
         for (row, value) in registers.longs.iter_mut().zip(&kernel.preload.longs) {
             row.0 = match *value {
+                LongValue::Special(name) if !first && !names_block(name) => continue,
+                LongValue::Constant(_) | LongValue::Variable(..) if !first => continue,
                 LongValue::Constant(value) => [value; LANES],
                 LongValue::Variable(index, addend) => {
                     let base = context.launch.variables.get(index as usize).copied().unwrap_or(0);
@@ -187,6 +192,11 @@ impl Warp {
             *row = if *value { u32::MAX } else { 0 };
         }
     }
+}
+
+/// Whether a special register differs between blocks.
+fn names_block(name: Special) -> bool {
+    matches!(name, Special::Ctaid(_) | Special::SmId)
 }
 
 /// Multiprocessors of the device that is played.

@@ -3,7 +3,7 @@
 use super::context::{Outcome, Raise};
 use super::global::Use;
 use super::memory::{Machine, Pattern, Request, plain};
-use super::rows::Rows;
+use super::rows::{Rows, each};
 use super::warp::{LANES, Warp, lanes};
 use crate::fault::Kind;
 use crate::ir::{Access, Address, Row, Space, Type};
@@ -15,10 +15,10 @@ pub type What = (bool, u8, bool);
 fn addresses(rows: Rows, address: &Address) -> [u64; LANES] {
     if address.wide {
         let (base, offset) = (rows.long(address.row), i64::from(address.offset) as u64);
-        std::array::from_fn(|lane| base[lane].wrapping_add(offset))
+        each(|lane| base[lane].wrapping_add(offset))
     } else {
         let (base, offset) = (rows.word(address.row), address.offset as u32);
-        std::array::from_fn(|lane| u64::from(base[lane].wrapping_add(offset)))
+        each(|lane| u64::from(base[lane].wrapping_add(offset)))
     }
 }
 
@@ -133,7 +133,7 @@ pub fn load(
                 Pattern::Row if mask == u32::MAX && bytes == 4 => {
                     first.cast::<[u32; LANES]>().read_unaligned()
                 }
-                _ if mask == u32::MAX => std::array::from_fn(|lane| from(lane).read_unaligned()),
+                _ if mask == u32::MAX => each(|lane| from(lane).read_unaligned()),
                 _ => {
                     let mut values = [0; LANES];
                     lanes(mask).for_each(|lane| values[lane] = from(lane).read_unaligned());

@@ -195,24 +195,21 @@ pub fn dot(bytes: bool, high: bool, signed: (bool, bool), a: u32, b: u32, c: u32
     c.wrapping_add(sum as u32)
 }
 
-/// Comparison of two numbers that can be ordered.
+/// Comparison of two numbers. Those that can't be ordered (a NaN) are unordered.
 pub fn compare<T: PartialOrd>(compare: Compare, a: T, b: T) -> bool {
     use Compare::*;
+    let Some(order) = a.partial_cmp(&b) else {
+        return matches!(compare, Equ | Neu | Ltu | Leu | Gtu | Geu | Nan);
+    };
     match compare {
-        Eq => a == b,
-        Ne => a < b || a > b,
-        Lt => a < b,
-        Le => a <= b,
-        Gt => a > b,
-        Ge => a >= b,
-        Equ => !(a < b || a > b),
-        Neu => a != b,
-        Ltu => !(a >= b),
-        Leu => !(a > b),
-        Gtu => !(a <= b),
-        Geu => !(a < b),
-        Num => a <= b || a > b,
-        Nan => !(a <= b || a > b),
+        Eq | Equ => order.is_eq(),
+        Ne | Neu => order.is_ne(),
+        Lt | Ltu => order.is_lt(),
+        Le | Leu => order.is_le(),
+        Gt | Gtu => order.is_gt(),
+        Ge | Geu => order.is_ge(),
+        Num => true,
+        Nan => false,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::ir::Round;
 
 /// `result` is the sum, product, … rounded to nearest, `error` has the sign of exact - result.
 fn odd(result: f64, error: f64) -> f64 {
-    if error == 0.0 || !result.is_finite() || result.to_bits() & 1 == 1 {
+    if error == 0.0 || error.is_nan() || !result.is_finite() || result.to_bits() & 1 == 1 {
         return result;
     }
     if error > 0.0 { result.next_up() } else { result.next_down() }

@@ -1,0 +1,92 @@
+//! `cvt`.
+
+use super::super::ast::{Operand, Width};
+use super::modifiers::Modifiers;
+use super::operands::{arity, plain_conversion};
+use super::{Lowering, Reason};
+use crate::ir::{Conversion, Op, Round, Type};
+
+const TYPES: &str = "u8 s8 u16 s16 u32 s32 u64 s64 f16 bf16 f32 f64 tf32 f16x2 bf16x2";
+
+impl<'a> Lowering<'a, '_> {
+    /// `cvt`.
+    pub fn cvt(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let to = modifiers.ty(TYPES)?;
+        let from = modifiers.ty(TYPES)?;
+        let how = conversion(modifiers, from, to)?;
+        if matches!(to, Type::F16x2 | Type::Bf16x2) {
+            let [dst, high, low] = arity(operands)?;
+            let (high, low) = (self.source(high, from)?, self.source(low, from)?);
+            let dst = self.destination(dst, to)?;
+            self.emit(Op::ConvertPair { how, dst, high, low });
+            return Ok(());
+        }
+        let [dst, src] = arity(operands)?;
+        let src = if from.is_float() { self.source(src, from)? } else { self.source_relaxed(src, from)? };
+        let register = match self.register(dst)? {
+            _ if to.is_float() => to,
+            Some((Width::B16, _)) => Type::S16,
+            Some((Width::B32, _)) => Type::S32,
+            Some((Width::B64, _)) => Type::S64,
+            _ => to,
+        };
+        if register.size() <= to.size() {
+            let dst = self.destination(dst, to)?;
+            self.emit(Op::Convert { how, dst, src });
+            return Ok(());
+        }
+        // A register wider than the result is filled up by the result's sign.
+        let narrow = self.temporary(to.file())?;
+        self.emit_pure(Op::Convert { how, dst: narrow, src });
+        let dst = self.destination(dst, register)?;
+        self.emit(Op::Convert { how: plain_conversion(to, register), dst, src: narrow });
+        Ok(())
+    }
+}
+
+fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Conversion, Reason> {
+    let opcode = modifiers.opcode;
+    let wrong = |message: &str| Err(format!("{opcode}: {message}"));
+    let paired = matches!(to, Type::F16x2 | Type::Bf16x2);
+    if matches!(from, Type::F16x2 | Type::Bf16x2 | Type::Tf32) {
+        return wrong("no conversion from this type");
+    }
+    if (paired || to == Type::Tf32) && from != Type::F32 {
+        return wrong("only from .f32");
+    }
+    let integral = modifiers.round_integral();
+    let away = to == Type::Tf32 && modifiers.take("rna");
+    let round = if away { Some(Round::NearAway) } else { modifiers.round() };
+    let relu = (paired || matches!(to, Type::F16 | Type::Bf16 | Type::Tf32)) && modifiers.take("relu");
+    let (ftz, sat) = (modifiers.take("ftz"), modifiers.take("sat"));
+    let exact = loses_nothing(from, to);
+    match (from.is_float(), to.is_float()) {
+        (true, false) if integral.is_none() => return wrong("to an integer needs .rni, .rzi, .rmi or .rpi"),
+        (true, false) if round.is_some() => return wrong("unknown rounding"),
+        (false, false) if integral.is_some() || round.is_some() => return wrong("no rounding of integers"),
+        (false, true) if integral.is_some() => return wrong("unknown rounding"),
+        (false, true) if round.is_none() => return wrong("a rounding is needed"),
+        (true, true) if integral.is_some() && from != to => return wrong("unknown rounding"),
+        (true, true) if round.is_none() && !exact => return wrong("a rounding is needed"),
+        _ => {}
+    }
+    if ftz && from != Type::F32 && to != Type::F32 {
+        return wrong("no .ftz without .f32");
+    }
+    Ok(Conversion {
+        from,
+        to,
+        round: integral.or(round).unwrap_or_default(),
+        integral: integral.is_some() && to.is_float(),
+        ftz,
+        sat,
+        relu,
+    })
+}
+
+/// Does every value of one float type exist in the other?
+fn loses_nothing(from: Type, to: Type) -> bool {
+    from == to
+        || to == Type::F64
+        || (to == Type::F32 && matches!(from, Type::F16 | Type::Bf16))
+}

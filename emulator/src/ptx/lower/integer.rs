@@ -1,0 +1,354 @@
+//! Integer arithmetic and bits.
+
+use super::super::ast::Operand;
+use super::modifiers::Modifiers;
+use super::operands::arity;
+use super::{Lowering, Reason};
+use crate::ir::{File, Int1, Int2, Int3, Logic, MadCarry, Op, Permute, Row, Type};
+
+const ALL: &str = "u16 s16 u32 s32 u64 s64";
+
+/// Which part of a product.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Low,
+    High,
+    Wide,
+}
+
+fn part(modifiers: &mut Modifiers) -> Result<Part, Reason> {
+    modifiers.require("part", &[("lo", Part::Low), ("hi", Part::High), ("wide", Part::Wide)])
+}
+
+/// The type of twice the width.
+fn wide(ty: Type) -> Result<Type, Reason> {
+    match ty {
+        Type::U16 => Ok(Type::U32),
+        Type::S16 => Ok(Type::S32),
+        Type::U32 => Ok(Type::U64),
+        Type::S32 => Ok(Type::S64),
+        _ => Err(format!("no .wide for {ty:?}")),
+    }
+}
+
+impl<'a> Lowering<'a, '_> {
+    /// Integer arithmetic.
+    pub fn arithmetic(
+        &mut self,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        match modifiers.name {
+            "add" | "sub" | "addc" | "subc" => self.sum(modifiers, operands),
+            "mul" | "mad" | "madc" | "mul24" | "mad24" => self.product(modifiers, operands),
+            "div" => self.int2(Int2::Div, ALL, modifiers, operands),
+            "rem" => self.int2(Int2::Rem, ALL, modifiers, operands),
+            "min" => self.int2(Int2::Min, ALL, modifiers, operands),
+            "max" => self.int2(Int2::Max, ALL, modifiers, operands),
+            "neg" => self.int1(Int1::Neg, "s16 s32 s64", modifiers, operands),
+            "abs" => self.int1(Int1::Abs, "s16 s32 s64", modifiers, operands),
+            _ => self.int3(Int3::Sad, ALL, modifiers, operands),
+        }
+    }
+
+    fn int1(
+        &mut self,
+        op: Int1,
+        types: &str,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        let [dst, a] = arity(operands)?;
+        let ty = modifiers.ty(types)?;
+        let counts = matches!(op, Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift);
+        let a = self.source(a, ty)?;
+        let dst = self.destination(dst, if counts { Type::U32 } else { ty })?;
+        self.emit(Op::Int1 { op, ty, dst, a });
+        Ok(())
+    }
+
+    fn int2(
+        &mut self,
+        op: Int2,
+        types: &str,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        let [dst, a, b] = arity(operands)?;
+        let ty = modifiers.ty(types)?;
+        let shift = matches!(op, Int2::Shl | Int2::Shr);
+        let a = self.source(a, ty)?;
+        let b = self.source(b, if shift { Type::U32 } else { ty })?;
+        let dst = self.destination(dst, ty)?;
+        self.emit(Op::Int2 { op, ty, dst, a, b });
+        Ok(())
+    }
+
+    fn int3(
+        &mut self,
+        op: Int3,
+        types: &str,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        let [dst, a, b, c] = arity(operands)?;
+        let ty = modifiers.ty(types)?;
+        let others = if op == Int3::Bfe { Type::U32 } else { ty };
+        let a = self.source(a, ty)?;
+        let b = self.source(b, others)?;
+        let c = self.source(c, others)?;
+        let dst = self.destination(dst, ty)?;
+        self.emit(Op::Int3 { op, ty, dst, a, b, c });
+        Ok(())
+    }
+
+    /// The condition code register.
+    fn carry(&mut self) -> Result<Row, Reason> {
+        match self.carry {
+            Some(row) => Ok(row),
+            None => {
+                let row = self.temporary(File::Predicates)?;
+                self.carry = Some(row);
+                Ok(row)
+            }
+        }
+    }
+
+    fn carries(
+        &mut self,
+        reads: bool,
+        modifiers: &mut Modifiers,
+    ) -> Result<(Option<Row>, Option<Row>), Reason> {
+        let writes = modifiers.take("cc");
+        let carry_in = if reads { Some(self.carry()?) } else { None };
+        let carry_out = if writes { Some(self.carry()?) } else { None };
+        Ok((carry_in, carry_out))
+    }
+
+    fn sum(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let subtract = modifiers.name.starts_with("sub");
+        let (carry_in, carry_out) = self.carries(modifiers.name.ends_with('c'), modifiers)?;
+        if carry_in.is_none() && carry_out.is_none() {
+            let saturate = modifiers.take("sat");
+            let (op, types) = match (subtract, saturate) {
+                (false, false) => (Int2::Add, ALL),
+                (false, true) => (Int2::AddSat, "s32"),
+                (true, false) => (Int2::Sub, ALL),
+                (true, true) => (Int2::SubSat, "s32"),
+            };
+            return self.int2(op, types, modifiers, operands);
+        }
+        let [dst, a, b] = arity(operands)?;
+        let ty = modifiers.ty("u32 s32 u64 s64")?;
+        let a = self.source(a, ty)?;
+        let b = self.source(b, ty)?;
+        let dst = self.destination(dst, ty)?;
+        self.emit(Op::Carry { subtract, ty, dst, a, b, carry_in, carry_out });
+        Ok(())
+    }
+
+    fn product(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let part = part(modifiers)?;
+        match modifiers.name {
+            "mul" if part == Part::Wide => self.wide_product(modifiers, operands, false),
+            "mad" if part == Part::Wide => self.wide_product(modifiers, operands, true),
+            "mul" => {
+                let op = if part == Part::Low { Int2::MulLo } else { Int2::MulHi };
+                self.int2(op, ALL, modifiers, operands)
+            }
+            "mul24" | "mad24" => self.product24(part, modifiers, operands),
+            name => {
+                let (carry_in, carry_out) = self.carries(name == "madc", modifiers)?;
+                if carry_in.is_some() || carry_out.is_some() {
+                    return self.mad_carry(part, carry_in, carry_out, modifiers, operands);
+                }
+                match (part, modifiers.take("sat")) {
+                    (Part::Low, false) => self.int3(Int3::MadLo, ALL, modifiers, operands),
+                    (Part::High, false) => self.int3(Int3::MadHi, ALL, modifiers, operands),
+                    (Part::High, true) => self.int3(Int3::MadHiSat, "s32", modifiers, operands),
+                    _ => Err(format!("{}: unknown modifier .sat", modifiers.opcode)),
+                }
+            }
+        }
+    }
+
+    fn wide_product(
+        &mut self,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+        adds: bool,
+    ) -> Result<(), Reason> {
+        let ty = modifiers.ty("u16 s16 u32 s32")?;
+        let result = wide(ty)?;
+        if adds {
+            let [dst, a, b, c] = arity(operands)?;
+            let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, result)?);
+            let dst = self.destination(dst, result)?;
+            self.emit(Op::MadWide { ty, dst, a, b, c });
+        } else {
+            let [dst, a, b] = arity(operands)?;
+            let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
+            let dst = self.destination(dst, result)?;
+            self.emit(Op::MulWide { ty, dst, a, b });
+        }
+        Ok(())
+    }
+
+    fn product24(
+        &mut self,
+        part: Part,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        let op = match part {
+            Part::Low => Int2::Mul24Lo,
+            Part::High => Int2::Mul24Hi,
+            Part::Wide => return Err(format!("{}: unknown modifier .wide", modifiers.opcode)),
+        };
+        if modifiers.name == "mul24" {
+            return self.int2(op, "u32 s32", modifiers, operands);
+        }
+        let [dst, a, b, c] = arity(operands)?;
+        let ty = modifiers.ty("u32 s32")?;
+        let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, ty)?);
+        let product = self.temporary(File::Words)?;
+        self.emit_pure(Op::Int2 { op, ty, dst: product, a, b });
+        let dst = self.destination(dst, ty)?;
+        self.emit(Op::Int2 { op: Int2::Add, ty, dst, a: product, b: c });
+        Ok(())
+    }
+
+    fn mad_carry(
+        &mut self,
+        part: Part,
+        carry_in: Option<Row>,
+        carry_out: Option<Row>,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        if part == Part::Wide {
+            return Err(format!("{}: unknown modifier .wide", modifiers.opcode));
+        }
+        let [dst, a, b, c] = arity(operands)?;
+        let ty = modifiers.ty("u32 s32 u64 s64")?;
+        let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, ty)?);
+        let dst = self.destination(dst, ty)?;
+        let high = part == Part::High;
+        self.emit(Op::MadCarry(Box::new(MadCarry { high, ty, dst, a, b, c, carry_in, carry_out })));
+        Ok(())
+    }
+
+    /// Bitwise operations, also on predicates.
+    pub fn bits(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let bits = "b16 b32 b64";
+        if matches!(modifiers.name, "and" | "or" | "xor" | "not") && modifiers.take("pred") {
+            return self.on_predicates(modifiers, operands);
+        }
+        match modifiers.name {
+            "and" => self.int2(Int2::And, bits, modifiers, operands),
+            "or" => self.int2(Int2::Or, bits, modifiers, operands),
+            "xor" => self.int2(Int2::Xor, bits, modifiers, operands),
+            "not" => self.int1(Int1::Not, bits, modifiers, operands),
+            "cnot" => self.int1(Int1::Cnot, bits, modifiers, operands),
+            "shl" => self.int2(Int2::Shl, bits, modifiers, operands),
+            "shr" => {
+                self.int2(Int2::Shr, "b16 b32 b64 u16 s16 u32 s32 u64 s64", modifiers, operands)
+            }
+            "popc" => self.int1(Int1::Popc, "b32 b64", modifiers, operands),
+            "clz" => self.int1(Int1::Clz, "b32 b64", modifiers, operands),
+            "brev" => self.int1(Int1::Brev, "b32 b64", modifiers, operands),
+            "bfind" => {
+                let op = if modifiers.take("shiftamt") { Int1::BfindShift } else { Int1::Bfind };
+                self.int1(op, "u32 s32 u64 s64", modifiers, operands)
+            }
+            "bfe" => self.int3(Int3::Bfe, "u32 s32 u64 s64", modifiers, operands),
+            "bfi" => self.bfi(modifiers, operands),
+            _ => self.words(modifiers, operands),
+        }
+    }
+
+    fn on_predicates(
+        &mut self,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        let Some(Operand::Name(name, 0)) = operands.first() else {
+            return Err("a predicate expected".to_owned());
+        };
+        if modifiers.name == "not" {
+            let [_, a] = arity(operands)?;
+            let a = self.plain_predicate(a)?;
+            let dst = self.predicate_destination(name)?;
+            self.emit(Op::PredNot { dst, a });
+            return Ok(());
+        }
+        let [_, a, b] = arity(operands)?;
+        let (a, b) = (self.plain_predicate(a)?, self.plain_predicate(b)?);
+        let dst = self.predicate_destination(name)?;
+        let op = match modifiers.name {
+            "and" => Logic::And,
+            "or" => Logic::Or,
+            _ => Logic::Xor,
+        };
+        self.emit(Op::PredLogic { op, dst, a, b });
+        Ok(())
+    }
+
+    fn bfi(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let [dst, a, b, position, length] = arity(operands)?;
+        let ty = modifiers.ty("b32 b64")?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
+        let (position, length) = (self.source(position, Type::U32)?, self.source(length, Type::U32)?);
+        let dst = self.destination(dst, ty)?;
+        self.emit(Op::Bfi { ty, dst, a, b, position, length });
+        Ok(())
+    }
+
+    /// Operations on three words.
+    fn words(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let table = match (modifiers.name, operands.get(4)) {
+            ("lop3", Some(Operand::Int(table))) => {
+                u8::try_from(*table).map_err(|_| "a lop3 table has 8 bits".to_owned())?
+            }
+            ("lop3", _) => return Err("lop3 needs a constant table".to_owned()),
+            (_, Some(_)) => return Err("4 operands expected".to_owned()),
+            _ => 0,
+        };
+        let [dst, a, b, c] = arity(operands.get(..4).unwrap_or(operands))?;
+        let rows = [self.source(a, Type::U32)?, self.source(b, Type::U32)?, self.source(c, Type::U32)?];
+        let ([a, b, c], dst) = (rows, self.destination(dst, Type::U32)?);
+        let op = match modifiers.name {
+            "lop3" => Op::Lop3 { dst, a, b, c, table },
+            "prmt" => Op::Prmt { mode: permutation(modifiers), dst, a, b, c },
+            "shf" => {
+                let left = modifiers.require("direction", &[("l", true), ("r", false)])?;
+                let clamp = modifiers.require("mode", &[("clamp", true), ("wrap", false)])?;
+                Op::Shf { left, clamp, dst, a, b, c }
+            }
+            name => {
+                let bytes = name == "dp4a";
+                let high = !bytes && modifiers.require("half", &[("lo", false), ("hi", true)])?;
+                let a_signed = modifiers.ty("u32 s32")?.is_signed();
+                let b_signed = modifiers.ty("u32 s32")?.is_signed();
+                Op::Dot { bytes, high, a_signed, b_signed, dst, a, b, c }
+            }
+        };
+        if matches!(op, Op::Lop3 { .. } | Op::Prmt { .. } | Op::Shf { .. }) {
+            modifiers.ty("b32")?;
+        }
+        self.emit(op);
+        Ok(())
+    }
+}
+
+fn permutation(modifiers: &mut Modifiers) -> Permute {
+    let modes = [
+        ("f4e", Permute::F4e),
+        ("b4e", Permute::B4e),
+        ("rc8", Permute::Rc8),
+        ("ecl", Permute::Ecl),
+        ("ecr", Permute::Ecr),
+        ("rc16", Permute::Rc16),
+    ];
+    modifiers.choose(&modes).unwrap_or(Permute::Default)
+}

@@ -1,0 +1,426 @@
+//! Operands to virtual registers: registers, immediates, special registers, addresses.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::super::ast::{Operand, Width};
+use super::super::registers::{self, Count};
+use super::names::Symbol;
+use super::variables::ModuleVariable;
+use super::{Lowering, Reason};
+use crate::ir::{
+    Address, Conversion, File, Guard, LongValue, Op, Preload, Round, Row, Space, Special, Type, WordValue,
+};
+
+/// While a kernel is lowered, preloaded rows have numbers from here on, registers the ones below.
+const PRELOADED: Row = 0xC000;
+
+/// A value of a pool; the start of dynamic shared memory is known at the end only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Pooled<T> {
+    Value(T),
+    Dynamic(u64),
+}
+
+/// Values in order of their first mention.
+struct Pool<T> {
+    values: Vec<T>,
+    numbers: HashMap<T, Row>,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Pool { values: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Pool<T> {
+    fn row(&mut self, value: T) -> Result<Row, Reason> {
+        if let Some(&row) = self.numbers.get(&value) {
+            return Ok(row);
+        }
+        if self.values.len() >= usize::from(Row::MAX - PRELOADED) {
+            return Err("too many different constants".to_owned());
+        }
+        let row = PRELOADED + self.values.len() as Row;
+        self.values.push(value);
+        self.numbers.insert(value, row);
+        Ok(row)
+    }
+}
+
+/// The preloaded rows and registers of a kernel.
+#[derive(Default)]
+pub struct Pools {
+    words: Pool<Pooled<WordValue>>,
+    longs: Pool<Pooled<LongValue>>,
+    predicates: Pool<bool>,
+    registers: [Row; 3],
+}
+
+impl Pools {
+    /// A new virtual register.
+    pub fn register(&mut self, file: File) -> Result<Row, Reason> {
+        let next = &mut self.registers[registers::index(file)];
+        if *next + 1 >= PRELOADED {
+            return Err("too many registers".to_owned());
+        }
+        *next += 1;
+        Ok(*next - 1)
+    }
+
+    fn preloaded(&self) -> [usize; 3] {
+        [self.words.values.len(), self.longs.values.len(), self.predicates.values.len()]
+    }
+
+    /// The number of a row once preloaded rows come first.
+    pub fn number(&self, file: File, row: Row) -> Row {
+        match row.checked_sub(PRELOADED) {
+            Some(preloaded) => preloaded,
+            None => row + self.preloaded()[registers::index(file)] as Row,
+        }
+    }
+
+    /// Sizes for [`registers`].
+    pub fn counts(&self) -> [Count; 3] {
+        let preloaded = self.preloaded();
+        std::array::from_fn(|file| Count {
+            total: usize::from(self.registers[file]) + preloaded[file],
+            preloaded: preloaded[file],
+        })
+    }
+
+    /// What the rows hold, dynamic shared memory starting at `dynamic`.
+    pub fn preload(&self, dynamic: u32) -> Preload {
+        let word = |value: &Pooled<WordValue>| match *value {
+            Pooled::Value(value) => value,
+            Pooled::Dynamic(offset) => WordValue::Constant(dynamic.wrapping_add(offset as u32)),
+        };
+        let long = |value: &Pooled<LongValue>| match *value {
+            Pooled::Value(value) => value,
+            Pooled::Dynamic(offset) => LongValue::Constant(u64::from(dynamic).wrapping_add(offset)),
+        };
+        Preload {
+            words: self.words.values.iter().map(word).collect(),
+            longs: self.longs.values.iter().map(long).collect(),
+            predicates: self.predicates.values.clone(),
+        }
+    }
+}
+
+/// Number of operands as wanted?
+pub fn arity<'o, 'a, const N: usize>(operands: &'o [Operand<'a>]) -> Result<&'o [Operand<'a>; N], Reason> {
+    operands.try_into().map_err(|_| format!("{N} operands expected, {} found", operands.len()))
+}
+
+/// The items of `{a, b}`, or the operand itself.
+pub fn items<'o, 'a>(operand: &'o Operand<'a>) -> &'o [Operand<'a>] {
+    match operand {
+        Operand::Vector(items) => items,
+        _ => std::slice::from_ref(operand),
+    }
+}
+
+fn fits(width: Width, ty: Type) -> bool {
+    match width {
+        Width::B8 => ty.size() == 1,
+        Width::B16 => ty.size() <= 2,
+        Width::B32 => ty.size() == 4,
+        Width::B64 => ty.size() == 8,
+        Width::Predicate => false,
+    }
+}
+
+impl<'a> Lowering<'a, '_> {
+    /// A row with a word in all lanes.
+    pub fn word(&mut self, value: u32) -> Result<Row, Reason> {
+        self.pools.words.row(Pooled::Value(WordValue::Constant(value)))
+    }
+
+    /// A row with a long in all lanes.
+    pub fn long(&mut self, value: u64) -> Result<Row, Reason> {
+        self.pools.longs.row(Pooled::Value(LongValue::Constant(value)))
+    }
+
+    /// A new register for a helper's result.
+    pub fn temporary(&mut self, file: File) -> Result<Row, Reason> {
+        self.pools.register(file)
+    }
+
+    /// The register of a name, if it is one.
+    pub fn register(&mut self, operand: &Operand<'a>) -> Result<Option<(Width, Row)>, Reason> {
+        match operand {
+            Operand::Name(name, 0) => match self.symbol(name)? {
+                Some(Symbol::Register(width, row)) => Ok(Some((width, row))),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// A predicate register by its name.
+    pub fn predicate_register(&mut self, name: &'a str) -> Result<Row, Reason> {
+        match self.symbol(name)? {
+            Some(Symbol::Register(Width::Predicate, row)) => Ok(row),
+            Some(_) => Err(format!("{name} is no predicate")),
+            None => Err(format!("unknown predicate {name}")),
+        }
+    }
+
+    /// A source of type `ty`.
+    pub fn source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Row, Reason> {
+        if let Some((width, row)) = self.register(operand)? {
+            return match fits(width, ty) {
+                true => Ok(row),
+                false => Err(format!("{} has another size than {ty:?}", shown(operand))),
+            };
+        }
+        match operand {
+            Operand::Name(name, addend) => self.named(name, *addend, ty),
+            Operand::Generic(..) => Err("generic() is for initialisers".to_owned()),
+            _ => {
+                let bits = immediate(operand, ty)?;
+                if ty.file() == File::Longs { self.long(bits) } else { self.word(bits as u32) }
+            }
+        }
+    }
+
+    /// A source whose register may be wider than `ty`: its low bits are meant.
+    pub fn source_relaxed(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Row, Reason> {
+        let Some((width, row)) = self.register(operand)? else { return self.source(operand, ty) };
+        match width.bytes() {
+            Some(8) if ty.size() < 8 => {
+                let dst = self.temporary(File::Words)?;
+                let how = plain_conversion(Type::U64, Type::U32);
+                self.emit_pure(Op::Convert { how, dst, src: row });
+                Ok(dst)
+            }
+            Some(bytes) if bytes >= ty.size() => Ok(row),
+            _ => Err(format!("{} is narrower than {ty:?}", shown(operand))),
+        }
+    }
+
+    /// Special registers and addresses of variables.
+    fn named(&mut self, name: &'a str, addend: i64, ty: Type) -> Result<Row, Reason> {
+        if let Some(special) = special(name).filter(|_| addend == 0) {
+            return self.special(special, ty);
+        }
+        if name == "WARP_SZ" {
+            return self.source(&Operand::Int(32), ty);
+        }
+        if !matches!(ty.size(), 4 | 8) {
+            return Err(format!("unknown register {name}"));
+        }
+        let wide = ty.size() == 8;
+        match self.place_of(name)? {
+            Place::Fixed(_, address) if wide => self.long(u64::from(address).wrapping_add(addend as u64)),
+            Place::Fixed(_, address) => self.word(address.wrapping_add(addend as u32)),
+            Place::Dynamic if wide => self.pools.longs.row(Pooled::Dynamic(addend as u64)),
+            Place::Dynamic => self.pools.words.row(Pooled::Dynamic(addend as u64)),
+            Place::Memory(index, _) if wide => {
+                self.pools.longs.row(Pooled::Value(LongValue::Variable(index, addend as u64)))
+            }
+            Place::Memory(..) => Err(format!("the address of {name} needs 64 bits")),
+        }
+    }
+
+    fn special(&mut self, special: Special, ty: Type) -> Result<Row, Reason> {
+        match ty.size() {
+            8 => self.pools.longs.row(Pooled::Value(LongValue::Special(special))),
+            4 => self.pools.words.row(Pooled::Value(WordValue::Special(special))),
+            _ => {
+                let src = self.pools.words.row(Pooled::Value(WordValue::Special(special)))?;
+                let dst = self.temporary(File::Words)?;
+                self.emit_pure(Op::Convert { how: plain_conversion(Type::U32, Type::U16), dst, src });
+                Ok(dst)
+            }
+        }
+    }
+
+    /// A destination of type `ty`; `_` is a register nobody reads.
+    pub fn destination(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Row, Reason> {
+        if *operand == Operand::Name("_", 0) {
+            return self.temporary(ty.file());
+        }
+        match self.register(operand)? {
+            Some((width, row)) if fits(width, ty) => Ok(row),
+            Some(_) => Err(format!("{} has another size than {ty:?}", shown(operand))),
+            None => Err(format!("{} is no register", shown(operand))),
+        }
+    }
+
+    /// A predicate as a destination.
+    pub fn predicate_destination(&mut self, name: &'a str) -> Result<Row, Reason> {
+        if name == "_" { self.temporary(File::Predicates) } else { self.predicate_register(name) }
+    }
+
+    /// `d` or `d|p`: the names of both.
+    pub fn pair(operand: &Operand<'a>) -> (Operand<'a>, Option<&'a str>) {
+        match operand {
+            Operand::Pair(first, second) => (Operand::Name(first, 0), Some(second)),
+            _ => (operand.clone(), None),
+        }
+    }
+
+    /// `p`, `!p`, or a constant, as a source.
+    pub fn predicate(&mut self, operand: &Operand<'a>) -> Result<Guard, Reason> {
+        match operand {
+            Operand::Name(name, 0) => Ok(Guard { row: self.predicate_register(name)?, negated: false }),
+            Operand::Not(name) => Ok(Guard { row: self.predicate_register(name)?, negated: true }),
+            Operand::Int(value) => Ok(Guard { row: self.pools.predicates.row(*value != 0)?, negated: false }),
+            _ => Err(format!("{} is no predicate", shown(operand))),
+        }
+    }
+
+    /// `p` or a constant where no negation is allowed.
+    pub fn plain_predicate(&mut self, operand: &Operand<'a>) -> Result<Row, Reason> {
+        match self.predicate(operand)? {
+            Guard { row, negated: false } => Ok(row),
+            _ => Err("a negated predicate is not allowed here".to_owned()),
+        }
+    }
+
+    /// Where a variable lies.
+    pub fn place_of(&mut self, name: &'a str) -> Result<Place, Reason> {
+        let symbol = match self.symbol(name)? {
+            Some(symbol) => symbol,
+            None => match self.context.variables.get(name) {
+                Some(&ModuleVariable::Memory(index, space)) => return Ok(Place::Memory(index, space)),
+                Some(&ModuleVariable::Shared(variable)) => self.shared_variable(variable)?,
+                None => return Err(format!("unknown name {name}")),
+            },
+        };
+        Ok(match symbol {
+            Symbol::Shared(address) => Place::Fixed(Space::Shared, address),
+            Symbol::Local(address) | Symbol::Argument(address) => Place::Fixed(Space::Local, address),
+            Symbol::Param(offset) => Place::Fixed(Space::Param, offset),
+            Symbol::Dynamic => Place::Dynamic,
+            Symbol::Register(..) => return Err(format!("{name} is a register")),
+        })
+    }
+
+    /// `[a+n]` in `space`; also the space it really is in (parameters of calls lie in local memory).
+    pub fn address(&mut self, operand: &Operand<'a>, space: Space) -> Result<(Address, Space), Reason> {
+        let Operand::Address(base, offset) = operand else {
+            return Err(format!("{} is no address", shown(operand)));
+        };
+        let Some(name) = base else {
+            let row = self.long(*offset as u64)?;
+            return Ok((Address { row, wide: true, offset: 0 }, space));
+        };
+        let offset = i32::try_from(*offset)
+            .or_else(|_| u32::try_from(*offset).map(|offset| offset as i32))
+            .map_err(|_| "an address offset beyond 32 bits".to_owned())?;
+        if let Some((width, row)) = self.register(&Operand::Name(name, 0))? {
+            let wide = match width {
+                Width::B64 => true,
+                Width::B32 => false,
+                _ => return Err(format!("{name} can't be an address")),
+            };
+            return Ok((Address { row, wide, offset }, space));
+        }
+        let place = self.place_of(name)?;
+        let found = place.space();
+        let agrees = match space {
+            Space::Generic => found == Space::Global,
+            Space::Param => matches!(found, Space::Param | Space::Local),
+            _ => found == space,
+        };
+        if !agrees {
+            return Err(format!("{name} does not lie in {space:?} memory"));
+        }
+        let wide = matches!(place, Place::Memory(..));
+        let row = self.named(name, 0, if wide { Type::U64 } else { Type::U32 })?;
+        Ok((Address { row, wide, offset }, if space == Space::Generic { space } else { found }))
+    }
+}
+
+/// Where a variable lies.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// At an address of its space known at load.
+    Fixed(Space, u32),
+    /// At the start of dynamic shared memory.
+    Dynamic,
+    /// A variable of the module, in global or constant memory.
+    Memory(u32, Space),
+}
+
+impl Place {
+    /// Its space.
+    pub fn space(self) -> Space {
+        match self {
+            Place::Fixed(space, _) | Place::Memory(_, space) => space,
+            Place::Dynamic => Space::Shared,
+        }
+    }
+}
+
+/// A conversion between integers that only cuts or extends.
+pub fn plain_conversion(from: Type, to: Type) -> Conversion {
+    Conversion { from, to, round: Round::Near, integral: false, ftz: false, sat: false, relu: false }
+}
+
+/// An operand as it was written, nearly.
+pub fn shown(operand: &Operand) -> String {
+    match operand {
+        Operand::Name(name, 0) => (*name).to_owned(),
+        Operand::Name(name, offset) => format!("{name}+{offset}"),
+        Operand::Not(name) => format!("!{name}"),
+        Operand::Pair(first, second) => format!("{first}|{second}"),
+        Operand::Int(value) => value.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn immediate(operand: &Operand, ty: Type) -> Result<u64, Reason> {
+    let wrong = || Err(format!("{} can't be a {ty:?}", shown(operand)));
+    let float = |value: f64| match ty {
+        Type::F64 => Ok(value.to_bits()),
+        Type::F32 | Type::Tf32 => Ok(u64::from((value as f32).to_bits())),
+        _ => wrong(),
+    };
+    let mask = u64::MAX >> (64 - 8 * ty.size());
+    match *operand {
+        Operand::Int(value) if !matches!(ty, Type::F32 | Type::F64) => Ok(value as u64 & mask),
+        Operand::Single(bits) if ty == Type::F64 => float(f64::from(f32::from_bits(bits))),
+        Operand::Single(bits) if ty.size() == 4 => Ok(u64::from(bits)),
+        Operand::Double(bits) if ty.size() == 8 => Ok(bits),
+        Operand::Double(bits) => float(f64::from_bits(bits)),
+        Operand::Decimal(value) => float(value),
+        _ => wrong(),
+    }
+}
+
+fn special(name: &str) -> Option<Special> {
+    let (base, axis) = match name.rsplit_once('.') {
+        Some((base, axis)) => (base, ["x", "y", "z"].iter().position(|&letter| letter == axis)? as u8),
+        None => return flat_special(name),
+    };
+    Some(match base {
+        "%tid" => Special::Tid(axis),
+        "%ntid" => Special::Ntid(axis),
+        "%ctaid" => Special::Ctaid(axis),
+        "%nctaid" => Special::Nctaid(axis),
+        _ => return None,
+    })
+}
+
+fn flat_special(name: &str) -> Option<Special> {
+    Some(match name {
+        "%laneid" => Special::LaneId,
+        "%warpid" => Special::WarpId,
+        "%nwarpid" => Special::NwarpId,
+        "%smid" => Special::SmId,
+        "%nsmid" => Special::NsmId,
+        "%gridid" => Special::GridId,
+        "%lanemask_eq" => Special::LaneMaskEq,
+        "%lanemask_le" => Special::LaneMaskLe,
+        "%lanemask_lt" => Special::LaneMaskLt,
+        "%lanemask_ge" => Special::LaneMaskGe,
+        "%lanemask_gt" => Special::LaneMaskGt,
+        "%dynamic_smem_size" => Special::DynamicSharedBytes,
+        "%total_smem_size" => Special::TotalSharedBytes,
+        _ => return None,
+    })
+}

@@ -1,0 +1,105 @@
+//! Instructions that look across the lanes of a warp.
+
+use super::super::ast::Operand;
+use super::modifiers::Modifiers;
+use super::operands::arity;
+use super::{Lowering, Reason};
+use crate::ir::{AtomicOp, Op, Shuffle, Type, Vote};
+
+impl<'a> Lowering<'a, '_> {
+    /// `shfl`, `vote`, `match`, `redux`, `activemask`.
+    pub fn warp(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        if modifiers.name == "activemask" {
+            let [dst] = arity(operands)?;
+            modifiers.ty("b32")?;
+            let dst = self.destination(dst, Type::U32)?;
+            self.emit(Op::ActiveMask { dst });
+            return Ok(());
+        }
+        modifiers.expect("sync")?;
+        match modifiers.name {
+            "shfl" => self.shuffle(modifiers, operands),
+            "vote" => self.vote(modifiers, operands),
+            "match" => self.matching(modifiers, operands),
+            _ => self.redux(modifiers, operands),
+        }
+    }
+
+    fn shuffle(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let [dst, a, b, c, mask] = arity(operands)?;
+        let modes = [
+            ("up", Shuffle::Up),
+            ("down", Shuffle::Down),
+            ("bfly", Shuffle::Butterfly),
+            ("idx", Shuffle::Index),
+        ];
+        let mode = modifiers.require("mode", &modes)?;
+        let ty = modifiers.ty("b32")?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
+        let (c, mask) = (self.source(c, ty)?, self.source(mask, ty)?);
+        let (dst, found) = Self::pair(dst);
+        let dst = self.destination(&dst, ty)?;
+        let found = found.map(|name| self.predicate_destination(name)).transpose()?;
+        self.emit(Op::Shfl { mode, dst, found, a, b, c, mask });
+        Ok(())
+    }
+
+    fn vote(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let [dst, src, mask] = arity(operands)?;
+        let modes = [
+            ("all", Vote::All),
+            ("any", Vote::Any),
+            ("uni", Vote::Uniform),
+            ("ballot", Vote::Ballot),
+        ];
+        let mode = modifiers.require("mode", &modes)?;
+        let src = self.predicate(src)?;
+        let mask = self.source(mask, Type::U32)?;
+        let dst = match (mode, dst) {
+            (Vote::Ballot, dst) => {
+                let ty = modifiers.ty("b32")?;
+                self.destination(dst, ty)?
+            }
+            (_, Operand::Name(name, 0)) => {
+                modifiers.expect("pred")?;
+                self.predicate_destination(name)?
+            }
+            _ => return Err("vote needs a predicate".to_owned()),
+        };
+        self.emit(Op::Vote { mode, dst, src, mask });
+        Ok(())
+    }
+
+    fn matching(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let [dst, a, mask] = arity(operands)?;
+        let all = modifiers.require("mode", &[("any", false), ("all", true)])?;
+        let ty = modifiers.ty("b32 b64")?;
+        let (a, mask) = (self.source(a, ty)?, self.source(mask, Type::U32)?);
+        let (dst, found) = Self::pair(dst);
+        if found.is_some() && !all {
+            return Err("match.any has one result".to_owned());
+        }
+        let dst = self.destination(&dst, Type::U32)?;
+        let found = found.map(|name| self.predicate_destination(name)).transpose()?;
+        self.emit(Op::Match { all, file: ty.file(), dst, found, a, mask });
+        Ok(())
+    }
+
+    fn redux(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let [dst, a, mask] = arity(operands)?;
+        let operations = [
+            ("add", (AtomicOp::Add, "u32 s32")),
+            ("min", (AtomicOp::Min, "u32 s32")),
+            ("max", (AtomicOp::Max, "u32 s32")),
+            ("and", (AtomicOp::And, "b32")),
+            ("or", (AtomicOp::Or, "b32")),
+            ("xor", (AtomicOp::Xor, "b32")),
+        ];
+        let (op, types) = modifiers.require("operation", &operations)?;
+        let ty = modifiers.ty(types)?;
+        let (a, mask) = (self.source(a, ty)?, self.source(mask, Type::U32)?);
+        let dst = self.destination(dst, ty)?;
+        self.emit(Op::Redux { op, ty, dst, a, mask });
+        Ok(())
+    }
+}

@@ -1,0 +1,367 @@
+//! Every row that an instruction reads or writes, in one table.
+
+use crate::ir::{
+    Access, Address, BarrierKind, Combine, File, Guard, Instr, Int1, Int2, Int3, Op, Row, Type, Vote,
+};
+
+/// Is a row read or written?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Read.
+    Read,
+    /// Written.
+    Write,
+}
+
+use File::{Longs, Predicates, Words};
+use Use::{Read, Write};
+
+/// Calls `visit` with every row of an instruction, its guard included. Reads come before writes.
+pub fn visit(instr: &mut Instr, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    if let Some(Guard { row, .. }) = &mut instr.guard {
+        visit(Predicates, row, Read);
+    }
+    visit_op(&mut instr.op, visit);
+}
+
+/// Must no destination share a row with a source that dies here? True where an executor that writes lane
+/// by lane or destination by destination would read what it just wrote.
+pub fn keeps_sources(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Load { .. }
+            | Op::Unpack16 { .. }
+            | Op::Unpack32 { .. }
+            | Op::Carry { .. }
+            | Op::MadCarry(_)
+            | Op::Setp { .. }
+            | Op::Atomic { .. }
+            | Op::LdMatrix { .. }
+            | Op::Mma(_)
+            | Op::Barrier { .. }
+            | Op::Shfl { .. }
+            | Op::Vote { .. }
+            | Op::Match { .. }
+            | Op::Redux { .. }
+    )
+}
+
+fn address(address: &mut Address, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    visit(if address.wide { Longs } else { Words }, &mut address.row, Read);
+}
+
+fn elements(access: &Access, rows: &mut [Row; 4], how: Use, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    for row in rows.iter_mut().take(usize::from(access.count)) {
+        visit(access.register.file(), row, how);
+    }
+}
+
+fn combine(combine: &mut Option<Combine>, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    if let Some(combine) = combine {
+        visit(Predicates, &mut combine.row, Read);
+    }
+}
+
+fn optional(file: File, row: &mut Option<Row>, how: Use, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    if let Some(row) = row {
+        visit(file, row, how);
+    }
+}
+
+/// The file of twice a type's width.
+fn double(ty: Type) -> File {
+    if ty.size() == 4 { Longs } else { Words }
+}
+
+fn visit_op(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    match op {
+        Op::Mov { file, dst, src } => {
+            visit(*file, src, Read);
+            visit(*file, dst, Write);
+        }
+        Op::Pack16 { dst, low, high } => {
+            visit(Words, low, Read);
+            visit(Words, high, Read);
+            visit(Words, dst, Write);
+        }
+        Op::Unpack16 { low, high, src } => {
+            visit(Words, src, Read);
+            visit(Words, low, Write);
+            visit(Words, high, Write);
+        }
+        Op::Pack32 { dst, low, high } => {
+            visit(Words, low, Read);
+            visit(Words, high, Read);
+            visit(Longs, dst, Write);
+        }
+        Op::Unpack32 { low, high, src } => {
+            visit(Longs, src, Read);
+            visit(Words, low, Write);
+            visit(Words, high, Write);
+        }
+        Op::Clock { file, dst, .. } | Op::GlobalTimer { file, dst, .. } => visit(*file, dst, Write),
+        Op::ActiveMask { dst } => visit(Words, dst, Write),
+        Op::Exit | Op::Trap | Op::Yield | Op::Fence { .. } | Op::Bra { .. } => {}
+        Op::AsyncCommit | Op::AsyncWait { .. } | Op::AsyncWaitAll => {}
+        Op::BraIndexed(branch) => visit(Words, &mut branch.index, Read),
+        Op::MarkWritten { row } => {
+            // Also read: a lane that does not write keeps its bit.
+            visit(Predicates, row, Read);
+            visit(Predicates, row, Write);
+        }
+        Op::RequireWritten { row } => visit(Predicates, row, Read),
+        Op::Int1 { .. } | Op::Int2 { .. } | Op::Int3 { .. } | Op::MulWide { .. } | Op::MadWide { .. } => {
+            integer(op, visit);
+        }
+        Op::Carry { .. } | Op::MadCarry(_) | Op::Bfi { .. } | Op::Lop3 { .. } => bits(op, visit),
+        Op::Prmt { .. } | Op::Shf { .. } | Op::Dot { .. } => bits(op, visit),
+        Op::Float1 { .. } | Op::Float2 { .. } | Op::Fma { .. } | Op::Testp { .. } => float(op, visit),
+        Op::Convert { .. } | Op::ConvertPair { .. } => float(op, visit),
+        Op::Setp { .. } | Op::Set { .. } | Op::Selp { .. } | Op::Slct { .. } => choice(op, visit),
+        Op::PredLogic { .. } | Op::PredNot { .. } => choice(op, visit),
+        Op::LoadParam { .. } | Op::Load { .. } | Op::Store { .. } | Op::Atomic { .. } => memory(op, visit),
+        Op::IsSpace { .. } | Op::AsyncCopy(_) | Op::LdMatrix { .. } => memory(op, visit),
+        Op::Mma(_) | Op::Barrier { .. } | Op::WarpSync { .. } | Op::Shfl { .. } => warp(op, visit),
+        Op::Vote { .. } | Op::Match { .. } | Op::Redux { .. } => warp(op, visit),
+    }
+}
+
+fn integer(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    match op {
+        Op::Int1 { op, ty, dst, a } => {
+            visit(ty.file(), a, Read);
+            let word = matches!(op, Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift);
+            visit(if word { Words } else { ty.file() }, dst, Write);
+        }
+        Op::Int2 { op, ty, dst, a, b } => {
+            visit(ty.file(), a, Read);
+            let shift = matches!(op, Int2::Shl | Int2::Shr);
+            visit(if shift { Words } else { ty.file() }, b, Read);
+            visit(ty.file(), dst, Write);
+        }
+        Op::Int3 { op, ty, dst, a, b, c } => {
+            let others = if *op == Int3::Bfe { Words } else { ty.file() };
+            visit(ty.file(), a, Read);
+            visit(others, b, Read);
+            visit(others, c, Read);
+            visit(ty.file(), dst, Write);
+        }
+        Op::MulWide { ty, dst, a, b } => {
+            visit(Words, a, Read);
+            visit(Words, b, Read);
+            visit(double(*ty), dst, Write);
+        }
+        Op::MadWide { ty, dst, a, b, c } => {
+            visit(Words, a, Read);
+            visit(Words, b, Read);
+            visit(double(*ty), c, Read);
+            visit(double(*ty), dst, Write);
+        }
+        _ => {}
+    }
+}
+
+fn bits(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    match op {
+        Op::Carry { ty, dst, a, b, carry_in, carry_out, .. } => {
+            visit(ty.file(), a, Read);
+            visit(ty.file(), b, Read);
+            optional(Predicates, carry_in, Read, visit);
+            visit(ty.file(), dst, Write);
+            optional(Predicates, carry_out, Write, visit);
+        }
+        Op::MadCarry(mad) => {
+            for row in [&mut mad.a, &mut mad.b, &mut mad.c] {
+                visit(mad.ty.file(), row, Read);
+            }
+            optional(Predicates, &mut mad.carry_in, Read, visit);
+            visit(mad.ty.file(), &mut mad.dst, Write);
+            optional(Predicates, &mut mad.carry_out, Write, visit);
+        }
+        Op::Bfi { ty, dst, a, b, position, length } => {
+            visit(ty.file(), a, Read);
+            visit(ty.file(), b, Read);
+            visit(Words, position, Read);
+            visit(Words, length, Read);
+            visit(ty.file(), dst, Write);
+        }
+        Op::Lop3 { dst, a, b, c, .. }
+        | Op::Prmt { dst, a, b, c, .. }
+        | Op::Shf { dst, a, b, c, .. }
+        | Op::Dot { dst, a, b, c, .. } => {
+            for row in [a, b, c] {
+                visit(Words, row, Read);
+            }
+            visit(Words, dst, Write);
+        }
+        _ => {}
+    }
+}
+
+fn float(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    match op {
+        Op::Float1 { ty, dst, a, .. } => {
+            visit(ty.file(), a, Read);
+            visit(ty.file(), dst, Write);
+        }
+        Op::Float2 { ty, dst, a, b, .. } => {
+            visit(ty.file(), a, Read);
+            visit(ty.file(), b, Read);
+            visit(ty.file(), dst, Write);
+        }
+        Op::Fma { ty, dst, a, b, c, .. } => {
+            for row in [a, b, c] {
+                visit(ty.file(), row, Read);
+            }
+            visit(ty.file(), dst, Write);
+        }
+        Op::Testp { ty, dst, a, .. } => {
+            visit(ty.file(), a, Read);
+            visit(Predicates, dst, Write);
+        }
+        Op::Convert { how, dst, src } => {
+            visit(how.from.file(), src, Read);
+            visit(how.to.file(), dst, Write);
+        }
+        Op::ConvertPair { how, dst, high, low } => {
+            visit(how.from.file(), high, Read);
+            visit(how.from.file(), low, Read);
+            visit(how.to.file(), dst, Write);
+        }
+        _ => {}
+    }
+}
+
+fn choice(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    match op {
+        Op::Setp { ty, dst, other, a, b, combine: with, .. } => {
+            visit(ty.file(), a, Read);
+            visit(ty.file(), b, Read);
+            combine(with, visit);
+            visit(Predicates, dst, Write);
+            optional(Predicates, other, Write, visit);
+        }
+        Op::Set { ty, to, dst, a, b, combine: with, .. } => {
+            visit(ty.file(), a, Read);
+            visit(ty.file(), b, Read);
+            combine(with, visit);
+            visit(to.file(), dst, Write);
+        }
+        Op::Selp { file, dst, a, b, p } => {
+            visit(*file, a, Read);
+            visit(*file, b, Read);
+            visit(Predicates, p, Read);
+            visit(*file, dst, Write);
+        }
+        Op::Slct { file, by, dst, a, b, c, .. } => {
+            visit(*file, a, Read);
+            visit(*file, b, Read);
+            visit(by.file(), c, Read);
+            visit(*file, dst, Write);
+        }
+        Op::PredLogic { dst, a, b, .. } => {
+            visit(Predicates, a, Read);
+            visit(Predicates, b, Read);
+            visit(Predicates, dst, Write);
+        }
+        Op::PredNot { dst, a } => {
+            visit(Predicates, a, Read);
+            visit(Predicates, dst, Write);
+        }
+        _ => {}
+    }
+}
+
+fn memory(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    match op {
+        Op::LoadParam { access, dst, .. } => elements(access, dst, Write, visit),
+        Op::Load { access, dst, address: from, .. } => {
+            address(from, visit);
+            elements(access, dst, Write, visit);
+        }
+        Op::Store { access, src, address: to, .. } => {
+            address(to, visit);
+            elements(access, src, Read, visit);
+        }
+        Op::Atomic { op, ty, dst, address: at, b, c, .. } => {
+            address(at, visit);
+            visit(ty.file(), b, Read);
+            if *op == crate::ir::AtomicOp::Cas {
+                visit(ty.file(), c, Read);
+            }
+            optional(ty.file(), dst, Write, visit);
+        }
+        Op::IsSpace { wide, dst, a, .. } => {
+            visit(if *wide { Longs } else { Words }, a, Read);
+            visit(Predicates, dst, Write);
+        }
+        Op::AsyncCopy(copy) => {
+            address(&mut copy.shared, visit);
+            address(&mut copy.global, visit);
+            optional(Words, &mut copy.source_bytes, Read, visit);
+            if let Some(guard) = &mut copy.ignore {
+                visit(Predicates, &mut guard.row, Read);
+            }
+        }
+        Op::LdMatrix { count, dst, address: from, .. } => {
+            address(from, visit);
+            for row in dst.iter_mut().take(usize::from(*count)) {
+                visit(Words, row, Write);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn warp(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
+    match op {
+        Op::Mma(mma) => {
+            for row in mma.a.iter_mut().chain(&mut mma.b).chain(&mut mma.c) {
+                visit(Words, row, Read);
+            }
+            for row in &mut mma.d {
+                visit(Words, row, Write);
+            }
+        }
+        Op::Barrier { kind, id, threads, .. } => {
+            visit(Words, id, Read);
+            optional(Words, threads, Read, visit);
+            match kind {
+                BarrierKind::Reduce { dst, src, .. } => {
+                    visit(Predicates, &mut src.row, Read);
+                    visit(Predicates, dst, Write);
+                }
+                BarrierKind::Count { dst, src } => {
+                    visit(Predicates, &mut src.row, Read);
+                    visit(Words, dst, Write);
+                }
+                BarrierKind::Sync | BarrierKind::Arrive => {}
+            }
+        }
+        Op::WarpSync { mask } => visit(Words, mask, Read),
+        Op::Shfl { dst, found, a, b, c, mask, .. } => {
+            for row in [a, b, c, mask] {
+                visit(Words, row, Read);
+            }
+            visit(Words, dst, Write);
+            optional(Predicates, found, Write, visit);
+        }
+        Op::Vote { mode, dst, src, mask } => {
+            visit(Predicates, &mut src.row, Read);
+            visit(Words, mask, Read);
+            visit(if *mode == Vote::Ballot { Words } else { Predicates }, dst, Write);
+        }
+        Op::Match { file, dst, found, a, mask, .. } => {
+            visit(*file, a, Read);
+            visit(Words, mask, Read);
+            visit(Words, dst, Write);
+            optional(Predicates, found, Write, visit);
+        }
+        Op::Redux { dst, a, mask, .. } => {
+            visit(Words, a, Read);
+            visit(Words, mask, Read);
+            visit(Words, dst, Write);
+        }
+        _ => {}
+    }
+}
