@@ -113,7 +113,11 @@ fn create(context: Out<Handle>, flags: u32, device: Ordinal) -> Result {
 
 /// Known flags, and at most one way of waiting.
 fn check_flags(flags: u32) -> Result {
-    if flags & !0x1ff == 0 && matches!(flags & 7, 0 | 1 | 2 | 4) { Ok(()) } else { Err(Status::INVALID_VALUE) }
+    if flags & !0x1ff == 0 && matches!(flags & 7, 0 | 1 | 2 | 4) {
+        Ok(())
+    } else {
+        Err(Status::INVALID_VALUE)
+    }
 }
 
 fn destroy(driver: &Driver, context: Handle) {
@@ -141,8 +145,11 @@ export! {
 
     /// The same; execution affinity and sharing with graphics aren't supported.
     fn cuCtxCreate_v4(context: Out<Handle>, parameters: In<[usize; 3]>, flags: u32, device: Ordinal) {
-        if parameters.given() && { let p = parameters.at(0)?; p[0] != 0 || p[2] != 0 } {
-            return Err(Status::NOT_SUPPORTED);
+        if parameters.given() {
+            let [affinity, _, graphics] = parameters.at(0)?;
+            if affinity != 0 || graphics != 0 {
+                return Err(Status::NOT_SUPPORTED);
+            }
         }
         create(context, flags, device)
     }

@@ -17,7 +17,11 @@ fn host(address: Host) -> Result<Place> {
 
 /// An address of either kind: device memory has addresses that nothing else in the process has.
 fn either(address: Address) -> Result<Place> {
-    if driver()?.device.memory.contains(address, 1) { Ok(Place::Device(address)) } else { host(address as Host) }
+    if driver()?.device.memory.contains(address, 1) {
+        Ok(Place::Device(address))
+    } else {
+        host(address as Host)
+    }
 }
 
 /// Copies in a stream; calls without one use the legacy stream, and can't be captured.
@@ -84,7 +88,14 @@ fn rectangle(rectangle: In<Rectangle>, stream: Option<Handle>) -> Result {
 }
 
 /// Contexts share the device's memory, so a copy between two of them is a copy.
-fn peer(to: Address, to_context: Handle, from: Address, from_context: Handle, bytes: usize, stream: Option<Handle>) -> Result {
+fn peer(
+    to: Address,
+    to_context: Handle,
+    from: Address,
+    from_context: Handle,
+    bytes: usize,
+    stream: Option<Handle>,
+) -> Result {
     Context::healthy()?;
     let contexts = &driver()?.contexts;
     for context in [to_context, from_context] {

@@ -82,7 +82,13 @@ impl Device {
     }
 
     /// Allocates.
-    pub fn allocate(&self, bytes: u64, context: Handle, purpose: Purpose, pool: Option<Handle>) -> Result<Address> {
+    pub fn allocate(
+        &self,
+        bytes: u64,
+        context: Handle,
+        purpose: Purpose,
+        pool: Option<Handle>,
+    ) -> Result<Address> {
         let address = self.memory.allocate(bytes).ok_or(Status::OUT_OF_MEMORY)?;
         let allocation = Allocation { bytes, context, purpose, pool };
         lock(&self.allocations).insert(address, allocation);

@@ -24,7 +24,7 @@ fn rows(
         return Ok(());
     }
     let bytes = count.checked_mul(width).ok_or(Status::INVALID_VALUE)?;
-    if address % width as u64 != 0 || rows > 1 && (pitch < bytes || pitch % width != 0) {
+    if !address.is_multiple_of(width as u64) || rows > 1 && (pitch < bytes || !pitch.is_multiple_of(width)) {
         return Err(Status::INVALID_VALUE);
     }
     let element = value.to_le_bytes();

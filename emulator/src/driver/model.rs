@@ -34,7 +34,14 @@ pub const SHARED_DEFAULT: u32 = 48 << 10;
 /// Threads of a block.
 pub const BLOCK: u32 = 1024;
 
-const fn model(capability: (u32, u32), processors: u32, threads: u32, blocks: u32, shared: [u32; 3], rest: [u32; 4]) -> Model {
+const fn model(
+    capability: (u32, u32),
+    processors: u32,
+    threads: u32,
+    blocks: u32,
+    shared: [u32; 3],
+    rest: [u32; 4],
+) -> Model {
     let [shared, shared_block, shared_reserved] = shared;
     let [clock, memory_clock, bus, second_level] = rest;
     Model {
@@ -82,7 +89,7 @@ impl Model {
     pub fn attribute(&self, attribute: u32) -> Option<u32> {
         Some(match attribute {
             // Sizes of a block and a grid.
-            1 | 2 | 3 => BLOCK,
+            1..=3 => BLOCK,
             4 => 64,
             5 => 0x7fff_ffff,
             6 | 7 => 65535,

@@ -135,13 +135,8 @@ fn load(module: Out<Handle>, image: &[u8], log: Option<&Log>) -> Result {
     }
     let variables = Arc::new(allocate(driver, &context, &code)?);
     let context = context.handle;
-    let new = driver.modules.add(|handle| Module {
-        context,
-        handle,
-        code,
-        variables,
-        functions: Mutex::default(),
-    });
+    let new =
+        driver.modules.add(|handle| Module { context, handle, code, variables, functions: Mutex::default() });
     module.set(new.handle)
 }
 

@@ -68,7 +68,8 @@ impl Stream {
             _ => {
                 let driver = driver()?;
                 let stream = driver.streams.get(handle)?;
-                let context = driver.contexts.get(stream.context).map_err(|_| Status::CONTEXT_IS_DESTROYED)?;
+                let context =
+                    driver.contexts.get(stream.context).map_err(|_| Status::CONTEXT_IS_DESTROYED)?;
                 context.check()?;
                 Ok((context, stream))
             }
