@@ -128,7 +128,7 @@ fn refusal(driver: &Driver, function: &Function, shape: &Shape) -> Option<(Statu
     let Shape { grid, block, dynamic, cooperative } = *shape;
     let (kernel, model) = (&function.kernel, &driver.device.model);
     let invalid = |message: String| Some((Status::INVALID_VALUE, message));
-    let threads: u64 = block.iter().map(|&count| u64::from(count)).product();
+    let threads = block.iter().fold(1u64, |product, &count| product.saturating_mul(count.into()));
     if grid.contains(&0) || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
         return invalid(format!("grid {grid:?}"));
     }
