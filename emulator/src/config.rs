@@ -1,9 +1,10 @@
 //! Settings, from the environment.
 
-use std::env;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
+use std::{env, fs};
 
+use crate::edits::{self, Edit};
 use crate::exec::{Checks, Settings};
 use crate::memory::Shadows;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub devices: u32,
     /// `PTX_EMULATOR_REPORT`: where the JSON report is written.
     pub report: Option<PathBuf>,
+    /// `PTX_EMULATOR_EDITS`: a file of edits of the kernels' text.
+    pub edits: Vec<Edit>,
     /// `PTX_EMULATOR_CHECKS`, `_SEED`, `_THREADS`, `_LIMIT`. Memory traffic is counted if a report is asked for.
     pub settings: Settings,
 }
@@ -55,6 +58,7 @@ impl Default for Config {
             memory: 8 << 30,
             devices: 1,
             report: None,
+            edits: Vec::new(),
             settings: Settings { threads, count_memory: false, ..Settings::default() },
         }
     }
@@ -93,6 +97,10 @@ impl Config {
                 self.devices = devices.ok_or("expected 0 or 1")?;
             }
             "REPORT" => self.report = Some(PathBuf::from(value)),
+            "EDITS" => {
+                let json = fs::read(value).map_err(|error| error.to_string())?;
+                self.edits = edits::read(&json)?;
+            }
             "CHECKS" => self.settings.checks = checks(value)?,
             "SEED" => self.settings.seed = value.parse().map_err(|_| "expected a number from 0")?,
             "THREADS" => self.settings.threads = at_least_one(value)? as usize,
@@ -113,7 +121,8 @@ impl Config {
     }
 }
 
-const KNOWN: [&str; 8] = ["CAPABILITY", "MEMORY", "DEVICES", "REPORT", "CHECKS", "SEED", "THREADS", "LIMIT"];
+const KNOWN: [&str; 9] =
+    ["CAPABILITY", "MEMORY", "DEVICES", "REPORT", "EDITS", "CHECKS", "SEED", "THREADS", "LIMIT"];
 
 /// The names of the checks that are on.
 pub fn names(checks: &Checks) -> Vec<&'static str> {
@@ -222,6 +231,7 @@ mod tests {
             ("MEMORY", "0"),
             ("MEMORY", "99999999999G"),
             ("DEVICES", "2"),
+            ("EDITS", "no/such/file"),
             ("CHECKS", "everything"),
             ("CHECKS", "barriers,,"),
             ("SEED", "x"),

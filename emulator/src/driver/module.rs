@@ -14,7 +14,7 @@ use super::state::{Driver, PTX_VERSION, driver};
 use super::status::{Result, Status};
 use super::table::lock;
 use crate::ir::{self, Kernel};
-use crate::ptx;
+use crate::{edits, ptx};
 
 /// A loaded module.
 pub struct Module {
@@ -67,7 +67,11 @@ fn parse(driver: &Driver, image: &[u8]) -> std::result::Result<ir::Module, Refus
         let message = format!("PTX {}.{} is newer than {}.{}", own.0, own.1, newest.0, newest.1);
         return Err((Status::UNSUPPORTED_PTX_VERSION, message));
     }
-    let module = ptx::load(text).map_err(|error| (Status::INVALID_PTX, error.to_string()))?;
+    let invalid = |message: String| (Status::INVALID_PTX, message);
+    let (text, done) =
+        edits::apply(text, &driver.config.edits).map_err(|error| invalid(error.to_string()))?;
+    done.iter().for_each(|one| eprintln!("ptx-emulator: {one}"));
+    let module = ptx::load(&text).map_err(|error| invalid(error.to_string()))?;
     let model = &driver.device.model;
     if module.target > model.architecture() {
         let (target, own) = (module.target, model.architecture());
