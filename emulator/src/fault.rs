@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The kinds of finding. Each can be switched off ([`crate::config::Checks`]) except those that no
+/// The kinds of finding. Each can be switched off ([`crate::exec::Checks`]) except those that no
 /// execution can continue after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -43,7 +43,7 @@ pub struct Place {
     pub thread: [u32; 3],
 }
 
-/// A finding. The launch that made it fails with [`Fault::code`].
+/// A finding. The launch that made it fails with the code of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What.

@@ -188,7 +188,8 @@ fn traps() {
 
 #[test]
 fn checks_can_be_switched_off() {
-    let cases: [(&str, fn(&mut Checks), u32); 6] = [
+    type Switch = fn(&mut Checks);
+    let cases: [(&str, Switch, u32); 6] = [
         ("shared_unwritten", |checks| checks.uninitialised = false, 64),
         ("register_unwritten", |checks| checks.uninitialised = false, 32),
         ("missing_barrier", |checks| (checks.shared_races, checks.uninitialised) = (false, false), 128),

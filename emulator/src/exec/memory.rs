@@ -331,7 +331,9 @@ impl Machine<'_, '_> {
             }
         }
         let base = warp.local.as_mut_ptr() as u64;
-        Ok(std::array::from_fn(|lane| base.wrapping_add(lane as u64 * size).wrapping_add(request.addresses[lane])))
+        Ok(std::array::from_fn(|lane| {
+            base.wrapping_add(lane as u64 * size).wrapping_add(request.addresses[lane])
+        }))
     }
 
     fn param_access(&mut self, request: &Request, usage: Use) -> Outcome<[u64; LANES]> {

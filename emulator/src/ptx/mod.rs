@@ -8,8 +8,6 @@ mod lower;
 mod parser;
 mod registers;
 mod rows;
-#[cfg(test)]
-mod tests;
 
 use crate::ir;
 

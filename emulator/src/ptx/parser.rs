@@ -211,7 +211,7 @@ impl<'a> Parser<'a> {
                 ".global" | ".const" | ".shared" => {
                     let variable = self.variable(linkage.external)?;
                     self.module.variables.push(variable);
-                    while self.take(',') {
+                    if self.take(',') {
                         return self.error("several variables in one declaration of module scope");
                     }
                     return self.expect(';');
@@ -476,8 +476,8 @@ impl<'a> Parser<'a> {
     /// is kept.
     fn location(&mut self) -> Result<()> {
         self.at += 1;
-        let file = self.small_int()?;
-        let line = self.small_int()?;
+        let mut file = self.small_int()?;
+        let mut line = self.small_int()?;
         self.int()?;
         if self.take(',') {
             if !self.take_word("function_name") {
@@ -491,9 +491,12 @@ impl<'a> Parser<'a> {
             if !self.take_word("inlined_at") {
                 return self.unexpected("inlined_at");
             }
-            for _ in 0..3 {
-                self.int()?;
+            // Code of another file, such as a header of the toolkit: its place is where it was called.
+            let (caller, at) = (self.small_int()?, self.small_int()?);
+            if caller != file {
+                (file, line) = (caller, at);
             }
+            self.int()?;
         }
         let file = u16::try_from(file).or_else(|_| self.error("a .loc file beyond 65535"))?;
         self.source = (line != 0).then_some((file, line));

@@ -145,9 +145,8 @@ pub fn guard_unwritten(
     };
     let mut marks = std::collections::HashMap::new();
     for number in unwritten.each() {
-        let preloaded = (0..3).any(|file| {
-            number >= numbers.0[file] && number < numbers.0[file] + counts[file].preloaded
-        });
+        let preloaded =
+            (0..3).any(|file| number >= numbers.0[file] && number < numbers.0[file] + counts[file].preloaded);
         if number < numbers.0[2] && !preloaded {
             let predicate = counts[2].total + marks.len();
             marks.insert(number, predicate as Row);

@@ -105,9 +105,11 @@ fn visit_op(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
         Op::AsyncCommit | Op::AsyncWait { .. } | Op::AsyncWaitAll => {}
         Op::BraIndexed(branch) => visit(Words, &mut branch.index, Read),
         Op::MarkWritten { row } => {
-            // Also read: a lane that does not write keeps its bit.
+            // Also read: a lane that does not write keeps its bit. The row itself is shown once, since
+            // whoever looks may put another number there.
+            let mut written = *row;
             visit(Predicates, row, Read);
-            visit(Predicates, row, Write);
+            visit(Predicates, &mut written, Write);
         }
         Op::RequireWritten { row } => visit(Predicates, row, Read),
         Op::Int1 { .. } | Op::Int2 { .. } | Op::Int3 { .. } | Op::MulWide { .. } | Op::MadWide { .. } => {

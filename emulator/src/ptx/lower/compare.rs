@@ -21,8 +21,7 @@ fn comparison(modifiers: &mut Modifiers) -> Result<(Compare, bool), Reason> {
     if let Some(compare) = modifiers.choose(&both) {
         return Ok((compare, false));
     }
-    let unsigned =
-        [("lo", Compare::Lt), ("ls", Compare::Le), ("hi", Compare::Gt), ("hs", Compare::Ge)];
+    let unsigned = [("lo", Compare::Lt), ("ls", Compare::Le), ("hi", Compare::Gt), ("hs", Compare::Ge)];
     if let Some(compare) = modifiers.choose(&unsigned) {
         return Ok((compare, false));
     }

@@ -120,12 +120,8 @@ impl<'a> Lowering<'a, '_> {
 
     fn fence(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
         arity::<0>(operands)?;
-        let scopes = [
-            ("cta", Scope::Block),
-            ("gl", Scope::Device),
-            ("gpu", Scope::Device),
-            ("sys", Scope::System),
-        ];
+        let scopes =
+            [("cta", Scope::Block), ("gl", Scope::Device), ("gpu", Scope::Device), ("sys", Scope::System)];
         if modifiers.name == "fence" {
             modifiers.choose(&[("sc", ()), ("acq_rel", ())]);
         }
@@ -211,7 +207,9 @@ impl<'a> Lowering<'a, '_> {
         given: bool,
     ) -> Result<Symbol, Reason> {
         let memory = match argument {
-            Operand::Name(name, 0) => self.symbol(name)?.filter(|symbol| matches!(symbol, Symbol::Argument(_))),
+            Operand::Name(name, 0) => {
+                self.symbol(name)?.filter(|symbol| matches!(symbol, Symbol::Argument(_)))
+            }
             _ => None,
         };
         if !variable.in_register {
@@ -246,12 +244,7 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// Moves a result that is not already where the caller wants it.
-    fn give_back(
-        &mut self,
-        variable: &Variable,
-        symbol: Symbol,
-        result: &Operand<'a>,
-    ) -> Result<(), Reason> {
+    fn give_back(&mut self, variable: &Variable, symbol: Symbol, result: &Operand<'a>) -> Result<(), Reason> {
         let Some((width, dst)) = self.register(result)? else { return Ok(()) };
         if width != variable.width {
             return Err(format!("{} has another size than {}", shown(result), variable.name));

@@ -86,7 +86,5 @@ fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Convers
 
 /// Does every value of one float type exist in the other?
 fn loses_nothing(from: Type, to: Type) -> bool {
-    from == to
-        || to == Type::F64
-        || (to == Type::F32 && matches!(from, Type::F16 | Type::Bf16))
+    from == to || to == Type::F64 || (to == Type::F32 && matches!(from, Type::F16 | Type::Bf16))
 }

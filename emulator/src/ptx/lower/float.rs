@@ -82,9 +82,7 @@ impl<'a> Lowering<'a, '_> {
 
     fn fma(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
         let [dst, a, b, c] = arity(operands)?;
-        let round = modifiers
-            .round()
-            .ok_or_else(|| format!("{}: a rounding is needed", modifiers.opcode))?;
+        let round = modifiers.round().ok_or_else(|| format!("{}: a rounding is needed", modifiers.opcode))?;
         let rest = mode(modifiers, Precision::Rounded, &["ftz", "sat", "relu"])?;
         let ty = modifiers.ty(if modifiers.name == "fma" { HALVES } else { "f32 f64" })?;
         let mode = Mode { round, ..rest };

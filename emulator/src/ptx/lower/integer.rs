@@ -251,9 +251,7 @@ impl<'a> Lowering<'a, '_> {
             "not" => self.int1(Int1::Not, bits, modifiers, operands),
             "cnot" => self.int1(Int1::Cnot, bits, modifiers, operands),
             "shl" => self.int2(Int2::Shl, bits, modifiers, operands),
-            "shr" => {
-                self.int2(Int2::Shr, "b16 b32 b64 u16 s16 u32 s32 u64 s64", modifiers, operands)
-            }
+            "shr" => self.int2(Int2::Shr, "b16 b32 b64 u16 s16 u32 s32 u64 s64", modifiers, operands),
             "popc" => self.int1(Int1::Popc, "b32 b64", modifiers, operands),
             "clz" => self.int1(Int1::Clz, "b32 b64", modifiers, operands),
             "brev" => self.int1(Int1::Brev, "b32 b64", modifiers, operands),

@@ -11,7 +11,11 @@ impl<'a> Lowering<'a, '_> {
     pub fn matrix(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
         modifiers.expect("sync")?;
         modifiers.expect("aligned")?;
-        if modifiers.name == "mma" { self.mma(modifiers, operands) } else { self.ldmatrix(modifiers, operands) }
+        if modifiers.name == "mma" {
+            self.mma(modifiers, operands)
+        } else {
+            self.ldmatrix(modifiers, operands)
+        }
     }
 
     fn ldmatrix(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {

@@ -284,4 +284,3 @@ fn atomic_operation(modifiers: &mut Modifiers) -> Result<(AtomicOp, &'static str
     ];
     modifiers.require("operation", &operations)
 }
-

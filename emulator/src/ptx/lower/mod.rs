@@ -199,15 +199,13 @@ impl<'a, 'm> Lowering<'a, 'm> {
             "isspacep" => self.isspacep(modifiers, operands),
             "createpolicy" => self.createpolicy(modifiers, operands),
             "cvt" => self.cvt(modifiers, operands),
-            "add" | "sub" | "mul" | "mad" | "div" | "min" | "max" | "neg" | "abs"
-                if modifiers.is_float() =>
-            {
+            "add" | "sub" | "mul" | "mad" | "div" | "min" | "max" | "neg" | "abs" if modifiers.is_float() => {
                 self.float(modifiers, operands)
             }
             "fma" | "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "ex2" | "lg2" | "tanh" | "copysign"
             | "testp" => self.float(modifiers, operands),
-            "add" | "sub" | "mul" | "mad" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "sad" | "addc"
-            | "subc" | "madc" | "mul24" | "mad24" => self.arithmetic(modifiers, operands),
+            "add" | "sub" | "mul" | "mad" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "sad"
+            | "addc" | "subc" | "madc" | "mul24" | "mad24" => self.arithmetic(modifiers, operands),
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "popc"
             | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "dp4a" | "dp2a" => self.bits(modifiers, operands),
             "setp" | "set" | "selp" | "slct" => self.compare(modifiers, operands),
@@ -231,8 +229,11 @@ impl<'a, 'm> Lowering<'a, 'm> {
         param_bytes: u32,
         files: &Arc<Vec<String>>,
     ) -> Result<Kernel, Reason> {
-        let labels: Vec<usize> =
-            self.labels.iter().map(|label| label.ok_or("a label without a place")).collect::<Result<_, _>>()?;
+        let labels: Vec<usize> = self
+            .labels
+            .iter()
+            .map(|label| label.ok_or("a label without a place"))
+            .collect::<Result<_, _>>()?;
         retarget(&mut self.code, |label| labels[label as usize]);
         let dynamic_align = self.dynamic.unwrap_or(1);
         self.shared_bytes = self.shared_bytes.next_multiple_of(dynamic_align);

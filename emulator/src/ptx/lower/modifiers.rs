@@ -1,7 +1,7 @@
 //! Opcodes and their modifiers. Each modifier is taken by who understands it; what is left is an error.
 
 use super::Reason;
-use crate::ir::{Mode, Round, Type};
+use crate::ir::{Round, Type};
 
 /// An opcode split at its dots.
 pub struct Modifiers<'a> {
@@ -56,11 +56,6 @@ impl<'a> Modifiers<'a> {
         self.parts.len() != before
     }
 
-    /// Takes everything.
-    pub fn take_rest(&mut self) {
-        self.parts.clear();
-    }
-
     /// Takes the first type, which has to be one of `allowed` (names, separated by blanks).
     pub fn ty(&mut self, allowed: &str) -> Result<Type, Reason> {
         let found = self.parts.iter().position(|part| type_named(part).is_some());
@@ -81,27 +76,14 @@ impl<'a> Modifiers<'a> {
 
     /// `.rn` and its like.
     pub fn round(&mut self) -> Option<Round> {
-        let names =
-            [("rn", Round::Near), ("rz", Round::Zero), ("rm", Round::Down), ("rp", Round::Up)];
+        let names = [("rn", Round::Near), ("rz", Round::Zero), ("rm", Round::Down), ("rp", Round::Up)];
         self.choose(&names)
     }
 
     /// `.rni` and its like.
     pub fn round_integral(&mut self) -> Option<Round> {
-        let names =
-            [("rni", Round::Near), ("rzi", Round::Zero), ("rmi", Round::Down), ("rpi", Round::Up)];
+        let names = [("rni", Round::Near), ("rzi", Round::Zero), ("rmi", Round::Down), ("rpi", Round::Up)];
         self.choose(&names)
-    }
-
-    /// All of rounding, `.ftz`, `.sat`, `.relu`, `.NaN` that are there.
-    pub fn mode(&mut self) -> Mode {
-        Mode {
-            round: self.round().unwrap_or_default(),
-            ftz: self.take("ftz"),
-            sat: self.take("sat"),
-            relu: self.take("relu"),
-            nan: self.take("NaN"),
-        }
     }
 
     /// Is everything taken?

@@ -151,6 +151,7 @@ impl<'a> Lowering<'a, '_> {
 /// Is the name one of `prefix0 … prefix(count-1)`?
 fn in_range(name: &str, prefix: &str, count: u64) -> bool {
     let Some(digits) = name.strip_prefix(prefix) else { return false };
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    let plain =
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     plain && digits.parse::<u64>().is_ok_and(|number| number < count)
 }

@@ -132,7 +132,11 @@ pub fn params(parsed: &[ast::Variable]) -> Result<(Vec<Param>, u32), Reason> {
 
 impl<'a> Lowering<'a, '_> {
     /// Makes a kernel's parameters known.
-    pub fn declare_params(&mut self, function: &'a ast::Function<'a>, params: &[Param]) -> Result<(), Reason> {
+    pub fn declare_params(
+        &mut self,
+        function: &'a ast::Function<'a>,
+        params: &[Param],
+    ) -> Result<(), Reason> {
         for (variable, param) in function.params.iter().zip(params) {
             self.declare(variable.name, Symbol::Param(param.offset))?;
         }

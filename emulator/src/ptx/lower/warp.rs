@@ -46,12 +46,8 @@ impl<'a> Lowering<'a, '_> {
 
     fn vote(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
         let [dst, src, mask] = arity(operands)?;
-        let modes = [
-            ("all", Vote::All),
-            ("any", Vote::Any),
-            ("uni", Vote::Uniform),
-            ("ballot", Vote::Ballot),
-        ];
+        let modes =
+            [("all", Vote::All), ("any", Vote::Any), ("uni", Vote::Uniform), ("ballot", Vote::Ballot)];
         let mode = modifiers.require("mode", &modes)?;
         let src = self.predicate(src)?;
         let mask = self.source(mask, Type::U32)?;
