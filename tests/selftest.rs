@@ -149,8 +149,8 @@ impl Session for FaultySession {
 }
 
 fn report(fault: Fault) -> Report {
-    run(&Faulty(CpuDevice::new(Some(2)).unwrap(), fault, AtomicUsize::new(1)), Depth::Quick, &mut |_, _| ())
-        .unwrap()
+    let device = Faulty(CpuDevice::new(Some(2)).unwrap(), fault, AtomicUsize::new(1));
+    run(&device, Depth::Quick, "", &mut |_, _| ()).unwrap()
 }
 
 /// Whether a row of this name fails against another device.
@@ -160,7 +160,7 @@ fn fails(report: &Report, name: &str) -> bool {
 
 #[test]
 fn the_cpu_passes_and_every_row_has_cases() {
-    let report = run(&CpuDevice::new(Some(1)).unwrap(), Depth::Quick, &mut |_, _| ()).unwrap();
+    let report = run(&CpuDevice::new(Some(1)).unwrap(), Depth::Quick, "", &mut |_, _| ()).unwrap();
     let failing: Vec<_> = report.rows.iter().filter(|row| !row.passes()).collect();
     assert!(report.passes(), "{failing:?}");
     assert!(report.rows.iter().all(|row| row.cases > 0));
@@ -204,4 +204,31 @@ fn errors_of_the_device_are_misses() {
 fn results_that_vary_fail() {
     let report = report(Fault::Varying);
     assert!(report.rows.iter().any(|row| row.against == "itself" && !row.passes()));
+}
+
+#[test]
+fn a_part_of_the_rows_runs_what_they_need() {
+    let device = CpuDevice::new(Some(1)).unwrap();
+    let names = |only: &str| {
+        let mut labels = vec![];
+        let report =
+            run(&device, Depth::Quick, only, &mut |label, _| labels.push(label.to_string())).unwrap();
+        assert!(report.passes(), "{report:?}");
+        let names: Vec<String> =
+            report.rows.into_iter().map(|row| format!("{} {}", row.name, row.against)).collect();
+        (names.join(", "), labels)
+    };
+    let (rows, labels) = names("Pool");
+    assert_eq!(rows, "Pool f64, Pool cpu, PoolDgrad f64, PoolDgrad cpu");
+    assert!(!labels.is_empty() && labels.iter().all(|label| label.starts_with("Pooling ")), "{labels:?}");
+    let (rows, labels) = names("mask bits");
+    assert_eq!(rows, "Conv, mask bits cpu");
+    assert!(labels.len() > 10 && labels.iter().all(|label| label.contains(" stride ")), "{labels:?}");
+    let (rows, labels) = names("network: random start");
+    assert_eq!((rows.as_str(), labels.len()), ("network: random start, bits cpu", 1));
+    let error = run(&device, Depth::Quick, "Convolution", &mut |_, _| ()).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(
+        error.to_string().starts_with("--only Convolution: no row has that in its name; there are Conv, ")
+    );
 }

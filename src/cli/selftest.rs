@@ -15,6 +15,9 @@ pub struct SelftestArgs {
     /// Fewer combinations and small sizes: what an emulator does in minutes
     #[arg(long)]
     quick: bool,
+    /// Only the rows of the table whose name has this in it, such as Conv or network
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    only: String,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -37,7 +40,7 @@ pub fn run(args: &SelftestArgs) -> Result<()> {
     let progress = Progress::new();
     let depth = if args.quick { Depth::Quick } else { Depth::Full };
     let mut done = 0;
-    let report = pbe::selftest::run(device.as_ref(), depth, &mut |doing, total| {
+    let report = pbe::selftest::run(device.as_ref(), depth, &args.only, &mut |doing, total| {
         progress.show("self-test", done, total, Some(doing.to_string()));
         done += 1;
     })?;
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_miss_is_shown_and_ends_with_1() {
-        let mut report = Report::new("a device".into());
+        let mut report = Report::new("a device".into(), "");
         for name in ["Pool", "Conv"] {
             report.expect(name, "f64", 1e-3);
             report.add(name, "f64", 1e-5, "a case", "");

@@ -18,7 +18,7 @@ pub mod report;
 use crate::device::cpu::CpuDevice;
 use crate::device::reference::ReferenceDevice;
 use crate::device::{Device, Norm, Op};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use case::Case;
 pub use grid::Depth;
 pub use report::{Report, Row};
@@ -48,28 +48,31 @@ pub const TOLERANCES: [(&str, f64); 19] = [
     ("Copy", 0.0),
 ];
 
-/// Tests `device`. `progress` hears what is done next, and how many cases and networks there are.
+/// Tests `device`: all of it, or the rows whose name contains `only`. `progress` hears what is done
+/// next, and how many cases and networks there are.
 ///
 /// # Errors
-/// Only what keeps the test itself from running (the CPU engine or the reference fails). What the
-/// device does wrong, its errors among it, is in the report.
-pub fn run(device: &dyn Device, depth: Depth, progress: &mut dyn FnMut(&str, usize)) -> Result<Report> {
+/// No row has `only` in its name, or something keeps the test itself from running (the CPU engine or
+/// the reference fails). What the device does wrong, its errors among it, is in the report.
+pub fn run(
+    device: &dyn Device,
+    depth: Depth,
+    only: &str,
+    progress: &mut dyn FnMut(&str, usize),
+) -> Result<Report> {
     let cpu = CpuDevice::new(None)?;
-    let mut report = Report::new(device.describe());
-    for (op, tolerance) in TOLERANCES {
-        report.expect(op, "f64", tolerance);
-        report.expect(op, "cpu", tolerance);
-    }
-    for (name, _) in EXACT {
-        report.expect(name, "cpu", 0.0);
-    }
-    let plans = network::plans(depth);
+    let mut report = announced(device.describe(), only)?;
+    let wanted = |report: &Report, case: &Case| case.ops.iter().any(|op| tells(report, &op.name()));
+    let plans = if network::is_wanted(&report) { network::plans(depth) } else { Vec::new() };
     let mut total = plans.len();
-    grid::visit(depth, &mut |_, _| {
-        total += 1;
+    grid::visit(depth, &mut |_, case| {
+        total += usize::from(wanted(&report, &case));
         Ok(())
     })?;
     grid::visit(depth, &mut |label, case| {
+        if !wanted(&report, &case) {
+            return Ok(());
+        }
         progress(label, total);
         one(&mut report, device, &cpu, label, &case)
     })?;
@@ -78,6 +81,31 @@ pub fn run(device: &dyn Device, depth: Depth, progress: &mut dyn FnMut(&str, usi
         network::test(&mut report, device, &cpu, &plan)?;
     }
     Ok(report)
+}
+
+/// A report that awaits the rows whose name contains `only`.
+fn announced(device: String, only: &str) -> Result<Report> {
+    let mut report = Report::new(device, only);
+    for (op, tolerance) in TOLERANCES {
+        report.expect(op, "f64", tolerance);
+        report.expect(op, "cpu", tolerance);
+    }
+    for (name, _) in EXACT {
+        report.expect(name, "cpu", 0.0);
+    }
+    network::announce(&mut report);
+    if report.rows.is_empty() {
+        let ops = TOLERANCES.map(|(op, _)| op).join(", ");
+        return Err(Error::input(format!(
+            "--only {only}: no row has that in its name; there are {ops}, network"
+        )));
+    }
+    Ok(report)
+}
+
+/// Whether an op's results go to any row.
+fn tells(report: &Report, op: &str) -> bool {
+    report.has(op) || EXACT.iter().any(|(row, name)| *name == op && report.has(row))
 }
 
 /// Rows of what has to be the CPU's to the bit: the draws of Philox, masks, copies.

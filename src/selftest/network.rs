@@ -77,26 +77,38 @@ struct Outcome {
     examples: Vec<f32>,
 }
 
-/// Announces the rows and adds what `plan` gives on `device`.
-pub(super) fn test(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, plan: &Plan) -> Result<()> {
+/// What is looked at against each other engine, and how much may differ.
+const ROWS: [(&str, f64); 10] = [
+    ("network: first gradients", AGREEMENT),
+    ("network: ten SGD losses", AGREEMENT),
+    ("network: weights after them", TRAINED),
+    ("network: weight average", TRAINED),
+    ("network: logits", AGREEMENT),
+    ("network: features", AGREEMENT),
+    ("network: cosine scores", AGREEMENT),
+    ("network: ranking, order", 0.0),
+    ("network: PGD signs, share", SIGNS),
+    ("network: PGD-7, share", 10.0 * SIGNS),
+];
+/// What has to be the CPU's to the bit, and the device's own the next time.
+const EXACT: [(&str, &str); 2] =
+    [("network: random start, bits", "cpu"), ("network: repeated, bits", "itself")];
+
+/// Announces the rows.
+pub(super) fn announce(report: &mut Report) {
     for against in ["f64", "cpu"] {
-        for (name, tolerance) in [
-            ("network: first gradients", AGREEMENT),
-            ("network: ten SGD losses", AGREEMENT),
-            ("network: weights after them", TRAINED),
-            ("network: weight average", TRAINED),
-            ("network: logits", AGREEMENT),
-            ("network: features", AGREEMENT),
-            ("network: cosine scores", AGREEMENT),
-            ("network: ranking, order", 0.0),
-            ("network: PGD signs, share", SIGNS),
-            ("network: PGD-7, share", 10.0 * SIGNS),
-        ] {
-            report.expect(name, against, tolerance);
-        }
+        ROWS.iter().for_each(|(name, tolerance)| report.expect(name, against, *tolerance));
     }
-    report.expect("network: random start, bits", "cpu", 0.0);
-    report.expect("network: repeated, bits", "itself", 0.0);
+    EXACT.iter().for_each(|(name, against)| report.expect(name, against, 0.0));
+}
+
+/// Whether any of the rows is announced.
+pub(super) fn is_wanted(report: &Report) -> bool {
+    ROWS.iter().map(|(name, _)| name).chain(EXACT.iter().map(|(name, _)| name)).any(|name| report.has(name))
+}
+
+/// Adds what `plan` gives on `device`.
+pub(super) fn test(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, plan: &Plan) -> Result<()> {
     let label = plan.label();
     let setup = Setup::new(plan)?;
     // Every device is then given the same trained weights, so that what follows compares like with like.

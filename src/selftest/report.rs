@@ -35,17 +35,20 @@ pub struct Report {
     pub device: String,
     /// In the order in which they were announced.
     pub rows: Vec<Row>,
+    /// What the name of a row has to have in it; nothing for all rows.
+    #[serde(skip)]
+    only: String,
 }
 
 impl Report {
-    /// A report without rows.
-    pub fn new(device: String) -> Self {
-        Self { device, rows: Vec::new() }
+    /// A report without rows, of those whose name contains `only`.
+    pub fn new(device: String, only: &str) -> Self {
+        Self { device, rows: Vec::new(), only: only.to_string() }
     }
 
-    /// Announces a row: one that gets no case fails.
+    /// Announces a row, if it's one of those wanted: one that gets no case fails.
     pub fn expect(&mut self, name: &str, against: &'static str, tolerance: f64) {
-        if self.find(name, against).is_none() {
+        if name.contains(&self.only) && self.find(name, against).is_none() {
             let (name, place) = (name.to_string(), String::new());
             self.rows.push(Row { name, against, cases: 0, worst: 0.0, place, tolerance });
         }
@@ -74,6 +77,11 @@ impl Report {
         !self.rows.is_empty() && self.rows.iter().all(Row::passes)
     }
 
+    /// Whether a row of this name is announced.
+    pub fn has(&self, name: &str) -> bool {
+        self.rows.iter().any(|row| row.name == name)
+    }
+
     fn find(&mut self, name: &str, against: &str) -> Option<&mut Row> {
         self.rows.iter_mut().find(|row| row.name == name && row.against == against)
     }
@@ -85,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_row_without_cases_or_with_a_nan_fails() {
-        let mut report = Report::new("none".into());
+        let mut report = Report::new("none".into(), "");
         assert!(!report.passes());
         report.expect("Pool", "f64", 1e-3);
         assert!(!report.passes());
@@ -95,5 +103,17 @@ mod tests {
         assert!(!report.passes());
         assert_eq!(report.rows[0].place, "two: here");
         assert_eq!(report.rows[0].cases, 2);
+    }
+
+    #[test]
+    fn only_rows_that_are_wanted_are_announced() {
+        let mut report = Report::new("none".into(), "Pool");
+        ["Pool", "PoolDgrad", "Conv"].iter().for_each(|name| report.expect(name, "f64", 1e-3));
+        assert_eq!(
+            report.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(),
+            ["Pool", "PoolDgrad"]
+        );
+        report.add("Conv", "f64", 1.0, "one", "");
+        assert!(report.has("Pool") && !report.has("Conv"));
     }
 }
