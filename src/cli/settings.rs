@@ -79,7 +79,11 @@ const GENERAL: [Setting; 14] = [
         help: "Survivors filter on the first set, epsilon x steps, as in 16x5,2x3; none for no filter",
         set: |config, text| parse_list(&mut config.filter, text, filter_pass),
     },
-    setting!("agree", "Select only images that the purified model gives their label: true or false", agree),
+    setting!(
+        "agree",
+        "Keep only images whose label the model gives, the infected one in the first set, the purified one in a selection: true or false",
+        agree
+    ),
     setting!("restart", "Every round starts from the suspect model: true or false", restart),
     setting!("clean-limit", "Step 2 before the last round: images at most; 0 for all", clean_limit),
     Setting {

@@ -148,7 +148,9 @@ pub struct PurifyConfig {
     pub shares: Vec<f64>,
     /// Passes of the survivors filter on the first set.
     pub filter: Vec<FilterPass>,
-    /// Of the selection, keep only what the purified model gives its label.
+    /// Keep only images whose label the model gives: in the first set the infected model, without
+    /// which a trigger can't hold the label, in a selection the purified one, which gives a poisoned
+    /// image with a false label another where the erasure has worked.
     pub agree: bool,
     /// Every round starts from the infected model.
     pub restart: bool,
@@ -229,7 +231,7 @@ impl PurifyConfig {
             adversarial: TuneConfig { epochs: 5, ..PLAIN },
             clean: TuneConfig { epochs: 4, ..PLAIN },
             clean_limit: 6000,
-            last: TuneConfig { epochs: 2, ..DISTILLED },
+            last: TuneConfig { epochs: 4, average: 0.98, ..PLAIN },
         }
     }
 

@@ -7,3 +7,5 @@ pub mod fine_tune;
 pub mod pbe;
 pub mod rank;
 pub mod state;
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::config::{PurifyConfig, TuneConfig};
 use super::examples::{examples, survivors};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
-use super::rank::{Scored, agreeing, reference, scores, select};
+use super::rank::{Scored, agreeing, answers, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
 use crate::data::ImageSet;
 use crate::engine::Engine;
@@ -31,6 +31,8 @@ pub enum Phase {
     Adversarial,
     /// Step 2.
     Clean,
+    /// What the infected model says about all images.
+    Reference,
     /// Step 3.
     Rank,
 }
@@ -98,7 +100,7 @@ impl Pbe<'_> {
         let mut infected = None;
         while state.round < rounds {
             let finished = match state.stage {
-                Stage::Begin => self.begin(state, watcher)?,
+                Stage::Begin => self.begin(state, &mut infected, watcher)?,
                 Stage::Adversarial => self.adversarial(state, watcher)?,
                 Stage::Clean => self.clean(state, rounds, watcher)?,
                 Stage::Rank => self.rank(state, rounds, &mut infected, watcher)?,
@@ -112,13 +114,18 @@ impl Pbe<'_> {
     }
 
     /// The round's set D_ext and its starting weights. As every stage, false where it was stopped.
-    fn begin(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
+    fn begin(
+        &mut self,
+        state: &mut State,
+        infected: &mut Option<Vec<f32>>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<bool> {
         let clock = Instant::now();
         let mut record = RoundRecord { round: state.round, ..RoundRecord::default() };
         if state.round == 0 && self.clean_set {
             state.selected = (0..self.images.len() as u32).collect();
         } else if state.round == 0 {
-            let Some(set) = self.first_set(watcher)? else {
+            let Some(set) = self.first_set(infected, watcher)? else {
                 return Ok(false);
             };
             record.dropped = self.first_size() - set.len();
@@ -143,13 +150,19 @@ impl Pbe<'_> {
         if self.config.first_limit > 0 { count.min(self.config.first_limit) } else { count }
     }
 
-    /// D⁰: a random share of all images, without those that survive an attack.
-    fn first_set(&mut self, watcher: &mut dyn Watcher) -> Result<Option<Vec<u32>>> {
+    /// D⁰: a random share of all images, without those that survive an attack, and those whose label
+    /// θ' doesn't give: an attack on such an image says nothing about a trigger.
+    fn first_set(
+        &mut self,
+        infected: &mut Option<Vec<f32>>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Option<Vec<u32>>> {
         let mut set = Stream::new(self.seed, Purpose::Split, 0).permutation(self.images.len());
         set.truncate(self.first_size());
         set.sort_unstable();
         let total = set.len() * self.config.filter.len();
         let engine = &mut self.models.infected;
+        let classes = engine.graph().classes();
         let survived = survivors(engine, self.images, &set, &self.config.filter, self.seed, &mut |done| {
             watcher.progress(0, Phase::Filter, done, total, None);
             next(watcher)
@@ -158,7 +171,14 @@ impl Pbe<'_> {
             return Ok(None);
         };
         let pairs = set.iter().zip(&survived);
-        let filtered: Vec<u32> = pairs.filter(|(_, survives)| !**survives).map(|(&index, _)| index).collect();
+        let mut filtered: Vec<u32> =
+            pairs.filter(|(_, survives)| !**survives).map(|(&index, _)| index).collect();
+        if self.config.agree {
+            let Some(logits) = self.infected_logits(0, infected, watcher)? else {
+                return Ok(None);
+            };
+            filtered = agreeing(&filtered, &answers(logits, classes), &self.images.labels);
+        }
         // A model that no budget moves leaves nothing: the unfiltered set is then the better guess.
         Ok(Some(if filtered.len() < self.config.batch.min(set.len()) { set } else { filtered }))
     }
@@ -248,27 +268,38 @@ impl Pbe<'_> {
         Ok(true)
     }
 
-    /// The score of every image, with the logits of θ', which are made the first time.
+    /// The score of every image, with the logits of θ'.
     fn scores(
         &mut self,
         round: usize,
         infected: &mut Option<Vec<f32>>,
         watcher: &mut dyn Watcher,
     ) -> Result<Option<Scored>> {
-        let images = self.images;
-        let mut tell = |done: usize| {
-            watcher.progress(round, Phase::Rank, done, 2 * images.len(), None);
-            next(watcher)
+        let Some(logits) = self.infected_logits(round, infected, watcher)? else {
+            return Ok(None);
         };
+        let total = self.images.len();
+        scores(&mut self.models.purified, self.images, logits, &mut |done| {
+            watcher.progress(round, Phase::Rank, done, total, None);
+            next(watcher)
+        })
+    }
+
+    /// The logits of θ' for every image, made the first time they are asked for.
+    fn infected_logits<'b>(
+        &mut self,
+        round: usize,
+        infected: &'b mut Option<Vec<f32>>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Option<&'b [f32]>> {
         if infected.is_none() {
-            *infected = reference(&mut self.models.infected, images, &mut tell)?;
+            let total = self.images.len();
+            *infected = reference(&mut self.models.infected, self.images, &mut |done| {
+                watcher.progress(round, Phase::Reference, done, total, None);
+                next(watcher)
+            })?;
         }
-        match infected {
-            Some(logits) => {
-                scores(&mut self.models.purified, images, logits, &mut |done| tell(images.len() + done))
-            }
-            None => Ok(None),
-        }
+        Ok(infected.as_deref())
     }
 
     /// A training stage, from `state.position`; moves to the next stage when it is finished.

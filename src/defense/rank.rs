@@ -91,8 +91,12 @@ pub fn select(scores: &[f32], share: f64) -> Vec<u32> {
     order
 }
 
-/// Those of `selected` that the purified model gives their label. Where the erasure has worked, a
-/// poisoned image with a false label is none of them, however alike the two models' logits are.
+/// The answer in each row of `logits`.
+pub fn answers(logits: &[f32], classes: usize) -> Vec<u32> {
+    logits.chunks_exact(classes).map(argmax).collect()
+}
+
+/// Those of `selected` whose answer is their label.
 pub fn agreeing(selected: &[u32], answers: &[u32], labels: &[u32]) -> Vec<u32> {
     selected.iter().copied().filter(|&i| answers[i as usize] == labels[i as usize]).collect()
 }

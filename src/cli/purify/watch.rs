@@ -119,6 +119,7 @@ impl Watcher for Watch<'_> {
             Phase::Attack => "step 1a, attack",
             Phase::Adversarial => "step 1b, fine-tuning",
             Phase::Clean => "step 2, fine-tuning",
+            Phase::Reference => "the infected model's answers",
             Phase::Rank => "step 3, ranking",
         };
         let note = loss.map(|loss| format!("loss {loss:.3}"));
