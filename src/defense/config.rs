@@ -117,7 +117,7 @@ pub struct TuneConfig {
 pub struct FilterPass {
     /// ε in 1/255.
     pub epsilon: f32,
-    /// PGD steps.
+    /// PGD steps, of α = ε / min(steps, 4).
     pub steps: usize,
 }
 
@@ -193,6 +193,15 @@ const RANDOM_BUDGET: AttackConfig = AttackConfig {
     every_batch: false,
 };
 
+/// A trigger that holds its label against long attacks, against small ones, and against a single large
+/// step: each pass sees models that the others don't (docs/method.md).
+const SURVIVORS: [FilterPass; 4] = [
+    FilterPass { epsilon: 16.0, steps: 5 },
+    FilterPass { epsilon: 2.0, steps: 3 },
+    FilterPass { epsilon: 16.0, steps: 1 },
+    FilterPass { epsilon: 32.0, steps: 1 },
+];
+
 impl PurifyConfig {
     /// The numbers of `recipe` with or without a clean set.
     pub fn new(recipe: Recipe, clean_set: bool) -> Self {
@@ -222,7 +231,7 @@ impl PurifyConfig {
             first_share: 1.0,
             first_limit: 6000,
             shares: if clean_set { vec![] } else { vec![0.7] },
-            filter: vec![FilterPass { epsilon: 16.0, steps: 5 }, FilterPass { epsilon: 2.0, steps: 3 }],
+            filter: SURVIVORS.to_vec(),
             agree: true,
             restart: true,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },

@@ -113,7 +113,9 @@ pub fn survivors(
     let mut logits = vec![0.0; engine.rows().min(indices.len()) * classes];
     for (number, pass) in passes.iter().enumerate() {
         let epsilon = pass.epsilon / 255.0;
-        let budgets = vec![Budget { epsilon, alpha: epsilon / 4.0 }; indices.len()];
+        // The steps reach the edge of the ball; one step is FGSM.
+        let alpha = epsilon / pass.steps.min(4) as f32;
+        let budgets = vec![Budget { epsilon, alpha }; indices.len()];
         let controls = Controls { repeats: pass.steps, seed, epoch: number as u32, ..Controls::default() };
         let target =
             Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
