@@ -174,8 +174,8 @@ fn folders_that_are_none() {
     fs::create_dir_all(dir.path().join("train/cat")).unwrap();
     assert_says(&fails(dir.path()), &["train", "no image in it"]);
     let message = "wrong".parse::<Format>().unwrap_err().to_string();
-    assert_says(&message, &["unknown format `wrong`", "folder, cifar10, cifar100, idx, synthetic"]);
-    for format in ["cifar10", "cifar100", "idx"] {
+    assert_says(&message, &["unknown format `wrong`", "folder, cifar10, cifar100, gtsrb, idx, synthetic"]);
+    for format in ["cifar10", "cifar100", "gtsrb", "idx"] {
         let options = LoadOptions { format: Some(format.parse().unwrap()), ..Default::default() };
         assert_says(&fails_with(dir.path(), &options), &[dir.path().to_str().unwrap(), "no "]);
         assert_eq!(options.format.unwrap().to_string(), format);
@@ -268,7 +268,7 @@ fn classes_of_the_test_part() {
     let test = loads(dir.path()).test.unwrap();
     assert_eq!((&*test.labels, test.classes.len()), (&vec![1], 2));
     picture(&dir.path().join("test/cow/1.png"), 8, 8, [0; 3]);
-    assert_says(&fails(dir.path()), &["test/cow", "the training part has no class"]);
+    assert_says(&fails(dir.path()), &["test/cow", "the training part has no class `cow`"]);
     fs::rename(dir.path().join("train"), dir.path().join("training")).unwrap();
     assert_says(&fails(dir.path()), &["no train/"]);
 }

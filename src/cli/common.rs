@@ -68,7 +68,8 @@ pub struct DataArgs {
 /// How images are read.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ReadArgs {
-    /// Format of the data [default: recognised]: folder, cifar10, cifar100, idx, synthetic
+    /// Format of the data [default: recognised]: folder, cifar10, cifar100, gtsrb, idx,
+    /// synthetic
     #[arg(long)]
     pub format: Option<Format>,
     /// Take only so many training images, class proportions kept

@@ -1,21 +1,25 @@
-//! Image folders: `train/<class>/*` with `test/` or `val/`, or a bare folder of classes.
+//! Image files: `train/<class>/*` with `test/` or `val/`, a bare folder of classes, or GTSRB's layouts.
 
 use super::decode::{self, Decoded, Size};
 use super::listing::{self, Found, Listing};
-use super::{Counter, Dataset, Format, ImageSet, LoadOptions, Progress, Share, cache, stratified_split};
+use super::{
+    Counter, Dataset, Format, ImageSet, LoadOptions, Progress, Share, cache, gtsrb, stratified_split,
+};
 use crate::error::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Loads the folder `dir`; decoded pixels are kept under `cached`, where given.
+/// Loads the folder `dir` in one of the two formats of single files; decoded pixels are kept under
+/// `cached`, where given.
 pub(super) fn load(
     dir: &Path,
+    format: Format,
     options: &LoadOptions,
     with_test: bool,
     cached: Option<&Path>,
     progress: Progress,
 ) -> Result<Dataset> {
-    let (mut train, test) = list_parts(dir, with_test)?;
+    let (mut train, test) = list_parts(dir, format, with_test)?;
     if let Some(limit) = options.limit {
         let labels: Vec<u32> = train.files.iter().map(|file| file.label).collect();
         let (taken, _) = stratified_split(&labels, Share::Count(limit), options.seed);
@@ -33,7 +37,9 @@ pub(super) fn load(
         cache: cached,
         counter: Counter::new(total, progress),
     };
-    let size = options.size.map(|(height, width)| Size::Fixed(height, width));
+    // GTSRB's images are of all sizes; BackdoorBench and the paper take them at this one.
+    let usual = (format == Format::Gtsrb).then_some((32, 32));
+    let size = options.size.or(usual).map(|(height, width)| Size::Fixed(height, width));
     let (train, mut skipped) =
         reader.read(train.files, size.clone().unwrap_or(Size::First), options.channels)?;
     let test = match test {
@@ -46,12 +52,23 @@ pub(super) fn load(
             Some(test)
         }
     };
-    let normalisation = Format::Folder.normalisation(&train);
-    Ok(Dataset { train, test, format: Format::Folder, skipped, normalisation })
+    let normalisation = format.normalisation(&train);
+    Ok(Dataset { train, test, format, skipped, normalisation })
 }
 
 /// Lists the parts; the test part's labels are those of the training part's classes.
-fn list_parts(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>)> {
+fn list_parts(dir: &Path, format: Format, with_test: bool) -> Result<(Listing, Option<Listing>)> {
+    let (train, mut test) = match format {
+        Format::Gtsrb => gtsrb::list(dir, with_test)?,
+        _ => list_folders(dir, with_test)?,
+    };
+    if let Some(test) = &mut test {
+        relabel(test, &train.classes)?;
+    }
+    Ok((train, test))
+}
+
+fn list_folders(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>)> {
     let annotated = dir.join("val").join(listing::ANNOTATIONS).is_file();
     // Tiny-ImageNet's test/ has no labels.
     let names = if annotated { ["val", "test"] } else { ["test", "val"] };
@@ -64,24 +81,17 @@ fn list_parts(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>)>
         };
     }
     let train = listing::list(dir, &train)?;
-    let test = match test {
-        Some(test) if with_test => {
-            let mut listing = listing::list(dir, &test)?;
-            relabel(&test, &mut listing, &train.classes)?;
-            Some(listing)
-        }
-        _ => None,
-    };
+    let test = test.filter(|_| with_test).map(|part| listing::list(dir, &part)).transpose()?;
     Ok((train, test))
 }
 
-fn relabel(part: &Path, listing: &mut Listing, classes: &[String]) -> Result<()> {
+fn relabel(listing: &mut Listing, classes: &[String]) -> Result<()> {
     for file in &mut listing.files {
         let class = &listing.classes[file.label as usize];
         match classes.binary_search(class) {
             Ok(label) => file.label = label as u32,
             Err(_) => {
-                return Err(Error::file(part.join(class), "the training part has no class of this name"));
+                return Err(Error::file(&file.path, format!("the training part has no class `{class}`")));
             }
         }
     }
@@ -161,7 +171,9 @@ mod tests {
         let dir = large_folder();
         let cache = tempfile::tempdir().unwrap();
         let options = LoadOptions { size: Some((1, 2)), ..Default::default() };
-        let load = || load(dir.path(), &options, true, Some(cache.path()), &|_, _| ()).unwrap().train;
+        let load = || {
+            load(dir.path(), Format::Folder, &options, true, Some(cache.path()), &|_, _| ()).unwrap().train
+        };
         assert_eq!(*load().pixels, [40, 40, 200, 200]);
         let entries: Vec<_> =
             fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path()).collect();

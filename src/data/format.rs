@@ -1,6 +1,6 @@
 //! Which format a data folder is in, by looking or by name.
 
-use super::{Dataset, ImageSet, Normalisation, cifar, idx, listing, synthetic};
+use super::{Dataset, ImageSet, Normalisation, cifar, gtsrb, idx, listing, synthetic};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::path::Path;
@@ -15,16 +15,19 @@ pub enum Format {
     Cifar10,
     /// `train.bin`, `test.bin` with coarse and fine labels.
     Cifar100,
+    /// German traffic signs as they are published: `Train.csv`, or PPM files with `GT-*.csv`.
+    Gtsrb,
     /// MNIST's files, with or without gzip.
     Idx,
     /// Drawn, not read: `synthetic:`, `synthetic:per_class=200,seed=1`.
     Synthetic,
 }
 
-const NAMES: [(Format, &str); 5] = [
+const NAMES: [(Format, &str); 6] = [
     (Format::Folder, "folder"),
     (Format::Cifar10, "cifar10"),
     (Format::Cifar100, "cifar100"),
+    (Format::Gtsrb, "gtsrb"),
     (Format::Idx, "idx"),
     (Format::Synthetic, "synthetic"),
 ];
@@ -60,7 +63,7 @@ impl Format {
             Format::Folder if train.classes.iter().eq(cifar::CIFAR10_CLASSES) => Normalisation::for_cifar10(),
             Format::Folder if is_tiny_imagenet(train) => Normalisation::for_tiny_imagenet(),
             Format::Synthetic => synthetic::normalisation(train.channels),
-            Format::Folder => Normalisation::identity(train.channels),
+            Format::Folder | Format::Gtsrb => Normalisation::identity(train.channels),
         }
     }
 }
@@ -71,7 +74,8 @@ impl Dataset {
     pub fn mirrors(&self) -> bool {
         let classes = &self.train.classes;
         let is_sign = |class: &String| class.len() == 5 && class.bytes().all(|byte| byte.is_ascii_digit());
-        self.format != Format::Idx && !(classes.len() == 43 && classes.iter().all(is_sign))
+        !matches!(self.format, Format::Idx | Format::Gtsrb)
+            && !(classes.len() == 43 && classes.iter().all(is_sign))
     }
 }
 
@@ -107,14 +111,16 @@ pub(super) fn recognise(dir: &Path, asked: Option<Format>) -> Result<Format> {
         Ok(Format::Cifar100)
     } else if idx::find(dir) {
         Ok(Format::Idx)
+    } else if gtsrb::find(dir) {
+        Ok(Format::Gtsrb)
     } else if listing::looks_like_classes(dir)? {
         Ok(Format::Folder)
     } else {
         Err(Error::file(
             dir,
             "no known data format: looked for folders of images by class (train/<class>/ or <class>/, with \
-             JPEG, PNG, PPM or PGM files), CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin) and IDX \
-             (train-images-idx3-ubyte, .gz)",
+             JPEG, PNG, PPM or PGM files), CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin), GTSRB \
+             (Train.csv, or Train/ with GT-*.csv) and IDX (train-images-idx3-ubyte, .gz)",
         ))
     }
 }

@@ -79,16 +79,19 @@ fn list_annotated(root: &Path, part: &Path) -> Result<Listing> {
         let (Some(file), Some(class)) = (fields.next(), fields.next()) else {
             return Err(Error::file(&path, format!("line {}: no file and class", number + 1)));
         };
-        lines.push((class, file));
+        lines.push((class.to_string(), part.join("images").join(file)));
     }
-    lines.sort_unstable();
-    let mut classes: Vec<String> = lines.iter().map(|(class, _)| class.to_string()).collect();
+    list_labelled(root, lines)
+}
+
+/// Lists files whose classes a table says.
+pub(super) fn list_labelled(root: &Path, mut files: Vec<(String, PathBuf)>) -> Result<Listing> {
+    files.sort_unstable();
+    let mut classes: Vec<String> = files.iter().map(|(class, _)| class.clone()).collect();
     classes.dedup();
-    let label = |class: &str| classes.partition_point(|other| other.as_str() < class) as u32;
-    let files: Result<Vec<Found>> = lines
-        .par_iter()
-        .map(|(class, file)| found(root, part.join("images").join(file), label(class)))
-        .collect();
+    let label = |class: &String| classes.partition_point(|other| other < class) as u32;
+    let files: Result<Vec<Found>> =
+        files.par_iter().map(|(class, path)| found(root, path.clone(), label(class))).collect();
     Ok(Listing { files: files?, classes })
 }
 

@@ -1,7 +1,7 @@
 //! Images in memory and the formats they come from.
 //!
-//! [`load`] recognises image folders, CIFAR-10/100 binary batches and IDX files, and draws a
-//! synthetic set. Images come out as `u8` NHWC, resized to the model's input, in an order that is a
+//! [`load`] recognises image folders, CIFAR-10/100 binary batches, GTSRB's layouts and IDX files, and
+//! draws a synthetic set. Images come out as `u8` NHWC, resized to the model's input, in an order that is a
 //! function of the data alone: that order is the index order of `poison.json`.
 
 mod cache;
@@ -9,6 +9,7 @@ mod cifar;
 mod decode;
 mod folder;
 mod format;
+mod gtsrb;
 mod idx;
 mod image_set;
 mod listing;
@@ -94,9 +95,9 @@ fn load_parts(dir: &Path, options: &LoadOptions, with_test: bool, progress: Prog
     check_options(options)?;
     let format = format::recognise(dir, options.format)?;
     let loaded = match format {
-        Format::Folder => {
+        Format::Folder | Format::Gtsrb => {
             let cache = cache::default_folder();
-            return folder::load(dir, options, with_test, cache.as_deref(), progress);
+            return folder::load(dir, format, options, with_test, cache.as_deref(), progress);
         }
         Format::Cifar10 => cifar::load(dir, &cifar::CIFAR10, with_test)?,
         Format::Cifar100 => cifar::load(dir, &cifar::CIFAR100, with_test)?,
