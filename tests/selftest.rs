@@ -43,6 +43,9 @@ impl Device for Faulty {
     fn describe(&self) -> String {
         format!("{:?} wrong", self.1)
     }
+    fn kind(&self) -> String {
+        self.0.kind()
+    }
     fn lanes(&self) -> usize {
         self.0.lanes()
     }

@@ -3,57 +3,13 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pbe::data::{Dataset, Format, ImageSet, LoadOptions, Normalisation, Share, stratified_split};
-use pbe::device::Device;
-use pbe::device::cpu::CpuDevice;
 use pbe::error::{Error, Result};
 use pbe::report::{COMMIT, RunResult, comparison};
 use serde::Serialize;
 
-use super::progress::{Progress, tell};
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DeviceKind {
-    Auto,
-    Cpu,
-    Cuda,
-}
-
-/// Options of every command that computes.
-#[derive(Args, Clone, Debug)]
-pub struct ComputeArgs {
-    /// Where to compute; `auto` says what it chose
-    #[arg(long, value_enum, default_value = "auto")]
-    pub device: DeviceKind,
-    /// Decides everything random: the same seed gives the same result, to the bit
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
-    pub seed: u64,
-    /// Threads [default: all of the machine]; the result doesn't depend on it
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-    /// Print the result as one JSON object, and nothing else, on stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
-impl ComputeArgs {
-    /// The device that was asked for.
-    pub fn open(&self) -> Result<Box<dyn Device>> {
-        if self.device == DeviceKind::Cuda {
-            return Err(Error::input("--device cuda: CUDA is not built into this version"));
-        }
-        let threads = self.threads.map(usize::from);
-        // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
-        let device = CpuDevice::new(threads)?;
-        if self.device == DeviceKind::Auto {
-            tell(&format!("device: {} (chosen: CUDA is not built into this version)", device.describe()));
-        }
-        Ok(Box::new(device))
-    }
-}
+use super::progress::Progress;
 
 /// Where images come from.
 #[derive(Args, Clone, Debug)]
@@ -166,13 +122,14 @@ pub fn say_skipped(skipped: &[String], progress: &Progress) {
 pub struct Origin {
     version: &'static str,
     commit: &'static str,
-    device: &'static str,
+    device: String,
     seed: u64,
 }
 
 impl Origin {
-    pub fn new(seed: u64) -> Self {
-        Self { version: env!("CARGO_PKG_VERSION"), commit: COMMIT, device: "cpu", seed }
+    /// `device` is what its [`kind`](pbe::device::Device::kind) says.
+    pub fn new(device: String, seed: u64) -> Self {
+        Self { version: env!("CARGO_PKG_VERSION"), commit: COMMIT, device, seed }
     }
 }
 

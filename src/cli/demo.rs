@@ -1,4 +1,4 @@
-//! `pbe demo`: plants a backdoor in a model of synthetic images and erases it, without a clean set.
+//! `pbe demo`: plants a backdoor in a model of synthetic images and erases it.
 //!
 //! It is two commands and nothing else, and says which.
 
@@ -9,22 +9,43 @@ use clap::{Args, Parser};
 use pbe::error::{Error, Result};
 use pbe::report::RunResult;
 
-use super::common::{ComputeArgs, print_result};
+use super::common::print_result;
+use super::device::{ComputeArgs, DeviceChoice};
 use super::infect::{InfectArgs, infect};
 use super::progress::{Progress, tell};
 use super::purify::{PurifyArgs, purify};
 
-/// Images of both runs.
-const DATA: &str = "synthetic:per_class=600,test_per_class=100";
-/// The model and how it is planted.
-const INFECT: &str =
-    "--attack badnets --rate 0.1 --target 0 --width 8 --batch 32 --epochs 9 --lr 0.05 --crop 0 --no-flip";
-/// What differs from the default recipe, which is made for larger sets.
-const PURIFY: &str = "--batch 32 --first-clean-epochs 20 --last-epochs 4";
+/// The options of the two commands.
+struct Script {
+    data: &'static str,
+    /// The model and how it is planted.
+    infect: &'static str,
+    /// What differs from the default recipe, which is made for larger sets.
+    purify: &'static str,
+}
+
+/// Without a clean set.
+const WHOLE: Script = Script {
+    data: "synthetic:per_class=600,test_per_class=100",
+    infect: "--attack badnets --rate 0.1 --target 0 --width 8 --batch 32 --epochs 9 --lr 0.05 --crop 0 --no-flip",
+    purify: "--batch 32 --first-clean-epochs 20 --last-epochs 4",
+};
+
+/// Two classes of tiny images, of which half are a clean set: too few to tell clean from poisoned. On
+/// so few images it takes strong attacks and large steps.
+const QUICK: Script = Script {
+    data: "synthetic:classes=2,per_class=300,test_per_class=40,size=12",
+    infect: "--attack badnets --rate 0.1 --target 0 --width 4 --batch 16 --epochs 8 --lr 0.1 --crop 0 --no-flip",
+    purify: "--clean-fraction 0.5 --batch 16 --epsilon-min 32 --epsilon-max 128 --first-adversarial-epochs 8 \
+             --first-adversarial-lr 0.1 --first-clean-epochs 15 --first-clean-lr 0.1",
+};
 
 /// Options of `pbe demo`.
 #[derive(Args)]
 pub struct DemoArgs {
+    /// A smaller network and set, with a clean set: what an emulated GPU does in minutes
+    #[arg(long)]
+    quick: bool,
     /// Folder to keep both runs in: infected/ and purified/ [default: none is kept]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -59,11 +80,12 @@ pub fn run(args: &DemoArgs) -> Result<()> {
 fn both(args: &DemoArgs, folder: &Path) -> Result<RunResult> {
     let progress = Progress::new();
     let (infected, purified) = (folder.join("infected"), folder.join("purified"));
-    let line = command("infect", INFECT, &infected, args);
+    let script = if args.quick { QUICK } else { WHOLE };
+    let line = command("infect", script.data, script.infect, &infected, args);
     let mut first = parse::<Infect>(&line)?.args;
     first.compute = args.compute.clone();
     infect(&first, &progress)?;
-    let mut line = command("purify", PURIFY, &purified, args);
+    let mut line = command("purify", script.data, script.purify, &purified, args);
     line.extend(["--model".into(), infected.join("model.safetensors").into()]);
     line.extend(["--poison".into(), infected.join("poison.json").into()]);
     let mut second = parse::<Purify>(&line)?.args;
@@ -74,9 +96,12 @@ fn both(args: &DemoArgs, folder: &Path) -> Result<RunResult> {
 }
 
 /// A command line with the data, the output folder and the shared options.
-fn command(name: &str, options: &str, output: &Path, args: &DemoArgs) -> Vec<OsString> {
-    let mut line: Vec<OsString> = vec![name.into(), "--data".into(), DATA.into()];
+fn command(name: &str, data: &str, options: &str, output: &Path, args: &DemoArgs) -> Vec<OsString> {
+    let mut line: Vec<OsString> = vec![name.into(), "--data".into(), data.into()];
     line.extend(options.split_whitespace().map(OsString::from));
+    if args.compute.device != DeviceChoice::Auto {
+        line.extend(["--device".into(), args.compute.device.to_string().into()]);
+    }
     line.extend(["--seed".into(), args.compute.seed.to_string().into(), "--output".into(), output.into()]);
     line
 }

@@ -6,14 +6,17 @@ use clap::Args;
 use pbe::data::{Dataset, Format, ImageSet, Normalisation};
 use pbe::defense::config::{PurifyConfig, Recipe};
 use pbe::device::Device;
+use pbe::device::cuda::CudaDevice;
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, Kind, Weights};
 use serde::Serialize;
 
-use super::common::{ComputeArgs, DataArgs, ReadArgs, megabytes, print};
+use super::common::{DataArgs, ReadArgs, megabytes, print};
+use super::device::ComputeArgs;
 use super::open::{Model, Network};
 use super::progress::Progress;
-use super::purify::open;
+use super::purify::room;
+use super::room::Images;
 
 /// Options of `pbe doctor`.
 #[derive(Args)]
@@ -49,16 +52,74 @@ struct Report {
     commit: &'static str,
     device: String,
     threads: usize,
-    cuda: Option<String>,
+    cuda: Cuda,
     memory_total: Option<u64>,
     memory_available: Option<u64>,
-    run: Option<Need>,
+    run: Option<RunNeed>,
+}
+
+/// What there is of CUDA.
+#[derive(Serialize)]
+struct Cuda {
+    /// The newest CUDA version the driver knows.
+    driver: Option<String>,
+    /// Why there is no device.
+    unavailable: Option<String>,
+    devices: Vec<CudaInfo>,
 }
 
 #[derive(Serialize)]
-struct Need {
+struct CudaInfo {
+    name: String,
+    capability: String,
+    memory_total: usize,
+    memory_free: usize,
+    /// Why the kernels can't run on it.
+    fault: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RunNeed {
     networks: usize,
     images: usize,
+    /// Why it doesn't fit into the device.
+    fault: Option<String>,
+}
+
+impl Cuda {
+    fn look() -> Self {
+        let (devices, unavailable) = match CudaDevice::list() {
+            Ok(devices) => (devices, None),
+            Err(cause) => (vec![], Some(cause.to_string())),
+        };
+        let info = |device: &pbe::device::cuda::Listed| CudaInfo {
+            name: device.name.clone(),
+            capability: format!("{}.{}", device.capability.0, device.capability.1),
+            memory_total: device.memory.total,
+            memory_free: device.memory.free,
+            fault: device.fault().map(|cause| cause.to_string()),
+        };
+        let version = CudaDevice::driver_version().ok();
+        let driver = version.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
+        Self { driver, unavailable, devices: devices.iter().map(info).collect() }
+    }
+
+    /// Lines of the report.
+    fn words(&self) -> String {
+        let driver = self.driver.as_ref().map(|version| format!("driver for CUDA {version}"));
+        let line: Vec<String> = driver.into_iter().chain(self.unavailable.clone()).collect();
+        let mut text = format!("cuda     {}\n", line.join("; "));
+        for (number, device) in self.devices.iter().enumerate() {
+            let CudaInfo { name, capability, memory_total, memory_free, fault } = device;
+            let (total, free) = (amount(Some(*memory_total as u64)), amount(Some(*memory_free as u64)));
+            text += &format!("{:<9}{name}, {total}, {free} free, ", format!("cuda:{number}"));
+            text += &match fault {
+                Some(fault) => format!("unusable: {fault}\n"),
+                None => format!("compute capability {capability}\n"),
+            };
+        }
+        text
+    }
 }
 
 /// Runs the command.
@@ -70,8 +131,8 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         version: env!("CARGO_PKG_VERSION"),
         commit: pbe::report::COMMIT,
         device: device.describe(),
-        threads: device.lanes(),
-        cuda: None,
+        threads: rayon::current_num_threads(),
+        cuda: Cuda::look(),
         memory_total: memory("MemTotal"),
         memory_available: memory("MemAvailable"),
         run: need(args, device.as_ref())?,
@@ -84,24 +145,28 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 }
 
 fn words(report: &Report) -> String {
-    let amount = |bytes: Option<u64>| match bytes {
-        Some(bytes) => format!("{:.1} GB", bytes as f64 / 1e9),
-        None => "unknown".into(),
-    };
     let mut text = format!("pbe      {} ({})\n", report.version, report.commit);
     text += &format!("device   {}\n", report.device);
     text += &format!("threads  {}\n", report.threads);
-    text += "cuda     not built into this version\n";
-    text += &format!(
-        "memory   {} in all, {} available\n",
-        amount(report.memory_total),
-        amount(report.memory_available)
-    );
+    text += &report.cuda.words();
+    let (total, available) = (amount(report.memory_total), amount(report.memory_available));
+    text += &format!("memory   {total} in all, {available} available\n");
     if let Some(need) = &report.run {
         let (networks, images) = (megabytes(need.networks), megabytes(need.images));
         text += &format!("purify   needs {networks} for two networks and {images} for images\n");
+        if let Some(fault) = &need.fault {
+            text += &format!("         {fault}\n");
+        }
     }
     text
+}
+
+/// Gigabytes in words.
+fn amount(bytes: Option<u64>) -> String {
+    match bytes {
+        Some(bytes) => format!("{:.1} GB", bytes as f64 / 1e9),
+        None => "unknown".into(),
+    }
 }
 
 /// A line of /proc/meminfo, which other systems than Linux don't have.
@@ -112,7 +177,7 @@ fn memory(name: &str) -> Option<u64> {
 }
 
 /// The memory of a purification, where a network or data was named.
-fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<Need>> {
+fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<RunNeed>> {
     if args.model.is_none() && args.data.is_none() && args.width.is_none() && args.size.is_none() {
         return Ok(None);
     }
@@ -129,9 +194,13 @@ fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<Need>> {
     };
     let mut config = PurifyConfig::new(Recipe::Default, false);
     config.batch = args.batch;
-    let models = open(&network, &config, device)?;
-    let images = set.train.pixels.len() + set.test.as_ref().map_or(0, |test| test.pixels.len());
-    Ok(Some(Need { networks: models.infected.bytes() + models.purified.bytes(), images }))
+    let (train, test) = (set.train.pixels.len(), set.test.as_ref().map_or(0, |test| test.pixels.len()));
+    let attacked = config.attack.limit.min(set.train.len()) * network.graph.image_len();
+    let images = Images { shared: train + test, largest: train.max(test).max(attacked) };
+    let room = room(device, &network, &config, images);
+    let need = room.need()?;
+    let fault = room.check().err().map(|cause| cause.to_string());
+    Ok(Some(RunNeed { networks: need.networks, images: need.images, fault }))
 }
 
 /// The data, or a set with no image in it.

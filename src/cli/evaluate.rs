@@ -10,9 +10,11 @@ use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::report::{Figures, RunResult, TestBed, csv, logits};
 
-use super::common::{ComputeArgs, DataArgs, NormalisationArgs, print_result};
+use super::common::{DataArgs, NormalisationArgs, print_result};
+use super::device::ComputeArgs;
 use super::open::Model;
 use super::progress::Progress;
+use super::room::{Images, Room};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -66,6 +68,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let clock = Instant::now();
     let measure = |model: Model, predictions: Option<&PathBuf>| -> Result<Figures> {
         let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
+        Room::of(device.as_ref(), &network.graph, Images::one(&images)).check()?;
         let mut engine = network.open(device.as_ref(), &EngineOptions::default())?;
         if let Some(path) = predictions {
             let logits = logits(&mut engine, &images)?;

@@ -17,11 +17,11 @@ use pbe::report::{RunFolder, RunResult, TestBed};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint;
-use super::common::{
-    ComputeArgs, DataArgs, DataConfig, Loaded, NormalisationArgs, Origin, megabytes, print_result, remove,
-};
+use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Origin, print_result, remove};
+use super::device::ComputeArgs;
 use super::interrupt;
 use super::progress::Progress;
+use super::room::{Images, Room};
 use super::start::{Start, start};
 use super::trigger::{AttackKind, Choice, Planted, TriggerArgs};
 
@@ -178,7 +178,22 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         (Some(test), None) => Some(TestBed::new(test)),
         (None, _) => None,
     };
-    let origin = Origin::new(args.compute.seed);
+    let clean = loaded.limited(train);
+    let images = planted.as_ref().map_or(&clean, |planted| &planted.poisoned.images).clone();
+    let bytes = Images {
+        shared: images.pixels.len() + bed.as_ref().map_or(0, TestBed::bytes),
+        largest: images.pixels.len().max(loaded.set.test.as_ref().map_or(0, |test| test.pixels.len())),
+    };
+    let trained = |batch| vec![PlantConfig { batch, ..config.clone() }.engine_options()];
+    let room = Room {
+        device: device.as_ref(),
+        graph: &graph,
+        batch: config.batch,
+        networks: Box::new(trained),
+        images: bytes,
+    };
+    let need = room.check()?;
+    let origin = Origin::new(device.kind(), args.compute.seed);
     let settings = Config {
         origin,
         width: args.train.width,
@@ -196,8 +211,6 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     if let Some(planted) = &planted {
         planted.truth.save(&folder.poison())?;
     }
-    let clean = loaded.limited(train);
-    let images = planted.map_or_else(|| clean.clone(), |planted| planted.poisoned.images);
     let afresh = |epoch: u32| match &choice {
         Some(choice) => Ok(choice.plant_epoch(clean.clone(), args.compute.seed, epoch)?),
         None => Ok(clean.clone()),
@@ -213,8 +226,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         engine.set_momentum(&momentum)?;
         rest = checkpoint.rest;
     }
-    let pixels = images.pixels.len() + bed.as_ref().map_or(0, TestBed::bytes);
-    progress.say(&format!("memory: {} network, {} images", megabytes(engine.bytes()), megabytes(pixels)));
+    progress.say(&need.to_string());
     let job = Job {
         images: &images,
         afresh: args.fresh.then_some(&afresh),

@@ -5,6 +5,7 @@
 mod checkpoint;
 mod common;
 mod demo;
+mod device;
 mod doctor;
 mod evaluate;
 mod infect;
@@ -14,6 +15,7 @@ mod poison;
 mod progress;
 mod purify;
 mod rank;
+mod room;
 mod selftest;
 mod settings;
 mod start;

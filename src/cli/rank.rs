@@ -11,10 +11,12 @@ use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::report::{Round, RunResult, average_precision, csv, precision_recall};
 
-use super::common::{ComputeArgs, DataArgs, NormalisationArgs, print};
+use super::common::{DataArgs, NormalisationArgs, print};
+use super::device::ComputeArgs;
 use super::open::Model;
 use super::progress::Progress;
 use super::purify::suspect;
+use super::room::{Images, Room};
 
 /// Options of `pbe rank`.
 #[derive(Args)]
@@ -57,6 +59,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let infected = infected.fit(&loaded.set, &args.data.data, given)?;
     let purified = purified.fit(&loaded.set, &args.data.data, given)?;
     let (images, clean) = suspect(&loaded, truth.as_ref())?;
+    Room::of(device.as_ref(), &infected.graph, Images::one(&images)).check()?;
     let load = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();

@@ -6,7 +6,8 @@ use pbe::selftest::{Depth, Report, Row};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::common::{ComputeArgs, print};
+use super::common::print;
+use super::device::ComputeArgs;
 use super::progress::Progress;
 
 /// Options of `pbe selftest`.

@@ -126,6 +126,8 @@ pub struct DeviceMemory {
 pub trait Device: Send + Sync {
     /// One line: kind, name, what it uses.
     fn describe(&self) -> String;
+    /// What the bits of a result depend on besides inputs and seed: `cpu`, or the model of the GPU.
+    fn kind(&self) -> String;
     /// The device's own memory, into which image sets are copied too; none where it computes in the
     /// machine's.
     fn memory(&self) -> Option<DeviceMemory> {

@@ -36,7 +36,13 @@ impl RunFolder {
                     .parse()
                     .map_err(|e: toml::de::Error| Error::file(&path, format!("not TOML: {}", e.message())))?;
                 if let Some(difference) = first_difference(&present, &wanted) {
-                    let hint = if resume { "" } else { "; choose another --output" };
+                    let hint = match resume {
+                        true if difference.starts_with("device ") => {
+                            "; it goes on to the same bits only there: say so with --device"
+                        }
+                        true => "",
+                        false => "; choose another --output",
+                    };
                     let cause = format!("holds a different run: {difference}{hint}");
                     return Err(Error::file(folder, cause));
                 }

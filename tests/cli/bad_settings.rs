@@ -76,11 +76,6 @@ fn other_settings_out_of_range() {
 }
 
 #[test]
-fn cuda_is_refused_not_replaced() {
-    assert_says(&fails(&["doctor", "--device", "cuda"]), &["CUDA is not built into this version"]);
-}
-
-#[test]
 fn a_folder_with_a_different_run() {
     let folder = infected();
     let model = model();

@@ -5,5 +5,8 @@ mod bad_data;
 mod bad_models;
 mod bad_settings;
 mod commands;
+mod cuda_choice;
+mod cuda_run;
+mod emulated;
 mod program;
 mod repeatable;

@@ -2,13 +2,15 @@
 
 use pbe::backdoor::PoisonFile;
 use pbe::data::{Dataset, ImageSet, Share, load_single, stratified_split};
+use pbe::defense::config::PurifyConfig;
 use pbe::error::{Error, Result};
 use pbe::report::TestBed;
 
 use super::PurifyArgs;
 use crate::cli::common::{Loaded, say_skipped};
-use crate::cli::open::Model;
+use crate::cli::open::{Model, Network};
 use crate::cli::progress::Progress;
+use crate::cli::room::Images;
 
 /// The data of a run.
 pub struct Subject {
@@ -47,8 +49,19 @@ impl Subject {
         Ok(Self { set: loaded.set, images, clean_set, clean, bed })
     }
 
-    /// Bytes of images in memory.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of images that a run with `network` has to do with.
+    pub fn bytes(&self, network: &Network, config: &PurifyConfig) -> Images {
+        let attacked = match config.attack.limit {
+            0 => self.images.len(),
+            limit => limit.min(self.images.len()),
+        };
+        let examples = if config.attack.every_batch { 0 } else { attacked * network.graph.image_len() };
+        let test = self.set.test.as_ref().map_or(0, |test| test.pixels.len());
+        let largest = self.images.pixels.len().max(test).max(examples);
+        Images { shared: self.in_memory(), largest }
+    }
+
+    fn in_memory(&self) -> usize {
         let test = self.set.test.as_ref().map_or(0, |test| test.pixels.len());
         let train = self.set.train.pixels.len();
         let own = if std::sync::Arc::ptr_eq(&self.set.train.pixels, &self.images.pixels) {

@@ -16,12 +16,12 @@ use pbe::model::save;
 use pbe::report::{RunFolder, RunResult};
 use serde::Serialize;
 
-use super::common::{
-    ComputeArgs, DataArgs, DataConfig, NormalisationArgs, Origin, megabytes, print_result, remove,
-};
+use super::common::{DataArgs, DataConfig, NormalisationArgs, Origin, print_result, remove};
+use super::device::ComputeArgs;
 use super::interrupt;
 use super::open::{Model, Network};
 use super::progress::Progress;
+use super::room::{Images, Room};
 use super::settings::Settings;
 use super::start::{Start, start};
 use data::Subject;
@@ -114,8 +114,10 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let subject = Subject::load(args, &model, progress)?;
     let config = args.config(subject.set.mirrors())?;
     let network = model.fit(&subject.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
+    let images = subject.bytes(&network, &config);
+    let need = room(device.as_ref(), &network, &config, images).check()?;
     let settings = Config {
-        origin: Origin::new(args.compute.seed),
+        origin: Origin::new(device.kind(), args.compute.seed),
         model: &args.model,
         clean: args.clean.as_ref(),
         clean_fraction: args.clean_fraction,
@@ -132,8 +134,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     };
     let load = clock.elapsed().as_secs_f64();
     let mut models = open(&network, &config, device.as_ref())?;
-    let (networks, images) = (models.infected.bytes() + models.purified.bytes(), subject.bytes());
-    progress.say(&format!("memory: {} networks, {} images", megabytes(networks), megabytes(images)));
+    progress.say(&need.to_string());
 
     let clock = Instant::now();
     if state.weights.is_empty() {
@@ -166,10 +167,24 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
 }
 
 /// The suspect network, for inference and the survivors filter, and the one to be trained.
-pub fn open(network: &Network, config: &PurifyConfig, device: &dyn Device) -> Result<Models> {
+fn open(network: &Network, config: &PurifyConfig, device: &dyn Device) -> Result<Models> {
     let infected = network.open(device, &config.engine_options(false))?;
     let purified = network.open(device, &config.engine_options(true))?;
     Ok(Models { infected, purified })
+}
+
+/// What decides the memory of a run: two networks.
+pub fn room<'a>(
+    device: &'a dyn Device,
+    network: &'a Network,
+    config: &'a PurifyConfig,
+    images: Images,
+) -> Room<'a> {
+    let networks = |batch| {
+        let config = PurifyConfig { batch, ..config.clone() };
+        vec![config.engine_options(false), config.engine_options(true)]
+    };
+    Room { device, graph: &network.graph, batch: config.batch, networks: Box::new(networks), images }
 }
 
 /// Seconds per phase over all rounds; `run` is what this process took for all of it.

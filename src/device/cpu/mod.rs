@@ -63,6 +63,10 @@ impl Device for CpuDevice {
         format!("cpu: {} threads, {}", self.lanes(), vectorised::level_name())
     }
 
+    fn kind(&self) -> String {
+        "cpu".into()
+    }
+
     fn lanes(&self) -> usize {
         self.pool.current_num_threads()
     }

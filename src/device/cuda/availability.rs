@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
+use crate::device::DeviceMemory;
+
 /// The oldest compute capability the kernels are built for.
 pub const OLDEST: (i32, i32) = (8, 0);
 
@@ -29,6 +31,8 @@ pub enum Unavailable {
         /// Compute capability behind the point.
         minor: i32,
     },
+    /// The driver doesn't take the kernels; what it says.
+    Kernels(String),
     /// The driver refused; its own name and text of the error.
     Driver(String),
 }
@@ -38,11 +42,12 @@ impl fmt::Display for Unavailable {
         match self {
             Unavailable::NoLibrary => f.write_str("no CUDA driver (libcuda) is installed"),
             Unavailable::NoDevice => f.write_str("the CUDA driver finds no device"),
-            Unavailable::NoSuchDevice { count } => write!(f, "there are only {count} CUDA devices"),
+            Unavailable::NoSuchDevice { count } => write!(f, "no such device: the CUDA driver finds {count}"),
             Unavailable::TooOld { name, major, minor } => {
                 let (oldest, point) = OLDEST;
                 write!(f, "{name} has compute capability {major}.{minor}; {oldest}.{point} is needed")
             }
+            Unavailable::Kernels(text) => write!(f, "the kernels don't load: {text}"),
             Unavailable::Driver(text) => write!(f, "the CUDA driver: {text}"),
         }
     }
@@ -85,20 +90,67 @@ pub(super) fn device_count() -> Result<usize, Unavailable> {
     }
 }
 
-/// The primary context of a device that the kernels can run on, and the device's name.
+/// The newest CUDA version that the driver knows.
+///
+/// # Errors
+/// No library, or the driver refuses to say.
+pub(super) fn driver_version() -> Result<i32, Unavailable> {
+    // SAFETY: as in `device_count`.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Unavailable::NoLibrary);
+    }
+    let mut version = 0;
+    // SAFETY: the address is that of an integer that lives through the call.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    Ok(version)
+}
+
+/// A device as the driver describes it, of any age.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Compute capability, before and behind the point.
+    pub capability: (i32, i32),
+    /// Its memory.
+    pub memory: DeviceMemory,
+}
+
+impl Listed {
+    fn of(context: &CudaContext) -> Result<Self, Unavailable> {
+        let (free, total) = context.mem_get_info()?;
+        let memory = DeviceMemory { free, total };
+        Ok(Self { name: context.name()?, capability: context.compute_capability()?, memory })
+    }
+
+    /// Why the kernels can't run on it.
+    pub fn fault(&self) -> Option<Unavailable> {
+        let (major, minor) = self.capability;
+        (self.capability < OLDEST).then(|| Unavailable::TooOld { name: self.name.clone(), major, minor })
+    }
+}
+
+/// All devices, in the driver's order.
+///
+/// # Errors
+/// No library, no device, or the driver fails.
+pub(super) fn list() -> Result<Vec<Listed>, Unavailable> {
+    (0..device_count()?).map(|ordinal| Listed::of(CudaContext::new(ordinal)?.as_ref())).collect()
+}
+
+/// The primary context of a device that the kernels can run on, and what the device is.
 ///
 /// # Errors
 /// Every kind of [`Unavailable`].
-pub(super) fn context(ordinal: usize) -> Result<(Arc<CudaContext>, String), Unavailable> {
+pub(super) fn context(ordinal: usize) -> Result<(Arc<CudaContext>, Listed), Unavailable> {
     let count = device_count()?;
     if ordinal >= count {
         return Err(Unavailable::NoSuchDevice { count });
     }
     let context = CudaContext::new(ordinal)?;
-    let name = context.name()?;
-    let (major, minor) = context.compute_capability()?;
-    if (major, minor) < OLDEST {
-        return Err(Unavailable::TooOld { name, major, minor });
+    let listed = Listed::of(&context)?;
+    match listed.fault() {
+        Some(fault) => Err(fault),
+        None => Ok((context, listed)),
     }
-    Ok((context, name))
 }

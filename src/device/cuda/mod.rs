@@ -29,11 +29,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream};
 
-pub use availability::Unavailable;
-use availability::{context, describe, device_count};
+pub use availability::{Listed, Unavailable};
+use availability::{context, device_count, driver_version, list};
 
 use super::{Device, DeviceMemory, MemoryLayout, Program, Session};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use kernels::Kernels;
 use room::{Room, filter_elements};
 use session::CudaSession;
@@ -47,6 +47,8 @@ pub struct CudaDevice {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     name: String,
+    /// Before and behind the point.
+    capability: (i32, i32),
     /// Loaded when the first session opens: the driver compiles them, which takes a while.
     kernels: Mutex<Option<Arc<Kernels>>>,
 }
@@ -60,17 +62,41 @@ impl CudaDevice {
         device_count()
     }
 
+    /// Every device, those too old to compute on among them.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::count`].
+    pub fn list() -> std::result::Result<Vec<Listed>, Unavailable> {
+        list()
+    }
+
+    /// The newest CUDA version the driver knows, as 12080 for 12.8; there need not be a device.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: no library, or the driver refuses to say.
+    pub fn driver_version() -> std::result::Result<i32, Unavailable> {
+        driver_version()
+    }
+
     /// The device number `ordinal`, from 0.
     ///
     /// # Errors
     /// Every kind of [`Unavailable`]; never a panic.
     pub fn open(ordinal: usize) -> std::result::Result<Self, Unavailable> {
-        let (context, name) = context(ordinal)?;
+        let (context, Listed { name, capability, .. }) = context(ordinal)?;
         // SAFETY: events order the streams that use an allocation; all allocations here are used on
         // one stream.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream()?;
-        Ok(Self { context, stream, name, kernels: Mutex::new(None) })
+        Ok(Self { context, stream, name, capability, kernels: Mutex::new(None) })
+    }
+
+    /// Has the driver compile the kernels now, instead of when a session opens: it may refuse them.
+    ///
+    /// # Errors
+    /// The driver refuses them.
+    pub fn compile(&self) -> std::result::Result<(), Unavailable> {
+        self.kernels().map(drop).map_err(|cause| Unavailable::Kernels(cause.to_string()))
     }
 
     fn kernels(&self) -> Result<Arc<Kernels>> {
@@ -85,28 +111,17 @@ impl CudaDevice {
     pub fn name(&self) -> &str {
         &self.name
     }
-
-    /// The newest CUDA version the driver knows, as 12080 for 12.8.
-    ///
-    /// # Errors
-    /// The driver refuses to say.
-    pub fn driver_version(&self) -> Result<i32> {
-        let mut version = 0;
-        // SAFETY: the address is that of an integer that lives through the call.
-        let result = unsafe { cudarc::driver::sys::cuDriverGetVersion(&mut version) }.result();
-        result.map_err(|error| Error::run(format!("{}: {}", self.name, describe(error))))?;
-        Ok(version)
-    }
 }
 
 impl Device for CudaDevice {
     fn describe(&self) -> String {
-        match self.context.compute_capability() {
-            Ok((major, minor)) => {
-                format!("cuda:{}: {}, sm_{major}{minor}, f32", self.context.ordinal(), self.name)
-            }
-            Err(_) => format!("cuda:{}: {}, f32", self.context.ordinal(), self.name),
-        }
+        let (major, minor) = self.capability;
+        format!("cuda:{}: {}, sm_{major}{minor}, f32", self.context.ordinal(), self.name)
+    }
+
+    fn kind(&self) -> String {
+        let (major, minor) = self.capability;
+        format!("cuda: {}, sm_{major}{minor}", self.name)
     }
 
     fn memory(&self) -> Option<DeviceMemory> {

@@ -24,6 +24,9 @@ impl Device for ReferenceDevice {
     fn describe(&self) -> String {
         "reference: 1 thread, f64".to_string()
     }
+    fn kind(&self) -> String {
+        "reference".to_string()
+    }
     fn lanes(&self) -> usize {
         1
     }

@@ -1,0 +1,119 @@
+//! `--device`: what was asked for, and the device that is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+use pbe::device::Device;
+use pbe::device::cpu::CpuDevice;
+use pbe::device::cuda::{CudaDevice, Unavailable};
+use pbe::error::{Error, Result};
+
+use super::progress::tell;
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first CUDA device, or else the processor.
+    Auto,
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => return Ok(DeviceChoice::Auto),
+            "cpu" => return Ok(DeviceChoice::Cpu),
+            "cuda" => return Ok(DeviceChoice::Cuda(0)),
+            _ => {}
+        }
+        let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        number.map(DeviceChoice::Cuda).ok_or_else(|| "it is one of auto, cpu, cuda, cuda:N".into())
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// Options of every command that computes.
+#[derive(Args, Clone, Debug)]
+pub struct ComputeArgs {
+    /// Where to compute: auto, cpu, cuda or cuda:N; `auto` takes a CUDA device if there is one, and
+    /// says what it chose
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Decides everything random: the same seed gives the same result, to the bit
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    pub seed: u64,
+    /// Threads [default: all of the machine]; the result doesn't depend on it
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print the result as one JSON object, and nothing else, on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ComputeArgs {
+    /// The device that was asked for.
+    ///
+    /// # Errors
+    /// `cuda` that can't be had, with the reason: nothing takes its place.
+    pub fn open(&self) -> Result<Box<dyn Device>> {
+        let threads = self.threads.map(usize::from);
+        // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
+        match self.device {
+            DeviceChoice::Cpu => Ok(Box::new(CpuDevice::new(threads)?)),
+            DeviceChoice::Cuda(number) => match cuda(number) {
+                Ok(device) => Ok(Box::new(device)),
+                Err(cause) => Err(Error::input(format!("--device {}: {cause}", self.device))),
+            },
+            DeviceChoice::Auto => {
+                let (device, reason): (Box<dyn Device>, _) = match cuda(0) {
+                    Ok(device) => (Box::new(device), "the first CUDA device".into()),
+                    Err(cause) => (Box::new(CpuDevice::new(threads)?), cause.to_string()),
+                };
+                tell(&format!("device: {} (chosen: {reason})", device.describe()));
+                Ok(device)
+            }
+        }
+    }
+}
+
+/// A device that the driver has compiled the kernels for: one that refuses them is none.
+fn cuda(number: usize) -> std::result::Result<CudaDevice, Unavailable> {
+    let device = CudaDevice::open(number)?;
+    device.compile()?;
+    Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:12", DeviceChoice::Cuda(12)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+        }
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda1", "CPU"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap_err(), "it is one of auto, cpu, cuda, cuda:N");
+        }
+    }
+}
