@@ -331,11 +331,14 @@ pub struct Mode {
     pub relu: bool,
     /// min, max: NaN if either operand is NaN (else the other operand).
     pub nan: bool,
+    /// min, max: of the absolute values, with the exclusive or of the signs.
+    pub xorsign: bool,
 }
 
 impl Mode {
     /// Round to nearest even, nothing else.
-    pub const PLAIN: Mode = Mode { round: Round::Near, ftz: false, sat: false, relu: false, nan: false };
+    pub const PLAIN: Mode =
+        Mode { round: Round::Near, ftz: false, sat: false, relu: false, nan: false, xorsign: false };
 }
 
 /// Rounding directions.
@@ -565,7 +568,8 @@ pub enum Compare {
     Nan,
 }
 
-/// `cvt`. From a float to an integer it saturates and NaN becomes 0 (as the manual says for every width).
+/// `cvt`. From a float to an integer it saturates; NaN becomes 0, or the highest bit alone where f64 or a
+/// 64-bit integer takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conversion {
     /// Source type: the low bits of the row.

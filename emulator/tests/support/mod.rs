@@ -14,6 +14,8 @@ pub enum Argument {
     Int(i32),
     Float(f32),
     Pointer(u64),
+    /// A struct of 64 bytes.
+    Block([u8; 64]),
 }
 
 impl From<i32> for Argument {
@@ -102,6 +104,7 @@ impl Program {
                 Argument::Int(value) => value.to_le_bytes().to_vec(),
                 Argument::Float(value) => value.to_le_bytes().to_vec(),
                 Argument::Pointer(value) => value.to_le_bytes().to_vec(),
+                Argument::Block(bytes) => bytes.to_vec(),
             };
             let at = param.offset as usize;
             params[at..at + bytes.len()].copy_from_slice(&bytes);

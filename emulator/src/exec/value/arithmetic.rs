@@ -10,7 +10,7 @@
 //! Real hardware has other last bits.
 
 use super::format::{BF16, F16, F32, Format, TF32};
-use super::{NAN32, integer, round};
+use super::{NAN32, double, integer, round};
 use crate::ir::{Conversion, Float1, Float2, Mode, Round, Test, Type};
 
 /// The format of a float type of at most 32 bits; F64 has none.
@@ -68,12 +68,15 @@ pub fn float1(op: Float1, ty: Type, mode: Mode, a: u64) -> u64 {
     }
     let x = decode(ty, a, mode.ftz);
     let f64s = ty == Type::F64;
+    if f64s && mode.ftz {
+        return gross(op, a);
+    }
     let result = match op {
-        Float1::Sqrt if f64s => round::square_root(x, mode.round),
+        Float1::Sqrt if f64s => double::square_root(x, mode.round),
         Float1::Sqrt => round::root_odd(x),
         Float1::SqrtApprox => x.sqrt(),
-        Float1::RsqrtApprox => 1.0 / x.sqrt(),
-        Float1::Rcp if f64s => round::divide(1.0, x, mode.round),
+        Float1::RsqrtApprox => reciprocal_root(x),
+        Float1::Rcp if f64s => double::divide(1.0, x, mode.round),
         Float1::Rcp => round::divide_odd(1.0, x),
         Float1::RcpApprox => 1.0 / x,
         Float1::Sin => x.sin(),
@@ -85,6 +88,27 @@ pub fn float1(op: Float1, ty: Type, mode: Mode, a: u64) -> u64 {
         Float1::Abs => x.abs(),
     };
     encode(ty, result, mode)
+}
+
+/// `rcp.approx.ftz.f64` and `rsqrt.approx.ftz.f64`: only the upper word counts and is given.
+fn gross(op: Float1, a: u64) -> u64 {
+    let flush = |x: f64| if x.is_subnormal() { 0.0f64.copysign(x) } else { x };
+    let x = f64::from_bits(a);
+    if x.is_nan() {
+        return NAN_WORD;
+    }
+    let x = flush(f64::from_bits(a & UPPER_WORD));
+    let result = if op == Float1::RsqrtApprox { reciprocal_root(x) } else { 1.0 / x };
+    if result.is_nan() { NAN_WORD } else { flush(result).to_bits() & UPPER_WORD }
+}
+
+const UPPER_WORD: u64 = 0xffff_ffff_0000_0000;
+/// Their canonical NaN.
+const NAN_WORD: u64 = 0x7fff_ffff_0000_0000;
+
+/// 1 / √x; of -0 it is -∞.
+fn reciprocal_root(x: f64) -> f64 {
+    if x == 0.0 { 1.0 / x } else { 1.0 / x.sqrt() }
 }
 
 /// Negation and absolute value touch the sign only; an f32 NaN becomes canonical.
@@ -112,10 +136,10 @@ pub fn float2(op: Float2, ty: Type, mode: Mode, a: u64, b: u64) -> u64 {
     let (x, y) = (decode(ty, a, mode.ftz), decode(ty, b, mode.ftz));
     let f64s = ty == Type::F64;
     let result = match op {
-        Float2::Add if f64s => round::add(x, y, mode.round),
-        Float2::Sub if f64s => round::add(x, -y, mode.round),
-        Float2::Mul if f64s => round::multiply(x, y, mode.round),
-        Float2::Div if f64s => round::divide(x, y, mode.round),
+        Float2::Add if f64s => double::add(x, y, mode.round),
+        Float2::Sub if f64s => double::add(x, -y, mode.round),
+        Float2::Mul if f64s => double::multiply(x, y, mode.round),
+        Float2::Div if f64s => double::divide(x, y, mode.round),
         Float2::Add => zero_of_sum(x, y, round::add_odd(x, y), mode.round),
         Float2::Sub => zero_of_sum(x, -y, round::add_odd(x, -y), mode.round),
         Float2::Mul => x * y,
@@ -128,6 +152,10 @@ pub fn float2(op: Float2, ty: Type, mode: Mode, a: u64, b: u64) -> u64 {
             }
         }
         Float2::DivApprox | Float2::DivFull => round::divide_odd(x, y),
+        Float2::Min | Float2::Max if mode.xorsign => {
+            let size = extreme(x.abs(), y.abs(), mode.nan, op == Float2::Max);
+            if x.is_sign_negative() == y.is_sign_negative() { size } else { -size }
+        }
         Float2::Min => extreme(x, y, mode.nan, false),
         Float2::Max => extreme(x, y, mode.nan, true),
         Float2::Copysign => y.abs().copysign(x),
@@ -160,7 +188,7 @@ pub fn fma(ty: Type, mode: Mode, a: u64, b: u64, c: u64) -> u64 {
     let part = |bits| decode(ty, bits, mode.ftz);
     let (x, y, z) = (part(a), part(b), part(c));
     let result = match ty {
-        Type::F64 => round::multiply_add(x, y, z, mode.round),
+        Type::F64 => double::multiply_add(x, y, z, mode.round),
         // The product of two narrow values is exact.
         _ => zero_of_sum(x * y, z, round::add_odd(x * y, z), mode.round),
     };
@@ -176,14 +204,15 @@ pub fn test(test: Test, ty: Type, a: u64) -> bool {
         Test::Infinite => x.is_infinite(),
         Test::Number => !x.is_nan(),
         Test::NotANumber => x.is_nan(),
-        Test::Normal => x.is_finite() && x.abs() >= smallest,
+        // Zeros count as normal.
+        Test::Normal => x == 0.0 || (x.is_finite() && x.abs() >= smallest),
         Test::Subnormal => x != 0.0 && x.abs() < smallest,
     }
 }
 
 /// `cvt`. Bits in, bits out.
 pub fn convert(how: Conversion, bits: u64) -> u64 {
-    let mode = Mode { round: how.round, ftz: how.ftz, sat: how.sat, relu: how.relu, nan: false };
+    let mode = Mode { round: how.round, ftz: how.ftz, sat: how.sat, relu: how.relu, ..Mode::PLAIN };
     match (how.from.is_float(), how.to.is_float()) {
         (false, false) => {
             let value = integer::extend(how.from, bits);
@@ -202,12 +231,16 @@ fn from_integer(to: Type, value: i128, mode: Mode) -> u64 {
     }
     let nearest = value as f64;
     let error = (value - nearest as i128) as f64;
-    encode(to, round::add(nearest, error, mode.round), mode)
+    encode(to, double::add(nearest, error, mode.round), mode)
 }
 
-/// Rounds in the direction, clamps to the type; NaN is 0.
+/// Rounds in the direction, clamps to the type. NaN is 0, but where f64 or 64 bits take part only the highest
+/// bit is set.
 fn to_integer(how: Conversion, value: f64) -> u64 {
     let (low, high) = integer::limits(how.to);
+    if value.is_nan() && (how.from == Type::F64 || how.to.size() == 8) {
+        return 1 << (integer::bits(how.to) - 1);
+    }
     let value = integral(value, how.round);
     // `as` clamps to i128 and makes NaN 0.
     integer::truncate(how.to, (value as i128).clamp(low, high) as u64)

@@ -8,34 +8,67 @@ use crate::ir::{Combine, Compare, Logic, Op, Type};
 
 const TYPES: &str = "b16 b32 b64 u16 s16 u32 s32 u64 s64 f32 f64 f16 f16x2 bf16 bf16x2";
 
-/// The comparison and whether it is one of unsigned (lo), or of floats only (equ, num).
-fn comparison(modifiers: &mut Modifiers) -> Result<(Compare, bool), Reason> {
-    let both = [
-        ("eq", Compare::Eq),
-        ("ne", Compare::Ne),
-        ("lt", Compare::Lt),
-        ("le", Compare::Le),
-        ("gt", Compare::Gt),
-        ("ge", Compare::Ge),
+/// What a comparison can compare.
+#[derive(Clone, Copy, PartialEq)]
+enum Operands {
+    /// Anything.
+    Any,
+    /// All but bare bits.
+    Numbers,
+    Unsigned,
+    Floats,
+}
+
+/// The comparison, for operands that have it.
+fn comparison(modifiers: &mut Modifiers) -> Result<(Compare, Operands), Reason> {
+    let names = [
+        ("eq", (Compare::Eq, Operands::Any)),
+        ("ne", (Compare::Ne, Operands::Any)),
+        ("lt", (Compare::Lt, Operands::Numbers)),
+        ("le", (Compare::Le, Operands::Numbers)),
+        ("gt", (Compare::Gt, Operands::Numbers)),
+        ("ge", (Compare::Ge, Operands::Numbers)),
+        ("lo", (Compare::Lt, Operands::Unsigned)),
+        ("ls", (Compare::Le, Operands::Unsigned)),
+        ("hi", (Compare::Gt, Operands::Unsigned)),
+        ("hs", (Compare::Ge, Operands::Unsigned)),
+        ("equ", (Compare::Equ, Operands::Floats)),
+        ("neu", (Compare::Neu, Operands::Floats)),
+        ("ltu", (Compare::Ltu, Operands::Floats)),
+        ("leu", (Compare::Leu, Operands::Floats)),
+        ("gtu", (Compare::Gtu, Operands::Floats)),
+        ("geu", (Compare::Geu, Operands::Floats)),
+        ("num", (Compare::Num, Operands::Floats)),
+        ("nan", (Compare::Nan, Operands::Floats)),
     ];
-    if let Some(compare) = modifiers.choose(&both) {
-        return Ok((compare, false));
+    modifiers.require("comparison", &names)
+}
+
+/// Does the comparison go with the type?
+fn check(modifiers: &Modifiers, operands: Operands, ty: Type, ftz: bool) -> Result<(), Reason> {
+    let bits = modifiers.opcode.split('.').any(|part| matches!(part, "b16" | "b32" | "b64"));
+    let good = match operands {
+        Operands::Any => true,
+        Operands::Numbers => !bits,
+        Operands::Unsigned => !bits && !ty.is_float() && !ty.is_signed(),
+        Operands::Floats => ty.is_float(),
+    };
+    if !good {
+        return Err(format!("{}: this comparison is not for this type", modifiers.opcode));
     }
-    let unsigned = [("lo", Compare::Lt), ("ls", Compare::Le), ("hi", Compare::Gt), ("hs", Compare::Ge)];
-    if let Some(compare) = modifiers.choose(&unsigned) {
-        return Ok((compare, false));
+    if ftz && !matches!(ty, Type::F32 | Type::F16 | Type::F16x2) {
+        return Err(format!("{}: no .ftz for this type", modifiers.opcode));
     }
-    let floats = [
-        ("equ", Compare::Equ),
-        ("neu", Compare::Neu),
-        ("ltu", Compare::Ltu),
-        ("leu", Compare::Leu),
-        ("gtu", Compare::Gtu),
-        ("geu", Compare::Geu),
-        ("num", Compare::Num),
-        ("nan", Compare::Nan),
-    ];
-    Ok((modifiers.require("comparison", &floats)?, true))
+    Ok(())
+}
+
+/// Does `set` give this type from a comparison of that one?
+fn sets(to: Type, ty: Type) -> bool {
+    match ty {
+        Type::F16 | Type::Bf16 => to == ty || !to.is_float(),
+        Type::F16x2 | Type::Bf16x2 => to == ty || matches!(to, Type::U32 | Type::S32),
+        _ => matches!(to, Type::U32 | Type::S32 | Type::F32 | Type::F16 | Type::Bf16),
+    }
 }
 
 impl<'a> Lowering<'a, '_> {
@@ -63,13 +96,11 @@ impl<'a> Lowering<'a, '_> {
     }
 
     fn setp(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let (compare, floats) = comparison(modifiers)?;
+        let (compare, compared) = comparison(modifiers)?;
         let (combine, [dst, a, b]) = self.combined(modifiers, operands)?;
         let ftz = modifiers.take("ftz");
         let ty = modifiers.ty(TYPES)?;
-        if floats && !ty.is_float() {
-            return Err(format!("{}: a comparison of floats", modifiers.opcode));
-        }
+        check(modifiers, compared, ty, ftz)?;
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let (Operand::Name(first, 0), second) = Self::pair(dst) else {
             return Err("setp needs a predicate".to_owned());
@@ -84,13 +115,14 @@ impl<'a> Lowering<'a, '_> {
     }
 
     fn set(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let (compare, floats) = comparison(modifiers)?;
+        let (compare, compared) = comparison(modifiers)?;
         let (combine, [dst, a, b]) = self.combined(modifiers, operands)?;
         let ftz = modifiers.take("ftz");
         let to = modifiers.ty("u16 s16 u32 s32 f32 f16 bf16 f16x2 bf16x2")?;
         let ty = modifiers.ty(TYPES)?;
-        if floats && !ty.is_float() {
-            return Err(format!("{}: a comparison of floats", modifiers.opcode));
+        check(modifiers, compared, ty, ftz)?;
+        if !sets(to, ty) {
+            return Err(format!("{}: no such result of this comparison", modifiers.opcode));
         }
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let dst = self.destination(dst, to)?;
@@ -112,7 +144,7 @@ impl<'a> Lowering<'a, '_> {
         let [dst, a, b, c] = arity(operands)?;
         let ftz = modifiers.take("ftz");
         let ty = modifiers.ty("b16 b32 b64 u16 s16 u32 s32 u64 s64 f32 f64")?;
-        let by = modifiers.ty("s32 f32")?;
+        let by = modifiers.ty(if ftz { "f32" } else { "s32 f32" })?;
         let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, by)?);
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Slct { file: ty.file(), by, ftz, dst, a, b, c });

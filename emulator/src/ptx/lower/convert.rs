@@ -57,7 +57,9 @@ fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Convers
     let integral = modifiers.round_integral();
     let away = to == Type::Tf32 && modifiers.take("rna");
     let round = if away { Some(Round::NearAway) } else { modifiers.round() };
-    let relu = (paired || matches!(to, Type::F16 | Type::Bf16 | Type::Tf32)) && modifiers.take("relu");
+    let relu = from == Type::F32
+        && (paired || matches!(to, Type::F16 | Type::Bf16 | Type::Tf32))
+        && modifiers.take("relu");
     let (ftz, sat) = (modifiers.take("ftz"), modifiers.take("sat"));
     let exact = loses_nothing(from, to);
     match (from.is_float(), to.is_float()) {
@@ -69,6 +71,13 @@ fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Convers
         (true, true) if integral.is_some() && from != to => return wrong("unknown rounding"),
         (true, true) if round.is_none() && !exact => return wrong("a rounding is needed"),
         _ => {}
+    }
+    let near = matches!(round, Some(Round::Near | Round::Zero));
+    if (relu || paired || to == Type::Tf32) && (ftz || sat || (!near && !away) || (away && relu)) {
+        return wrong("these modifiers do not go together");
+    }
+    if sat && !from.is_float() && !to.is_float() && holds_all(to, from) {
+        return wrong("no .sat where nothing can be out of range");
     }
     if ftz && from != Type::F32 && to != Type::F32 {
         return wrong("no .ftz without .f32");
@@ -82,6 +91,15 @@ fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Convers
         sat,
         relu,
     })
+}
+
+/// Does every value of one integer type exist in the other?
+fn holds_all(wide: Type, narrow: Type) -> bool {
+    match (wide.is_signed(), narrow.is_signed()) {
+        (true, false) => wide.size() > narrow.size(),
+        (false, true) => false,
+        _ => wide.size() >= narrow.size(),
+    }
 }
 
 /// Does every value of one float type exist in the other?

@@ -41,15 +41,21 @@ impl<'a> Lowering<'a, '_> {
             ("sqrt", _) => (Float1::SqrtApprox, "f32"),
             ("rcp", _) if mode.ftz => (Float1::RcpApprox, "f32 f64"),
             ("rcp", _) => (Float1::RcpApprox, "f32"),
+            // With .ftz the f64 forms are gross approximations of their own.
             ("rsqrt", false) => (Float1::RsqrtApprox, "f32 f64"),
             ("sin", false) => (Float1::Sin, "f32"),
             ("cos", false) => (Float1::Cos, "f32"),
             ("lg2", false) => (Float1::Lg2, "f32"),
-            ("ex2", false) => (Float1::Ex2, "f32 f16 f16x2 bf16 bf16x2"),
-            ("tanh", false) => (Float1::Tanh, "f32 f16 f16x2 bf16 bf16x2"),
+            ("ex2", false) if mode.ftz => (Float1::Ex2, "f32 bf16 bf16x2"),
+            ("ex2", false) => (Float1::Ex2, "f32 f16 f16x2"),
+            ("tanh", false) if !mode.ftz => (Float1::Tanh, "f32 f16 f16x2 bf16 bf16x2"),
+            ("tanh", false) => return Err(format!("{}: unknown modifier .ftz", modifiers.opcode)),
             _ => return Err(format!("{}: .approx expected", modifiers.opcode)),
         };
         let ty = modifiers.ty(types)?;
+        if exact {
+            check_half(modifiers, ty, mode)?;
+        }
         let a = self.source(a, ty)?;
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Float1 { op, ty, mode, dst, a });
@@ -66,8 +72,8 @@ impl<'a> Lowering<'a, '_> {
             ("div", Precision::Rounded) => (Float2::Div, "f32 f64", &["ftz"]),
             ("div", Precision::Approximate) => (Float2::DivApprox, "f32", &["ftz"]),
             ("div", Precision::Full) => (Float2::DivFull, "f32", &["ftz"]),
-            ("min", Precision::Rounded) => (Float2::Min, HALVES, &["ftz", "NaN"]),
-            ("max", Precision::Rounded) => (Float2::Max, HALVES, &["ftz", "NaN"]),
+            ("min", Precision::Rounded) => (Float2::Min, HALVES, &["ftz", "NaN", "xorsign"]),
+            ("max", Precision::Rounded) => (Float2::Max, HALVES, &["ftz", "NaN", "xorsign"]),
             ("copysign", Precision::Rounded) => (Float2::Copysign, "f32 f64", &[]),
             _ => return Err(format!("{}: unknown precision", modifiers.opcode)),
         };
@@ -138,16 +144,22 @@ fn mode(modifiers: &mut Modifiers, precision: Precision, allowed: &[&str]) -> Re
         && (allowed.contains(&"round") || matches!(modifiers.name, "div" | "rcp" | "sqrt"));
     let mut take = |name: &str| allowed.contains(&name) && modifiers.take(name);
     let (ftz, sat, relu, nan) = (take("ftz"), take("sat"), take("relu"), take("NaN"));
+    // Either alone stays in the opcode and is an error.
+    let xorsign = allowed.contains(&"xorsign") && has(modifiers, "abs") && modifiers.take("xorsign");
+    if xorsign {
+        modifiers.take("abs");
+    }
     let round = if rounds { modifiers.round().unwrap_or_default() } else { Round::Near };
-    Ok(Mode { round, ftz, sat, relu, nan })
+    Ok(Mode { round, ftz, sat, relu, nan, xorsign })
 }
 
-/// Halves know only `.rn`; `.relu` is for halves; doubles have neither `.ftz` nor `.sat`.
+/// Halves know only `.rn`; `.relu` is for halves and goes without `.sat`; doubles have none of these.
 fn check_half(modifiers: &Modifiers, ty: Type, mode: Mode) -> Result<(), Reason> {
     let half = matches!(ty, Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2);
     let wrong = (half && mode.round != Round::Near)
         || (!half && mode.relu)
-        || (ty == Type::F64 && (mode.ftz || mode.sat || mode.nan))
+        || (ty == Type::F64 && (mode.ftz || mode.sat || mode.nan || mode.xorsign))
+        || (mode.sat && mode.relu)
         || (matches!(ty, Type::Bf16 | Type::Bf16x2) && (mode.ftz || mode.sat));
     if wrong { Err(format!("{}: these modifiers do not go with {ty:?}", modifiers.opcode)) } else { Ok(()) }
 }

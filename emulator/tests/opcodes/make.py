@@ -1,0 +1,32 @@
+"""Writes the cases of `cargo test -p ptx-emulator --test opcodes`: what every instruction has to give, from
+exact integers and fractions, by the PTX manual. `make.py --check` only compares. Needs numpy, as a second
+opinion on rounding to nearest."""
+
+import pathlib
+import sys
+
+import approximations
+import compare
+import convert
+import floats
+import integers
+
+FAMILIES = [integers, floats, approximations, convert, compare]
+
+
+def main():
+    folder = pathlib.Path(__file__).parent
+    stale = []
+    for family in FAMILIES:
+        file = family.file()
+        path, text = folder / f"{file.name}.txt", file.text()
+        if "--check" not in sys.argv:
+            path.write_text(text)
+        elif path.read_text() != text:
+            stale.append(path.name)
+    if stale:
+        sys.exit(f"not what make.py gives: {' '.join(stale)}")
+
+
+if __name__ == "__main__":
+    main()
