@@ -854,6 +854,8 @@ pub enum Op {
     Match { all: bool, file: File, dst: Row, found: Option<Row>, a: Row, mask: Row },
     /// `redux.sync`: Add, Min, Max, And, Or, Xor.
     Redux { op: AtomicOp, ty: Type, dst: Row, a: Row, mask: Row },
+    /// `elect.sync`: the least member's number in all of them, and a predicate that is true in that one.
+    Elect { dst: Row, found: Row, mask: Row },
     /// `activemask`: a word.
     ActiveMask { dst: Row },
 

@@ -37,7 +37,12 @@ pub fn execute(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Ou
         Op::Bra { .. } | Op::BraIndexed(_) | Op::Exit | Op::Trap | Op::Yield | Op::Barrier { .. } => {
             return control(warp, machine, op, mask);
         }
-        Op::Shfl { .. } | Op::Vote { .. } | Op::Match { .. } | Op::Redux { .. } | Op::WarpSync { .. } => {
+        Op::Shfl { .. }
+        | Op::Vote { .. }
+        | Op::Match { .. }
+        | Op::Redux { .. }
+        | Op::Elect { .. }
+        | Op::WarpSync { .. } => {
             across(warp, op, mask)?;
             synchronised(warp, machine);
         }
@@ -160,6 +165,7 @@ fn across(warp: &mut Warp, op: &Op, mask: u32) -> Outcome {
             warp.match_lanes(*all, *file, mask, (*dst, *found), *a, *members)
         }
         Op::Redux { op, ty, dst, a, mask: members } => warp.reduce(*op, *ty, mask, *dst, *a, *members),
+        Op::Elect { dst, found, mask: members } => warp.elect(mask, *dst, *found, *members),
         Op::WarpSync { mask: members } => warp.warp_sync(mask, *members),
         _ => Ok(()),
     }

@@ -142,6 +142,17 @@ impl Warp {
         Ok(())
     }
 
+    /// `elect.sync`.
+    #[inline(never)]
+    pub fn elect(&mut self, mask: u32, dst: Row, found: Row, members: Row) -> Outcome {
+        for group in self.groups(mask, members)? {
+            let leader = group.trailing_zeros();
+            self.registers.set_word(dst, group, &[leader; LANES]);
+            self.registers.set_predicate(found, group, 1 << leader);
+        }
+        Ok(())
+    }
+
     /// `redux.sync`.
     #[inline(never)]
     pub fn reduce(&mut self, op: AtomicOp, ty: Type, mask: u32, dst: Row, a: Row, members: Row) -> Outcome {

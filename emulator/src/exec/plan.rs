@@ -343,9 +343,8 @@ fn kind(op: &Op) -> &'static str {
         Op::Mma(_) => "matrix",
         Op::Bra { .. } | Op::BraIndexed(_) | Op::Exit | Op::Trap | Op::Yield => "control",
         Op::Barrier { .. } | Op::WarpSync { .. } | Op::Fence { .. } => "synchronisation",
-        Op::Shfl { .. } | Op::Vote { .. } | Op::Match { .. } | Op::Redux { .. } | Op::ActiveMask { .. } => {
-            "warp"
-        }
+        Op::Shfl { .. } | Op::Vote { .. } | Op::Match { .. } => "warp",
+        Op::Redux { .. } | Op::Elect { .. } | Op::ActiveMask { .. } => "warp",
         Op::MarkWritten { .. } | Op::RequireWritten { .. } => "check",
     }
 }

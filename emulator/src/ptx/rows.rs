@@ -124,7 +124,7 @@ fn visit_op(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
         Op::LoadParam { .. } | Op::Load { .. } | Op::Store { .. } | Op::Atomic { .. } => memory(op, visit),
         Op::IsSpace { .. } | Op::AsyncCopy(_) | Op::LdMatrix { .. } => memory(op, visit),
         Op::Mma(_) | Op::Barrier { .. } | Op::WarpSync { .. } | Op::Shfl { .. } => warp(op, visit),
-        Op::Vote { .. } | Op::Match { .. } | Op::Redux { .. } => warp(op, visit),
+        Op::Vote { .. } | Op::Match { .. } | Op::Redux { .. } | Op::Elect { .. } => warp(op, visit),
     }
 }
 
@@ -358,6 +358,11 @@ fn warp(op: &mut Op, visit: &mut dyn FnMut(File, &mut Row, Use)) {
             visit(Words, mask, Read);
             visit(Words, dst, Write);
             optional(Predicates, found, Write, visit);
+        }
+        Op::Elect { dst, found, mask } => {
+            visit(Words, mask, Read);
+            visit(Words, dst, Write);
+            visit(Predicates, found, Write);
         }
         Op::Redux { dst, a, mask, .. } => {
             visit(Words, a, Read);

@@ -83,7 +83,7 @@ class Compare:
                 self.file.add(f"{spelling}.{ty}", f"@OP $d0|$d1, $a0, $a1{third}", inputs, "pp", pair)
                 if not logic:
                     self.file.add(f"{spelling}.{ty}", "@OP $d0, $a0, $a1", inputs, "p", pair[:1])
-                else:
+                elif compare == "ne":
                     no = chosen(1, self.combined(logic, yes, True))
                     self.file.add(f"{spelling}.{ty}", "@OP $d0, $a0, $a1, !$a2", inputs, "p", [no])
                 if ty in ("f16", "bf16"):

@@ -34,11 +34,11 @@ class Convert:
             column = columns(width(ty), 1, "convert")[0]
             return self.file.inputs(ty.replace("s", "u"), kind(ty), [column]), column
         fmt = FORMATS[ty]
-        column = numbers(fmt, 48, "convert")
+        column = numbers(fmt, 28, "convert")
         for bits in (7, 8, 15, 16, 31, 32, 63, 64):
             bound = fmt.encode((0, Fraction(2) ** bits))
-            column += [bound, bound - (1 << fmt.padding), bound | fmt.sign, (bound | fmt.sign) + (1 << fmt.padding)]
-        for quarters in (1, 2, 3, 5, 6, 7, 10, 14, 254, 255, 509, 511, 1021, 1022, 1023, 513):
+            column += [bound, bound - (1 << fmt.padding), bound | fmt.sign]
+        for quarters in (1, 2, 3, 5, 6, 10, 14, 254, 511, 1021, 1022, 513):
             column.append(fmt.encode((quarters % 3 % 2, Fraction(quarters, 4))))
         return self.file.inputs(ty, kind(ty), [column]), column
 
@@ -58,7 +58,7 @@ class Convert:
                 # A register wider than the source: its low bits count.
                 wide, bits = self.operands("u64")
                 low = [value(source, x) for x in bits]
-                self.add(spelled("cvt", to, source), wide, kind(to), [exactly([v & (1 << width(to)) - 1 for v in low])])
+                self.add(spelled("cvt", to, source), wide, kind(to), [exactly([value(to, v) & (1 << max(width(to), 16)) - 1 for v in low])])
 
     def integer_results(self, opcode, inputs, to, values, extended):
         """In a register wider than the type the result is extended by its sign."""
@@ -133,11 +133,26 @@ class Convert:
         results = [number(FORMATS[to], v) for v in (low[5:] + low[:5], low)]
         self.add(opcode, inputs, "hh", results, "@OP %w0, $a0, $a1; @mov.b32 {$d0, $d1}, %w0")
 
+    def packs(self):
+        """Saturated and put side by side, below what $a2 holds."""
+        for ty in ("u16", "s16", "u8", "s8"):
+            a, b, c = columns(32, 3, "pack")
+            a[40:] = [(x - 200) * (x % 7) * 5 & 0xFFFFFFFF for x in range(188, 212)]
+            inputs = self.file.inputs("pack", "www", [a, b, c])
+            low = lambda bits: clamp(ty, value("s32", bits)) & (1 << width(ty)) - 1
+            both = [low(x) << width(ty) | low(y) for x, y in zip(a, b)]
+            if width(ty) == 16:
+                self.add(f"cvt.pack.sat.{ty}.s32", inputs, "w", [exactly(both)], "@OP $d0, $a0, $a1")
+            else:
+                whole = [(z << 16 | x) & 0xFFFFFFFF for x, z in zip(both, c)]
+                self.add(f"cvt.pack.sat.{ty}.s32.b32", inputs, "w", [exactly(whole)], "@OP $d0, $a0, $a1, $a2")
+
     def all(self):
         self.integers()
         self.from_integers()
         self.to_integers()
         self.floats()
+        self.packs()
         return self.file
 
 

@@ -10,7 +10,7 @@ from cases import File, exactly, number
 from softfloat import (BF16, F16, F32, F64, FORMATS, INFINITE, NAN, add, divide, multiply, negate, numbers, rectified,
                        saturated, square_root, tuples)
 
-COUNT = 128
+COUNT = 96
 ROUNDS = ["rn", "rz", "rm", "rp"]
 KINDS = {"f16": "h", "bf16": "h", "f32": "w", "f64": "l"}
 HALVES = ["f16", "bf16"]

@@ -5,16 +5,22 @@ opinion on rounding to nearest."""
 import pathlib
 import sys
 
+import across
 import approximations
+import atomics
 import compare
 import convert
 import floats
 import integers
+import matrices
+import memory
+import opinion
 
-FAMILIES = [integers, floats, approximations, convert, compare]
+FAMILIES = [integers, floats, approximations, convert, compare, across, matrices, memory, atomics]
 
 
 def main():
+    opinion.check()
     folder = pathlib.Path(__file__).parent
     stale = []
     for family in FAMILIES:

@@ -57,8 +57,10 @@ fn addresses(code: &str) -> String {
 fn kernel(name: &str, case: &Case, opcode: &str, inputs: &Inputs, some: bool) -> String {
     let count = inputs[0].1.len();
     let guard = if some { "@%g " } else { "" };
-    let code = case.code.replace("@OP", "@ OP").replace("OP", opcode);
-    let code = code.replace("@ ", "@").replace('@', guard).replace('$', "%");
+    let code = case.code.replace("OP", opcode);
+    // With all lanes of a warp the text is taken as it is.
+    let code = if case.whole { code } else { code.replace('@', guard) };
+    let code = code.replace('$', "%");
     let mut text = format!(
         ".visible .entry {name}(.param .u64 in, .param .u64 out, .param .u64 scratch, \
          .param .align 16 .b8 block[64])\n{{\n{REGISTERS}"

@@ -4,13 +4,16 @@ use super::super::ast::{Operand, Width};
 use super::modifiers::Modifiers;
 use super::operands::{arity, plain_conversion};
 use super::{Lowering, Reason};
-use crate::ir::{Conversion, Op, Round, Type};
+use crate::ir::{Conversion, File, Op, Round, Type};
 
 const TYPES: &str = "u8 s8 u16 s16 u32 s32 u64 s64 f16 bf16 f32 f64 tf32 f16x2 bf16x2";
 
 impl<'a> Lowering<'a, '_> {
     /// `cvt`.
     pub fn cvt(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        if modifiers.take("pack") {
+            return self.pack_saturated(modifiers, operands);
+        }
         let to = modifiers.ty(TYPES)?;
         let from = modifiers.ty(TYPES)?;
         let how = conversion(modifiers, from, to)?;
@@ -40,6 +43,41 @@ impl<'a> Lowering<'a, '_> {
         self.emit_pure(Op::Convert { how, dst: narrow, src });
         let dst = self.destination(dst, register)?;
         self.emit(Op::Convert { how: plain_conversion(to, register), dst, src: narrow });
+        Ok(())
+    }
+
+    /// `cvt.pack.sat`: two saturated values side by side; bytes go below what a third operand holds.
+    fn pack_saturated(
+        &mut self,
+        modifiers: &mut Modifiers<'a>,
+        operands: &[Operand<'a>],
+    ) -> Result<(), Reason> {
+        modifiers.expect("sat")?;
+        let to = modifiers.ty("u16 s16 u8 s8")?;
+        let from = modifiers.ty("s32")?;
+        let how = Conversion { sat: true, ..plain_conversion(from, to) };
+        let [dst, high, low, rest @ ..] = operands else { return Err("operands missing".to_owned()) };
+        let mut clamped = [0; 2];
+        for (row, operand) in clamped.iter_mut().zip([high, low]) {
+            let src = self.source(operand, from)?;
+            *row = self.temporary(File::Words)?;
+            self.emit_pure(Op::Convert { how, dst: *row, src });
+        }
+        let [high, low] = clamped;
+        if to.size() == 2 {
+            arity::<0>(rest)?;
+            let dst = self.destination(dst, Type::U32)?;
+            self.emit(Op::Pack16 { dst, low, high });
+            return Ok(());
+        }
+        modifiers.ty("b32")?;
+        let [above] = arity(rest)?;
+        let above = self.source(above, Type::U32)?;
+        let (eight, sixteen, both) = (self.word(8)?, self.word(16)?, self.temporary(File::Words)?);
+        let insert = |dst, a, b, at, length| Op::Bfi { ty: Type::U32, dst, a, b, position: at, length };
+        self.emit_pure(insert(both, high, low, eight, eight));
+        let dst = self.destination(dst, Type::U32)?;
+        self.emit(insert(dst, above, both, sixteen, sixteen));
         Ok(())
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Lowering<'a, '_> {
 fn operand_rows(shape: (u8, u8, u8), a: Type, b: Type, c: Type, d: Type) -> Option<(usize, usize)> {
     let integers = matches!((a, b), (Type::U8 | Type::S8, Type::U8 | Type::S8));
     let accumulators = match a {
-        Type::F16 => c != Type::S32 && d != Type::S32,
+        Type::F16 => c != Type::S32 && c == d,
         Type::Bf16 | Type::Tf32 => c == Type::F32 && d == Type::F32,
         _ => c == Type::S32 && d == Type::S32,
     };

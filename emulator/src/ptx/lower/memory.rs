@@ -272,8 +272,8 @@ fn without_last<'o, 'a>(operands: &'o [Operand<'a>]) -> Result<&'o [Operand<'a>]
 fn atomic_operation(modifiers: &mut Modifiers) -> Result<(AtomicOp, &'static str), Reason> {
     let operations = [
         ("add", (AtomicOp::Add, "u32 s32 u64 f32 f64 f16 f16x2 bf16 bf16x2")),
-        ("min", (AtomicOp::Min, "u32 s32 u64 s64 f16 f16x2 bf16 bf16x2")),
-        ("max", (AtomicOp::Max, "u32 s32 u64 s64 f16 f16x2 bf16 bf16x2")),
+        ("min", (AtomicOp::Min, "u32 s32 u64 s64")),
+        ("max", (AtomicOp::Max, "u32 s32 u64 s64")),
         ("inc", (AtomicOp::Inc, "u32")),
         ("dec", (AtomicOp::Dec, "u32")),
         ("and", (AtomicOp::And, "b32 b64")),

@@ -216,7 +216,7 @@ impl<'a, 'm> Lowering<'a, 'm> {
             "ldmatrix" | "mma" => self.matrix(modifiers, operands),
             "bra" | "brx" | "ret" | "exit" | "trap" | "call" | "bar" | "barrier" | "membar" | "fence"
             | "nanosleep" => self.control(modifiers, operands),
-            "shfl" | "vote" | "match" | "redux" | "activemask" => self.warp(modifiers, operands),
+            "shfl" | "vote" | "match" | "redux" | "elect" | "activemask" => self.warp(modifiers, operands),
             name => Err(format!("unknown opcode {name}")),
         }
     }

@@ -143,6 +143,9 @@ impl<'a> Lowering<'a, '_> {
     ) -> Result<(), Reason> {
         let [dst, src] = arity(operands)?;
         let space = window_space(modifiers)?;
+        if space == Space::Const {
+            return Err(format!("{}: constant variables have no window of their own here", modifiers.opcode));
+        }
         let Operand::Name(name, 0) = dst else { return Err("isspacep needs a predicate".to_owned()) };
         let wide = matches!(self.register(src)?, Some((super::super::ast::Width::B64, _)));
         let a = self.source(src, if wide { Type::U64 } else { Type::U32 })?;

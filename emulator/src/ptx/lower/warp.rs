@@ -7,7 +7,7 @@ use super::{Lowering, Reason};
 use crate::ir::{AtomicOp, Op, Shuffle, Type, Vote};
 
 impl<'a> Lowering<'a, '_> {
-    /// `shfl`, `vote`, `match`, `redux`, `activemask`.
+    /// `shfl`, `vote`, `match`, `redux`, `elect`, `activemask`.
     pub fn warp(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
         if modifiers.name == "activemask" {
             let [dst] = arity(operands)?;
@@ -21,6 +21,7 @@ impl<'a> Lowering<'a, '_> {
             "shfl" => self.shuffle(modifiers, operands),
             "vote" => self.vote(modifiers, operands),
             "match" => self.matching(modifiers, operands),
+            "elect" => self.elect(operands),
             _ => self.redux(modifiers, operands),
         }
     }
@@ -78,6 +79,18 @@ impl<'a> Lowering<'a, '_> {
         let dst = self.destination(&dst, Type::U32)?;
         let found = found.map(|name| self.predicate_destination(name)).transpose()?;
         self.emit(Op::Match { all, file: ty.file(), dst, found, a, mask });
+        Ok(())
+    }
+
+    fn elect(&mut self, operands: &[Operand<'a>]) -> Result<(), Reason> {
+        let [dst, mask] = arity(operands)?;
+        let mask = self.source(mask, Type::U32)?;
+        let (Operand::Name(..), Some(found)) = Self::pair(dst) else {
+            return Err("elect needs a register and a predicate".to_owned());
+        };
+        let dst = self.destination(&Self::pair(dst).0, Type::U32)?;
+        let found = self.predicate_destination(found)?;
+        self.emit(Op::Elect { dst, found, mask });
         Ok(())
     }
 
