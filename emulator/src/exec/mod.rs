@@ -5,7 +5,7 @@
 //! | `launch` | blocks over threads, first fault wins |
 //! | `block`, `barrier` | warps of a block, in a seeded order, between barriers |
 //! | `warp`, `control` | registers, active lanes, divergence and reconvergence |
-//! | `plan`, `step`, `rows` | the instructions that programs spend their time in, vectorised |
+//! | `plan`, `fast`, `step`, `rows` | the instructions that programs spend their time in, vectorised |
 //! | `integer`, `float`, `compare`, `moves`, `lanes`, `matrix` | all others, by family |
 //! | `memory`, `global`, `shared`, `atomic`, `async_copy` | loads and stores |
 //! | `value` | what an operation gives for one value |
@@ -23,6 +23,7 @@ mod compare;
 mod context;
 mod control;
 mod counters;
+mod fast;
 mod float;
 mod general;
 mod global;

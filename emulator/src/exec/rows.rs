@@ -1,7 +1,7 @@
 //! Whole rows at once: loops over 32 lanes that the compiler makes vector instructions of, wherever
 //! these functions are inlined into code that may use them.
 
-use super::plan::{Three, Two};
+use super::fast::{Three, Two};
 use super::value::NAN32;
 use super::warp::{LANES, Registers};
 use crate::ir::Row;

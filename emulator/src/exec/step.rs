@@ -2,10 +2,10 @@
 
 use super::block::Event;
 use super::context::Outcome;
+use super::fast::{Fast, Order, Two};
 use super::general;
 use super::matrix::{self, f16_to_f32};
 use super::memory::Machine;
-use super::plan::{Fast, Order, Two};
 use super::rows::{Rows, bits, each};
 use super::warp::{LANES, Warp};
 use super::words;
@@ -229,7 +229,7 @@ fn shift_long(rows: Rows, mask: u32, r: Two) {
 }
 
 #[inline(always)]
-fn lop3(rows: Rows, mask: u32, r: super::plan::Three, table: u8) {
+fn lop3(rows: Rows, mask: u32, r: super::fast::Three, table: u8) {
     let term = |row: u32| if table >> row & 1 == 1 { u32::MAX } else { 0 };
     let terms = [term(0), term(1), term(2), term(3), term(4), term(5), term(6), term(7)];
     rows.words3(mask, r, |a, b, c| {

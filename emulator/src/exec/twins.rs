@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::block::Shared;
 use super::context::{Context, Stats};
+use super::fast::Fast;
 use super::memory::Machine;
-use super::plan::{Fast, Plan};
+use super::plan::Plan;
 use super::random::Random;
 use super::warp::Warp;
 use super::{Launch, Settings, step};

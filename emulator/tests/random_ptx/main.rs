@@ -203,10 +203,12 @@ fn hostile_texts() {
 
 #[test]
 fn calls_that_double_at_every_level_are_an_error() {
-    let mut text = ".version 8.0\n.target sm_80\n.address_size 64\n.func f0() { ret; }\n".to_owned();
-    for level in 1..60 {
-        text += &format!(".func f{level}() {{ call f{0}; call f{0}; ret; }}\n", level - 1);
+    for body in ["ret;", ""] {
+        let mut text = format!(".version 8.0\n.target sm_80\n.address_size 64\n.func f0() {{ {body} }}\n");
+        for level in 1..60 {
+            text += &format!(".func f{level}() {{ call f{0}; call f{0}; {body} }}\n", level - 1);
+        }
+        text += ".entry k() { call f59; ret; }\n";
+        assert!(ptx::load(&text).is_err());
     }
-    text += ".entry k() { call f59; ret; }\n";
-    assert!(ptx::load(&text).is_err());
 }

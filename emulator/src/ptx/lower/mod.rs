@@ -42,8 +42,8 @@ pub struct Draft {
 const SHARED_LIMIT: u32 = 48 * 1024;
 /// Local memory of a thread.
 const LOCAL_LIMIT: u32 = 512 * 1024;
-/// Instructions of a kernel with all its calls in place.
-const CODE_LIMIT: usize = 4_000_000;
+/// Instructions, and labels, of a kernel with all its calls in place.
+const CODE_LIMIT: usize = 500_000;
 /// Depth of calls and of `{ }`.
 const DEPTH_LIMIT: usize = 64;
 
@@ -174,7 +174,8 @@ impl<'a, 'm> Lowering<'a, 'm> {
     }
 
     fn instruction(&mut self, instruction: &'a Instruction<'a>) -> Result<(), Reason> {
-        if self.code.len() > CODE_LIMIT {
+        // Every call makes labels, also one of an empty function.
+        if self.code.len().max(self.labels.len()) > CODE_LIMIT {
             return Err("the kernel is too long with its calls in place".to_owned());
         }
         let (file, line) = instruction.source.unwrap_or((0, 0));
