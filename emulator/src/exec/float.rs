@@ -1,7 +1,7 @@
 //! Floating-point instructions and conversions, lane by lane. The common ones have vectorised twins in
 //! `step`.
 
-use super::value::arithmetic;
+use super::value::{arithmetic, convert};
 use super::warp::{LANES, Registers, lanes};
 use crate::ir::{Conversion, File, Float1, Float2, Mode, Row, Test, Type};
 
@@ -65,7 +65,7 @@ impl Registers {
     #[inline(never)]
     pub fn convert(&mut self, how: Conversion, mask: u32, dst: Row, src: Row) {
         let packed = if how.to == how.from { how.from } else { Type::U32 };
-        let values = over(packed, mask, [self.get(how.from.file(), src)], |[a]| arithmetic::convert(how, a));
+        let values = over(packed, mask, [self.get(how.from.file(), src)], |[a]| convert::convert(how, a));
         self.set(how.to.file(), dst, mask, &values);
     }
 
@@ -73,7 +73,7 @@ impl Registers {
     pub fn convert_pair(&mut self, how: Conversion, mask: u32, dst: Row, high: Row, low: Row) {
         let sources = [self.get(File::Words, high), self.get(File::Words, low)];
         let values = over(Type::U32, mask, sources, |[high, low]| {
-            arithmetic::convert(how, high) << 16 | arithmetic::convert(how, low)
+            convert::convert(how, high) << 16 | convert::convert(how, low)
         });
         self.set(File::Words, dst, mask, &values);
     }

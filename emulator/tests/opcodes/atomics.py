@@ -65,7 +65,7 @@ class Atomics:
 
     def floats(self):
         """add.f32 flushes subnormals in global memory and doesn't in shared memory."""
-        places = [("global", "%m", "global"), ("", "%m", "global"), ("shared", "%t", "shared")]
+        places = [("global", "%m", "global"), ("", "%m", "global"), ("shared", "%t", "shared"), ("shared::cta", "%t", "shared")]
         for ty in ("f32", "f64"):
             fmt = FORMATS[ty]
             a, b = tuples(fmt, 2, COUNT + 32, "atomic")

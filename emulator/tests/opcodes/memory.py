@@ -94,11 +94,12 @@ class Memory:
                     base = {"%m": "global", "%t": "shared", "%v": "local"}[address]
                     before = f"st.{base}.v2.u64 [{address}], {{$a0, $a1}}; "
                     self.loads(f"ld{dotted}{vector}.{ty}", ty, count, address, before, own)
-                for space in ("param", "param::entry"):
+                for space in ("param", "param::entry", "param::func"):
                     self.loads(f"ld.{space}{vector}.{ty}", ty, count, "block+16", "", block)
                 self.loads(f"ld.const{vector}.{ty}", ty, count, "table+16", "", block)
                 before = "st.global.v2.u64 [%m], {$a0, $a1}; "
-                self.loads(f"ldu.global{vector}.{ty}", ty, count, "%m", before, own)
+                for space in (".global", ""):
+                    self.loads(f"ldu{space}{vector}.{ty}", ty, count, "%m", before, own)
 
     def orders_and_hints(self):
         """They change nothing here."""
@@ -208,8 +209,12 @@ class Memory:
     def prefetches(self):
         """They change nothing."""
         inputs, columns = self.operands("l")
-        for opcode in ("prefetch.global.L1", "prefetch.global.L2", "prefetch.L1", "prefetch.global.L2::evict_last", "prefetchu.L1"):
+        prefetches = [f"prefetch{space}.{level}" for space in ("", ".global") for level in ("L1", "L2", "L2::evict_last")]
+        for opcode in prefetches + ["prefetchu.L1"]:
             self.file.add(opcode, "OP [%m]; mov.b64 $d0, $a0", inputs, "l", [exactly(columns[0])], True)
+        for level in ("L1", "L2"):
+            code = "st.local.u64 [%v], $a0; OP [%v]; ld.local.u64 $d0, [%v]"
+            self.file.add(f"prefetch.local.{level}", code, inputs, "l", [exactly(columns[0])], True)
         policy = "OP %l7, 1.0; st.global.u64 [%m], $a0; ld.global.L2::cache_hint.u64 $d0, [%m], %l7"
         self.file.add("createpolicy.fractional.L2::evict_last.b64", policy, inputs, "l", [exactly(columns[0])], True)
 

@@ -118,7 +118,7 @@ fn cases(count: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -133,7 +133,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(600))]
+    #![proptest_config(cases(1500))]
 
     #[test]
     fn mutated_kernels(seed: u64) {
@@ -142,7 +142,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(600))]
 
     /// Where all checks find nothing, the result doesn't depend on the order of warps, nor on the checks.
     #[test]
@@ -168,6 +168,21 @@ fn many_random_programs_run_to_their_end() {
     };
     let ended = (0..100).filter(|&seed| ends(seed)).count();
     assert!((20..100).contains(&ended), "{ended} of 100");
+}
+
+#[test]
+fn mutated_kernels_are_of_all_sorts() {
+    let (mut loaded, mut ended) = (0, 0);
+    for seed in 0..100 {
+        let Ok(module) = ptx::load(&mutate::kernel(seed)) else { continue };
+        loaded += 1;
+        let run = |kernel| run(kernel, &module, &settings(0, Checks::ALL), 32).is_some_and(|run| run.is_ok());
+        ended += usize::from(module.kernels.first().is_some_and(|kernel| run(kernel)));
+    }
+    assert!(
+        (10..90).contains(&loaded) && (1..loaded).contains(&ended),
+        "{loaded} loaded, {ended} to their end"
+    );
 }
 
 #[test]

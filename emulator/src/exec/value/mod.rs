@@ -1,6 +1,7 @@
 //! What instructions compute, one value at a time: the meaning that the vectorised paths must equal.
 
 pub mod arithmetic;
+pub mod convert;
 pub mod double;
 pub mod format;
 pub mod integer;

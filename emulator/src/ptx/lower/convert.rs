@@ -99,6 +99,9 @@ fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Convers
         && (paired || matches!(to, Type::F16 | Type::Bf16 | Type::Tf32))
         && modifiers.take("relu");
     let (ftz, sat) = (modifiers.take("ftz"), modifiers.take("sat"));
+    if integral.is_some() && round.is_some() {
+        return wrong("two roundings");
+    }
     let exact = loses_nothing(from, to);
     match (from.is_float(), to.is_float()) {
         (true, false) if integral.is_none() => return wrong("to an integer needs .rni, .rzi, .rmi or .rpi"),

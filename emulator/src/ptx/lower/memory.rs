@@ -56,9 +56,12 @@ impl<'a> Lowering<'a, '_> {
                 // A prefetch changes nothing; its address must still be one.
                 let [address] = arity(operands)?;
                 let space = space(modifiers);
-                modifiers.take("L1");
-                modifiers.take("L2");
-                modifiers.take_prefixed("L2::");
+                if !matches!(space, Space::Generic | Space::Global | Space::Local) {
+                    return Err(format!("{}: no prefetch from {space:?} memory", modifiers.opcode));
+                }
+                if modifiers.choose(&[("L1", ()), ("L2", ())]).is_none() && !modifiers.take_prefixed("L2::") {
+                    return Err(format!("{}: .L1 or .L2 expected", modifiers.opcode));
+                }
                 self.address(address, space).map(|_| ())
             }
         }
@@ -71,6 +74,12 @@ impl<'a> Lowering<'a, '_> {
         let operands = if hints(modifiers) { without_last(operands)? } else { operands };
         let count = modifiers.choose(&[("v2", 2), ("v4", 4)]).unwrap_or(1u8);
         let ty = modifiers.ty(TYPES)?;
+        if u32::from(count) * ty.size() > 16 {
+            return Err(format!("{}: more than 16 bytes", modifiers.opcode));
+        }
+        if modifiers.name == "ldu" && !matches!(space, Space::Generic | Space::Global) {
+            return Err(format!("{}: only of global memory", modifiers.opcode));
+        }
         let [first, second] = arity(operands)?;
         let (address, values) = if store { (first, second) } else { (second, first) };
         let (address, space) = self.address(address, space)?;

@@ -12,6 +12,7 @@ mod modifiers;
 mod moves;
 mod names;
 mod operands;
+mod pools;
 mod variables;
 mod warp;
 
@@ -24,7 +25,7 @@ use super::{LoadError, flow, rows};
 use crate::ir::{File, Guard, Instr, Kernel, Line, Module, Op, Param, Pc, Row, SharedVariable};
 use modifiers::Modifiers;
 use names::Scope;
-use operands::Pools;
+use pools::Pools;
 
 /// Why an instruction can't be lowered; its line is added by [`Lowering::statement`].
 type Reason = String;

@@ -17,8 +17,7 @@ impl<'a> Lowering<'a, '_> {
             self.emit(Op::Mov { file: File::Predicates, dst, src });
             return Ok(());
         }
-        let ty =
-            modifiers.ty("b8 u8 s8 b16 u16 s16 b32 u32 s32 b64 u64 s64 f16 bf16 f16x2 bf16x2 f32 f64")?;
+        let ty = modifiers.ty("b16 u16 s16 b32 u32 s32 b64 u64 s64 f16 bf16 f16x2 bf16x2 f32 f64")?;
         match (dst, src) {
             (Operand::Vector(parts), src) => self.unpack(ty, parts, src),
             (dst, Operand::Vector(parts)) => self.pack(ty, dst, parts),
