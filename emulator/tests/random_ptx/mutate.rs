@@ -86,11 +86,28 @@ const NUMBERS: [&str; 12] = [
     "9223372036854775807",
 ];
 
+/// Lines deleted, swapped or doubled: these often still are PTX.
+fn other_lines(draw: &mut Draw, kernel: &str) -> String {
+    let mut lines: Vec<&str> = kernel.split_inclusive('\n').collect();
+    for _ in 0..1 + draw.below(3) {
+        let (at, to) = (draw.below(lines.len()), draw.below(lines.len()));
+        match draw.below(3) {
+            0 if lines.len() > 1 => drop(lines.remove(at)),
+            1 => lines.swap(at, to),
+            _ => lines.insert(at, lines[to]),
+        }
+    }
+    lines.concat()
+}
+
 /// A kernel with up to four changes.
 pub fn kernel(seed: u64) -> String {
     let mut draw = Draw::new(seed);
     let all = kernels();
     let (head, kernel) = &all[draw.below(all.len())];
+    if draw.below(2) == 0 {
+        return format!("{head}{}", other_lines(&mut draw, kernel));
+    }
     let other = tokens(&all[draw.below(all.len())].1);
     let mut tokens: Vec<String> = tokens(kernel).into_iter().map(str::to_owned).collect();
     for _ in 0..1 + draw.below(4) {

@@ -56,10 +56,14 @@ impl<'a> Lowering<'a, '_> {
                 // A prefetch changes nothing; its address must still be one.
                 let [address] = arity(operands)?;
                 let space = space(modifiers);
-                if !matches!(space, Space::Generic | Space::Global | Space::Local) {
+                let uniform = modifiers.name == "prefetchu";
+                if !matches!(space, Space::Generic | Space::Global | Space::Local)
+                    || (uniform && space != Space::Generic)
+                {
                     return Err(format!("{}: no prefetch from {space:?} memory", modifiers.opcode));
                 }
-                if modifiers.choose(&[("L1", ()), ("L2", ())]).is_none() && !modifiers.take_prefixed("L2::") {
+                let second = !uniform && (modifiers.take("L2") || modifiers.take_prefixed("L2::"));
+                if !second && !modifiers.take("L1") {
                     return Err(format!("{}: .L1 or .L2 expected", modifiers.opcode));
                 }
                 self.address(address, space).map(|_| ())
