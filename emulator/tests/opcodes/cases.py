@@ -2,20 +2,20 @@
 
     inputs NAME
     KIND HEX …         a line for each operand: h 16 bits, w 32, l 64, p predicate (0 or 1)
-    case [whole]       whole: not to be run with some lanes only
-    ops OPCODE …       instructions with the same operands and results
+    ops OPCODE …       a case begins: instructions with the same operands and results
+    lanes any|all      all: it is only run with all lanes of its warps
     code TEXT          what is run: OP the opcode, $a0 … operands, $d0 … results, $m $s $t $v the lane's own
-                       memory (global, shared as a generic address, shared, local),
-                       @ before an instruction none or a guard
+                       memory (global, shared as a generic address, shared, local); with any lanes, @ before an
+                       instruction is none or a guard
     in NAME            the operands
     out KIND …         kinds of the results
     = HEX …            a line for each result: these bits
     n FORMAT HEX …     these bits, or if they are a NaN any NaN
     ~ FORMAT ABS REL HEX …   within the larger error of the f64 with these bits
     ? HEX HEX …        the first number where the bit of the tuple is set in the others, else 0
-"""
 
-DIGITS = {"h": 4, "w": 8, "l": 16, "p": 1}
+What a case doesn't say of lanes, code, in and out is as in the case before it.
+"""
 
 
 class File:
@@ -42,10 +42,12 @@ class File:
 
     def text(self):
         parts = [f"inputs {name}\n" + "\n".join(lines) for name, lines in self.operands.items()]
+        known = {}
         for (code, inputs, kinds, results, whole), opcodes in self.cases.items():
-            head = "case whole" if whole else "case"
-            lines = [head, "ops " + " ".join(opcodes), f"code {code}", f"in {inputs}", f"out {kinds}", *results]
-            parts.append("\n".join(lines))
+            said = {"lanes": "all" if whole else "any", "code": code, "in": inputs, "out": kinds}
+            news = [f"{word} {what}" for word, what in said.items() if known.get(word) != what]
+            known = said
+            parts.append("\n".join(["ops " + " ".join(opcodes), *news, *results]))
         return "\n".join(parts) + "\n"
 
 

@@ -174,18 +174,23 @@ impl Cases {
                     let values = rest.split(' ').map(number).collect();
                     columns.as_mut().unwrap().push((Kind::parse(word), values));
                 }
-                "case" => file.cases.push(Case {
-                    whole: rest == "whole",
-                    opcodes: Vec::new(),
-                    code: String::new(),
-                    inputs: String::new(),
-                    kinds: Vec::new(),
-                    results: Vec::new(),
-                }),
+                "ops" => {
+                    // What it doesn't say is as in the case before.
+                    let before = file.cases.last();
+                    let case = Case {
+                        opcodes: rest.split(' ').map(str::to_owned).collect(),
+                        whole: before.is_some_and(|case| case.whole),
+                        code: before.map(|case| case.code.clone()).unwrap_or_default(),
+                        inputs: before.map(|case| case.inputs.clone()).unwrap_or_default(),
+                        kinds: before.map(|case| case.kinds.clone()).unwrap_or_default(),
+                        results: Vec::new(),
+                    };
+                    file.cases.push(case);
+                }
                 _ => {
                     let case = file.cases.last_mut().unwrap();
                     match word {
-                        "ops" => case.opcodes = rest.split(' ').map(str::to_owned).collect(),
+                        "lanes" => case.whole = rest == "all",
                         "code" => case.code = rest.to_owned(),
                         "in" => case.inputs = rest.to_owned(),
                         "out" => case.kinds = rest.split(' ').map(Kind::parse).collect(),
