@@ -203,7 +203,7 @@ pub fn uncovered(covered: &BTreeSet<&str>) -> Vec<String> {
     let names: BTreeSet<&str> = covered.iter().map(|opcode| name(opcode)).collect();
     let elsewhere = |word: &str| ELSEWHERE.iter().any(|(other, _)| *other == word);
     let mut missing: Vec<String> = literals(dispatch)
-        .filter(|word| !names.contains(word) && !elsewhere(word))
+        .filter(|word| !word.is_empty() && !names.contains(word) && !elsewhere(word))
         .map(str::to_owned)
         .collect();
     let mut seen: BTreeSet<String> = covered.iter().map(|opcode| canonical(opcode)).collect();
