@@ -3,7 +3,7 @@
 // filter (R, S, rows', columns'): for fprop rows = in, columns = out channels; for dgrad the other
 // way round. Both are padded with zeros to whole tiles, marked ': then no inner loop has a tail.
 // input (N, HP, WP, C'): the image with its zero border, after the prologue
-//     max(0, scale[c] * x + shift[c])
+//     max(0, scale[c] * x + shift[c]), NaN for NaN: a run that leaves the numbers has to show it;
 // so that no inner loop has a bound to check. A copy costs one pass over the tensor; the loops that
 // read it make 9 K passes.
 #include "common.cuh"
@@ -41,7 +41,7 @@ KERNEL conv_input(const float* input, const float* scale, const float* shift, fl
     if (c < channels && y >= 0 && y < height && x >= 0 && x < width) {
         value = input[((image * height + y) * width + x) * channels + c];
         if (scale) value = affine(value, scale[c], shift[c]);
-        if (relu) value = fmaxf(value, 0.0f);
+        if (relu && value < 0.0f) value = 0.0f;
     }
     output[i] = value;
 }

@@ -136,12 +136,17 @@ impl Case {
         span
     }
 
-    /// An affine map that takes no [`Case::image`] value nearer than 1/1024 to zero, so that f32 and
-    /// f64 agree about its sign.
+    /// An affine map that takes [`Case::image`] values to zero, or not nearer than 1/1024, so that f32
+    /// and f64 agree about its sign.
     pub fn affine(&mut self, channels: usize) -> Affine {
+        // Without a shift, zero stays zero.
+        let shift = |v: u32| match v % 4 {
+            0 => 0.0,
+            _ => (v as f32 - 256.0) / 512.0 + 1.0 / 1024.0,
+        };
         Affine {
             scale: self.whole_of(Region::Derived, channels, |v| (v % 31) as f32 / 8.0 + 0.125 - 2.0),
-            shift: self.whole_of(Region::Derived, channels, |v| (v as f32 - 256.0) / 512.0 + 1.0 / 1024.0),
+            shift: self.whole_of(Region::Derived, channels, shift),
         }
     }
 

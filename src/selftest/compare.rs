@@ -6,22 +6,23 @@ use crate::device::{Access, Op, Region, Span};
 /// The largest difference found in one place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// Name of the op that writes there; of the last one where none should.
+    /// Name of the op that writes there, or may have where none should.
     pub op: String,
-    /// |value − expected| / (1 + |expected|); infinite for values that are no numbers.
+    /// |value − expected| / (1 + |expected|); infinite where one of the two is no number.
     pub error: f64,
     /// Region and element, value and what it should be.
     pub place: String,
 }
 
-/// For each op of `case` that writes anything, the largest difference in what it wrote last; and
-/// of the last op, too, in all that nobody should have written. Words are left to [`words`].
+/// For each op of `case` the largest difference in what it wrote last and in all that nobody should
+/// have written. Words are left to [`words`].
 pub fn floats(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
     let owners = Owners::new(case);
     let mut worst = owners.nothing();
     for ((region, found), expected) in Region::ALL.iter().zip(found).zip(expected) {
         for (element, (&value, &wanted)) in found.iter().zip(expected).enumerate() {
-            if value.to_bits() == wanted.to_bits() || case.is_word(*region, element) {
+            let same = value.to_bits() == wanted.to_bits() || value.is_nan() && wanted.is_nan();
+            if same || case.is_word(*region, element) {
                 continue;
             }
             let place = || format!("{region:?} {element}: {value} is not {wanted}");
@@ -105,10 +106,8 @@ impl<'a> Owners<'a> {
             spans.iter().any(|span| span.region == region && self.case.extent(*span).contains(&element))
         };
         let owner = self.ops.iter().rposition(writes);
-        let Some(slot) = worst.get_mut(owner.unwrap_or(self.ops.len().saturating_sub(1))) else {
-            return;
-        };
-        if error > slot.error {
+        let suspects = owner.map_or(0..self.ops.len(), |owner| owner..owner + 1);
+        for slot in worst[suspects].iter_mut().filter(|slot| error > slot.error) {
             (slot.error, slot.place) = (error, place());
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::case::check;
 use pbe::device::ConvShape;
-use pbe::selftest::grid::conv::{Convolution, Place};
+use pbe::selftest::grid::conv::{Convolution, Diverged, Place};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = ConvShape> {
@@ -33,4 +33,10 @@ proptest! {
         let case = Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add };
         check(&case.case(seed), 1e-3);
     }
+}
+
+#[test]
+fn what_is_no_number_stays_so_behind_a_relu() {
+    let memory = check(&Diverged { count: 3, channels: (4, 5) }.case(0), 1e-4);
+    assert!(memory.iter().flatten().any(|value| value.is_nan()));
 }

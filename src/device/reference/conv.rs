@@ -55,11 +55,11 @@ pub fn wgrad(shape: &ConvShape, input: &[f64], gradient: &[f64]) -> Vec<f64> {
     sums
 }
 
-/// scale·x + shift per channel, then max(0, ·) where `relu`; rows of `channels`.
+/// scale·x + shift per channel, then max(0, ·), NaN for NaN, where `relu`; rows of `channels`.
 pub fn prologue(input: &[f64], channels: usize, affine: Option<(&[f64], &[f64])>, relu: bool) -> Vec<f64> {
     let map = |(i, &x): (usize, &f64)| {
         let value = affine.map_or(x, |(scale, shift)| scale[i % channels] * x + shift[i % channels]);
-        if relu { value.max(0.0) } else { value }
+        if relu && value < 0.0 { 0.0 } else { value }
     };
     input.iter().enumerate().map(map).collect()
 }

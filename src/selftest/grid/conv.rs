@@ -88,6 +88,34 @@ impl Convolution {
     }
 }
 
+/// A ReLU in front of a convolution of one pixel, on values some of which are no numbers: they stay so.
+#[derive(Clone, Copy, Debug)]
+pub struct Diverged {
+    /// Images.
+    pub count: usize,
+    /// Of the input and of the output.
+    pub channels: (usize, usize),
+}
+
+impl Diverged {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let (in_channels, out_channels) = self.channels;
+        let shape =
+            ConvShape { height: 3, width: 3, in_channels, out_channels, kernel: 1, stride: 1, pad: 0 };
+        let mut case = Case::new(self.count, 0, seed);
+        let filter = case.filter(FilterSpec { shape, direction: Direction::Fprop });
+        let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
+        case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+        let value = |v: u32| if v.is_multiple_of(16) { f32::NAN } else { v as f32 / 64.0 - 4.0 };
+        let input = case.image_of(shape.input_len(), value);
+        let prologue = Prologue { relu: true, ..Prologue::default() };
+        let output = case.image(shape.output_len());
+        case.ops = vec![Op::Conv { shape, filter, input, prologue, bias: None, residual: None, output }];
+        case
+    }
+}
+
 /// An operand to be added to `output`.
 fn summand(case: &mut Case, place: Place, output: Span) -> Option<Span> {
     match place {
@@ -97,8 +125,9 @@ fn summand(case: &mut Case, place: Place, output: Span) -> Option<Span> {
     }
 }
 
-/// Rows, columns, in and out channels, kernel, stride, pad, images.
-const SHAPES: [[usize; 8]; 12] = [
+/// Rows, columns, in and out channels, kernel, stride, pad, images. The last has so many channels that
+/// the CUDA device splits wgrad's 20 rows into parts, the last of which is shorter.
+const SHAPES: [[usize; 8]; 13] = [
     [1, 1, 1, 1, 1, 1, 0, 1],
     [5, 7, 3, 5, 3, 1, 1, 3],
     [8, 8, 33, 17, 3, 1, 1, 1],
@@ -111,6 +140,7 @@ const SHAPES: [[usize; 8]; 12] = [
     [1, 2, 5, 4, 3, 1, 1, 2],
     [2, 1, 4, 7, 3, 2, 1, 3],
     [6, 5, 1, 2, 3, 1, 2, 1],
+    [4, 1, 128, 100, 3, 1, 1, 5],
 ];
 
 /// Larger ones, those of a network among them.
@@ -123,8 +153,10 @@ const LARGE: [[usize; 8]; 6] = [
     [17, 33, 12, 20, 7, 2, 3, 2],
 ];
 
-/// affine, relu, mask, bias, scaled, residual, add.
-const OPERANDS: [(bool, bool, bool, bool, bool, Place, Place); 9] = [
+/// affine, relu, mask, bias, scaled, residual, add. Every choice of bias and residual is there for the
+/// forward pass, and every one of mask, scale, residual and add for the gradient: kernels have code of
+/// their own for each.
+const OPERANDS: [(bool, bool, bool, bool, bool, Place, Place); 17] = [
     (false, false, false, false, false, Place::None, Place::None),
     (true, true, true, true, true, Place::Apart, Place::Apart),
     (false, true, true, false, false, Place::Output, Place::None),
@@ -134,9 +166,17 @@ const OPERANDS: [(bool, bool, bool, bool, bool, Place, Place); 9] = [
     (false, true, true, true, true, Place::Output, Place::Output),
     (false, false, false, true, false, Place::Output, Place::Apart),
     (true, true, true, false, true, Place::None, Place::None),
+    (true, true, false, true, false, Place::None, Place::Apart),
+    (false, true, true, true, false, Place::None, Place::None),
+    (true, false, false, true, true, Place::None, Place::None),
+    (true, true, true, false, false, Place::Apart, Place::Apart),
+    (false, true, true, true, true, Place::Apart, Place::None),
+    (true, true, false, false, true, Place::Output, Place::None),
+    (false, false, false, false, true, Place::Apart, Place::Output),
+    (true, true, true, false, true, Place::None, Place::Output),
 ];
 
-/// Visits the grid: at [`Depth::Quick`] three sets of operands a shape, else all, and large shapes.
+/// Visits the grid: at [`Depth::Quick`] five sets of operands a shape, else all, and large shapes.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     let large = if depth == Depth::Full { &LARGE[..] } else { &[] };
     for (number, shape) in SHAPES.iter().chain(large).enumerate() {
@@ -144,8 +184,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad };
         let is_large = number >= SHAPES.len();
         for (turn, operands) in OPERANDS.iter().enumerate() {
-            // Every third, beginning elsewhere from shape to shape.
-            if (depth == Depth::Quick || is_large) && turn % 3 != number % 3 {
+            // None, and every fourth, beginning elsewhere from shape to shape.
+            if (depth == Depth::Quick || is_large) && turn > 0 && turn % 4 != number % 4 {
                 continue;
             }
             let (affine, relu, mask, bias, scaled, residual, add) = *operands;
@@ -155,7 +195,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             visit(&label(&made), made.case(seed))?;
         }
     }
-    Ok(())
+    let made = Diverged { count: 2, channels: (5, 6) };
+    visit(&format!("{made:?}"), made.case(1))
 }
 
 fn label(made: &Convolution) -> String {
