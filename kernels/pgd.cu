@@ -1,7 +1,7 @@
 // Projected gradient descent in an epsilon-ball around each clean image (PBE Eq. 10-12):
 //   start  r = epsilon (2u - 1) per element, shrunk into the ball; adversarial = clamp(clean + r)
 //   step   r = project(adversarial + alpha d - clean), d = sign(g) for L-infinity, g / |g| for L2;
-//          adversarial = clamp(clean + r)
+//          adversarial = clamp(clean + r); |g| of less than a normal number gives no direction
 // u are Philox's draws for (seed, epoch, index, position); products and sums that the CPU rounds one
 // by one are rounded so here (__fmul_rn, __fadd_rn): starts have the CPU's bits.
 //
@@ -11,6 +11,8 @@
 
 // Bits of a draw's counter left to the position inside an image.
 constexpr int POSITION_BITS = 24;
+// The smallest normal number: alpha divided by it is still one.
+constexpr float SMALLEST = 1.17549435e-38f;
 
 __device__ __forceinline__ float bounded(float value, u32 clamp) {
     return clamp ? fminf(fmaxf(value, 0.0f), 1.0f) : value;
@@ -94,7 +96,7 @@ KERNEL pgd_step_l2(const float* clean, const float* gradient, const float* epsil
     double square = 0.0;
     for (u32 i = threadIdx.x; i < elements; i += BLOCK) square += (double)g[i] * g[i];
     float length = (float)sqrt(block_sum(square));
-    float scale = length > 0.0f ? alpha / length : 0.0f;
+    float scale = length >= SMALLEST ? alpha / length : 0.0f;
     square = 0.0;
     for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
         float offset = __fadd_rn(value[i], __fmul_rn(scale, g[i])) - x[i];

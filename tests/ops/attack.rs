@@ -3,7 +3,7 @@
 use crate::case::check;
 use pbe::device::{Augment, Norm, Op};
 use pbe::selftest::case::Case;
-use pbe::selftest::grid::attack::{Copies, Gathering, Pgd};
+use pbe::selftest::grid::attack::{Copies, Faint, Gathering, Pgd};
 use proptest::prelude::*;
 
 proptest! {
@@ -79,4 +79,12 @@ fn a_start_depends_on_the_image_not_on_its_place() {
     let (one, other) = (start(vec![7, 8]), start(vec![8, 7]));
     assert_eq!(one[..50], other[50..]);
     assert_ne!(one[..50], one[50..]);
+}
+
+#[test]
+fn a_gradient_whose_length_is_no_normal_number_has_no_direction() {
+    for scale in [0.0, 1e-44, 1e-41, 1e-38, 1e-36] {
+        let memory = check(&Faint { count: 3, elements: 40, scale }.case(0), 1e-6);
+        assert!(memory.iter().flatten().all(|value| value.is_finite()), "{scale}");
+    }
 }

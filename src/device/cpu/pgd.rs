@@ -80,7 +80,8 @@ pub(super) fn step(
             Norm::Linf => step_linf(adversarial, clean, gradient, epsilon, alpha, bounds),
             Norm::L2 => {
                 let length = square_sum(gradient).sqrt() as f32;
-                let scale = if length > 0.0 { alpha / length } else { 0.0 };
+                // α over less would not be a number.
+                let scale = if length >= f32::MIN_POSITIVE { alpha / length } else { 0.0 };
                 move_offset(adversarial, clean, gradient, scale);
                 let shrink = shrink_into(epsilon, square_sum(adversarial));
                 add_scaled(adversarial, clean, shrink, bounds);

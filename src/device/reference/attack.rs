@@ -74,12 +74,13 @@ impl Ball<'_> {
         self.project(&offset, controls)
     }
 
-    /// A step of α along the gradient's direction, projected.
+    /// A step of α along the gradient's direction, projected. Gradients are f32: one shorter than a
+    /// normal number gives no direction.
     pub fn step(&self, adversarial: &[f64], gradient: &[f64], alpha: f64, controls: &Controls) -> Vec<f64> {
         let length = length(gradient);
         let direction = |g: f64| match self.norm {
             Norm::Linf => f64::from(g > 0.0) - f64::from(g < 0.0),
-            Norm::L2 if length > 0.0 => g / length,
+            Norm::L2 if length >= f64::from(f32::MIN_POSITIVE) => g / length,
             Norm::L2 => 0.0,
         };
         let offset: Vec<f64> = (0..self.clean.len())

@@ -108,6 +108,32 @@ impl Pgd {
     }
 }
 
+/// A step for L2 along gradients so faint that their length isn't a normal number, or just is.
+#[derive(Clone, Copy, Debug)]
+pub struct Faint {
+    /// Images.
+    pub count: usize,
+    /// Of an image.
+    pub elements: usize,
+    /// What gradients in -4..=4 are multiplied by.
+    pub scale: f32,
+}
+
+impl Faint {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, elements, scale } = self;
+        let mut case = Case::new(count, 0, seed);
+        let clean = case.image_of(elements, |v| v as f32 / 511.0);
+        let (epsilon, alpha) = (case.image_of(1, |_| 1.0), case.image_of(1, |v| 0.1 + v as f32 / 511.0));
+        let adversarial = case.image_of(elements, |v| v as f32 / 511.0);
+        let gradient = case.image_of(elements, |v| ((v % 9) as f32 - 4.0) * scale);
+        let norm = Norm::L2;
+        case.ops = vec![Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial }];
+        case
+    }
+}
+
 /// A copy from where images lie into staging, and back.
 #[derive(Clone, Copy, Debug)]
 pub struct Copies {
@@ -153,6 +179,10 @@ const BATCHES: [[usize; 3]; 5] = [[1, 1, 0], [3, 48, 0], [5, 75, 2], [2, 192, 1]
 
 /// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    for scale in [1e-41, 1e-36] {
+        let made = Faint { count: 3, elements: 70, scale };
+        visit(&format!("{made:?}"), made.case(1))?;
+    }
     for (seed, (count, height, width, channels, pad, flip, lane)) in GATHERS.into_iter().enumerate() {
         let made = Gathering { count, height, width, channels, augment: Augment { pad, flip }, lane };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
