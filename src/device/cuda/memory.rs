@@ -22,6 +22,13 @@ impl<T: DeviceRepr + ValidAsZeroBits> Block<T> {
         Ok(Self::of(stream, stream.alloc_zeros(len.max(1))?))
     }
 
+    /// `len` elements that hold anything; one where that is none.
+    fn unwritten(stream: &Arc<CudaStream>, len: usize) -> std::result::Result<Self, DriverError> {
+        // SAFETY: any bits are a value of T. Kernels write working memory before they read it, which an
+        // emulator can only check if nothing else has written it.
+        Ok(Self::of(stream, unsafe { stream.alloc(len.max(1))? }))
+    }
+
     fn of(stream: &Arc<CudaStream>, slice: CudaSlice<T>) -> Self {
         // The guard that comes with it orders other streams' use of the slice; there is one stream.
         let address = slice.device_ptr(stream).0;
@@ -208,7 +215,7 @@ impl Memory {
 impl Scratch {
     fn new(stream: &Arc<CudaStream>, room: &Room) -> Result<Self> {
         let block =
-            |len| Block::zeroed(stream, len).map_err(|error| fail("allocating working memory", error));
+            |len| Block::unwritten(stream, len).map_err(|error| fail("allocating working memory", error));
         Ok(Self {
             input: block(room.input)?,
             gradient: block(room.gradient)?,
