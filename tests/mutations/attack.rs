@@ -1,0 +1,203 @@
+//! `kernels/images.cu`, `kernels/pgd.cu`.
+//!
+//! Equivalent, so not here: the last barrier of `pgd_start`, and of `pgd_step_l2`. It keeps a sum from being
+//! written over by the next, and there is none.
+
+use super::mutation::Caught::*;
+use super::mutation::Mistake::*;
+use super::mutation::{Mutation, survive_none};
+
+#[test]
+fn gather() {
+    survive_none("Gather", GATHER);
+}
+
+#[test]
+fn pgd() {
+    survive_none("Pgd", PGD);
+}
+
+pub const GATHER: &[Mutation] = &[
+    Mutation {
+        mistake: OffByOne,
+        kernel: "gather",
+        what: "mirrored about another column",
+        edits: &[("not.b32 %r63, %r62;", 0, "neg.s32 %r63, %r62;")],
+        caught: Row("Gather"),
+    },
+    Mutation {
+        mistake: LostZero,
+        kernel: "gather",
+        what: "columns behind the last are the next row's",
+        edits: &[("or.pred %p9, %p8, %p7;", 0, "mov.pred %p9, %p7;")],
+        caught: Row("Gather"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "gather",
+        what: "an element too many",
+        edits: &[("setp.lt.u32 %p10, %r71, %r4;", 0, "setp.le.u32 %p10, %r71, %r4;")],
+        caught: Finding("GlobalRace"),
+    },
+    Mutation {
+        mistake: MissingTail,
+        kernel: "gather",
+        what: "only as many elements as threads",
+        edits: &[("setp.lt.u32 %p10, %r71, %r4;", 0, "setp.lt.u32 %p10, %r71, 0;")],
+        caught: Row("Gather"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "gather",
+        what: "a round of Philox with another key",
+        edits: &[("add.s64 %rd88, %rd18, 1401181199;", 0, "add.s64 %rd88, %rd18, 1401181198;")],
+        caught: Row("Gather, bits"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "gather",
+        what: "grey images have one channel",
+        edits: &[("min.u32 %r57, %r55, %r6;", 0, "mov.u32 %r57, %r55;")],
+        caught: Row("Gather"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "gather",
+        what: "image of the batch for image of the set",
+        edits: &[("min.u32 %r45, %r32, %r44;", 0, "min.u32 %r45, %r1, %r44;")],
+        caught: Row("Gather"),
+    },
+];
+
+pub const PGD: &[Mutation] = &[
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "pgd_start",
+        what: "no barrier before the first halves are added",
+        edits: &[("bar.sync 0;", 1, "")],
+        caught: Either("SharedRace", "Uninitialised"),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "pgd_start",
+        what: "no barrier between steps inside a warp",
+        edits: &[("bar.sync 0;", 4, "")],
+        caught: Either("SharedRace", "Uninitialised"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "pgd_start",
+        what: "short offsets made long",
+        edits: &[("setp.leu.f64 %p14, %fd4, %fd5;", 0, "setp.ltu.f64 %p14, %fd4, 0d0000000000000000;")],
+        caught: Row("PgdStart"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "pgd_start",
+        what: "words of a draw swapped",
+        edits: &[("selp.b32 %r59, %r57, %r51, %p17;", 0, "selp.b32 %r59, %r51, %r57, %p17;")],
+        caught: Row("PgdStart L∞, bits"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "pgd_start",
+        what: "an element too many",
+        edits: &[("setp.lt.u32 %p19, %r96, %r81;", 0, "setp.le.u32 %p19, %r96, %r81;")],
+        caught: Finding("GlobalRace"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "pgd_step_linf",
+        what: "the sign of zero is one",
+        edits: &[("setp.gt.f32 %p3, %f4, 0f00000000;", 0, "setp.ge.f32 %p3, %f4, 0f00000000;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "pgd_step_linf",
+        what: "leaves the ball upwards",
+        edits: &[("min.f32 %f12, %f11, %f1;", 0, "mov.f32 %f12, %f11;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "pgd_step_linf",
+        what: "the first image's budget for all",
+        edits: &[("mul.wide.u32 %rd11, %r16, 4;", 0, "mov.u64 %rd11, 0;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "pgd_step_linf",
+        what: "pixels above one",
+        edits: &[("cvt.sat.f32.f32 %f14, %f13;", 0, "max.f32 %f14, %f13, 0f00000000;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "pgd_step_l2",
+        what: "no barrier before the first halves are added",
+        edits: &[("bar.sync 0;", 1, "")],
+        caught: Either("SharedRace", "Uninitialised"),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "pgd_step_l2",
+        what: "the second sum begins while the first is read",
+        edits: &[("bar.sync 0;", 9, "")],
+        caught: Either("SharedRace", "Uninitialised"),
+    },
+    Mutation {
+        mistake: WrongLane,
+        kernel: "pgd_step_l2",
+        what: "adds a sum that another warp is making",
+        edits: &[("ld.shared.f64 %fd13, [%r25+512];", 0, "ld.shared.f64 %fd13, [%r25+256];")],
+        caught: Finding("SharedRace"),
+    },
+    Mutation {
+        mistake: WrongLane,
+        kernel: "pgd_step_l2",
+        what: "the last two sums are one",
+        edits: &[(
+            "ld.shared.f64 %fd30, [_ZZ9block_sumdE6values+8];",
+            0,
+            "ld.shared.f64 %fd30, [_ZZ9block_sumdE6values];",
+        )],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: DivergentBarrier,
+        kernel: "pgd_step_l2",
+        what: "threads without elements go round the last barrier",
+        edits: &[("bar.sync 0;", 18, "@!%p1 bar.sync 0;")],
+        caught: Finding("DivergentBarrier"),
+    },
+    Mutation {
+        mistake: MissingTail,
+        kernel: "pgd_step_l2",
+        what: "length of the first 128 elements",
+        edits: &[("setp.lt.u32 %p2, %r102, %r14;", 0, "setp.lt.u32 %p2, %r102, 0;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: Accumulator,
+        kernel: "pgd_step_l2",
+        what: "sums of threads without elements begin with nothing",
+        edits: &[("mov.f64 %fd62, 0d0000000000000000;", 1, "")],
+        caught: Finding("Uninitialised"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "pgd_step_l2",
+        what: "a gradient of zero divided by its length",
+        edits: &[("@%p10 bra $L__BB2_19;", 0, "")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "pgd_step_l2",
+        what: "a faint gradient divided by its length",
+        edits: &[("setp.ltu.f32 %p10, %f3, 0f00800000;", 0, "setp.leu.f32 %p10, %f3, 0f00000000;")],
+        caught: Row("PgdStep"),
+    },
+];

@@ -1,0 +1,99 @@
+//! `kernels/update.cu`.
+
+use super::mutation::Caught::*;
+use super::mutation::Mistake::*;
+use super::mutation::{Mutation, survive_none};
+
+#[test]
+fn sgd() {
+    survive_none("Sgd", SGD);
+}
+
+#[test]
+fn moving_average() {
+    survive_none("MovingAverage", MOVING_AVERAGE);
+}
+
+#[test]
+fn copy() {
+    survive_none("Copy", COPY);
+}
+
+pub const SGD: &[Mutation] = &[
+    Mutation {
+        mistake: LostWrite,
+        kernel: "sgd",
+        what: "the momentum isn't kept",
+        edits: &[("st.global.f32 [%rd10], %f3;", 0, "")],
+        caught: Row("Sgd"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "sgd",
+        what: "Nesterov's momentum for the other",
+        edits: &[("setp.eq.s32 %p2, %r2, 0;", 0, "setp.ne.s32 %p2, %r2, 0;")],
+        caught: Row("Sgd"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "sgd",
+        what: "a weight too many",
+        edits: &[("setp.ge.u32 %p1, %r1, %r3;", 0, "setp.gt.u32 %p1, %r1, %r3;")],
+        caught: Row("Sgd"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "sgd",
+        what: "decays the gradient, not the weight",
+        edits: &[
+            ("mul.rn.f32 %f9, %f8, %f1;", 0, "mul.rn.f32 %f9, %f8, %f10;"),
+            (
+                "mul.rn.f32 %f9, %f8, %f10; ld.global.f32 %f10, [%rd8];",
+                0,
+                "ld.global.f32 %f10, [%rd8]; mul.rn.f32 %f9, %f8, %f10;",
+            ),
+        ],
+        caught: Row("Sgd"),
+    },
+];
+
+pub const MOVING_AVERAGE: &[Mutation] = &[
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "moving_average",
+        what: "shares swapped",
+        edits: &[("sub.f32 %f6, %f5, %f1;", 0, "mov.f32 %f6, %f1;")],
+        caught: Row("MovingAverage"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "moving_average",
+        what: "weights of the element before",
+        edits: &[("ld.global.f32 %f4, [%rd7];", 0, "ld.global.f32 %f4, [%rd7+-4];")],
+        caught: Finding("OutOfBounds"),
+    },
+];
+
+pub const COPY: &[Mutation] = &[
+    Mutation {
+        mistake: OffByOne,
+        kernel: "copy",
+        what: "an element too many",
+        edits: &[("setp.ge.u32 %p1, %r1, %r2;", 0, "setp.gt.u32 %p1, %r1, %r2;")],
+        caught: Row("Copy"),
+    },
+    Mutation {
+        mistake: Race,
+        kernel: "copy",
+        what: "blocks write to the same place",
+        edits: &[("add.s64 %rd7, %rd6, %rd4;", 0, "mul.wide.u32 %rd7, %r5, 4; add.s64 %rd7, %rd6, %rd7;")],
+        caught: Finding("GlobalRace"),
+    },
+    Mutation {
+        mistake: Unaligned,
+        kernel: "copy",
+        what: "eight bytes at once",
+        edits: &[("st.global.f32 [%rd7], %f1;", 0, "st.global.v2.f32 [%rd7], {%f1, %f1};")],
+        caught: Finding("Misaligned"),
+    },
+];
