@@ -74,8 +74,8 @@ impl Dataset {
     pub fn mirrors(&self) -> bool {
         let classes = &self.train.classes;
         let is_sign = |class: &String| class.len() == 5 && class.bytes().all(|byte| byte.is_ascii_digit());
-        !matches!(self.format, Format::Idx | Format::Gtsrb)
-            && !(classes.len() == 43 && classes.iter().all(is_sign))
+        let signs = self.format == Format::Gtsrb || (classes.len() == 43 && classes.iter().all(is_sign));
+        !signs && self.format != Format::Idx
     }
 }
 

@@ -71,7 +71,8 @@ fn a_limited_set_is_the_same_for_infect_and_purify() {
         (&file["train"]["images"], file["train"]["indices"].as_array().unwrap().len()),
         (&80.into(), 20)
     );
-    let more = ["--limit", "40", "--poison", word(&truth), "--filter", "none", "--output", word(&purified)];
+    let mut more = vec!["--limit", "40", "--filter", "none", "--agree", "false"];
+    more.extend(["--poison", word(&truth), "--output", word(&purified)]);
     let result = json(&purification(&model, &more));
     assert_eq!(result["rounds"][0]["trained"], 40);
     assert_eq!(result["rounds"][0]["trained_precision"], 0.5);

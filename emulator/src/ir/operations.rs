@@ -179,11 +179,11 @@ pub struct Conversion {
     pub round: Round,
     /// Float to the same float type with `.rni` and its like.
     pub integral: bool,
-    /// As in [`Mode`].
+    /// As in [`Mode`](super::Mode).
     pub ftz: bool,
     /// Integers: clamp to the range of `to`. Floats: to [0, 1].
     pub sat: bool,
-    /// As in [`Mode`].
+    /// As in [`Mode`](super::Mode).
     pub relu: bool,
 }
 
@@ -335,7 +335,7 @@ pub struct BraIndexed {
     pub index: Row,
     /// Where to, by index.
     pub targets: Vec<Pc>,
-    /// As in [`Op::Bra`].
+    /// As in [`Op::Bra`](super::Op::Bra).
     pub reconverge: Pc,
 }
 
