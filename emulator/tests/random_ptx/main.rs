@@ -5,6 +5,8 @@ mod mutate;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::{Mutex, PoisonError};
+
 use proptest::prelude::*;
 use ptx_emulator::exec::{self, Checks, Launch, Settings};
 use ptx_emulator::fault::{Fault, Kind};
@@ -70,6 +72,9 @@ fn run(
     if variables > 1 << 20 || kernel.param_bytes > 4096 {
         return None;
     }
+    // One memory at a time: a second one would begin elsewhere, and programs compute with addresses.
+    static MEMORY: Mutex<()> = Mutex::new(());
+    let _alone = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     let memory = GlobalMemory::new(1 << 24, Shadows::ALL).unwrap();
     let variables = module.variables.iter().map(|variable| {
         let at = memory.allocate(variable.bytes.len().max(1) as u64).unwrap();
