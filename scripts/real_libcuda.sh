@@ -12,7 +12,8 @@ cd "$(dirname "$0")/.."
 scratch=$PWD/target/libcuda
 [ -n "${PBE:-}" ] || cargo build --release --quiet --locked -p pbe
 pbe=${PBE:-target/release/pbe}
-if [ -e /dev/nvidiactl ]; then
+# Not /dev/nvidiactl: the library makes that file itself where it may.
+if [ -e /proc/driver/nvidia/version ]; then
   echo "this machine has an NVIDIA driver: nothing to check"
   exit 0
 fi
