@@ -25,7 +25,7 @@ pub enum Part {
 /// Options of `pbe evaluate`.
 #[derive(Args)]
 pub struct EvaluateArgs {
-    /// Model to measure, safetensors
+    /// Model to measure: safetensors, or a PyTorch checkpoint
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     #[command(flatten)]

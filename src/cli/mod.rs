@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod common;
+mod convert;
 mod demo;
 mod device;
 mod doctor;
@@ -47,6 +48,8 @@ enum Command {
     Rank(rank::RankArgs),
     /// Measure a model: accuracy, and with a trigger attack success.
     Evaluate(evaluate::EvaluateArgs),
+    /// Write a PyTorch checkpoint (.pt, .pth) as safetensors; nothing in it is executed.
+    Convert(convert::ConvertArgs),
     /// Say what this machine offers, and what memory a run would need.
     Doctor(doctor::DoctorArgs),
     /// Test every operation of a device against exact arithmetic and the CPU engine.
@@ -64,6 +67,7 @@ impl Cli {
             Command::Purify(args) => purify::run(&args),
             Command::Rank(args) => rank::run(&args),
             Command::Evaluate(args) => evaluate::run(&args),
+            Command::Convert(args) => convert::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Selftest(args) => selftest::run(&args),
         }

@@ -21,7 +21,7 @@ use super::room::{Images, Room};
 /// Options of `pbe rank`.
 #[derive(Args)]
 pub struct RankArgs {
-    /// The suspect model, safetensors
+    /// The suspect model: safetensors, or a PyTorch checkpoint
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// The same model, purified

@@ -58,10 +58,6 @@ pub fn read(bytes: &[u8]) -> Result<(SafeTensors<'_>, Metadata), String> {
 
 /// What is wrong with the file, in words that name its own sizes.
 fn cause(error: &SafeTensorError, bytes: &[u8]) -> String {
-    if bytes.starts_with(b"PK\x03\x04") {
-        return "not a safetensors file but a zip, perhaps a PyTorch .pt or .pth file; convert it first"
-            .into();
-    }
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH>() else {
         return format!("not a safetensors file: only {} bytes long", bytes.len());
     };
@@ -135,7 +131,6 @@ mod tests {
     #[test]
     fn causes_are_told_apart() {
         assert!(refusal(b"abc").contains("only 3 bytes"));
-        assert!(refusal(b"PK\x03\x04 and so on, long enough").contains("zip"));
         assert!(refusal(&[255; 20]).contains("over the limit of 100 MB"));
         let claim = [&1000u64.to_le_bytes()[..], b"{}"].concat();
         assert!(refusal(&claim).contains("a header of 1000 bytes and has 2 after"), "{}", refusal(&claim));

@@ -1,4 +1,4 @@
-//! Models as safetensors files.
+//! Models as safetensors files, and PyTorch checkpoints read as such.
 //!
 //! Tensors have the names and shapes of the state dicts people have (method.md 4.1). Metadata, all
 //! optional: `pbe.architecture` (`preact-resnet18`), `pbe.mean` and `pbe.std` (one number per input
@@ -6,6 +6,7 @@
 
 use super::architecture::{Architecture, Role};
 use super::check;
+use super::checkpoint;
 use super::container::{self, Entry, Metadata};
 use super::infer::infer;
 use super::weights::Weights;
@@ -19,16 +20,24 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Reads a model: f32, f16 or bf16 on disk, architecture from names and shapes.
+/// Reads a model, safetensors or a PyTorch checkpoint: f32, f16 or bf16 on disk, architecture from names
+/// and shapes.
 ///
 /// # Errors
-/// One line that names the file and the cause: not there, not safetensors, truncated; every missing,
+/// One line that names the file and the cause: not there, neither of the two, truncated; every missing,
 /// extra or wrong-shaped tensor; every tensor with a NaN, an infinity or a negative variance; metadata
 /// that contradicts the tensors.
 pub fn load(path: impl AsRef<Path>) -> Result<Weights> {
     let path = path.as_ref();
     let map = map_file(path)?;
-    parse(&map).map_err(|cause| Error::file(path, cause))
+    let weights = if checkpoint::is_checkpoint(&map) {
+        checkpoint::to_safetensors(&map).and_then(|bytes| parse(&bytes))
+    } else if checkpoint::is_old(&map) {
+        Err("a PyTorch file from before version 1.6: load it and `torch.save` it again".into())
+    } else {
+        parse(&map)
+    };
+    weights.map_err(|cause| Error::file(path, cause))
 }
 
 /// Writes a model as f32, atomically; the same model gives the same bytes.

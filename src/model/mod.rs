@@ -2,6 +2,7 @@
 
 mod architecture;
 mod check;
+mod checkpoint;
 pub mod container;
 mod file;
 mod infer;

@@ -4,6 +4,7 @@ mod attacks;
 mod bad_data;
 mod bad_models;
 mod bad_settings;
+mod checkpoints;
 mod commands;
 mod cuda_choice;
 mod cuda_run;

@@ -31,7 +31,7 @@ use watch::{Rest, Watch, restore};
 /// Options of `pbe purify`.
 #[derive(Args)]
 pub struct PurifyArgs {
-    /// The suspect model, safetensors
+    /// The suspect model: safetensors, or a PyTorch checkpoint
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
     #[command(flatten)]

@@ -1,0 +1,338 @@
+//! Pickles (protocols 2 to 5) as plain values.
+//!
+//! A pickle is a program for a stack machine that may import and call anything. Here calls have no
+//! effect: what a name would make is a value that records the name and the arguments, and a name that
+//! is not on the list is an error. Values lie in one list and refer to each other by index, so that a
+//! pickle that refers to itself, or nests without end, is no danger.
+
+/// Index of a value.
+pub type Id = usize;
+
+/// What a pickle describes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// None, a float, bytes, a set: nothing that a state dict needs.
+    Other,
+    /// An integer, or a bool.
+    Int(i64),
+    /// Text.
+    Text(String),
+    /// A tuple or list.
+    List(Vec<Id>),
+    /// A dict, in order.
+    Dict(Vec<(Id, Id)>),
+    /// A name, `module.attribute`.
+    Global(String),
+    /// The result of calling a name.
+    Call { global: String, arguments: Id },
+    /// A persistent id: where a storage is.
+    Persistent(Id),
+}
+
+/// All values of a pickle.
+#[derive(Debug)]
+pub struct Values {
+    list: Vec<Value>,
+    /// The value that the pickle is of.
+    pub root: Id,
+}
+
+impl Values {
+    pub fn get(&self, id: Id) -> &Value {
+        &self.list[id]
+    }
+}
+
+/// Names that stand for data. Those of BackdoorBench's `attack_result.pt` are among them.
+const KNOWN: [&str; 20] = [
+    "_codecs.encode",
+    "builtins.set",
+    "builtins.slice",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "torch.Size",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch.device",
+    "torch.float32",
+    "torch.serialization._get_layout",
+    "torch.storage.UntypedStorage",
+    "torch.torch_version.TorchVersion",
+];
+
+fn is_known(global: &str) -> bool {
+    let storage = global.strip_prefix("torch.").and_then(|name| name.strip_suffix("Storage"));
+    KNOWN.contains(&global)
+        || storage.is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Values at most; a checkpoint has some hundreds.
+const MOST: usize = 20_000_000;
+
+/// Reads a pickle to its end.
+///
+/// # Errors
+/// It is cut off or makes no sense; an instruction or a global that is not known, by name.
+pub fn read(bytes: &[u8]) -> Result<Values, String> {
+    let mut machine =
+        Machine { bytes, at: 0, list: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
+    let root = machine.run()?;
+    Ok(Values { list: machine.list, root })
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    list: Vec<Value>,
+    stack: Vec<Id>,
+    marks: Vec<usize>,
+    memo: Vec<Option<Id>>,
+}
+
+type Step<T = ()> = Result<T, String>;
+
+impl<'a> Machine<'a> {
+    fn run(&mut self) -> Step<Id> {
+        loop {
+            let start = self.at;
+            let [opcode] = self.array()?;
+            match opcode {
+                b'.' => return self.pop(),
+                0x80 => drop(self.take(1)?),
+                0x95 => drop(self.take(8)?),
+                b'(' => self.marks.push(self.stack.len()),
+                b'0' => drop(self.pop()?),
+                b'1' => drop(self.since_mark()?),
+                b'2' => {
+                    let top = self.top()?;
+                    self.stack.push(top);
+                }
+                b'N' => self.push(Value::Other)?,
+                0x88 | 0x89 => self.push(Value::Int(i64::from(opcode == 0x88)))?,
+                b'K' | b'M' | b'J' | 0x8a | b'G' => self.number(opcode)?,
+                b'X' | 0x8c | 0x8d | b'U' | b'T' | b'C' | b'B' | 0x8e => self.text(opcode)?,
+                b'q' | b'r' | 0x94 => self.remember(opcode)?,
+                b'h' | b'j' => self.recall(opcode)?,
+                b')' | b']' | b'}' | 0x8f | b't' | b'l' | 0x85..=0x87 | b'd' => self.collection(opcode)?,
+                b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(opcode)?,
+                b'c' | 0x93 | b'R' | 0x81 | b'b' | b'Q' => self.object(opcode)?,
+                _ => {
+                    return Err(format!(
+                        "the pickle has instruction {opcode:#04x} at byte {start}, which is not known"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Step<&'a [u8]> {
+        let taken = self.bytes[self.at..].get(..count).ok_or("the pickle is cut off")?;
+        self.at += count;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| "the pickle is cut off".to_string())
+    }
+
+    fn line(&mut self) -> Step<&'a str> {
+        let rest = &self.bytes[self.at..];
+        let end = rest.iter().position(|&byte| byte == b'\n').ok_or("the pickle is cut off")?;
+        self.at += end + 1;
+        std::str::from_utf8(&rest[..end]).map_err(|_| "a name in the pickle is no text".into())
+    }
+
+    fn push(&mut self, value: Value) -> Step {
+        if self.list.len() >= MOST {
+            return Err("the pickle has more values than any checkpoint".into());
+        }
+        self.stack.push(self.list.len());
+        self.list.push(value);
+        Ok(())
+    }
+
+    /// The stack above the last mark.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Step<Id> {
+        if self.stack.len() <= self.floor() {
+            return Err("the pickle takes more than it has put".into());
+        }
+        self.stack.pop().ok_or_else(|| "the pickle takes more than it has put".into())
+    }
+
+    fn top(&self) -> Step<Id> {
+        self.stack.last().copied().ok_or_else(|| "the pickle takes more than it has put".into())
+    }
+
+    fn since_mark(&mut self) -> Step<Vec<Id>> {
+        let mark = self.marks.pop().ok_or("the pickle closes what it hasn't opened")?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn number(&mut self, opcode: u8) -> Step {
+        let value = match opcode {
+            b'K' => i64::from(u8::from_le_bytes(self.array()?)),
+            b'M' => i64::from(u16::from_le_bytes(self.array()?)),
+            b'J' => i64::from(i32::from_le_bytes(self.array()?)),
+            b'G' => {
+                self.take(8)?;
+                return self.push(Value::Other);
+            }
+            _ => {
+                let [length] = self.array()?;
+                let digits = self.take(usize::from(length))?;
+                if digits.len() > 8 {
+                    return self.push(Value::Other);
+                }
+                let fill = if digits.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
+                let mut bytes = [fill; 8];
+                bytes[..digits.len()].copy_from_slice(digits);
+                i64::from_le_bytes(bytes)
+            }
+        };
+        self.push(Value::Int(value))
+    }
+
+    fn text(&mut self, opcode: u8) -> Step {
+        let length = match opcode {
+            0x8c | b'U' | b'C' => u64::from(u8::from_le_bytes(self.array()?)),
+            b'X' | b'T' | b'B' => u64::from(u32::from_le_bytes(self.array()?)),
+            _ => u64::from_le_bytes(self.array()?),
+        };
+        let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
+        let is_text = matches!(opcode, b'X' | 0x8c | 0x8d | b'U' | b'T');
+        match std::str::from_utf8(bytes) {
+            Ok(text) if is_text => self.push(Value::Text(text.into())),
+            _ => self.push(Value::Other),
+        }
+    }
+
+    fn remember(&mut self, opcode: u8) -> Step {
+        let place = match opcode {
+            b'q' => usize::from(u8::from_le_bytes(self.array()?)),
+            b'r' => u32::from_le_bytes(self.array()?) as usize,
+            _ => self.memo.len(),
+        };
+        let top = self.top()?;
+        // The memo has no more places than the pickle has bytes to fill them.
+        if place > self.bytes.len() {
+            return Err(format!("the pickle remembers something at place {place}"));
+        }
+        if self.memo.len() <= place {
+            self.memo.resize(place + 1, None);
+        }
+        self.memo[place] = Some(top);
+        Ok(())
+    }
+
+    fn recall(&mut self, opcode: u8) -> Step {
+        let place = match opcode {
+            b'h' => usize::from(u8::from_le_bytes(self.array()?)),
+            _ => u32::from_le_bytes(self.array()?) as usize,
+        };
+        let id = self.memo.get(place).copied().flatten().ok_or("the pickle recalls what it hasn't seen")?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn collection(&mut self, opcode: u8) -> Step {
+        let items = match opcode {
+            b't' | b'l' | b'd' => self.since_mark()?,
+            0x85..=0x87 => {
+                let mut items = Vec::new();
+                for _ in 0x84..opcode {
+                    items.push(self.pop()?);
+                }
+                items.reverse();
+                items
+            }
+            _ => Vec::new(),
+        };
+        self.push(match opcode {
+            b'}' | b'd' => Value::Dict(pairs(&items)),
+            0x8f => Value::Other,
+            _ => Value::List(items),
+        })
+    }
+
+    fn fill(&mut self, opcode: u8) -> Step {
+        let items = match opcode {
+            b'a' => vec![self.pop()?],
+            b's' => {
+                let value = self.pop()?;
+                vec![self.pop()?, value]
+            }
+            _ => self.since_mark()?,
+        };
+        let target = self.top()?;
+        match &mut self.list[target] {
+            Value::List(list) => list.extend(items),
+            Value::Dict(dict) => dict.extend(pairs(&items)),
+            // An object or a set: nothing that a state dict needs.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, opcode: u8) -> Step {
+        match opcode {
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.global(module, name)
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                match (self.list[module].clone(), self.list[name].clone()) {
+                    (Value::Text(module), Value::Text(name)) => self.global(&module, &name),
+                    _ => Err("the pickle imports what has no name".into()),
+                }
+            }
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(Value::Persistent(id))
+            }
+            b'b' => {
+                // State of an object; what a state dict needs is in its items.
+                self.pop()?;
+                self.top().map(drop)
+            }
+            _ => {
+                let (arguments, callee) = (self.pop()?, self.pop()?);
+                match self.list[callee].clone() {
+                    // Filled by items that follow, as a dict is.
+                    Value::Global(global) if global.ends_with("OrderedDict") => {
+                        self.push(Value::Dict(vec![]))
+                    }
+                    Value::Global(global) => self.push(Value::Call { global, arguments }),
+                    _ => Err("the pickle calls what is no name".into()),
+                }
+            }
+        }
+    }
+
+    fn global(&mut self, module: &str, name: &str) -> Step {
+        let global = format!("{}.{name}", module.replace("__builtin__", "builtins"));
+        if is_known(&global) {
+            self.push(Value::Global(global))
+        } else {
+            Err(format!(
+                "refused: the pickle asks for `{global}`, which is not known to be data; a file that holds \
+                 only `model.state_dict()` has none of it"
+            ))
+        }
+    }
+}
+
+fn pairs(items: &[Id]) -> Vec<(Id, Id)> {
+    items.as_chunks::<2>().0.iter().map(|&[key, value]| (key, value)).collect()
+}
