@@ -144,8 +144,8 @@ impl Tensor {
         let mut bytes = Vec::with_capacity(count * width);
         let mut index = vec![0usize; self.shape.len()];
         for _ in 0..count {
-            let steps = index.iter().zip(&self.stride).map(|(&at, &stride)| at.checked_mul(stride));
-            let at = steps.fold(Some(self.offset), |sum, step| sum?.checked_add(step?));
+            let mut steps = index.iter().zip(&self.stride).map(|(&at, &stride)| at.checked_mul(stride));
+            let at = steps.try_fold(self.offset, |sum, step| sum.checked_add(step?));
             let at = at.and_then(|at| at.checked_mul(width)).ok_or_else(outside)?;
             bytes.extend(storage.get(at..at.saturating_add(width)).ok_or_else(outside)?);
             for (at, &size) in index.iter_mut().zip(&self.shape).rev() {
