@@ -87,7 +87,7 @@ A cut of CIFAR-10, {TRAIN} training and {TEST} test images: `pbe infect` (BadNet
     selected = [[row["selected"] for row in metrics(f"purify-{run}")] for run in ["cpu", "0"]]
     print(f"- Images selected by each round: {', '.join(filter(None, selected[0]))} on the processor, "
           f"{', '.join(filter(None, selected[1]))} on the emulated GPU.")
-    print("\nSeconds are of a machine that did other work too; processor seconds are what the run itself used.")
+    print("\nDifferences of rounding grow from step to step of a training: how far single operations, gradients and the first steps agree is what `pbe selftest` and the tests measure. Seconds are of a machine that did other work too; processor seconds are what the run itself used.")
 
 
 main()
