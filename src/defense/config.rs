@@ -184,7 +184,7 @@ const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, ..PLAIN 
 
 const RANDOM_BUDGET: AttackConfig = AttackConfig {
     epsilon_min: 4.0,
-    epsilon_max: 64.0,
+    epsilon_max: 128.0,
     alpha_ratio: 0.25,
     steps: 7,
     random_start: true,
