@@ -104,7 +104,7 @@ fn norms(criterion: &mut Criterion) {
                 gamma,
                 mean,
                 inverse_std,
-                affine,
+                relu: Some(affine),
                 gradient,
                 residual: Some(output),
                 output,

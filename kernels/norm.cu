@@ -2,7 +2,8 @@
 //   affine      scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale
 //   statistics  mean, biased variance, inverse_std = 1 / sqrt(variance + epsilon), the affine map, and
 //               the running statistics (unbiased variance), moved by `momentum`
-//   dgrad       of relu(norm(x)): g = gradient * [scale x + shift > 0], x^ = (x - mean) * inverse_std,
+//   dgrad       of relu(norm(x)): g = gradient * [scale x + shift > 0], or of norm(x), where scale and
+//               shift are null: g = gradient; x^ = (x - mean) * inverse_std,
 //               beta_gradient = sum g, gamma_gradient = sum g x^,
 //               output = gamma inverse_std (g - sum g / rows - x^ sum g x^ / rows) + residual
 //
@@ -86,7 +87,7 @@ KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean,
     u32 first = blockIdx.y * rows_per_part, last = min(first + rows_per_part, rows);
     double products = 0.0, sum = 0.0;
     if (c < channels) {
-        float factor = scale[c], offset = shift[c];
+        float factor = scale ? scale[c] : 0.0f, offset = scale ? shift[c] : 1.0f;
         double centre = mean[c];
         for (u32 row = first + threadIdx.x / CHANNELS; row < last; row += LANES) {
             float value = x[row * channels + c];
@@ -120,7 +121,7 @@ KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const f
     if (i >= total) return;
     u32 c = i % channels;
     float value = x[i], inverse = inverse_std[c];
-    float g = affine(value, scale[c], shift[c]) > 0.0f ? gradient[i] : 0.0f;
+    float g = !scale || affine(value, scale[c], shift[c]) > 0.0f ? gradient[i] : 0.0f;
     float normalised = (value - mean[c]) * inverse;
     float centred = g - beta_gradient[c] / rows - normalised * (gamma_gradient[c] / rows);
     float result = gamma[c] * inverse * centred;

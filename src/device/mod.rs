@@ -76,6 +76,10 @@ pub struct Controls {
     pub weight_decay: f32,
     /// Nesterov's form of the momentum.
     pub nesterov: bool,
+    /// Adam's β₁ and β₂.
+    pub betas: (f32, f32),
+    /// Adam's step, from 1.
+    pub step: u32,
     /// d of the moving average.
     pub average_decay: f32,
     /// Weight of the distillation term.
@@ -94,6 +98,20 @@ pub struct Controls {
     pub clamp: bool,
 }
 
+/// What Adam's second moments are kept from zero by, PyTorch's default.
+pub const ADAM_EPSILON: f32 = 1e-8;
+/// What the published generators divide by (Nguyen & Tran, 2020), so that their images stay inside (0, 1).
+pub const UNIT_TANH_DIVISOR: f64 = 2.0 + 1e-7;
+
+impl Controls {
+    /// Adam's step size with the bias of the first moments corrected, and the factor of the root of the
+    /// second that corrects theirs.
+    pub fn adam_scales(&self) -> (f64, f64) {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(self.step));
+        (f64::from(self.learning_rate) / correction(self.betas.0), 1.0 / correction(self.betas.1).sqrt())
+    }
+}
+
 impl Default for Controls {
     fn default() -> Self {
         Self {
@@ -101,6 +119,8 @@ impl Default for Controls {
             momentum: 0.9,
             weight_decay: 5e-4,
             nesterov: true,
+            betas: (0.9, 0.999),
+            step: 1,
             average_decay: 0.0,
             distill_weight: 0.0,
             temperature: 1.0,

@@ -13,7 +13,7 @@ pub enum Region {
     Weights,
     /// Gradients of the trainable parameters, same offsets as `Weights`.
     Gradients,
-    /// SGD momentum, same offsets as `Weights`.
+    /// SGD momentum, same offsets as `Weights`; under Adam the first moments, and behind them the second.
     Momentum,
     /// Exponential moving average of all of `Weights`.
     Average,
@@ -228,7 +228,8 @@ pub enum Op {
         inverse_std: Span,
         affine: Affine,
     },
-    /// Backward of relu(norm(input)) with batch statistics: g = gradient ⊙ [affine(input) > 0];
+    /// Backward of norm(input) with batch statistics, and of the ReLU behind it where `relu` is its
+    /// input as an affine map: g = gradient ⊙ [relu(input) > 0], or the gradient;
     /// beta_gradient = Σg, gamma_gradient = Σ g·x̂,
     /// output = gamma·inverse_std·(g − Σg/N − x̂·Σ(g·x̂)/N) + residual. `output` may be `gradient`.
     NormDgrad {
@@ -238,12 +239,29 @@ pub enum Op {
         gamma: Span,
         mean: Span,
         inverse_std: Span,
-        affine: Affine,
+        relu: Option<Affine>,
         gradient: Span,
         residual: Option<Span>,
         output: Span,
         gamma_gradient: Span,
         beta_gradient: Span,
+    },
+    /// Twice the size of prologue(input) (height × width × channels), bilinearly, corners not aligned,
+    /// as PyTorch's `Upsample(scale_factor=2, mode="bilinear")`. The prologue's mask is ignored.
+    Upsample { height: usize, width: usize, channels: usize, input: Span, prologue: Prologue, output: Span },
+    /// The gradient of what [`Op::Upsample`] reads behind its prologue; sizes are those of the input.
+    UpsampleDgrad { height: usize, width: usize, channels: usize, gradient: Span, output: Span },
+    /// output = tanh(affine(input)) / (2 + 1e-7) + 1/2: a number in (0, 1).
+    UnitTanh { pixels: usize, channels: usize, input: Span, affine: Option<Affine>, output: Span },
+    /// output = gradient · (1 − tanh²(affine(input))) / (2 + 1e-7) · `scale[c]`.
+    UnitTanhDgrad {
+        pixels: usize,
+        channels: usize,
+        input: Span,
+        affine: Option<Affine>,
+        gradient: Span,
+        scale: Option<Span>,
+        output: Span,
     },
     /// Mean over pixels.
     Pool { pixels: usize, channels: usize, input: Span, output: Span },
@@ -292,6 +310,10 @@ pub enum Op {
     /// SGD over the flat buffer: g = gradient + decay·w; v = momentum·v + g;
     /// w −= lr·(nesterov ? g + momentum·v : v).
     Sgd { weights: Span, gradients: Span, momentum: Span },
+    /// Adam (Kingma & Ba, 2015) over the flat buffer, β and the number of the step from
+    /// [`super::Controls`]: first = β₁·first + (1 − β₁)·g, second = β₂·second + (1 − β₂)·g²,
+    /// w −= lr · first / (1 − β₁ᵗ) / (√(second / (1 − β₂ᵗ)) + 1e-8).
+    Adam { weights: Span, gradients: Span, first: Span, second: Span },
     /// average = d·average + (1 − d)·weights over all of `Weights`, d from [`super::Controls`].
     MovingAverage { weights: Span, average: Span },
     /// A copy of `elements` per image between `Arena` and `Staging` (or within either).

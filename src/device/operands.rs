@@ -64,11 +64,15 @@ impl Operands<'_> {
             &mut affine.shift,
         )
     }
+    fn maybe_affine(&mut self, access: Access, channels: usize, affine: &mut Option<Affine>) -> &mut Self {
+        match affine {
+            Some(affine) => self.affine(access, channels, affine),
+            None => self,
+        }
+    }
     /// A prologue's spans; its mask only where the op writes it.
     fn prologue(&mut self, shape: &ConvShape, prologue: &mut Prologue, masked: bool) -> &mut Self {
-        if let Some(affine) = &mut prologue.affine {
-            self.affine(Access::Read, shape.in_channels, affine);
-        }
+        self.maybe_affine(Access::Read, shape.in_channels, &mut prologue.affine);
         match &mut prologue.mask {
             Some(mask) if masked => self.image(Access::Write, conv_mask_words(shape), "mask", mask),
             _ => self,
@@ -109,8 +113,12 @@ fn operands(op: &mut Op, list: &mut Operands) {
         | Op::PgdStart { .. }
         | Op::PgdStep { .. }
         | Op::Sgd { .. }
+        | Op::Adam { .. }
         | Op::MovingAverage { .. }
         | Op::Copy { .. } => elementwise(op, list),
+        Op::Upsample { .. } | Op::UpsampleDgrad { .. } | Op::UnitTanh { .. } | Op::UnitTanhDgrad { .. } => {
+            generator(op, list)
+        }
         _ => head(op, list),
     }
 }
@@ -199,7 +207,7 @@ fn norm(op: &mut Op, list: &mut Operands) {
             gamma,
             mean,
             inverse_std,
-            affine,
+            relu,
             gradient,
             residual,
             output,
@@ -210,12 +218,47 @@ fn norm(op: &mut Op, list: &mut Operands) {
                 .whole(Read, *channels, "gamma", gamma)
                 .whole(Read, *channels, "mean", mean)
                 .whole(Read, *channels, "inverse_std", inverse_std)
-                .affine(Read, *channels, affine)
+                .maybe_affine(Read, *channels, relu)
                 .image(ReadInPlace, *pixels * *channels, "gradient", gradient)
                 .maybe(ReadInPlace, *pixels * *channels, "residual", residual)
                 .image(Write, *pixels * *channels, "output", output)
                 .whole(Write, *channels, "gamma_gradient", gamma_gradient)
                 .whole(Write, *channels, "beta_gradient", beta_gradient);
+        }
+        _ => {}
+    }
+}
+
+fn generator(op: &mut Op, list: &mut Operands) {
+    use Access::{Read, ReadInPlace, Write};
+    match op {
+        Op::Upsample { height, width, channels, input, prologue, output } => {
+            let len = *height * *width * *channels;
+            list.image(Read, len, "input", input).maybe_affine(Read, *channels, &mut prologue.affine).image(
+                Write,
+                4 * len,
+                "output",
+                output,
+            );
+        }
+        Op::UpsampleDgrad { height, width, channels, gradient, output } => {
+            let len = *height * *width * *channels;
+            list.image(Read, 4 * len, "gradient", gradient).image(Write, len, "output", output);
+        }
+        Op::UnitTanh { pixels, channels, input, affine, output } => {
+            list.image(Read, *pixels * *channels, "input", input)
+                .maybe_affine(Read, *channels, affine)
+                .image(Write, *pixels * *channels, "output", output);
+        }
+        Op::UnitTanhDgrad { pixels, channels, input, affine, gradient, scale, output } => {
+            let len = *pixels * *channels;
+            list.image(Read, len, "input", input)
+                .maybe_affine(Read, *channels, affine)
+                .image(ReadInPlace, len, "gradient", gradient)
+                .image(Write, len, "output", output);
+            if let Some(scale) = scale {
+                list.whole(Read, *channels, "scale", scale);
+            }
         }
         _ => {}
     }
@@ -297,6 +340,13 @@ fn elementwise(op: &mut Op, list: &mut Operands) {
             list.whole(Write, len, "weights", weights)
                 .whole(Read, len, "gradients", gradients)
                 .whole(Write, len, "momentum", momentum);
+        }
+        Op::Adam { weights, gradients, first, second } => {
+            let len = weights.len;
+            list.whole(Write, len, "weights", weights)
+                .whole(Read, len, "gradients", gradients)
+                .whole(Write, len, "first", first)
+                .whole(Write, len, "second", second);
         }
         Op::MovingAverage { weights, average } => {
             let len = weights.len;

@@ -159,9 +159,6 @@ impl Lowering<'_> {
         let Layer::Norm { gamma, beta, .. } = &self.graph.nodes[norm].layer else {
             return Err(unsupported(norm, "not a norm"));
         };
-        if !value.relu {
-            return Err(unsupported(norm, "a trained norm without a ReLU"));
-        }
         let shape = &self.graph.nodes[value.base];
         let batch = self.shared.norm(norm)?;
         let output = self.slots.add(gradient.len);
@@ -172,7 +169,7 @@ impl Lowering<'_> {
             gamma: weights_span(gamma),
             mean: batch.mean,
             inverse_std: batch.inverse_std,
-            affine: batch.affine,
+            relu: value.relu.then_some(batch.affine),
             gradient,
             residual,
             output,

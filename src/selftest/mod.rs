@@ -26,13 +26,17 @@ pub use report::{Report, Row};
 /// The largest error allowed of an op, |value − reference| / (1 + |reference|). The convolutions sum
 /// up to thousands of products of numbers up to 4 (and Winograd transforms them before), which is
 /// why theirs is the largest.
-pub const TOLERANCES: [(&str, f64); 19] = [
+pub const TOLERANCES: [(&str, f64); 24] = [
     ("Conv", 1e-3),
     ("ConvDgrad", 1e-3),
     ("ConvWgrad", 1e-3),
     ("NormAffine", 1e-6),
     ("NormStatistics", 1e-5),
     ("NormDgrad", 2e-5),
+    ("Upsample", 1e-6),
+    ("UpsampleDgrad", 2e-6),
+    ("UnitTanh", 1e-6),
+    ("UnitTanhDgrad", 1e-6),
     ("Pool", 1e-6),
     ("PoolDgrad", 1e-6),
     ("Linear", 2e-5),
@@ -44,6 +48,7 @@ pub const TOLERANCES: [(&str, f64); 19] = [
     ("PgdStart", 1e-6),
     ("PgdStep", 1e-6),
     ("Sgd", 1e-6),
+    ("Adam", 1e-6),
     ("MovingAverage", 1e-6),
     ("Copy", 0.0),
 ];

@@ -10,6 +10,7 @@ mod conv_operands;
 #[allow(dead_code)]
 #[path = "../cli/emulated.rs"]
 mod emulated;
+mod generator;
 mod linear;
 mod loss;
 mod mutation;
@@ -36,7 +37,10 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         loss::COSINE,
         attack::GATHER,
         attack::PGD,
+        generator::UPSAMPLE,
+        generator::UNIT_TANH,
         update::SGD,
+        update::ADAM,
         update::MOVING_AVERAGE,
         update::COPY,
     ];

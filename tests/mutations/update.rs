@@ -10,6 +10,11 @@ fn sgd() {
 }
 
 #[test]
+fn adam() {
+    survive_none("Adam", ADAM);
+}
+
+#[test]
 fn moving_average() {
     survive_none("MovingAverage", MOVING_AVERAGE);
 }
@@ -54,6 +59,44 @@ pub const SGD: &[Mutation] = &[
             ),
         ],
         caught: Row("Sgd"),
+    },
+];
+
+pub const ADAM: &[Mutation] = &[
+    Mutation {
+        mistake: OffByOne,
+        kernel: "adam",
+        what: "a weight too many",
+        edits: &[("setp.ge.u32 %p1, %r1, %r2;", 0, "setp.gt.u32 %p1, %r1, %r2;")],
+        caught: Row("Adam"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "adam",
+        what: "the second moment isn't kept",
+        edits: &[("st.global.f32 [%rd11], %f17;", 0, "")],
+        caught: Row("Adam"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "adam",
+        what: "the second moment of the gradient, not of its square",
+        edits: &[("mul.rn.f32 %f16, %f15, %f9;", 0, "mov.f32 %f16, %f15;")],
+        caught: Row("Adam"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "adam",
+        what: "the second moment's bias not corrected",
+        edits: &[("mul.rn.f32 %f19, %f18, %f2;", 0, "mov.f32 %f19, %f18;")],
+        caught: Row("Adam"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "adam",
+        what: "the gradient before",
+        edits: &[("ld.global.f32 %f9, [%rd8];", 0, "ld.global.f32 %f9, [%rd8+-4];")],
+        caught: Finding("OutOfBounds"),
     },
 ];
 

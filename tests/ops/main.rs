@@ -3,6 +3,7 @@
 mod attack;
 mod case;
 mod conv;
+mod generator;
 mod head;
 mod norm;
 mod refusals;

@@ -1,7 +1,7 @@
 //! Batch norm, and the updates of parameters.
 
 use crate::case::check;
-use pbe::selftest::grid::norm::{Backward, RunningAffine, Statistics, Updates};
+use pbe::selftest::grid::norm::{AdamStep, Backward, RunningAffine, Statistics, Updates};
 use proptest::prelude::*;
 
 proptest! {
@@ -22,16 +22,22 @@ proptest! {
         count in 1..5_usize,
         pixels in 1..60_usize,
         channels in 1..80_usize,
+        relu: bool,
         residual: bool,
         place in 0..3_usize,
         seed: u64,
     ) {
-        check(&Backward { count, pixels, channels, residual, place }.case(seed), 2e-5);
+        check(&Backward { count, pixels, channels, relu, residual, place }.case(seed), 2e-5);
     }
 
     #[test]
     fn updates(len in 1..40_000_usize, nesterov: bool, decay in 0.0..0.1_f32, seed: u64) {
         check(&Updates { len, nesterov, decay }.case(seed), 1e-6);
+    }
+
+    #[test]
+    fn adam(len in 1..40_000_usize, step in 1..5000_u32, second in 0.9..0.999_f32, seed: u64) {
+        check(&AdamStep { len, step, betas: (0.5, second) }.case(seed), 1e-6);
     }
 }
 
@@ -40,5 +46,5 @@ proptest! {
 fn sums_of_many_chunks() {
     let (count, pixels, channels) = (9, 900, 40);
     check(&Statistics { count, pixels, channels, mean: 0 }.case(3), 2e-5);
-    check(&Backward { count, pixels, channels, residual: false, place: 0 }.case(3), 2e-5);
+    check(&Backward { count, pixels, channels, relu: true, residual: false, place: 0 }.case(3), 2e-5);
 }

@@ -40,7 +40,7 @@ fn in_place_only_on_the_very_same_span() {
         gamma,
         mean,
         inverse_std,
-        affine,
+        relu: Some(affine),
         gradient,
         residual: None,
         output,

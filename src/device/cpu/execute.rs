@@ -2,6 +2,7 @@
 
 use super::conv::{self, PackedFilter, PrologueArgs, Threads, Workspace};
 use super::gather::Gather;
+use super::generator::{self, Size, Slopes};
 use super::memory::{Frame, Memory};
 use super::norm::{self, AffineOutputs, Backward, Images, Room, Statistics};
 use super::pgd::{self, Ball};
@@ -51,7 +52,8 @@ impl Scratch {
 /// # Errors
 /// Labels or indices out of range, images of another size.
 pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Scratch) -> Result<()> {
-    let one_per_channel = matches!(op, Op::NormAffine { .. } | Op::Sgd { .. } | Op::MovingAverage { .. });
+    let one_per_channel =
+        matches!(op, Op::NormAffine { .. } | Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. });
     if frame.count() == 0 && !one_per_channel {
         return match op {
             Op::NormStatistics { .. } => Err(Error::run("batch statistics of no images")),
@@ -67,7 +69,10 @@ pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Sc
         Op::SoftmaxCrossEntropy { .. } => return loss(op, frame),
         Op::Gather { .. } => return gather(op, frame, &machine.images),
         Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
-        Op::Sgd { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => update(op, frame),
+        Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => update(op, frame),
+        Op::Upsample { .. } | Op::UpsampleDgrad { .. } | Op::UnitTanh { .. } | Op::UnitTanhDgrad { .. } => {
+            image_network(op, frame)
+        }
         _ => classifier(op, frame),
     }
     Ok(())
@@ -196,7 +201,7 @@ fn norm_dgrad(op: &Op, frame: Frame, scratch: &mut Scratch) {
         gamma,
         mean,
         inverse_std,
-        affine,
+        relu,
         gradient,
         residual,
         output,
@@ -221,12 +226,46 @@ fn norm_dgrad(op: &Op, frame: Frame, scratch: &mut Scratch) {
             gamma: frame.input(*gamma),
             mean: frame.input(*mean),
             inverse_std: frame.input(*inverse_std),
-            scale: frame.input(affine.scale),
-            shift: frame.input(affine.shift),
+            relu: relu.map(|affine| (frame.input(affine.scale), frame.input(affine.shift))),
             gamma_gradient: frame.output(*gamma_gradient),
             beta_gradient: frame.output(*beta_gradient),
         };
         norm::dgrad(images, room, frame.threads, backward);
+    }
+}
+
+fn image_network(op: &Op, frame: Frame) {
+    let threads = frame.threads;
+    // SAFETY: the operands were checked (`execute`); a gradient that may be the output is passed as an
+    // address.
+    unsafe {
+        match op {
+            Op::Upsample { height, width, channels, input, prologue: before, output } => {
+                let size = Size { height: *height, width: *width, channels: *channels };
+                let before = prologue(frame, before, false);
+                generator::upsample(size, frame.input(*input), before, frame.output(*output), threads);
+            }
+            Op::UpsampleDgrad { height, width, channels, gradient, output } => {
+                let size = Size { height: *height, width: *width, channels: *channels };
+                let (gradient, output) = (frame.input(*gradient), frame.output(*output));
+                generator::upsample_dgrad(size, gradient, output, threads);
+            }
+            Op::UnitTanh { input, affine, output, .. } => {
+                let affine = affine.map(|map| (frame.input(map.scale), frame.input(map.shift)));
+                generator::unit_tanh(frame.input(*input), affine, frame.output(*output), threads);
+            }
+            Op::UnitTanhDgrad { input, affine, gradient, scale, output, .. } => {
+                let slopes = Slopes {
+                    input: frame.input(*input),
+                    affine: affine.map(|map| (frame.input(map.scale), frame.input(map.shift))),
+                    gradient: frame.pointer(*gradient),
+                    scale: scale.map(|scale| frame.input(scale)),
+                    output: frame.pointer(*output),
+                };
+                generator::unit_tanh_dgrad(slopes, threads);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -335,6 +374,10 @@ fn update(op: &Op, frame: Frame) {
             Op::Sgd { weights, gradients, momentum } => {
                 let (weights, velocity) = (frame.output(*weights), frame.output(*momentum));
                 optimiser::sgd(weights, frame.input(*gradients), velocity, controls, threads);
+            }
+            Op::Adam { weights, gradients, first, second } => {
+                let moments = (frame.output(*first), frame.output(*second));
+                optimiser::adam(frame.output(*weights), frame.input(*gradients), moments, controls, threads);
             }
             Op::MovingAverage { weights, average } => {
                 let decay = controls.average_decay;

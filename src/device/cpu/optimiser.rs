@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::conv::Threads;
 use super::grain;
 use super::vectorised::vectorised;
-use crate::device::Controls;
+use crate::device::{ADAM_EPSILON, Controls};
 
 /// Elements a task updates.
 const CHUNK: usize = 16_384;
@@ -35,6 +35,42 @@ vectorised! {
             *v = momentum * *v + g;
             let step = if nesterov { g + momentum * *v } else { *v };
             *w -= learning_rate * step;
+        }
+    }
+}
+
+/// Adam as PyTorch does it, see [`crate::device::Op::Adam`].
+pub(super) fn adam(
+    weights: &mut [f32],
+    gradients: &[f32],
+    (first, second): (&mut [f32], &mut [f32]),
+    controls: &Controls,
+    threads: Threads,
+) {
+    let (rate, correction) = controls.adam_scales();
+    let scales = (rate as f32, correction as f32);
+    weights
+        .par_chunks_mut(CHUNK)
+        .zip(gradients.par_chunks(CHUNK))
+        .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
+        .with_min_len(grain(threads))
+        .for_each(|((w, g), (m, v))| adam_chunk(w, g, m, v, controls.betas, scales));
+}
+
+vectorised! {
+    fn adam_chunk(
+        weights: &mut [f32],
+        gradients: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        betas: (f32, f32),
+        scales: (f32, f32),
+    ) {
+        let ((b1, b2), (rate, correction)) = (betas, scales);
+        for (((w, &g), m), v) in weights.iter_mut().zip(gradients).zip(first).zip(second) {
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = b2 * *v + (1.0 - b2) * g * g;
+            *w -= rate * *m / (v.sqrt() * correction + ADAM_EPSILON);
         }
     }
 }

@@ -30,7 +30,11 @@ impl Step<'_> {
     pub fn run(&self, op: &Op) -> Launched {
         let whole = matches!(
             op,
-            Op::NormAffine { .. } | Op::Sgd { .. } | Op::MovingAverage { .. } | Op::LoadFilter { .. }
+            Op::NormAffine { .. }
+                | Op::Sgd { .. }
+                | Op::Adam { .. }
+                | Op::MovingAverage { .. }
+                | Op::LoadFilter { .. }
         );
         if self.count() == 0 && !whole {
             return Ok(());
@@ -41,7 +45,11 @@ impl Step<'_> {
             }
             Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => self.norm(op),
             Op::Gather { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => self.attack(op),
-            Op::Sgd { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => self.update(op),
+            Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => self.update(op),
+            Op::Upsample { .. }
+            | Op::UpsampleDgrad { .. }
+            | Op::UnitTanh { .. }
+            | Op::UnitTanhDgrad { .. } => self.generator(op),
             Op::SoftmaxCrossEntropy { .. } | Op::Cosine { .. } => self.loss(op),
             _ => self.classifier(op),
         }
@@ -233,6 +241,21 @@ impl Step<'_> {
                     controls.nesterov
                 ];
                 self.launch("sgd", Grid::Items(weights.len), list)
+            }
+            Op::Adam { weights, gradients, first, second } => {
+                let (rate, correction) = controls.adam_scales();
+                let list = arguments![
+                    self.at(*weights),
+                    self.at(*gradients),
+                    self.at(*first),
+                    self.at(*second),
+                    weights.len,
+                    rate as f32,
+                    correction as f32,
+                    controls.betas.0,
+                    controls.betas.1
+                ];
+                self.launch("adam", Grid::Items(weights.len), list)
             }
             Op::MovingAverage { weights, average } => {
                 let list =

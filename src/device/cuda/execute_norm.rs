@@ -81,7 +81,7 @@ impl Step<'_> {
             gamma,
             mean,
             inverse_std,
-            affine,
+            relu,
             gradient,
             residual,
             output,
@@ -96,7 +96,7 @@ impl Step<'_> {
         let partials = self.memory.scratch.partials.address;
         let at = |span: &Span| self.at(*span);
         let (mean, inverse_std) = (at(mean), at(inverse_std));
-        let (scale, shift) = (at(&affine.scale), at(&affine.shift));
+        let (scale, shift) = (self.maybe(relu.map(|map| map.scale)), self.maybe(relu.map(|map| map.shift)));
         let (gamma_gradient, beta_gradient) = (at(gamma_gradient), at(beta_gradient));
         let (x, gradient) = (at(input), at(gradient));
         let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);

@@ -1,10 +1,11 @@
 //! Runs ops on f64 regions: operands are copied out, results copied in.
 
 use super::attack::{self, Ball};
+use super::generator::{self, Size};
 use super::{conv, head, norm};
 use crate::data::ImageSet;
 use crate::device::{
-    Affine, Controls, ConvShape, Instance, MemoryLayout, Norm, Op, Program, Prologue, Region, Span, check,
+    ADAM_EPSILON, Affine, Controls, Instance, MemoryLayout, Norm, Op, Program, Prologue, Region, Span, check,
 };
 use crate::error::{Error, Result};
 
@@ -46,7 +47,11 @@ impl Machine {
             Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => step.norm(op)?,
             Op::Gather { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => step.attack(op)?,
             Op::SoftmaxCrossEntropy { .. } => step.loss(op)?,
-            Op::Sgd { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => step.update(op),
+            Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => step.update(op),
+            Op::Upsample { .. }
+            | Op::UpsampleDgrad { .. }
+            | Op::UnitTanh { .. }
+            | Op::UnitTanhDgrad { .. } => step.generator(op),
             _ => step.head(op),
         }
         Ok(())
@@ -83,10 +88,10 @@ impl Step<'_> {
         (self.read(affine.scale), self.read(affine.shift))
     }
 
-    fn prologue(&self, shape: &ConvShape, prologue: &Prologue, input: Span) -> Vec<f64> {
+    fn prologue(&self, channels: usize, prologue: &Prologue, input: Span) -> Vec<f64> {
         let affine = prologue.affine.map(|affine| self.affine(affine));
         let affine = affine.as_ref().map(|(scale, shift)| (scale.as_slice(), shift.as_slice()));
-        conv::prologue(&self.read(input), shape.in_channels, affine, prologue.relu)
+        conv::prologue(&self.read(input), channels, affine, prologue.relu)
     }
 
     /// values += the span, if there is one.
@@ -99,7 +104,7 @@ impl Step<'_> {
     fn convolution(&mut self, op: &Op) {
         match op {
             Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
-                let input = self.prologue(shape, prologue, *input);
+                let input = self.prologue(shape.in_channels, prologue, *input);
                 let mut values = conv::fprop(shape, &input, &self.machine.filters[filter.0]);
                 if let Some(bias) = bias.map(|bias| self.read(bias)) {
                     values.iter_mut().enumerate().for_each(|(i, value)| *value += bias[i % bias.len()]);
@@ -128,7 +133,7 @@ impl Step<'_> {
                 self.write(*output, &values);
             }
             Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
-                let input = self.prologue(shape, prologue, *input);
+                let input = self.prologue(shape.in_channels, prologue, *input);
                 let values = conv::wgrad(shape, &input, &self.read(*gradient));
                 self.write(*weight_gradient, &values);
             }
@@ -154,7 +159,7 @@ impl Step<'_> {
                 gamma,
                 mean,
                 inverse_std,
-                affine,
+                relu,
                 gradient,
                 residual,
                 output,
@@ -163,12 +168,13 @@ impl Step<'_> {
                 ..
             } => {
                 let (input, gamma) = (self.read(*input), self.read(*gamma));
-                let (scale, shift) = self.affine(*affine);
                 let mut gradient = self.read(*gradient);
-                for (i, g) in gradient.iter_mut().enumerate() {
-                    let c = i % gamma.len();
-                    if scale[c] * input[i] + shift[c] <= 0.0 {
-                        *g = 0.0;
+                if let Some((scale, shift)) = relu.map(|affine| self.affine(affine)) {
+                    for (i, g) in gradient.iter_mut().enumerate() {
+                        let c = i % gamma.len();
+                        if scale[c] * input[i] + shift[c] <= 0.0 {
+                            *g = 0.0;
+                        }
                     }
                 }
                 let (mean, inverse_std) = (self.read(*mean), self.read(*inverse_std));
@@ -219,6 +225,38 @@ impl Step<'_> {
         self.write(*inverse_std, &inverse);
         self.write(affine.scale, &scale);
         self.write(affine.shift, &shift);
+    }
+
+    fn generator(&mut self, op: &Op) {
+        match op {
+            Op::Upsample { height, width, channels, input, prologue, output } => {
+                let size = Size { height: *height, width: *width, channels: *channels };
+                let values = generator::upsample(size, &self.prologue(*channels, prologue, *input));
+                self.write(*output, &values);
+            }
+            Op::UpsampleDgrad { height, width, channels, gradient, output } => {
+                let size = Size { height: *height, width: *width, channels: *channels };
+                let values = generator::upsample_dgrad(size, &self.read(*gradient));
+                self.write(*output, &values);
+            }
+            Op::UnitTanh { channels, input, affine, output, .. } => {
+                let before = Prologue { affine: *affine, ..Prologue::default() };
+                let values = self.prologue(*channels, &before, *input);
+                let values: Vec<f64> = values.into_iter().map(generator::unit_tanh).collect();
+                self.write(*output, &values);
+            }
+            Op::UnitTanhDgrad { channels, input, affine, gradient, scale, output, .. } => {
+                let before = Prologue { affine: *affine, ..Prologue::default() };
+                let (values, gradient) = (self.prologue(*channels, &before, *input), self.read(*gradient));
+                let scale = scale.map(|scale| self.read(scale));
+                let value = |(i, (x, g)): (usize, (f64, f64))| {
+                    g * generator::unit_tanh_slope(x) * scale.as_ref().map_or(1.0, |s| s[i % channels])
+                };
+                let values: Vec<f64> = values.into_iter().zip(gradient).enumerate().map(value).collect();
+                self.write(*output, &values);
+            }
+            _ => {}
+        }
     }
 
     fn head(&mut self, op: &Op) {
@@ -345,6 +383,20 @@ impl Step<'_> {
                 }
                 self.write(*weights, &w);
                 self.write(*momentum, &v);
+            }
+            Op::Adam { weights, gradients, first, second } => {
+                let (mut w, g) = (self.read(*weights), self.read(*gradients));
+                let (mut m, mut v) = (self.read(*first), self.read(*second));
+                let (b1, b2) = (f64::from(controls.betas.0), f64::from(controls.betas.1));
+                let (rate, correction) = controls.adam_scales();
+                for i in 0..w.len() {
+                    m[i] = b1 * m[i] + (1.0 - b1) * g[i];
+                    v[i] = b2 * v[i] + (1.0 - b2) * g[i] * g[i];
+                    w[i] -= rate * m[i] / (v[i].sqrt() * correction + f64::from(ADAM_EPSILON));
+                }
+                for (span, values) in [(*weights, &w), (*first, &m), (*second, &v)] {
+                    self.write(span, values);
+                }
             }
             Op::MovingAverage { weights, average } => {
                 let d = f64::from(controls.average_decay);

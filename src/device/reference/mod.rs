@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod conv;
+pub mod generator;
 pub mod head;
 mod interpret;
 pub mod norm;

@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod conv;
+pub mod generator;
 pub mod head;
 pub mod norm;
 
@@ -29,5 +30,6 @@ pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     conv::visit(depth, visit)?;
     norm::visit(depth, visit)?;
     head::visit(depth, visit)?;
+    generator::visit(depth, visit)?;
     attack::visit(depth, visit)
 }

@@ -67,7 +67,7 @@ impl Statistics {
     }
 }
 
-/// The backward pass of norm and ReLU.
+/// The backward pass of norm, with a ReLU behind it or not.
 #[derive(Clone, Copy, Debug)]
 pub struct Backward {
     /// Images.
@@ -76,6 +76,8 @@ pub struct Backward {
     pub pixels: usize,
     /// Of a pixel.
     pub channels: usize,
+    /// Whether there is a ReLU.
+    pub relu: bool,
     /// Whether something is added.
     pub residual: bool,
     /// Where the output goes: 0 over the gradient, 1 over the residual, 2 apart.
@@ -96,7 +98,7 @@ impl Backward {
             gamma: case.whole(Region::Weights, channels),
             mean: case.whole(Region::Derived, channels),
             inverse_std: case.whole_of(Region::Derived, channels, positive),
-            affine: case.affine(channels),
+            relu: self.relu.then(|| case.affine(channels)),
             gradient,
             residual,
             output: match (self.place, residual) {
@@ -140,6 +142,34 @@ impl Updates {
     }
 }
 
+/// A step of Adam.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// Parameters.
+    pub len: usize,
+    /// Which it is, from 1.
+    pub step: u32,
+    /// Of both moments.
+    pub betas: (f32, f32),
+}
+
+impl AdamStep {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let mut case = Case::new(1, 0, seed);
+        case.controls.learning_rate = 0.05;
+        case.controls.betas = self.betas;
+        case.controls.step = self.step;
+        let weights = case.whole(Region::Weights, self.len);
+        // Not near zero, where the moments' quotient is ill-conditioned, but for exact zeros.
+        let gradients = case.whole_of(Region::Gradients, self.len, |v| (v % 9) as f32 - 4.0);
+        let first = case.whole(Region::Momentum, self.len);
+        let second = case.whole_of(Region::Momentum, self.len, positive);
+        case.ops = vec![Op::Adam { weights, gradients, first, second }];
+        case
+    }
+}
+
 fn affine_room(case: &mut Case, channels: usize) -> Affine {
     Affine { scale: case.whole(Region::Derived, channels), shift: case.whole(Region::Derived, channels) }
 }
@@ -162,8 +192,16 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (number, &[count, pixels, channels]) in SIZES.iter().chain(large).enumerate() {
         let made = Statistics { count, pixels, channels, mean: [0, -50, 50][number % 3] };
         visit(&format!("{made:?}"), made.case(number as u64))?;
-        for (residual, place) in [(false, 0), (true, 1), (true, 2), (true, 0), (false, 2)] {
-            let made = Backward { count, pixels, channels, residual, place };
+        let places = [
+            (true, false, 0),
+            (true, true, 1),
+            (false, true, 2),
+            (true, true, 0),
+            (true, false, 2),
+            (false, false, 0),
+        ];
+        for (relu, residual, place) in places {
+            let made = Backward { count, pixels, channels, relu, residual, place };
             visit(&format!("{made:?}"), made.case((10 * number + place) as u64))?;
         }
     }
@@ -171,6 +209,10 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for &len in [1, 31, 256, 1025].iter().chain(large) {
         for (nesterov, decay) in [(false, 0.0), (true, 0.0), (false, 0.05), (true, 5e-4)] {
             let made = Updates { len, nesterov, decay };
+            visit(&format!("{made:?}"), made.case(len as u64))?;
+        }
+        for (step, betas) in [(1, (0.5, 0.9)), (2, (0.9, 0.999)), (1000, (0.5, 0.9))] {
+            let made = AdamStep { len, step, betas };
             visit(&format!("{made:?}"), made.case(len as u64))?;
         }
     }

@@ -14,8 +14,8 @@ pub(in crate::device::cpu) struct Backward<'a> {
     pub gamma: &'a [f32],
     pub mean: &'a [f32],
     pub inverse_std: &'a [f32],
-    pub scale: &'a [f32],
-    pub shift: &'a [f32],
+    /// Scale and shift of the ReLU's input, where there is a ReLU.
+    pub relu: Option<(&'a [f32], &'a [f32])>,
     pub gamma_gradient: &'a mut [f32],
     pub beta_gradient: &'a mut [f32],
 }
@@ -42,7 +42,7 @@ pub(in crate::device::cpu) struct Room<'a> {
     pub coefficients: &'a mut [f32],
 }
 
-/// g = gradient ⊙ [affine(input) > 0]; beta_gradient = Σg, gamma_gradient = Σ g·x̂,
+/// g = gradient ⊙ [relu(input) > 0], or the gradient; beta_gradient = Σg, gamma_gradient = Σ g·x̂,
 /// output = gamma·inverse_std·(g − Σg/N − x̂·Σ(g·x̂)/N) + residual.
 ///
 /// # Safety
@@ -86,8 +86,7 @@ pub(in crate::device::cpu) unsafe fn dgrad(images: Images, room: Room, threads: 
         offset[c] = (sums[c] / n) as f32;
         slope[c] = (products[c] * inverse_std * inverse_std / n) as f32;
     }
-    let coefficients =
-        Coefficients { mean: out.mean, scale: out.scale, shift: out.shift, factor, offset, slope };
+    let coefficients = Coefficients { mean: out.mean, relu: out.relu, factor, offset, slope };
     (0..images.len.div_ceil(len)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
         let start = chunk * len;
         // SAFETY: chunks are disjoint parts of the images; the level is the machine's.
@@ -121,8 +120,7 @@ impl Images {
 #[derive(Clone, Copy)]
 struct Coefficients<'a> {
     mean: &'a [f32],
-    scale: &'a [f32],
-    shift: &'a [f32],
+    relu: Option<(&'a [f32], &'a [f32])>,
     factor: &'a [f32],
     offset: &'a [f32],
     slope: &'a [f32],
@@ -156,15 +154,20 @@ impl Apply<'_> {
     /// `S`'s instructions are there, and so are elements row + c..row + c + n of the images.
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, row: usize, c: usize, n: usize) {
-        let Coefficients { mean, scale, shift, factor, offset, slope } = self.coefficients;
+        let Coefficients { mean, relu, factor, offset, slope } = self.coefficients;
         let i = row + c;
         // SAFETY: the caller's promise.
         unsafe {
             let channel = |values: &[f32]| values.as_ptr().add(c);
             let x = vector::<S>(self.images.input.add(i), n);
-            let positive =
-                S::positive(S::mul_add(vector::<S>(channel(scale), n), x, vector::<S>(channel(shift), n)));
-            let g = S::select(vector::<S>(self.images.gradient.add(i), n), positive);
+            let g = vector::<S>(self.images.gradient.add(i), n);
+            let g = match relu {
+                Some((scale, shift)) => {
+                    let (scale, shift) = (vector::<S>(channel(scale), n), vector::<S>(channel(shift), n));
+                    S::select(g, S::positive(S::mul_add(scale, x, shift)))
+                }
+                None => g,
+            };
             let along = S::mul(vector::<S>(channel(slope), n), S::sub(x, vector::<S>(channel(mean), n)));
             let rest = S::sub(S::sub(g, vector::<S>(channel(offset), n)), along);
             let factor = vector::<S>(channel(factor), n);

@@ -123,7 +123,8 @@ unsafe fn flush<S: Simd, const W: usize>(values: &[S::V; W], sums: &mut [f64], n
     }
 }
 
-/// Σg and Σ g·(x − mean) per channel of a chunk, where g = gradient ⊙ [affine(x) > 0].
+/// Σg and Σ g·(x − mean) per channel of a chunk, where g = gradient ⊙ [relu(x) > 0]
+/// behind a ReLU.
 pub(super) struct SumGradients<'a> {
     pub input: &'a [f32],
     pub gradient: &'a [f32],
@@ -172,13 +173,19 @@ unsafe fn gradients<S: Simd, const W: usize>(
         let zero = S::splat(0.0);
         let (mut sum, mut product) = ([zero; W], [zero; W]);
         let mean = vectors::<S, W>(norm.mean.as_ptr().add(c), n);
-        let scale = vectors::<S, W>(norm.scale.as_ptr().add(c), n);
-        let shift = vectors::<S, W>(norm.shift.as_ptr().add(c), n);
+        let relu = norm.relu.map(|(scale, shift)| {
+            (vectors::<S, W>(scale.as_ptr().add(c), n), vectors::<S, W>(shift.as_ptr().add(c), n))
+        });
         for (x, g) in input.chunks_exact(channels).zip(gradient.chunks_exact(channels)) {
             let x = vectors::<S, W>(x.as_ptr().add(c), n);
             let g = vectors::<S, W>(g.as_ptr().add(c), n);
             for w in 0..W {
-                let g = S::select(g[w], S::positive(S::mul_add(scale[w], x[w], shift[w])));
+                let g = match relu {
+                    Some((scale, shift)) => {
+                        S::select(g[w], S::positive(S::mul_add(scale[w], x[w], shift[w])))
+                    }
+                    None => g[w],
+                };
                 sum[w] = S::add(sum[w], g);
                 product[w] = S::mul_add(g, S::sub(x[w], mean[w]), product[w]);
             }

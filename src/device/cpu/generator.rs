@@ -1,0 +1,227 @@
+//! What image networks have beside a classifier's layers: upsampling, and the squashing of their output.
+
+use rayon::prelude::*;
+
+use super::conv::{PrologueArgs, Threads};
+use super::grain;
+use super::vectorised::vectorised;
+use crate::device::UNIT_TANH_DIVISOR;
+
+/// Share of the nearer pixel in each direction of an upsampled one; the other is next to it.
+const NEAR: f32 = 0.75;
+/// Share of the farther pixel.
+const FAR: f32 = 0.25;
+
+/// Sizes of an upsampling's input.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+}
+
+/// Twice the size of each image of `input`, behind affine map and ReLU, bilinearly. A task makes a row.
+pub(super) fn upsample(
+    size: Size,
+    input: &[f32],
+    prologue: PrologueArgs,
+    output: &mut [f32],
+    threads: Threads,
+) {
+    let len = size.height * size.width * size.channels;
+    let (affine, relu) = (prologue.affine, prologue.relu);
+    output.par_chunks_mut(2 * size.width * size.channels).enumerate().with_min_len(grain(threads)).for_each(
+        |(row, output)| {
+            let (image, y) = (row / (2 * size.height), row % (2 * size.height));
+            let image = &input[image * len..(image + 1) * len];
+            let (near, far) = sources(y, size.height);
+            let line = size.width * size.channels;
+            let rows = (&image[near * line..(near + 1) * line], &image[far * line..(far + 1) * line]);
+            match affine {
+                Some((scale, shift)) => mix_affine(rows.0, rows.1, scale, shift, relu, size.width, output),
+                None => mix_plain(rows.0, rows.1, size.channels, relu, output),
+            }
+        },
+    );
+}
+
+/// The nearer and the farther input of output `at` on a side of `len` inputs, the border repeated.
+fn sources(at: usize, len: usize) -> (usize, usize) {
+    let near = at / 2;
+    let far = if at % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(len - 1) };
+    (near, far)
+}
+
+/// max(0, x) that leaves NaN as it is.
+#[inline(always)]
+fn rectify(x: f32, relu: bool) -> f32 {
+    if relu && x < 0.0 { 0.0 } else { x }
+}
+
+vectorised! {
+    fn mix_affine(
+        near: &[f32],
+        far: &[f32],
+        scale: &[f32],
+        shift: &[f32],
+        relu: bool,
+        width: usize,
+        output: &mut [f32],
+    ) {
+        let channels = scale.len();
+        for (x, pixel) in output.chunks_exact_mut(channels).enumerate() {
+            let (a, b) = sources(x, width);
+            let at = |row: &[f32], column: usize, c: usize| {
+                rectify(scale[c] * row[column * channels + c] + shift[c], relu)
+            };
+            for c in 0..channels {
+                let upper = NEAR * at(near, a, c) + FAR * at(near, b, c);
+                let lower = NEAR * at(far, a, c) + FAR * at(far, b, c);
+                pixel[c] = NEAR * upper + FAR * lower;
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn mix_plain(near: &[f32], far: &[f32], channels: usize, relu: bool, output: &mut [f32]) {
+        let width = near.len() / channels;
+        for (x, pixel) in output.chunks_exact_mut(channels).enumerate() {
+            let (a, b) = sources(x, width);
+            let at = |row: &[f32], column: usize, c: usize| rectify(row[column * channels + c], relu);
+            for c in 0..channels {
+                let upper = NEAR * at(near, a, c) + FAR * at(near, b, c);
+                let lower = NEAR * at(far, a, c) + FAR * at(far, b, c);
+                pixel[c] = NEAR * upper + FAR * lower;
+            }
+        }
+    }
+}
+
+/// The transpose of [`upsample`] without its prologue: input row y is read by output rows 2y − 1 to
+/// 2y + 2, columns likewise. A task makes a row.
+pub(super) fn upsample_dgrad(size: Size, gradient: &[f32], output: &mut [f32], threads: Threads) {
+    let line = 2 * size.width * size.channels;
+    output.par_chunks_mut(size.width * size.channels).enumerate().with_min_len(grain(threads)).for_each(
+        |(row, output)| {
+            let (image, y) = (row / size.height, row % size.height);
+            let first = image * 2 * size.height;
+            output.fill(0.0);
+            for (at, share) in taps(y, size.height) {
+                let start = (first + at) * line;
+                gather_row(&gradient[start..start + line], size.channels, share, output);
+            }
+        },
+    );
+}
+
+/// The outputs that read input `at` on a side of `len` inputs, with their shares; beyond the border the
+/// last one reads again.
+#[inline(always)]
+fn taps(at: usize, len: usize) -> [(usize, f32); 4] {
+    let first = 2 * at;
+    [(first.saturating_sub(1), FAR), (first, NEAR), (first + 1, NEAR), ((first + 2).min(2 * len - 1), FAR)]
+}
+
+vectorised! {
+    fn gather_row(gradient: &[f32], channels: usize, share: f32, output: &mut [f32]) {
+        let width = output.len() / channels;
+        for (x, pixel) in output.chunks_exact_mut(channels).enumerate() {
+            let [a, b, c, d] = taps(x, width).map(|(at, _)| &gradient[at * channels..(at + 1) * channels]);
+            for i in 0..channels {
+                pixel[i] += share * (FAR * (a[i] + d[i]) + NEAR * (b[i] + c[i]));
+            }
+        }
+    }
+}
+
+/// Elements a task squashes.
+const CHUNK: usize = 4096;
+
+/// e^(−2|z|): what tanh and its slope are made of without losing digits to either side.
+fn decay(z: f64) -> f64 {
+    (-2.0 * z.abs()).exp()
+}
+
+/// tanh(z) / (2 + 1e-7) + 1/2.
+fn squash(z: f64) -> f32 {
+    let e = decay(z);
+    (((1.0 - e) / (1.0 + e)).copysign(z) / UNIT_TANH_DIVISOR + 0.5) as f32
+}
+
+/// Its slope.
+fn slope(z: f64) -> f64 {
+    let e = decay(z);
+    4.0 * e / ((1.0 + e) * (1.0 + e)) / UNIT_TANH_DIVISOR
+}
+
+/// affine(x) of element `i`.
+fn apply(x: f32, i: usize, affine: Option<(&[f32], &[f32])>) -> f64 {
+    match affine {
+        Some((scale, shift)) => f64::from(scale[i % scale.len()] * x + shift[i % shift.len()]),
+        None => f64::from(x),
+    }
+}
+
+/// output = tanh(affine(input)) / (2 + 1e-7) + 1/2.
+pub(super) fn unit_tanh(
+    input: &[f32],
+    affine: Option<(&[f32], &[f32])>,
+    output: &mut [f32],
+    threads: Threads,
+) {
+    output
+        .par_chunks_mut(CHUNK)
+        .zip(input.par_chunks(CHUNK))
+        .enumerate()
+        .with_min_len(grain(threads))
+        .for_each(|(chunk, (output, input))| {
+            for (i, (output, &x)) in output.iter_mut().zip(input).enumerate() {
+                *output = squash(apply(x, chunk * CHUNK + i, affine));
+            }
+        });
+}
+
+/// The images' operands of [`unit_tanh_dgrad`]; `output` may be `gradient`.
+#[derive(Clone, Copy)]
+pub(super) struct Slopes<'a> {
+    pub input: &'a [f32],
+    pub affine: Option<(&'a [f32], &'a [f32])>,
+    pub gradient: *const f32,
+    pub scale: Option<&'a [f32]>,
+    pub output: *mut f32,
+}
+
+// SAFETY: plain addresses; `unit_tanh_dgrad`'s contract covers their use from several threads.
+unsafe impl Send for Slopes<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Slopes<'_> {}
+
+impl Slopes<'_> {
+    /// Element `i` of the output.
+    ///
+    /// # Safety
+    /// It is one of the images', and no other thread uses it.
+    unsafe fn element(&self, i: usize) {
+        let factor = self.scale.map_or(1.0, |scale| f64::from(scale[i % scale.len()]));
+        let slope = slope(apply(self.input[i], i, self.affine));
+        // SAFETY: in bounds by the contract; read before it is written.
+        unsafe { *self.output.add(i) = (f64::from(*self.gradient.add(i)) * slope * factor) as f32 };
+    }
+}
+
+/// output = gradient · (1 − tanh²(affine(input))) / (2 + 1e-7) · scale.
+///
+/// # Safety
+/// `gradient` and `output` are good for as many elements as `input`, `output` alone for writing; nothing
+/// else uses what it points to meanwhile; it overlaps `gradient` only where it equals it.
+pub(super) unsafe fn unit_tanh_dgrad(slopes: Slopes, threads: Threads) {
+    let len = slopes.input.len();
+    (0..len.div_ceil(CHUNK)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
+        let slopes = slopes;
+        for i in chunk * CHUNK..((chunk + 1) * CHUNK).min(len) {
+            // SAFETY: chunks are disjoint parts of the images.
+            unsafe { slopes.element(i) };
+        }
+    });
+}

@@ -1,0 +1,38 @@
+//! What image networks have beside a classifier's layers.
+
+use crate::case::check;
+use pbe::selftest::grid::generator::{Squashing, Upsampling};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn upsampling(
+        count in 1..5_usize,
+        height in 1..9_usize,
+        width in 1..9_usize,
+        channels in 1..40_usize,
+        lane in 0..3_usize,
+        affine: bool,
+        relu: bool,
+        seed: u64,
+    ) {
+        check(&Upsampling { count, height, width, channels, lane, affine, relu }.case(seed), 2e-6);
+    }
+
+    #[test]
+    fn squashing(
+        count in 1..5_usize,
+        pixels in 1..60_usize,
+        channels in 1..40_usize,
+        lane in 0..3_usize,
+        affine: bool,
+        scaled: bool,
+        in_place: bool,
+        seed: u64,
+    ) {
+        let case = Squashing { count, pixels, channels, lane, affine, scaled, in_place };
+        check(&case.case(seed), 1e-6);
+    }
+}
