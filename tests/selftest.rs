@@ -17,7 +17,7 @@ use pbe::selftest::{Depth, Report, TOLERANCES, run};
 enum Fault {
     /// The last element of every span that ops of this name write.
     Op(&'static str),
-    /// The last bit of the mask.
+    /// The last bit of masks and winners.
     Mask,
     /// A folded scale.
     Scale,
@@ -75,7 +75,7 @@ impl FaultySession {
     }
 }
 
-/// What `op` writes, its mask apart.
+/// What `op` writes, its words apart.
 fn written(op: &Op) -> Vec<Span> {
     let mask = mask(op);
     let mut spans = vec![];
@@ -87,9 +87,11 @@ fn written(op: &Op) -> Vec<Span> {
     spans
 }
 
+/// The words an op writes.
 fn mask(op: &Op) -> Option<Span> {
     match op {
         Op::Conv { prologue, .. } => prologue.mask,
+        Op::MaxPool { winners, .. } => *winners,
         _ => None,
     }
 }
@@ -183,7 +185,9 @@ fn a_spoiled_op_fails_in_its_own_row_and_in_no_other_ops() {
 #[test]
 fn masks_and_filters_are_looked_at() {
     let masked = report(Fault::Mask);
-    assert!(fails(&masked, "Conv, mask bits") && !fails(&masked, "Conv"));
+    for (words, floats) in [("Conv, mask bits", "Conv"), ("MaxPool, winners", "MaxPool")] {
+        assert!(fails(&masked, words) && !fails(&masked, floats));
+    }
     let unscaled = report(Fault::Scale);
     assert!(fails(&unscaled, "Conv") && fails(&unscaled, "ConvDgrad") && fails(&unscaled, "network: logits"));
 }
@@ -221,9 +225,9 @@ fn a_part_of_the_rows_runs_what_they_need() {
             report.rows.into_iter().map(|row| format!("{} {}", row.name, row.against)).collect();
         (names.join(", "), labels)
     };
-    let (rows, labels) = names("Pool");
-    assert_eq!(rows, "Pool f64, Pool cpu, PoolDgrad f64, PoolDgrad cpu");
-    assert!(!labels.is_empty() && labels.iter().all(|label| label.starts_with("Pooling ")), "{labels:?}");
+    let (rows, labels) = names("MaxPool");
+    assert_eq!(rows, "MaxPool f64, MaxPool cpu, MaxPoolDgrad f64, MaxPoolDgrad cpu, MaxPool, winners cpu");
+    assert!(!labels.is_empty() && labels.iter().all(|label| label.starts_with("MaxPooling ")), "{labels:?}");
     let (rows, labels) = names("mask bits");
     assert_eq!(rows, "Conv, mask bits cpu");
     let convolution = |label: &String| label.contains(" stride ") || label.starts_with("Diverged ");

@@ -66,6 +66,7 @@ pub fn check(program: &Program, layout: &MemoryLayout, lanes: usize) -> Result<u
     let mut staging: Vec<Placed> = Vec::new();
     for (index, op) in program.ops.iter().enumerate() {
         let fail = |cause: String| Error::run(format!("op {index} ({}): {cause}", op.name()));
+        check_shape(op).map_err(fail)?;
         check_filter(op, program).map_err(fail)?;
         let list = placed(op);
         for placed in &list {
@@ -78,11 +79,24 @@ pub fn check(program: &Program, layout: &MemoryLayout, lanes: usize) -> Result<u
     staging_rows(&staging, layout.staging)
 }
 
+fn check_shape(op: &Op) -> std::result::Result<(), String> {
+    match op {
+        Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } | Op::ConvWgrad { shape, .. }
+            if !possible(shape) =>
+        {
+            Err(format!("impossible shape {shape:?}"))
+        }
+        Op::MaxPool { shape, .. } | Op::MaxPoolDgrad { shape, .. } if !shape.possible() => {
+            Err(format!("impossible shape {shape:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_filter(op: &Op, program: &Program) -> std::result::Result<(), String> {
     let (shape, direction, filter) = match op {
         Op::Conv { shape, filter, .. } => (*shape, Direction::Fprop, *filter),
         Op::ConvDgrad { shape, filter, .. } => (*shape, Direction::Dgrad, *filter),
-        Op::ConvWgrad { shape, .. } if !possible(shape) => return Err(format!("impossible shape {shape:?}")),
         Op::LoadFilter { filter, weights, scale } => {
             let spec = program.filters.get(filter.0).ok_or(format!("no filter {}", filter.0))?;
             if program.lanes {
@@ -100,9 +114,6 @@ fn check_filter(op: &Op, program: &Program) -> std::result::Result<(), String> {
         }
         _ => return Ok(()),
     };
-    if !possible(&shape) {
-        return Err(format!("impossible shape {shape:?}"));
-    }
     match program.filters.get(filter.0) {
         Some(spec) if spec.shape == shape && spec.direction == direction => Ok(()),
         Some(spec) => Err(format!("filter {} is for {spec:?}", filter.0)),

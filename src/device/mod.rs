@@ -7,6 +7,7 @@ pub mod map;
 pub mod op;
 mod operands;
 pub mod reference;
+mod shape;
 
 use std::ops::Range;
 
@@ -14,6 +15,7 @@ use crate::data::ImageSet;
 use crate::error::Result;
 pub use op::*;
 pub use operands::Access;
+pub use shape::{ConvShape, PoolShape};
 
 /// Element counts of every region, fixed before a session opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

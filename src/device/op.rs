@@ -6,6 +6,8 @@
 //! Sizes in ops are per image; how many images an instance has is known only at run time
 //! ([`super::Instance`]), so no batch has to be a multiple of anything.
 
+use super::shape::{ConvShape, PoolShape};
+
 /// Where a span lives. Every region is one allocation, sized before the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Region {
@@ -52,52 +54,6 @@ pub struct Span {
     pub len: usize,
 }
 
-/// A convolution for one image, square kernel, symmetric zero padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConvShape {
-    /// Input rows.
-    pub height: usize,
-    /// Input columns.
-    pub width: usize,
-    /// Input channels (C).
-    pub in_channels: usize,
-    /// Output channels (K).
-    pub out_channels: usize,
-    /// Kernel rows and columns (R = S).
-    pub kernel: usize,
-    /// Step between output pixels.
-    pub stride: usize,
-    /// Zeros on each border.
-    pub pad: usize,
-}
-
-impl ConvShape {
-    /// Output rows.
-    pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.pad - self.kernel) / self.stride + 1
-    }
-    /// Output columns.
-    pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.pad - self.kernel) / self.stride + 1
-    }
-    /// Elements of one input image.
-    pub fn input_len(&self) -> usize {
-        self.height * self.width * self.in_channels
-    }
-    /// Elements of one output image.
-    pub fn output_len(&self) -> usize {
-        self.out_height() * self.out_width() * self.out_channels
-    }
-    /// Elements of the filter.
-    pub fn filter_len(&self) -> usize {
-        self.out_channels * self.kernel * self.kernel * self.in_channels
-    }
-    /// Multiply-adds of fprop (equally of dgrad and of wgrad) for one image.
-    pub fn multiply_adds(&self) -> usize {
-        self.out_height() * self.out_width() * self.filter_len()
-    }
-}
-
 /// Words of the mask of an image of `pixels` × `channels`: every pixel starts a new word.
 pub fn mask_words(pixels: usize, channels: usize) -> usize {
     pixels * channels.div_ceil(32)
@@ -134,7 +90,7 @@ pub struct Affine {
     pub shift: Span,
 }
 
-/// What happens to a convolution's input while it is read: affine, then ReLU. Zero padding is
+/// What happens to an op's input while it is read: affine, then ReLU. Zero padding is
 /// applied after it. `mask` receives the sign bits (1 where the ReLU lets pass).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Prologue {
@@ -263,6 +219,12 @@ pub enum Op {
         scale: Option<Span>,
         output: Span,
     },
+    /// output = the largest of each window of prologue(input), without its border; NaN if there is one
+    /// among them. `winners` receives [`PoolShape::winner_words`] per image, for the backward pass. The
+    /// prologue's mask is ignored.
+    MaxPool { shape: PoolShape, input: Span, prologue: Prologue, output: Span, winners: Option<Span> },
+    /// output = Σ gradient over the windows that the pixel won.
+    MaxPoolDgrad { shape: PoolShape, gradient: Span, winners: Span, output: Span },
     /// Mean over pixels.
     Pool { pixels: usize, channels: usize, input: Span, output: Span },
     /// gradient / pixels to every pixel.

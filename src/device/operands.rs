@@ -1,7 +1,8 @@
 //! Which spans an op reads and writes, and how many elements of each: what the engine's slot
 //! allocation and the devices' checks both need to know.
 
-use super::op::{Affine, ConvShape, Op, Prologue, Span, mask_words};
+use super::op::{Affine, Op, Span, mask_words};
+use super::shape::ConvShape;
 
 /// How an op uses a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +71,6 @@ impl Operands<'_> {
             None => self,
         }
     }
-    /// A prologue's spans; its mask only where the op writes it.
-    fn prologue(&mut self, shape: &ConvShape, prologue: &mut Prologue, masked: bool) -> &mut Self {
-        self.maybe_affine(Access::Read, shape.in_channels, &mut prologue.affine);
-        match &mut prologue.mask {
-            Some(mask) if masked => self.image(Access::Write, conv_mask_words(shape), "mask", mask),
-            _ => self,
-        }
-    }
 }
 
 /// Mask words of a convolution's input.
@@ -135,7 +128,9 @@ fn convolution(op: &mut Op, list: &mut Operands) {
             }
         }
         Op::Conv { shape, input, prologue, bias, residual, output, .. } => {
-            list.image(Read, shape.input_len(), "input", input).prologue(shape, prologue, true);
+            list.image(Read, shape.input_len(), "input", input)
+                .maybe_affine(Read, shape.in_channels, &mut prologue.affine)
+                .maybe(Write, conv_mask_words(shape), "mask", &mut prologue.mask);
             if let Some(bias) = bias {
                 list.whole(Read, shape.out_channels, "bias", bias);
             }
@@ -159,7 +154,7 @@ fn convolution(op: &mut Op, list: &mut Operands) {
         }
         Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
             list.image(Read, shape.input_len(), "input", input)
-                .prologue(shape, prologue, false)
+                .maybe_affine(Read, shape.in_channels, &mut prologue.affine)
                 .image(Read, shape.output_len(), "gradient", gradient)
                 .whole(Write, shape.filter_len(), "weight_gradient", weight_gradient);
         }
@@ -267,6 +262,17 @@ fn generator(op: &mut Op, list: &mut Operands) {
 fn head(op: &mut Op, list: &mut Operands) {
     use Access::{Read, Write};
     match op {
+        Op::MaxPool { shape, input, prologue, output, winners } => {
+            list.image(Read, shape.input_len(), "input", input)
+                .maybe_affine(Read, shape.channels, &mut prologue.affine)
+                .image(Write, shape.output_len(), "output", output)
+                .maybe(Write, shape.winner_words(), "winners", winners);
+        }
+        Op::MaxPoolDgrad { shape, gradient, winners, output } => {
+            list.image(Read, shape.output_len(), "gradient", gradient)
+                .image(Read, shape.winner_words(), "winners", winners)
+                .image(Write, shape.input_len(), "output", output);
+        }
         Op::Pool { pixels, channels, input, output } => {
             list.image(Read, *pixels * *channels, "input", input).image(Write, *channels, "output", output);
         }

@@ -35,6 +35,7 @@ impl Lowering<'_> {
         for step in std::mem::take(&mut self.steps).iter().rev() {
             match *step {
                 Step::Linear { node } => self.linear_backward(node, &mut gradients)?,
+                Step::MaxPool { node, winners } => self.max_pool_backward(node, winners, &mut gradients)?,
                 Step::Pool { node } => self.pool_backward(node, &mut gradients)?,
                 Step::Conv { node, residual, output } => {
                     let gradient = known(&gradients, output)?;
@@ -72,6 +73,30 @@ impl Lowering<'_> {
         let output = self.slots.add(inputs);
         self.ops.push(Op::LinearDgrad { inputs, outputs, weight: weights_span(weight), gradient, output });
         gradients.tensor[from] = Some(output);
+        Ok(())
+    }
+
+    fn max_pool_backward(&mut self, node: NodeId, winners: Span, gradients: &mut Gradients) -> Result<()> {
+        let Layer::MaxPool { shape } = &self.graph.nodes[node].layer else {
+            return Err(unsupported(node, "not max pooling"));
+        };
+        let value = self.value(self.graph.nodes[node].inputs[0])?;
+        if self.mode == Mode::Train && value.base == 0 {
+            return Ok(());
+        }
+        let gradient = known(gradients, node)?;
+        let output = self.slots.add(shape.input_len());
+        self.ops.push(Op::MaxPoolDgrad { shape: *shape, gradient, winners, output });
+        if gradients.tensor[value.base].is_some() {
+            return Err(unsupported(node, "a second reader of what is max-pooled"));
+        }
+        gradients.tensor[value.base] = Some(match value.norm.filter(|_| self.mode == Mode::Train) {
+            Some(norm) => self.norm_backward(norm, value, output, None)?,
+            None if value.affine.is_some() => {
+                return Err(unsupported(node, "max pooling of a norm that isn't folded"));
+            }
+            None => output,
+        });
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::device::ConvShape;
+use crate::device::{ConvShape, PoolShape};
 
 /// Batch norm's constants, PyTorch's defaults.
 pub const NORM_EPSILON: f32 = 1e-5;
@@ -46,6 +46,11 @@ pub enum Layer {
     Relu,
     /// Sum of two nodes.
     Add,
+    /// The largest of each window.
+    MaxPool {
+        /// Sizes.
+        shape: PoolShape,
+    },
     /// Mean over pixels: the features.
     Pool,
     /// Fully connected: the logits.
@@ -110,6 +115,7 @@ impl Graph {
         let from = &self.nodes[inputs[0]];
         let (height, width, channels) = match &layer {
             Layer::Conv { shape, .. } => (shape.out_height(), shape.out_width(), shape.out_channels),
+            Layer::MaxPool { shape } => (shape.out_height(), shape.out_width(), shape.channels),
             Layer::Pool => (1, 1, from.channels),
             Layer::Linear { bias, .. } => (1, 1, bias.len()),
             _ => (from.height, from.width, from.channels),
@@ -138,6 +144,13 @@ impl Graph {
             pad: kernel / 2,
         };
         self.push(Layer::Conv { shape, weight }, &[from])
+    }
+
+    /// Appends max pooling over square windows.
+    pub fn max_pool(&mut self, from: NodeId, kernel: usize, stride: usize, pad: usize) -> NodeId {
+        let &Node { height, width, channels, .. } = &self.nodes[from];
+        let shape = PoolShape { height, width, channels, kernel, stride, pad };
+        self.push(Layer::MaxPool { shape }, &[from])
     }
 
     /// Classes, the last node's channels.

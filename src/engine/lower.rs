@@ -14,7 +14,7 @@
 use super::arena::Slots;
 use super::graph::{Graph, Layer, NORM_EPSILON, NORM_MOMENTUM, NodeId};
 use super::shared::{Shared, weights_span};
-use crate::device::{Affine, Direction, Op, Prologue, Span, mask_words};
+use crate::device::{Affine, Direction, Op, PoolShape, Prologue, Span, mask_words};
 use crate::error::{Error, Result};
 
 /// What a program is for.
@@ -41,9 +41,17 @@ pub(super) struct Value {
     pub mask: Option<Span>,
 }
 
+impl Value {
+    /// A tensor nobody has left work on.
+    pub fn plain(base: NodeId, span: Span) -> Self {
+        Value { base, span, affine: None, relu: false, norm: None, mask: None }
+    }
+}
+
 /// A forward op that the backward pass has to undo.
 pub(super) enum Step {
     Conv { node: NodeId, residual: Option<NodeId>, output: NodeId },
+    MaxPool { node: NodeId, winners: Span },
     Pool { node: NodeId },
     Linear { node: NodeId },
 }
@@ -68,8 +76,7 @@ impl<'a> Lowering<'a> {
 
     /// The forward ops from `image` (pixels in [0, 1]) to features and logits in staging.
     pub fn forward(&mut self, image: Span, features: Span, logits: Span) -> Result<()> {
-        let input = Value { base: 0, span: image, affine: None, relu: false, norm: None, mask: None };
-        self.values[0] = Some(input);
+        self.values[0] = Some(Value::plain(0, image));
         for node in 1..self.graph.nodes.len() {
             if self.values[node].is_some() {
                 continue;
@@ -84,6 +91,7 @@ impl<'a> Lowering<'a> {
                 Layer::Norm { .. } => self.norm(node)?,
                 Layer::Relu => self.relu(node)?,
                 Layer::Add => return Err(unsupported(node, "a sum without a convolution of its own")),
+                Layer::MaxPool { shape } => self.max_pool(node, *shape)?,
                 Layer::Pool => self.pool(node, features)?,
                 Layer::Linear { .. } => self.linear(node, logits)?,
             };
@@ -172,7 +180,7 @@ impl<'a> Lowering<'a> {
             output: span,
         });
         self.steps.push(Step::Conv { node, residual, output });
-        let value = Value { base: output, span, affine: None, relu: false, norm: None, mask: None };
+        let value = Value::plain(output, span);
         self.values[output] = Some(value);
         Ok(value)
     }
@@ -192,6 +200,32 @@ impl<'a> Lowering<'a> {
             Some(other) => (sum, Some(other)),
             None => (node, None),
         }
+    }
+
+    /// Keeps which pixel won each window, where there is a backward pass: with the ReLU's bit in it, that
+    /// is all it needs. So no other reader may count on this one for the ReLU's mask.
+    fn max_pool(&mut self, node: NodeId, shape: PoolShape) -> Result<Value> {
+        let from = self.graph.nodes[node].inputs[0];
+        let input = self.value(from)?;
+        let winners = match self.mode {
+            Mode::Infer => None,
+            _ if self.graph.consumers(from).len() > 1 => {
+                return Err(unsupported(node, "a second reader of what is max-pooled"));
+            }
+            _ => Some(self.slots.add(shape.winner_words())),
+        };
+        let output = self.slots.add(shape.output_len());
+        self.ops.push(Op::MaxPool {
+            shape,
+            input: input.span,
+            prologue: Prologue { affine: input.affine, relu: input.relu, mask: None },
+            output,
+            winners,
+        });
+        if let Some(winners) = winners {
+            self.steps.push(Step::MaxPool { node, winners });
+        }
+        Ok(Value::plain(node, output))
     }
 
     fn pool(&mut self, node: NodeId, features: Span) -> Result<Value> {

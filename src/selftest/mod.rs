@@ -26,7 +26,7 @@ pub use report::{Report, Row};
 /// The largest error allowed of an op, |value − reference| / (1 + |reference|). The convolutions sum
 /// up to thousands of products of numbers up to 4 (and Winograd transforms them before), which is
 /// why theirs is the largest.
-pub const TOLERANCES: [(&str, f64); 24] = [
+pub const TOLERANCES: [(&str, f64); 26] = [
     ("Conv", 1e-3),
     ("ConvDgrad", 1e-3),
     ("ConvWgrad", 1e-3),
@@ -37,6 +37,8 @@ pub const TOLERANCES: [(&str, f64); 24] = [
     ("UpsampleDgrad", 2e-6),
     ("UnitTanh", 1e-6),
     ("UnitTanhDgrad", 1e-6),
+    ("MaxPool", 1e-6),
+    ("MaxPoolDgrad", 1e-6),
     ("Pool", 1e-6),
     ("PoolDgrad", 1e-6),
     ("Linear", 2e-5),
@@ -113,13 +115,16 @@ fn tells(report: &Report, op: &str) -> bool {
     report.has(op) || EXACT.iter().any(|(row, name)| *name == op && report.has(row))
 }
 
-/// Rows of what has to be the CPU's to the bit: the draws of Philox, masks, copies.
-const EXACT: [(&str, &str); 4] = [
+/// Rows of what has to be the CPU's to the bit: the draws of Philox, masks, winners, copies.
+const EXACT: [(&str, &str); 5] = [
     ("Gather, bits", "Gather"),
     ("PgdStart L∞, bits", "PgdStart"),
     ("Copy, bits", "Copy"),
     ("Conv, mask bits", "Conv"),
+    ("MaxPool, winners", "MaxPool"),
 ];
+/// Those of them that are words an op writes beside its floats.
+const WORDS: [&str; 2] = ["Conv, mask bits", "MaxPool, winners"];
 
 fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, case: &Case) -> Result<()> {
     let reference = case.run(&ReferenceDevice)?;
@@ -140,13 +145,13 @@ fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, c
         }
     }
     for (row, name) in EXACT {
-        let masks = row == "Conv, mask bits";
-        let applies = |op: &Op| op.name() == name && (masks || exact(op));
-        if !(masks || case.ops.iter().all(exact)) {
+        let words = WORDS.contains(&row);
+        let applies = |op: &Op| op.name() == name && (words || exact(op));
+        if !(words || case.ops.iter().all(exact)) {
             continue;
         }
         let differences =
-            if masks { compare::words(case, &found, &beside) } else { compare::bits(case, &found, &beside) };
+            if words { compare::words(case, &found, &beside) } else { compare::bits(case, &found, &beside) };
         let ops = case.setup.iter().chain(&case.ops);
         for (_, difference) in ops.zip(differences).filter(|(op, _)| applies(op)) {
             report.add(row, "cpu", difference.error, label, &difference.place);

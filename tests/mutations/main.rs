@@ -32,6 +32,7 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         conv::MUTATIONS,
         norm::MUTATIONS,
         pooling::MUTATIONS,
+        pooling::MAX_POOL,
         linear::MUTATIONS,
         loss::CROSS_ENTROPY,
         loss::COSINE,

@@ -6,4 +6,5 @@ mod conv;
 mod generator;
 mod head;
 mod norm;
+mod pooling;
 mod refusals;

@@ -1,7 +1,7 @@
 //! Programs that must not run, and what is said about them.
 
 use crate::case::refusal;
-use pbe::device::{ImageSlot, Op, Region, Span};
+use pbe::device::{ImageSlot, Op, PoolShape, Prologue, Region, Span};
 use pbe::selftest::case::Case;
 
 fn pool(case: &mut Case) -> (Span, Span) {
@@ -69,6 +69,23 @@ fn spans_of_the_wrong_size_or_place() {
     refused(&case, &["output", "outside Arena"]);
     case.ops = pool(input, Span { offset: output.offset + 4, ..output });
     refused(&case, &["output", "outside Arena"]);
+}
+
+#[test]
+fn windows_without_a_pixel() {
+    let mut case = Case::new(2, 0, 1);
+    let (input, output) = pool(&mut case);
+    let good = PoolShape { height: 2, width: 2, channels: 3, kernel: 2, stride: 2, pad: 0 };
+    for shape in [
+        PoolShape { pad: 2, ..good },
+        PoolShape { kernel: 3, ..good },
+        PoolShape { stride: 0, ..good },
+        PoolShape { kernel: 16, pad: 8, ..good },
+    ] {
+        let prologue = Prologue::default();
+        case.ops = vec![Op::MaxPool { shape, input, prologue, output, winners: None }];
+        refused(&case, &["op 0 (MaxPool)", "impossible shape"]);
+    }
 }
 
 #[test]

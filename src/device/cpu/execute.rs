@@ -6,7 +6,7 @@ use super::generator::{self, Size, Slopes};
 use super::memory::{Frame, Memory};
 use super::norm::{self, AffineOutputs, Backward, Images, Room, Statistics};
 use super::pgd::{self, Ball};
-use super::{head, optimiser};
+use super::{head, optimiser, pooling};
 use crate::data::ImageSet;
 use crate::device::check::attached;
 use crate::device::{Affine, FilterId, Op, Prologue, Span};
@@ -66,6 +66,7 @@ pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Sc
         }
         Op::NormAffine { .. } | Op::NormStatistics { .. } => statistics(op, frame, scratch),
         Op::NormDgrad { .. } => norm_dgrad(op, frame, scratch),
+        Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => max_pool(op, frame),
         Op::SoftmaxCrossEntropy { .. } => return loss(op, frame),
         Op::Gather { .. } => return gather(op, frame, &machine.images),
         Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
@@ -263,6 +264,27 @@ fn image_network(op: &Op, frame: Frame) {
                     output: frame.pointer(*output),
                 };
                 generator::unit_tanh_dgrad(slopes, threads);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn max_pool(op: &Op, frame: Frame) {
+    let threads = frame.threads;
+    // SAFETY: the operands were checked (`execute`).
+    unsafe {
+        match op {
+            Op::MaxPool { shape, input, prologue: before, output, winners } => {
+                let PrologueArgs { affine, relu, .. } = prologue(frame, before, false);
+                let winners = winners.map(|winners| frame.output_words(winners));
+                let before = pooling::Before { affine, relu };
+                let (input, output) = (frame.input(*input), frame.output(*output));
+                pooling::max_pool(shape, before, input, output, winners, threads);
+            }
+            Op::MaxPoolDgrad { shape, gradient, winners, output } => {
+                let (gradient, winners) = (frame.input(*gradient), frame.words(*winners));
+                pooling::max_pool_dgrad(shape, gradient, winners, frame.output(*output), threads);
             }
             _ => {}
         }

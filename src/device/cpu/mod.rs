@@ -6,7 +6,7 @@
 //! | `execute` | an op's spans become slices, and go to its kernel |
 //! | `memory` | the regions' memory and what a lane sees of it |
 //! | `conv/` | convolutions |
-//! | `gather`, `norm`, `head`, `generator`, `pgd`, `optimiser` | all other kernels, one file per family |
+//! | `gather`, `norm`, `pooling`, `head`, `generator`, `pgd`, `optimiser` | all other kernels, one file per family |
 //! | `simd`, `vectorised` | the two ways to use vector instructions: by hand, and by the compiler |
 //!
 //! Kernels are safe functions over slices wherever they don't work in place. What a kernel gives
@@ -23,6 +23,7 @@ mod memory;
 mod norm;
 mod optimiser;
 mod pgd;
+mod pooling;
 mod session;
 pub mod simd;
 mod vectorised;

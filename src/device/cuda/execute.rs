@@ -2,7 +2,7 @@
 
 use super::launch::{Argument, Grid, Launcher};
 use super::memory::Memory;
-use crate::device::{Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Span};
+use crate::device::{Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Prologue, Span};
 
 /// Arguments of one launch.
 macro_rules! arguments {
@@ -51,6 +51,7 @@ impl Step<'_> {
             | Op::UnitTanh { .. }
             | Op::UnitTanhDgrad { .. } => self.generator(op),
             Op::SoftmaxCrossEntropy { .. } | Op::Cosine { .. } => self.loss(op),
+            Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => self.max_pool(op),
             _ => self.classifier(op),
         }
     }
@@ -68,6 +69,11 @@ impl Step<'_> {
     /// The same; 0, the kernels' null, where there is none.
     pub fn maybe(&self, span: Option<Span>) -> u64 {
         span.map_or(0, |span| self.at(span))
+    }
+
+    /// Scale and shift of a prologue, nulls where it has none.
+    pub fn affine(&self, prologue: &Prologue) -> (u64, u64) {
+        prologue.affine.map_or((0, 0), |affine| (self.at(affine.scale), self.at(affine.shift)))
     }
 
     /// Starts a kernel on operands of a checked op.

@@ -111,10 +111,6 @@ impl Step<'_> {
         self.launch("conv_mask", Grid::Items(total), list)
     }
 
-    fn affine(&self, prologue: &Prologue) -> (u64, u64) {
-        prologue.affine.map_or((0, 0), |affine| (self.at(affine.scale), self.at(affine.shift)))
-    }
-
     /// A convolution's input behind its prologue.
     fn conv_input(
         &self,

@@ -7,7 +7,7 @@
 //! | `launch` | how a kernel is started |
 //! | `memory`, `room` | what a session holds on the device, known beforehand |
 //! | `session` | prepared programs, running them |
-//! | `execute`, `execute_conv`, `execute_norm`, `execute_generator` | an op's spans become addresses, and go to its kernels |
+//! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator` | an op's spans become addresses, and go to its kernels |
 //! | `geometry` | what the convolution kernels want their operands to look like |
 //!
 //! The kernels themselves, one file per family, are in `kernels/`.
@@ -19,6 +19,7 @@ mod execute;
 mod execute_conv;
 mod execute_generator;
 mod execute_norm;
+mod execute_pool;
 mod geometry;
 mod kernels;
 mod launch;

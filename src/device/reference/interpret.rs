@@ -2,7 +2,7 @@
 
 use super::attack::{self, Ball};
 use super::generator::{self, Size};
-use super::{conv, head, norm};
+use super::{conv, head, norm, pooling};
 use crate::data::ImageSet;
 use crate::device::{
     ADAM_EPSILON, Affine, Controls, Instance, MemoryLayout, Norm, Op, Program, Prologue, Region, Span, check,
@@ -261,6 +261,20 @@ impl Step<'_> {
 
     fn head(&mut self, op: &Op) {
         match op {
+            Op::MaxPool { shape, input, prologue, output, winners } => {
+                let input = self.prologue(shape.channels, prologue, *input);
+                let (values, winning) = pooling::max_pool(shape, &input, prologue.relu);
+                self.write(*output, &values);
+                if let Some(winners) = winners {
+                    let words = pooling::pack(&winning, shape.channels);
+                    self.write(*winners, &words.into_iter().map(f64::from).collect::<Vec<_>>());
+                }
+            }
+            Op::MaxPoolDgrad { shape, gradient, winners, output } => {
+                let winners = pooling::unpack(&self.words(*winners), shape.channels);
+                let values = pooling::max_pool_dgrad(shape, &winners, &self.read(*gradient));
+                self.write(*output, &values);
+            }
             Op::Pool { pixels, channels, input, output } => {
                 let values = head::pool(*pixels, *channels, &self.read(*input));
                 self.write(*output, &values);

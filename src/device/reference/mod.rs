@@ -7,6 +7,7 @@ pub mod generator;
 pub mod head;
 mod interpret;
 pub mod norm;
+pub mod pooling;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -6,6 +6,7 @@ pub mod conv;
 pub mod generator;
 pub mod head;
 pub mod norm;
+pub mod pooling;
 
 use super::case::Case;
 use crate::error::Result;
@@ -29,6 +30,7 @@ pub type Visit<'a> = dyn FnMut(&str, Case) -> Result<()> + 'a;
 pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     conv::visit(depth, visit)?;
     norm::visit(depth, visit)?;
+    pooling::visit(depth, visit)?;
     head::visit(depth, visit)?;
     generator::visit(depth, visit)?;
     attack::visit(depth, visit)

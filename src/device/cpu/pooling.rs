@@ -1,0 +1,176 @@
+//! Max pooling, forward and backward, image by image.
+
+use rayon::prelude::*;
+
+use super::conv::Threads;
+use super::grain;
+use super::vectorised::vectorised;
+use crate::device::PoolShape;
+
+/// What happens to the input on the way: scale and shift per channel, ReLU.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'a> {
+    pub affine: Option<(&'a [f32], &'a [f32])>,
+    pub relu: bool,
+}
+
+/// output = the largest of each window of the input behind `before`, `winners` where each was.
+pub(super) fn max_pool(
+    shape: &PoolShape,
+    before: Before,
+    input: &[f32],
+    output: &mut [f32],
+    winners: Option<&mut [u32]>,
+    threads: Threads,
+) {
+    let images = output.par_chunks_mut(shape.output_len()).zip(input.par_chunks(shape.input_len()));
+    match winners {
+        Some(winners) => images
+            .zip(winners.par_chunks_mut(shape.winner_words()))
+            .with_min_len(grain(threads))
+            .for_each(|((output, image), winners)| {
+                pool_image(shape, before, image, output, bytemuck::cast_slice_mut(winners));
+            }),
+        None => images
+            .with_min_len(grain(threads))
+            .for_each(|(output, image)| pool_image(shape, before, image, output, &mut [])),
+    }
+}
+
+vectorised! {
+    /// `winners` has the bytes of the words, or none.
+    fn pool_image(
+        shape: &PoolShape,
+        before: Before,
+        image: &[f32],
+        output: &mut [f32],
+        winners: &mut [u8],
+    ) {
+        let (channels, bytes) = (shape.channels, 4 * shape.pixel_words());
+        for (at, best) in output.chunks_exact_mut(channels).enumerate() {
+            let window = Window::new(shape, at);
+            let (won, rest) = match winners.get_mut(at * bytes..(at + 1) * bytes) {
+                Some(pixel) => pixel.split_at_mut(channels),
+                None => Default::default(),
+            };
+            best.fill(f32::NEG_INFINITY);
+            won.fill(window.first_tap());
+            rest.fill(0);
+            window.visit(|tap, pixel| {
+                let values = &image[pixel * channels..(pixel + 1) * channels];
+                match before.affine {
+                    Some((scale, shift)) => {
+                        let (scale, shift) = (&scale[..channels], &shift[..channels]);
+                        keep_larger(|c| scale[c] * values[c] + shift[c], tap, best, won);
+                    }
+                    None => keep_larger(|c| values[c], tap, best, won),
+                }
+            });
+            // The largest of what a ReLU lets through is what it lets through of the largest.
+            if before.relu {
+                for (won, value) in won.iter_mut().zip(&*best) {
+                    *won = if *value > 0.0 { *won } else { PoolShape::NO_WINNER };
+                }
+                best.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+            }
+        }
+    }
+}
+
+/// Where `value` is larger, or no number, it replaces the best so far; then `tap` wins, if anybody wants
+/// to know.
+#[inline(always)]
+fn keep_larger(value: impl Fn(usize) -> f32, tap: u8, best: &mut [f32], won: &mut [u8]) {
+    let larger = |c: usize, best: f32| {
+        let value = value(c);
+        (value > best || value.is_nan()).then_some(value)
+    };
+    if won.is_empty() {
+        for (c, best) in best.iter_mut().enumerate() {
+            *best = larger(c, *best).unwrap_or(*best);
+        }
+        return;
+    }
+    for (c, (best, won)) in best.iter_mut().zip(won).enumerate() {
+        if let Some(value) = larger(c, *best) {
+            (*best, *won) = (value, tap);
+        }
+    }
+}
+
+/// output = every window's gradient at the pixel that won it, zero elsewhere.
+pub(super) fn max_pool_dgrad(
+    shape: &PoolShape,
+    gradient: &[f32],
+    winners: &[u32],
+    output: &mut [f32],
+    threads: Threads,
+) {
+    output
+        .par_chunks_mut(shape.input_len())
+        .zip(gradient.par_chunks(shape.output_len()))
+        .zip(winners.par_chunks(shape.winner_words()))
+        .with_min_len(grain(threads))
+        .for_each(|((output, gradient), winners)| {
+            dgrad_image(shape, gradient, bytemuck::cast_slice(winners), output);
+        });
+}
+
+vectorised! {
+    fn dgrad_image(shape: &PoolShape, gradient: &[f32], winners: &[u8], output: &mut [f32]) {
+        let (channels, bytes) = (shape.channels, 4 * shape.pixel_words());
+        output.fill(0.0);
+        for (at, gradient) in gradient.chunks_exact(channels).enumerate() {
+            let won = &winners[at * bytes..at * bytes + channels];
+            Window::new(shape, at).visit(|tap, pixel| {
+                let sums = &mut output[pixel * channels..(pixel + 1) * channels];
+                for ((sum, won), g) in sums.iter_mut().zip(won).zip(gradient) {
+                    *sum += if *won == tap { *g } else { 0.0 };
+                }
+            });
+        }
+    }
+}
+
+/// The pixels of an output pixel's window that lie in the image.
+struct Window {
+    kernel: usize,
+    width: usize,
+    /// Row and column where the window begins, the border counted.
+    start: (usize, usize),
+    pad: usize,
+    /// Its rows and columns inside the image.
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+}
+
+impl Window {
+    /// Of output pixel `at` of an image.
+    #[inline(always)]
+    fn new(shape: &PoolShape, at: usize) -> Self {
+        let PoolShape { height, width, kernel, stride, pad, .. } = *shape;
+        let start = (at / shape.out_width() * stride, at % shape.out_width() * stride);
+        let inside = |start: usize, len: usize| start.max(pad)..(start + kernel).min(len + pad);
+        Self { kernel, width, start, pad, rows: inside(start.0, height), columns: inside(start.1, width) }
+    }
+
+    #[inline(always)]
+    fn tap(&self, row: usize, column: usize) -> u8 {
+        ((row - self.start.0) * self.kernel + column - self.start.1) as u8
+    }
+
+    #[inline(always)]
+    fn first_tap(&self) -> u8 {
+        self.tap(self.rows.start, self.columns.start)
+    }
+
+    /// Calls `visit` with each pixel's number in the window and in the image.
+    #[inline(always)]
+    fn visit(&self, mut visit: impl FnMut(u8, usize)) {
+        for row in self.rows.clone() {
+            for column in self.columns.clone() {
+                visit(self.tap(row, column), (row - self.pad) * self.width + column - self.pad);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Max pooling.
+
+use super::execute::{Launched, Step, arguments};
+use super::launch::{Argument, Grid};
+use crate::device::Op;
+
+impl Step<'_> {
+    pub(super) fn max_pool(&self, op: &Op) -> Launched {
+        match op {
+            Op::MaxPool { shape, input, prologue, output, winners } => {
+                let pixels = shape.out_height() * shape.out_width();
+                let total = self.count() * pixels * shape.pixel_words();
+                let (scale, shift) = self.affine(prologue);
+                let list = arguments![
+                    self.at(*input),
+                    scale,
+                    shift,
+                    self.at(*output),
+                    self.maybe(*winners),
+                    total,
+                    prologue.relu,
+                    shape.height,
+                    shape.width,
+                    shape.channels,
+                    shape.out_height(),
+                    shape.out_width(),
+                    shape.kernel,
+                    shape.stride,
+                    shape.pad
+                ];
+                self.launch("max_pool", Grid::Items(total), list)
+            }
+            Op::MaxPoolDgrad { shape, gradient, winners, output } => {
+                let total = self.count() * shape.input_len();
+                let list = arguments![
+                    self.at(*gradient),
+                    self.at(*winners),
+                    self.at(*output),
+                    total,
+                    shape.height,
+                    shape.width,
+                    shape.channels,
+                    shape.out_height(),
+                    shape.out_width(),
+                    shape.kernel,
+                    shape.stride,
+                    shape.pad
+                ];
+                self.launch("max_pool_dgrad", Grid::Items(total), list)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Max pooling: windows with and without a border, ties, ReLUs, and what is no number.
+
+use super::super::case::Case;
+use super::{Depth, Visit};
+use crate::device::{Op, PoolShape, Prologue};
+use crate::error::Result;
+
+/// Max pooling and its gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPooling {
+    /// Sizes.
+    pub shape: PoolShape,
+    /// Images.
+    pub count: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+    /// The input's affine map.
+    pub affine: bool,
+    /// The input's ReLU.
+    pub relu: bool,
+    /// Whether the winners are kept, and a gradient goes back to them.
+    pub winners: bool,
+    /// Every so many values is no number; 0 for none.
+    pub diverged: u32,
+}
+
+impl MaxPooling {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { shape, count, lane, affine, relu, winners, diverged } = self;
+        let mut case = Case::new(count, lane, seed);
+        // Few values, so that many windows have two of the largest.
+        let value = |v: u32| match diverged {
+            1.. if v.is_multiple_of(diverged) => f32::NAN,
+            _ => (v % 32) as f32 / 4.0 - 6.0,
+        };
+        let input = case.image_of(shape.input_len(), value);
+        let affine = affine.then(|| case.affine(shape.channels));
+        let prologue = Prologue { affine, relu, mask: None };
+        let output = case.image(shape.output_len());
+        let kept = winners.then(|| case.words(shape.winner_words()));
+        case.ops = vec![Op::MaxPool { shape, input, prologue, output, winners: kept }];
+        if let Some(winners) = kept {
+            let (gradient, output) = (case.image(shape.output_len()), case.image(shape.input_len()));
+            case.ops.push(Op::MaxPoolDgrad { shape, gradient, winners, output });
+        }
+        case
+    }
+}
+
+/// Rows, columns, channels, kernel, stride, pad, images.
+const SHAPES: [[usize; 7]; 9] = [
+    [8, 8, 5, 2, 2, 0, 3],
+    [9, 7, 16, 3, 2, 1, 2],
+    [1, 1, 3, 3, 2, 1, 4],
+    [5, 6, 33, 3, 1, 1, 1],
+    [7, 4, 4, 2, 1, 1, 2],
+    [6, 11, 1, 2, 3, 0, 5],
+    [13, 5, 2, 5, 2, 2, 1],
+    [4, 4, 7, 4, 4, 0, 3],
+    [3, 9, 6, 1, 2, 0, 2],
+];
+
+/// Those of networks.
+const LARGE: [[usize; 7]; 2] = [[32, 32, 64, 3, 2, 1, 2], [16, 16, 48, 2, 2, 0, 3]];
+
+/// affine, relu, winners, diverged, in lanes.
+const OPERANDS: [(bool, bool, bool, u32, bool); 6] = [
+    (true, true, true, 0, false),
+    (false, true, true, 0, true),
+    (false, false, true, 0, false),
+    (false, false, false, 0, true),
+    (true, true, false, 0, false),
+    (false, true, true, 7, false),
+];
+
+/// Visits the grid.
+pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    let large = if depth == Depth::Full { &LARGE[..] } else { &[] };
+    for (number, sizes) in SHAPES.iter().chain(large).enumerate() {
+        let [height, width, channels, kernel, stride, pad, count] = *sizes;
+        let shape = PoolShape { height, width, channels, kernel, stride, pad };
+        for (turn, &(affine, relu, winners, diverged, lanes)) in OPERANDS.iter().enumerate() {
+            let lane = if lanes { count.div_ceil(2) } else { 0 };
+            let made = MaxPooling { shape, count, lane, affine, relu, winners, diverged };
+            visit(&format!("{made:?}"), made.case((number * OPERANDS.len() + turn) as u64))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Max pooling.
+
+use crate::case::check;
+use pbe::device::PoolShape;
+use pbe::selftest::grid::pooling::MaxPooling;
+use proptest::prelude::*;
+
+fn shapes() -> impl Strategy<Value = PoolShape> {
+    let windows = (1..5_usize, 1..4_usize)
+        .prop_flat_map(|(kernel, stride)| (0..=kernel / 2).prop_map(move |pad| (kernel, stride, pad)));
+    (4..12_usize, 4..12_usize, 1..40_usize, windows).prop_map(
+        |(height, width, channels, (kernel, stride, pad))| PoolShape {
+            height,
+            width,
+            channels,
+            kernel,
+            stride,
+            pad,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn forward_and_back(
+        shape in shapes(),
+        (count, lane) in (1..4_usize, 0..3_usize),
+        (affine, relu, winners) in any::<(bool, bool, bool)>(),
+        diverged in 0..2_u32,
+        seed: u64,
+    ) {
+        let case = MaxPooling { shape, count, lane, affine, relu, winners, diverged: 9 * diverged };
+        check(&case.case(seed), 1e-6);
+    }
+}
