@@ -3,7 +3,7 @@
 
     python3 -m venv .venv
     .venv/bin/pip install torch numpy safetensors      # the CPU build of torch will do
-    .venv/bin/python scripts/make_golden.py [--output tests/golden]
+    .venv/bin/python scripts/make_golden.py [--output tests/golden] [CASE ...]
 
 Every number is computed in float64, the truth to compare with, and in float32, to show how far PyTorch
 itself is from it. tests/golden/README.md describes every tensor. Another machine or version of PyTorch
@@ -28,6 +28,8 @@ CASES = {
     "odd": dict(model_width=5, classes=7, channels=3, height=13, width=11, batch=3),
     "many-classes": dict(model_width=2, classes=200, channels=1, height=9, width=14, batch=5),
     "one-class": dict(model_width=1, classes=1, channels=3, height=17, width=10, batch=1),
+    "resnet18": dict(model_width=2, classes=5, channels=3, height=37, width=33, batch=4),
+    "resnet18-small-stem": dict(model_width=2, classes=3, channels=1, height=13, width=18, batch=4),
 }
 NORMALISATION = {3: ([0.4914, 0.4822, 0.4465], [0.247, 0.243, 0.261]), 1: ([0.5], [0.25])}
 
@@ -51,11 +53,24 @@ class Block(nn.Module):
         return self.conv2(F.relu(self.bn2(self.conv1(h)))) + side
 
 
-class Network(nn.Module):
-    """Pre-activation ResNet-18 on pixels in [0, 1], normalised inside."""
+class Normalised(nn.Module):
+    """A network on pixels in [0, 1], normalised inside."""
+
+    def __init__(self, channels):
+        super().__init__()
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in NORMALISATION[channels])
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+class Network(Normalised):
+    """Pre-activation ResNet-18."""
 
     def __init__(self, model_width, classes, channels):
-        super().__init__()
+        super().__init__(channels)
         self.conv1 = nn.Conv2d(channels, model_width, 3, 1, 1, bias=False)
         inputs = model_width
         for stage in range(4):
@@ -64,9 +79,6 @@ class Network(nn.Module):
             setattr(self, f"layer{stage + 1}", nn.Sequential(first, Block(outputs, outputs, 1)))
             inputs = outputs
         self.linear = nn.Linear(inputs, classes)
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in NORMALISATION[channels])
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
 
     def features(self, x):
         x = self.conv1((x - self.mean) / self.std)
@@ -74,13 +86,61 @@ class Network(nn.Module):
             x = layer(x)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
+    def head(self, features):
+        return self.linear(features)
+
+
+class PostBlock(nn.Module):
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut), the shortcut a strided convolution with a norm."""
+
+    def __init__(self, inputs, outputs, stride, shortcut):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.name = None if stride == 1 else shortcut
+        if self.name:
+            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            setattr(self, shortcut, nn.Sequential(convolution, nn.BatchNorm2d(outputs)))
+
     def forward(self, x):
-        return self.linear(self.features(x))
+        side = getattr(self, self.name)(x) if self.name else x
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + side)
 
 
-def make_network(case, images):
+class ResNet(Normalised):
+    """ResNet-18: torchvision's with a 7x7 stem and max pooling, or kuangliu's with a 3x3 stem."""
+
+    def __init__(self, model_width, classes, channels, small_stem):
+        super().__init__(channels)
+        kernel, stride, shortcut = (3, 1, "shortcut") if small_stem else (7, 2, "downsample")
+        self.conv1 = nn.Conv2d(channels, model_width, kernel, stride, kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(model_width)
+        self.pool = (lambda x: x) if small_stem else (lambda x: F.max_pool2d(x, 3, 2, 1))
+        inputs = model_width
+        for stage in range(4):
+            outputs = model_width << stage
+            first = PostBlock(inputs, outputs, 1 if stage == 0 else 2, shortcut)
+            setattr(self, f"layer{stage + 1}", nn.Sequential(first, PostBlock(outputs, outputs, 1, shortcut)))
+            inputs = outputs
+        self.last = "linear" if small_stem else "fc"
+        setattr(self, self.last, nn.Linear(inputs, classes))
+
+    def features(self, x):
+        x = self.pool(F.relu(self.bn1(self.conv1((x - self.mean) / self.std))))
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+    def head(self, features):
+        return getattr(self, self.last)(features)
+
+
+def make_network(name, case, images):
     """Default initial weights; batch norm with scales of both signs and statistics near the data's."""
-    net = Network(case["model_width"], case["classes"], case["channels"])
+    sizes = (case["model_width"], case["classes"], case["channels"])
+    net = ResNet(*sizes, "small" in name) if name.startswith("resnet18") else Network(*sizes)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     with torch.no_grad():
         for norm in norms:
@@ -107,7 +167,7 @@ def evaluate(net, x, y):
     net.eval()
     x = x.clone().requires_grad_(True)
     features = net.features(x)
-    logits = net.linear(features)
+    logits = net.head(features)
     loss = F.cross_entropy(logits, y, reduction="none")
     (gradient,) = torch.autograd.grad(loss.sum(), x)
     return {"features": features, "logits": logits, "loss": loss, "input_gradient": nhwc(gradient)}
@@ -231,7 +291,7 @@ def make_case(name, case, folder):
     shape = (case["batch"], case["channels"], case["height"], case["width"])
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
     y = torch.randint(0, case["classes"], (case["batch"],))
-    net = make_network(case, images.float())
+    net = make_network(name, case, images.float())
     budgets = budgets_of(case["batch"])
     singles = compute(net, images, y, budgets, torch.float32)
     doubles = compute(net, images, y, budgets, torch.float64)
@@ -256,10 +316,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = Path(__file__).resolve().parent.parent
     parser.add_argument("--output", type=Path, default=root / "tests" / "golden")
-    output = parser.parse_args().output
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="these alone")
+    arguments = parser.parse_args()
+    output = arguments.output
     torch.set_num_threads(1)
     for name, case in CASES.items():
-        make_case(name, case, output / name)
+        if name in arguments.cases or not arguments.cases:
+            make_case(name, case, output / name)
     size = sum(file.stat().st_size for file in output.rglob("*.safetensors"))
     print(f"{size / 1e6:.2f} MB in {output}")
 

@@ -21,7 +21,9 @@ struct Case {
 
 impl Case {
     fn all() -> Vec<Case> {
-        ["square", "odd", "many-classes", "one-class"].map(Case::open).into()
+        ["square", "odd", "many-classes", "one-class", "resnet18", "resnet18-small-stem"]
+            .map(Case::open)
+            .into()
     }
 
     fn open(name: &'static str) -> Case {

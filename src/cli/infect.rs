@@ -1,6 +1,6 @@
 //! `pbe infect`: trains a model with a planted backdoor, or a benign one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -11,7 +11,7 @@ use pbe::defense::fine_tune::{Afresh, Next, Position, Tick};
 use pbe::device::Device;
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
-use pbe::model::{Architecture, Kind, Weights, save};
+use pbe::model::{Architecture, Kind, Weights, load, save};
 use pbe::report::csv::{Epoch, write_epochs};
 use pbe::report::{RunFolder, RunResult, TestBed};
 use serde::{Deserialize, Serialize};
@@ -69,9 +69,17 @@ pub struct InfectArgs {
 /// How the model is trained.
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
-    /// Channels of the first stage of the pre-activation ResNet-18 (64: the published size)
-    #[arg(long, default_value_t = 16)]
-    pub width: usize,
+    /// Network: preact-resnet18 (pre-activation, 3x3 stem), resnet18 (7x7 stem and max pooling, key
+    /// names of torchvision), resnet18-small-stem (3x3 stem) [default: --init's, else preact-resnet18]
+    #[arg(long)]
+    pub network: Option<Kind>,
+    /// Channels of its first stage (64: the published size) [default: --init's, else 16]
+    #[arg(long)]
+    pub width: Option<usize>,
+    /// Start from this model's weights (safetensors, .pt, .pth), with a fresh linear layer if it has
+    /// another number of classes
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
     /// Passes over the training images
     #[arg(long, default_value_t = 15)]
     pub epochs: usize,
@@ -102,6 +110,50 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// The weights of `--init`.
+    ///
+    /// # Errors
+    /// The file can't be read, or is another network than the one asked for.
+    fn given(&self) -> Result<Option<Weights>> {
+        let Some(path) = &self.init else {
+            return Ok(None);
+        };
+        let weights = load(path)?;
+        let Architecture { kind, width, .. } = weights.architecture;
+        let (wanted_kind, wanted_width) = (self.network.unwrap_or(kind), self.width.unwrap_or(width));
+        if (kind, width) != (wanted_kind, wanted_width) {
+            let cause = format!(
+                "is a {} of width {width}, not a {} of width {wanted_width}",
+                kind.name(),
+                wanted_kind.name()
+            );
+            return Err(Error::file(path, cause));
+        }
+        Ok(Some(weights))
+    }
+
+    /// The weights that training begins with: those given, fitted to the classes, or fresh ones.
+    fn initial(&self, given: Option<Weights>, images: &ImageSet, seed: u64, progress: &Progress) -> Weights {
+        let classes = images.classes.len();
+        let mut weights = match given {
+            Some(weights) if weights.architecture.classes != classes => {
+                let theirs = weights.architecture.classes;
+                progress.say(&format!(
+                    "--init has {theirs} classes, the data {classes}: the linear layer is begun anew"
+                ));
+                weights.with_classes(classes, seed)
+            }
+            Some(weights) => weights,
+            None => {
+                let kind = self.network.unwrap_or(Kind::PreActResNet18);
+                let (width, channels) = (self.width.unwrap_or(16), images.channels);
+                Weights::initialise(Architecture { kind, width, classes, channels }, seed)
+            }
+        };
+        weights.input_size = Some((images.height, images.width));
+        weights
+    }
+
     fn config(&self, mirrors: bool) -> PlantConfig {
         PlantConfig {
             epochs: self.epochs,
@@ -121,7 +173,9 @@ impl TrainArgs {
 struct Config<'a> {
     #[serde(flatten)]
     origin: Origin,
+    network: &'static str,
     width: usize,
+    init: Option<&'a Path>,
     data: DataConfig,
     attack: Option<&'a Choice>,
     fresh: bool,
@@ -152,18 +206,22 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         Infection::None => None,
     };
     let choice = choice.map(|kind| args.trigger.check(kind)).transpose()?;
-    if args.train.width == 0 {
+    if args.train.width == Some(0) {
         return Err(Error::input("--width 0: the network would have no channels"));
     }
     args.train.config(true).check()?;
     let device = args.compute.open()?;
     let clock = Instant::now();
-    let loaded = args.data.load(None, None, args.compute.seed, progress)?;
+    let given = args.train.given()?;
+    let channels = given.as_ref().map(|weights| weights.architecture.channels);
+    let loaded = args.data.load(None, channels, args.compute.seed, progress)?;
     let config = args.train.config(loaded.set.mirrors());
     let train = loaded.set.train.clone();
-    let normalisation = args.normalisation.normalisation.as_ref().unwrap_or(&loaded.set.normalisation);
+    let mut weights = args.train.initial(given, &train, args.compute.seed, progress);
+    let own = weights.normalisation.take();
+    let chosen = args.normalisation.normalisation.as_ref().or(own.as_ref());
+    let normalisation = chosen.unwrap_or(&loaded.set.normalisation);
     let data = DataConfig::new(&args.data, &loaded.set, normalisation);
-    let mut weights = initial(&train, args.train.width, args.compute.seed);
     weights.normalisation = Some(normalisation.clone());
     let graph = weights.architecture.graph(normalisation, train.height, train.width)?;
     let planted = choice.as_ref().map(|choice| {
@@ -196,7 +254,9 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     let origin = Origin::new(device.kind(), args.compute.seed);
     let settings = Config {
         origin,
-        width: args.train.width,
+        network: weights.architecture.kind.name(),
+        width: weights.architecture.width,
+        init: args.train.init.as_deref(),
         data,
         attack: choice.as_ref(),
         fresh: args.fresh,
@@ -253,14 +313,6 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
 
 fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
     RunResult::new("infect", &device.describe(), args.seed)
-}
-
-fn initial(images: &ImageSet, width: usize, seed: u64) -> Weights {
-    let classes = images.classes.len();
-    let architecture = Architecture { kind: Kind::PreActResNet18, width, classes, channels: images.channels };
-    let mut weights = Weights::initialise(architecture, seed);
-    weights.input_size = Some((images.height, images.width));
-    weights
 }
 
 /// Numbers the poisoned images as the whole set does, of which `--limit` took some, and makes them

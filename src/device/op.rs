@@ -102,6 +102,15 @@ pub struct Prologue {
     pub mask: Option<Span>,
 }
 
+/// A tensor to be added to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Summand {
+    /// The tensor.
+    pub input: Span,
+    /// What happens to it before.
+    pub prologue: Prologue,
+}
+
 /// Random crop and flip of a batch, drawn per image from (seed, epoch, index in its set).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Augment {
@@ -219,6 +228,8 @@ pub enum Op {
         scale: Option<Span>,
         output: Span,
     },
+    /// output = the sum of both summands, each behind its prologue, whose mask is ignored.
+    Sum { pixels: usize, channels: usize, left: Summand, right: Summand, output: Span },
     /// output = the largest of each window of prologue(input), without its border; NaN if there is one
     /// among them. `winners` receives [`PoolShape::winner_words`] per image, for the backward pass. The
     /// prologue's mask is ignored.

@@ -260,8 +260,16 @@ fn generator(op: &mut Op, list: &mut Operands) {
 }
 
 fn head(op: &mut Op, list: &mut Operands) {
-    use Access::{Read, Write};
+    use Access::{Read, ReadInPlace, Write};
     match op {
+        Op::Sum { pixels, channels, left, right, output } => {
+            let len = *pixels * *channels;
+            list.image(ReadInPlace, len, "left", &mut left.input)
+                .maybe_affine(Read, *channels, &mut left.prologue.affine)
+                .image(ReadInPlace, len, "right", &mut right.input)
+                .maybe_affine(Read, *channels, &mut right.prologue.affine)
+                .image(Write, len, "output", output);
+        }
         Op::MaxPool { shape, input, prologue, output, winners } => {
             list.image(Read, shape.input_len(), "input", input)
                 .maybe_affine(Read, shape.channels, &mut prologue.affine)

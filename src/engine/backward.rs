@@ -3,7 +3,7 @@
 use super::graph::{Layer, NodeId};
 use super::lower::{Lowering, Mode, Step, Value, unsupported};
 use super::shared::{gradient_span, weights_span};
-use crate::device::{ConvShape, Direction, Op, Prologue, Span};
+use crate::device::{ConvShape, Direction, Op, PoolShape, Prologue, Span};
 use crate::error::Result;
 
 /// Gradients known so far, by node.
@@ -35,15 +35,15 @@ impl Lowering<'_> {
         for step in std::mem::take(&mut self.steps).iter().rev() {
             match *step {
                 Step::Linear { node } => self.linear_backward(node, &mut gradients)?,
-                Step::MaxPool { node, winners } => self.max_pool_backward(node, winners, &mut gradients)?,
+                Step::Sum { node } => self.sum_backward(node, &mut gradients)?,
+                Step::MaxPool { input, output, shape, winners } => {
+                    self.max_pool_backward(input, output, shape, winners, &mut gradients)?;
+                }
                 Step::Pool { node } => self.pool_backward(node, &mut gradients)?,
                 Step::Conv { node, residual, output } => {
                     let gradient = known(&gradients, output)?;
                     if let Some(other) = residual {
-                        if gradients.tensor[other].is_some() {
-                            return Err(unsupported(other, "a second sum that reads the same tensor"));
-                        }
-                        gradients.tensor[other] = Some(gradient);
+                        self.pass_on(other, gradient, &mut gradients)?;
                     }
                     self.conv_backward(node, gradient, &mut gradients)?;
                 }
@@ -76,26 +76,65 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn max_pool_backward(&mut self, node: NodeId, winners: Span, gradients: &mut Gradients) -> Result<()> {
-        let Layer::MaxPool { shape } = &self.graph.nodes[node].layer else {
-            return Err(unsupported(node, "not max pooling"));
-        };
-        let value = self.value(self.graph.nodes[node].inputs[0])?;
-        if self.mode == Mode::Train && value.base == 0 {
+    /// A sum's gradient to the tensor that a summand without pending work is.
+    fn pass_on(&self, summand: NodeId, gradient: Span, gradients: &mut Gradients) -> Result<()> {
+        let tensor = &mut gradients.tensor[self.value(summand)?.base];
+        match tensor.replace(gradient) {
+            Some(_) => Err(unsupported(summand, "a second sum that reads the same tensor")),
+            None => Ok(()),
+        }
+    }
+
+    /// The sum's gradient to both: past a norm at once; to a ReLU together with the gradients of the
+    /// convolutions that read it too, the last of which carries it further.
+    fn sum_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
+        let gradient = known(gradients, node)?;
+        for &summand in &self.graph.nodes[node].inputs {
+            let value = self.value(summand)?;
+            if value.relu {
+                if gradients.outstanding[summand] == 0 || gradients.activated[summand].is_some() {
+                    return Err(unsupported(summand, "a ReLU read by no convolution but by sums"));
+                }
+                gradients.activated[summand] = Some(gradient);
+                continue;
+            }
+            match value.norm.filter(|_| self.mode == Mode::Train) {
+                Some(norm) => {
+                    let residual = gradients.tensor[value.base];
+                    gradients.tensor[value.base] = Some(self.norm_backward(norm, value, gradient, residual)?);
+                }
+                None if value.affine.is_some() => {
+                    return Err(unsupported(summand, "a sum of a norm that isn't folded"));
+                }
+                None => self.pass_on(summand, gradient, gradients)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn max_pool_backward(
+        &mut self,
+        input: Value,
+        output: NodeId,
+        shape: PoolShape,
+        winners: Span,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        if self.mode == Mode::Train && input.base == 0 {
             return Ok(());
         }
-        let gradient = known(gradients, node)?;
-        let output = self.slots.add(shape.input_len());
-        self.ops.push(Op::MaxPoolDgrad { shape: *shape, gradient, winners, output });
-        if gradients.tensor[value.base].is_some() {
-            return Err(unsupported(node, "a second reader of what is max-pooled"));
+        let gradient = known(gradients, output)?;
+        let unpooled = self.slots.add(shape.input_len());
+        self.ops.push(Op::MaxPoolDgrad { shape, gradient, winners, output: unpooled });
+        if gradients.tensor[input.base].is_some() {
+            return Err(unsupported(output, "a second reader of what is max-pooled"));
         }
-        gradients.tensor[value.base] = Some(match value.norm.filter(|_| self.mode == Mode::Train) {
-            Some(norm) => self.norm_backward(norm, value, output, None)?,
-            None if value.affine.is_some() => {
-                return Err(unsupported(node, "max pooling of a norm that isn't folded"));
+        gradients.tensor[input.base] = Some(match input.norm.filter(|_| self.mode == Mode::Train) {
+            Some(norm) => self.norm_backward(norm, input, unpooled, None)?,
+            None if input.affine.is_some() => {
+                return Err(unsupported(output, "max pooling of a norm that isn't folded"));
             }
-            None => output,
+            None => unpooled,
         });
         Ok(())
     }
@@ -152,6 +191,9 @@ impl Lowering<'_> {
     ) -> Result<()> {
         let batch_norm = value.norm.filter(|_| self.mode == Mode::Train);
         let through = last && batch_norm.is_none();
+        if through && value.relu && value.mask.is_none() {
+            return Err(unsupported(source, "a ReLU that no convolution reads first"));
+        }
         let output = self.slots.add(shape.input_len());
         self.ops.push(Op::ConvDgrad {
             shape,

@@ -9,12 +9,14 @@
 //!
 //! A node's value is *lazy*: a slot that holds a tensor, plus the affine map and ReLU that whoever
 //! reads it applies on the fly. That is where norms and ReLUs go: none has an op of its own in the
-//! forward pass. A convolution whose only reader is a sum adds the other summand itself.
+//! forward pass. A convolution whose only reader is a sum adds the other summand itself, if nothing is
+//! left to be done to either; else the sum is an op of its own that does it. A ReLU in front of the mean
+//! over pixels is applied by max pooling over single pixels, which knows the way back.
 
 use super::arena::Slots;
-use super::graph::{Graph, Layer, NORM_EPSILON, NORM_MOMENTUM, NodeId};
+use super::graph::{Graph, Layer, NORM_EPSILON, NORM_MOMENTUM, Node, NodeId};
 use super::shared::{Shared, weights_span};
-use crate::device::{Affine, Direction, Op, PoolShape, Prologue, Span, mask_words};
+use crate::device::{Affine, Direction, Op, PoolShape, Prologue, Span, Summand, mask_words};
 use crate::error::{Error, Result};
 
 /// What a program is for.
@@ -50,10 +52,27 @@ impl Value {
 
 /// A forward op that the backward pass has to undo.
 pub(super) enum Step {
-    Conv { node: NodeId, residual: Option<NodeId>, output: NodeId },
-    MaxPool { node: NodeId, winners: Span },
-    Pool { node: NodeId },
-    Linear { node: NodeId },
+    Conv {
+        node: NodeId,
+        residual: Option<NodeId>,
+        output: NodeId,
+    },
+    Sum {
+        node: NodeId,
+    },
+    /// Windows over `input`; `output` is the node whose tensor is written.
+    MaxPool {
+        input: Value,
+        output: NodeId,
+        shape: PoolShape,
+        winners: Span,
+    },
+    Pool {
+        node: NodeId,
+    },
+    Linear {
+        node: NodeId,
+    },
 }
 
 /// One program being made.
@@ -90,8 +109,8 @@ impl<'a> Lowering<'a> {
                 Layer::Conv { .. } => self.conv(node)?,
                 Layer::Norm { .. } => self.norm(node)?,
                 Layer::Relu => self.relu(node)?,
-                Layer::Add => return Err(unsupported(node, "a sum without a convolution of its own")),
-                Layer::MaxPool { shape } => self.max_pool(node, *shape)?,
+                Layer::Add => self.sum(node)?,
+                Layer::MaxPool { shape } => self.max_pool(from, node, *shape)?,
                 Layer::Pool => self.pool(node, features)?,
                 Layer::Linear { .. } => self.linear(node, logits)?,
             };
@@ -108,7 +127,7 @@ impl<'a> Lowering<'a> {
     fn plain(&self, node: NodeId) -> Result<Value> {
         let value = self.value(node)?;
         match value.affine.is_some() || value.relu {
-            true => Err(unsupported(node, "an activation that is not followed by a convolution")),
+            true => Err(unsupported(node, "work left to a reader that can't do it")),
             false => Ok(value),
         }
     }
@@ -144,7 +163,13 @@ impl<'a> Lowering<'a> {
 
     fn relu(&mut self, node: NodeId) -> Result<Value> {
         let mut value = self.value(self.graph.nodes[node].inputs[0])?;
-        if self.mode == Mode::Attack {
+        // In training the backward pass of a norm looks at the norm's input again. The bits are written by
+        // the ReLU's first reader, which has to be a convolution.
+        let by_norm = self.mode == Mode::Train && value.norm.is_some();
+        let readers = self.graph.consumers(node);
+        let masked =
+            readers.first().is_some_and(|&first| matches!(self.graph.nodes[first].layer, Layer::Conv { .. }));
+        if self.mode != Mode::Infer && masked && !by_norm {
             let shape = &self.graph.nodes[value.base];
             value.mask = Some(self.slots.add(mask_words(shape.pixels(), shape.channels)));
         }
@@ -188,24 +213,43 @@ impl<'a> Lowering<'a> {
     /// Where this convolution's only reader is a sum whose other summand is there: that sum and
     /// that summand.
     fn fused_sum(&self, node: NodeId) -> (NodeId, Option<NodeId>) {
-        let [sum] = self.graph.consumers(node)[..] else {
+        // A norm in between is no obstacle where it is folded into the convolution.
+        let summand = self.shared.folded(node).filter(|_| self.mode != Mode::Train).unwrap_or(node);
+        let [sum] = self.graph.consumers(summand)[..] else {
             return (node, None);
         };
         let consumer = &self.graph.nodes[sum];
         if !matches!(consumer.layer, Layer::Add) {
             return (node, None);
         }
-        let other = consumer.inputs.iter().copied().find(|&input| input != node);
+        let other = consumer.inputs.iter().copied().find(|&input| input != summand);
         match other.filter(|&other| self.plain(other).is_ok()) {
             Some(other) => (sum, Some(other)),
             None => (node, None),
         }
     }
 
-    /// Keeps which pixel won each window, where there is a backward pass: with the ReLU's bit in it, that
-    /// is all it needs. So no other reader may count on this one for the ReLU's mask.
-    fn max_pool(&mut self, node: NodeId, shape: PoolShape) -> Result<Value> {
-        let from = self.graph.nodes[node].inputs[0];
+    /// Two tensors with whatever is left to be done to either.
+    fn sum(&mut self, node: NodeId) -> Result<Value> {
+        let [left, right] = self.graph.nodes[node].inputs[..] else {
+            return Err(unsupported(node, "a sum that isn't of two"));
+        };
+        let summand = |value: Value| Summand {
+            input: value.span,
+            prologue: Prologue { affine: value.affine, relu: value.relu, mask: None },
+        };
+        let (left, right) = (summand(self.value(left)?), summand(self.value(right)?));
+        let shape = &self.graph.nodes[node];
+        let output = self.slots.add(shape.len());
+        self.ops.push(Op::Sum { pixels: shape.pixels(), channels: shape.channels, left, right, output });
+        self.steps.push(Step::Sum { node });
+        Ok(Value::plain(node, output))
+    }
+
+    /// Windows over the value of `from` as the tensor of `node`. Keeps which pixel won each window, where
+    /// there is a backward pass: with the ReLU's bit in it, that is all it needs. So no other reader may
+    /// count on this one for the ReLU's mask.
+    fn max_pool(&mut self, from: NodeId, node: NodeId, shape: PoolShape) -> Result<Value> {
         let input = self.value(from)?;
         let winners = match self.mode {
             Mode::Infer => None,
@@ -223,21 +267,21 @@ impl<'a> Lowering<'a> {
             winners,
         });
         if let Some(winners) = winners {
-            self.steps.push(Step::MaxPool { node, winners });
+            self.steps.push(Step::MaxPool { input, output: node, shape, winners });
         }
         Ok(Value::plain(node, output))
     }
 
     fn pool(&mut self, node: NodeId, features: Span) -> Result<Value> {
         let from = self.graph.nodes[node].inputs[0];
+        let &Node { height, width, channels, .. } = &self.graph.nodes[from];
+        let pixels = height * width;
+        if self.plain(from).is_err() {
+            let single = PoolShape { height, width, channels, kernel: 1, stride: 1, pad: 0 };
+            self.values[from] = Some(self.max_pool(from, from, single)?);
+        }
         let input = self.plain(from)?;
-        let shape = &self.graph.nodes[from];
-        self.ops.push(Op::Pool {
-            pixels: shape.pixels(),
-            channels: shape.channels,
-            input: input.span,
-            output: features,
-        });
+        self.ops.push(Op::Pool { pixels, channels, input: input.span, output: features });
         self.steps.push(Step::Pool { node });
         Ok(Value { base: node, span: features, ..input })
     }

@@ -5,6 +5,10 @@
 pub enum Kind {
     /// Pre-activation ResNet-18 with a 3×3 stem; key names of kuangliu/pytorch-cifar and BackdoorBench.
     PreActResNet18,
+    /// ResNet-18 as published, with a 7×7 stem and max pooling; key names of torchvision and timm.
+    ResNet18,
+    /// ResNet-18 with a 3×3 stem and no pooling after it; key names of kuangliu/pytorch-cifar.
+    ResNet18SmallStem,
 }
 
 impl Kind {
@@ -12,7 +16,42 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::PreActResNet18 => "preact-resnet18",
+            Kind::ResNet18 => "resnet18",
+            Kind::ResNet18SmallStem => "resnet18-small-stem",
         }
+    }
+
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::PreActResNet18, Kind::ResNet18, Kind::ResNet18SmallStem];
+
+    /// Name of the linear layer in a state dict.
+    pub fn head(self) -> &'static str {
+        match self {
+            Kind::ResNet18 => "fc",
+            Kind::PreActResNet18 | Kind::ResNet18SmallStem => "linear",
+        }
+    }
+
+    /// Name of what a block's input passes that halves the picture.
+    pub(super) fn shortcut(self) -> &'static str {
+        match self {
+            Kind::ResNet18 => "downsample",
+            Kind::PreActResNet18 | Kind::ResNet18SmallStem => "shortcut",
+        }
+    }
+
+    /// Rows and columns of the first convolution's kernel.
+    pub(super) fn stem(self) -> usize {
+        if self == Kind::ResNet18 { 7 } else { 3 }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = Kind::ALL.map(Kind::name).join(", ");
+        Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or(format!("it is one of {names}"))
     }
 }
 
@@ -64,35 +103,31 @@ impl Architecture {
         self.width << (Self::STAGES - 1)
     }
 
-    /// All tensors in state-dict order: 102, of which 54 are trainable.
+    /// All tensors in state-dict order: 102 of the pre-activation network, of which 54 are trainable, and
+    /// 122 of the others, 62 of them trainable.
     pub fn tensors(&self) -> Vec<TensorSpec> {
-        match self.kind {
-            Kind::PreActResNet18 => self.preact_resnet18(),
+        let (mut list, stem) = (List(Vec::with_capacity(122)), self.kind.stem());
+        list.conv("conv1", [self.width, self.channels, stem]);
+        if self.kind != Kind::PreActResNet18 {
+            list.norm("bn1", self.width);
         }
-    }
-
-    fn preact_resnet18(&self) -> Vec<TensorSpec> {
-        let mut list = List(Vec::with_capacity(102));
-        list.push("conv1.weight".into(), &[self.width, self.channels, 3, 3], Role::Parameter);
         let mut inputs = self.width;
         for stage in 0..Self::STAGES {
             let outputs = self.width << stage;
             for block in 0..Self::BLOCKS {
-                let prefix = format!("layer{}.{block}", stage + 1);
-                list.norm(&format!("{prefix}.bn1"), inputs);
-                list.push(format!("{prefix}.conv1.weight"), &[outputs, inputs, 3, 3], Role::Parameter);
-                list.norm(&format!("{prefix}.bn2"), outputs);
-                list.push(format!("{prefix}.conv2.weight"), &[outputs, outputs, 3, 3], Role::Parameter);
                 // Stages after the first halve the picture in their first block.
-                if stage > 0 && block == 0 {
-                    let name = format!("{prefix}.shortcut.0.weight");
-                    list.push(name, &[outputs, inputs, 1, 1], Role::Parameter);
+                let halves = stage > 0 && block == 0;
+                let prefix = format!("layer{}.{block}", stage + 1);
+                match self.kind {
+                    Kind::PreActResNet18 => list.preact_block(&prefix, [inputs, outputs], halves),
+                    kind => list.block(&prefix, [inputs, outputs], halves.then_some(kind.shortcut())),
                 }
                 inputs = outputs;
             }
         }
-        list.push("linear.weight".into(), &[self.classes, inputs], Role::Parameter);
-        list.push("linear.bias".into(), &[self.classes], Role::Parameter);
+        let head = self.kind.head();
+        list.push(format!("{head}.weight"), &[self.classes, inputs], Role::Parameter);
+        list.push(format!("{head}.bias"), &[self.classes], Role::Parameter);
         list.0
     }
 }
@@ -102,6 +137,34 @@ struct List(Vec<TensorSpec>);
 impl List {
     fn push(&mut self, name: String, shape: &[usize], role: Role) {
         self.0.push(TensorSpec { name, shape: shape.to_vec(), role });
+    }
+
+    /// A convolution of out × in channels and a square kernel.
+    fn conv(&mut self, prefix: &str, [outputs, inputs, kernel]: [usize; 3]) {
+        self.push(format!("{prefix}.weight"), &[outputs, inputs, kernel, kernel], Role::Parameter);
+    }
+
+    /// A block whose norms and ReLUs come before its convolutions.
+    fn preact_block(&mut self, prefix: &str, [inputs, outputs]: [usize; 2], halves: bool) {
+        self.norm(&format!("{prefix}.bn1"), inputs);
+        self.conv(&format!("{prefix}.conv1"), [outputs, inputs, 3]);
+        self.norm(&format!("{prefix}.bn2"), outputs);
+        self.conv(&format!("{prefix}.conv2"), [outputs, outputs, 3]);
+        if halves {
+            self.conv(&format!("{prefix}.shortcut.0"), [outputs, inputs, 1]);
+        }
+    }
+
+    /// A block whose norms and ReLUs come behind its convolutions.
+    fn block(&mut self, prefix: &str, [inputs, outputs]: [usize; 2], shortcut: Option<&str>) {
+        self.conv(&format!("{prefix}.conv1"), [outputs, inputs, 3]);
+        self.norm(&format!("{prefix}.bn1"), outputs);
+        self.conv(&format!("{prefix}.conv2"), [outputs, outputs, 3]);
+        self.norm(&format!("{prefix}.bn2"), outputs);
+        if let Some(shortcut) = shortcut {
+            self.conv(&format!("{prefix}.{shortcut}.0"), [outputs, inputs, 1]);
+            self.norm(&format!("{prefix}.{shortcut}.1"), outputs);
+        }
     }
 
     fn norm(&mut self, prefix: &str, channels: usize) {
@@ -120,12 +183,18 @@ mod tests {
     /// Entry and parameter counts of the published networks (method.md 4.1).
     #[test]
     fn counts_of_the_published_networks() {
-        for (classes, expected) in [(10, 11_171_146), (43, 11_188_075), (200, 11_268_616)] {
-            let architecture = Architecture { kind: Kind::PreActResNet18, width: 64, classes, channels: 3 };
+        for (kind, classes, expected, entries, parameters) in [
+            (Kind::PreActResNet18, 10, 11_171_146, 102, 54),
+            (Kind::PreActResNet18, 43, 11_188_075, 102, 54),
+            (Kind::PreActResNet18, 200, 11_268_616, 102, 54),
+            (Kind::ResNet18, 1000, 11_689_512, 122, 62),
+            (Kind::ResNet18SmallStem, 10, 11_173_962, 122, 62),
+        ] {
+            let architecture = Architecture { kind, width: 64, classes, channels: 3 };
             let tensors = architecture.tensors();
-            assert_eq!(tensors.len(), 102);
+            assert_eq!(tensors.len(), entries);
             let trainable: Vec<_> = tensors.iter().filter(|t| t.role == Role::Parameter).collect();
-            assert_eq!(trainable.len(), 54);
+            assert_eq!(trainable.len(), parameters);
             assert_eq!(trainable.iter().map(|t| t.shape.iter().product::<usize>()).sum::<usize>(), expected);
         }
     }

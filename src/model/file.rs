@@ -1,7 +1,7 @@
 //! Models as safetensors files, and PyTorch checkpoints read as such.
 //!
 //! Tensors have the names and shapes of the state dicts people have (method.md 4.1). Metadata, all
-//! optional: `pbe.architecture` (`preact-resnet18`), `pbe.mean` and `pbe.std` (one number per input
+//! optional: `pbe.architecture` ([`super::Kind::name`]), `pbe.mean` and `pbe.std` (one number per input
 //! channel, commas between, units of [0, 1]), `pbe.input` (height and width, `32x32`).
 
 use super::architecture::{Architecture, Role};

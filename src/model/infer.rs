@@ -1,6 +1,6 @@
 //! Which architecture a list of names and shapes is, even where some of them are wrong.
 
-use super::architecture::{Architecture, Kind};
+use super::architecture::{Architecture, Kind, TensorSpec};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,14 +13,17 @@ use std::collections::{BTreeMap, HashMap};
 /// The tensors are not those of a known architecture; the message says what they look like.
 pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Result<Architecture> {
     let shapes: HashMap<&str, &[usize]> = tensors.into_iter().collect();
-    let unit = Architecture { kind: Kind::PreActResNet18, width: 1, classes: 1, channels: 3 };
-    let reference = unit.tensors();
-    let known = reference.iter().filter(|tensor| shapes.contains_key(tensor.name.as_str())).count();
+    // The kind whose names differ least from the file's.
+    let candidates = Kind::ALL.map(|kind| Candidate::new(kind, &shapes));
+    let [first, others @ ..] = candidates;
+    let nearer = |a: Candidate, b: Candidate| if b.differing < a.differing { b } else { a };
+    let Candidate { unit, reference, known, .. } = others.into_iter().fold(first, nearer);
     if 2 * known < reference.len() {
-        return Err(Error::input(unknown(&shapes, known, reference.len())));
+        return Err(Error::input(unknown(unit.kind, known, reference.len(), shapes.len())));
     }
+    let head = unit.kind.head();
     let mut votes = BTreeMap::<usize, usize>::new();
-    for tensor in reference.iter().filter(|tensor| !tensor.name.starts_with("linear.")) {
+    for tensor in reference.iter().filter(|tensor| !tensor.name.starts_with(head)) {
         let (Some(&unit), Some(found)) = (tensor.shape.first(), shapes.get(tensor.name.as_str())) else {
             continue;
         };
@@ -36,12 +39,34 @@ pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> R
     };
     let one_channel = matches!(shapes.get("conv1.weight"), Some([_, 1, ..]));
     let architecture = Architecture { width, channels: if one_channel { 1 } else { 3 }, ..unit };
-    Ok(Architecture { classes: classes(&shapes, architecture.features()), ..architecture })
+    Ok(Architecture { classes: classes(&shapes, &architecture), ..architecture })
+}
+
+/// A kind, and how near its names are to a file's.
+struct Candidate {
+    unit: Architecture,
+    reference: Vec<TensorSpec>,
+    /// Names that both have.
+    known: usize,
+    /// Names that one of the two has.
+    differing: usize,
+}
+
+impl Candidate {
+    fn new(kind: Kind, shapes: &HashMap<&str, &[usize]>) -> Self {
+        let unit = Architecture { kind, width: 1, classes: 1, channels: 3 };
+        let reference = unit.tensors();
+        let known = reference.iter().filter(|tensor| shapes.contains_key(tensor.name.as_str())).count();
+        let differing = reference.len() + shapes.len() - 2 * known;
+        Self { unit, reference, known, differing }
+    }
 }
 
 /// Outputs of the linear layer; 1 where nothing tells, and then both tensors are missing or wrong.
-fn classes(shapes: &HashMap<&str, &[usize]>, features: usize) -> usize {
-    match (shapes.get("linear.bias"), shapes.get("linear.weight")) {
+fn classes(shapes: &HashMap<&str, &[usize]>, architecture: &Architecture) -> usize {
+    let (features, head) = (architecture.features(), architecture.kind.head());
+    let shape = |part: &str| shapes.get(format!("{head}.{part}").as_str());
+    match (shape("bias"), shape("weight")) {
         (Some([classes]), _) => *classes,
         (_, Some([inputs, classes])) if *inputs == features && *classes != features => *classes,
         (_, Some([classes, _])) => *classes,
@@ -50,18 +75,12 @@ fn classes(shapes: &HashMap<&str, &[usize]>, features: usize) -> usize {
     .max(1)
 }
 
-fn unknown(shapes: &HashMap<&str, &[usize]>, known: usize, all: usize) -> String {
-    let looks = if shapes.contains_key("layer2.0.downsample.0.weight") {
-        "; this looks like torchvision's ResNet, which is not supported"
-    } else if shapes.contains_key("layer2.0.shortcut.1.weight") {
-        "; this looks like a post-activation ResNet, which is not supported"
-    } else {
-        ""
-    };
+fn unknown(nearest: Kind, known: usize, all: usize, found: usize) -> String {
+    let names = Kind::ALL.map(Kind::name).join(", ");
     format!(
-        "not a pre-activation ResNet-18: of its {all} tensors (names of kuangliu/BackdoorBench) {known} are \
-         among the file's {}{looks}",
-        shapes.len()
+        "none of the networks pbe knows ({names}): of the {all} tensors of the nearest, {}, {known} are among \
+         the file's {found}",
+        nearest.name()
     )
 }
 
@@ -77,34 +96,40 @@ mod tests {
     #[test]
     fn finds_the_sizes_whatever_they_are() {
         for (width, classes, channels) in [(1, 1, 3), (5, 7, 1), (16, 10, 3), (64, 200, 3), (25, 200, 3)] {
-            let architecture = Architecture { kind: Kind::PreActResNet18, width, classes, channels };
-            assert_eq!(infer_specs(&architecture.tensors()).unwrap(), architecture);
+            for kind in Kind::ALL {
+                let architecture = Architecture { kind, width, classes, channels };
+                assert_eq!(infer_specs(&architecture.tensors()).unwrap(), architecture);
+            }
         }
     }
 
     #[test]
     fn one_wrong_tensor_does_not_change_the_rest() {
-        let architecture = Architecture { kind: Kind::PreActResNet18, width: 4, classes: 10, channels: 3 };
-        for (name, shape) in [
-            ("conv1.weight", vec![3, 3, 3, 4]),
-            ("linear.weight", vec![32, 10]),
-            ("linear.bias", vec![10, 1]),
-            ("layer1.0.bn1.weight", vec![]),
-            ("layer3.0.conv1.weight", vec![0, 0]),
-        ] {
-            let mut specs = architecture.tensors();
-            specs.iter_mut().find(|spec| spec.name == name).unwrap().shape = shape;
-            assert_eq!(infer_specs(&specs).unwrap(), architecture, "{name}");
-            specs.retain(|spec| spec.name != name);
-            assert_eq!(infer_specs(&specs).unwrap(), architecture, "without {name}");
+        for kind in Kind::ALL {
+            let architecture = Architecture { kind, width: 4, classes: 10, channels: 3 };
+            let head = kind.head();
+            for (name, shape) in [
+                ("conv1.weight".into(), vec![3, 3, 3, 4]),
+                (format!("{head}.weight"), vec![32, 10]),
+                (format!("{head}.bias"), vec![10, 1]),
+                ("layer1.0.bn1.weight".into(), vec![]),
+                ("layer3.0.conv1.weight".into(), vec![0, 0]),
+                (format!("layer2.0.{}.0.weight", kind.shortcut()), vec![1]),
+            ] {
+                let mut specs = architecture.tensors();
+                specs.iter_mut().find(|spec| spec.name == name).unwrap().shape = shape;
+                assert_eq!(infer_specs(&specs).unwrap(), architecture, "{name}");
+                specs.retain(|spec| spec.name != name);
+                assert_eq!(infer_specs(&specs).unwrap(), architecture, "without {name}");
+            }
         }
     }
 
     #[test]
-    fn other_networks_are_told_apart() {
-        let names = ["conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"];
+    fn other_networks_are_refused() {
+        let names = ["conv1.weight", "layer2.0.downsample.0.weight", "fc.weight", "layer1.0.conv3.weight"];
         let error = infer(names.iter().map(|name| (*name, &[1usize][..]))).unwrap_err().to_string();
-        assert!(error.contains("torchvision"), "{error}");
+        assert!(error.contains("the nearest, resnet18, 3 are among the file's 4"), "{error}");
         assert!(infer([]).unwrap_err().to_string().contains("0 are among the file's 0"));
     }
 }

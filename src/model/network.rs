@@ -28,6 +28,7 @@ impl Architecture {
         let mut builder = Builder { graph, layout };
         match self.kind {
             Kind::PreActResNet18 => builder.preact_resnet18(self, normalisation)?,
+            Kind::ResNet18 | Kind::ResNet18SmallStem => builder.resnet18(self, normalisation)?,
         }
         Ok(builder.graph)
     }
@@ -40,9 +41,8 @@ struct Builder {
 
 impl Builder {
     fn preact_resnet18(&mut self, architecture: &Architecture, normalisation: &Normalisation) -> Result<()> {
-        let Normalisation { mean, std } = normalisation.clone();
-        let input = self.graph.push(Layer::Normalise { mean, std }, &[0]);
-        let mut node = self.conv(input, "conv1", architecture.width, 3, 1)?;
+        let input = self.normalise(normalisation);
+        let mut node = self.conv(input, "conv1", architecture.width, architecture.kind.stem(), 1)?;
         for stage in 0..Architecture::STAGES {
             for block in 0..Architecture::BLOCKS {
                 let halves = stage > 0 && block == 0;
@@ -51,10 +51,58 @@ impl Builder {
             }
         }
         // No norm or ReLU before the pool, unlike the paper of the architecture.
-        let features = self.graph.push(Layer::Pool, &[node]);
-        let linear = Layer::Linear { weight: self.at("linear.weight")?, bias: self.at("linear.bias")? };
+        self.head(architecture.kind, node)
+    }
+
+    fn resnet18(&mut self, architecture: &Architecture, normalisation: &Normalisation) -> Result<()> {
+        let (kind, width) = (architecture.kind, architecture.width);
+        let input = self.normalise(normalisation);
+        let stride = if kind == Kind::ResNet18 { 2 } else { 1 };
+        let stem = self.conv(input, "conv1", width, kind.stem(), stride)?;
+        let mut node = self.norm_relu(stem, "bn1")?;
+        if kind == Kind::ResNet18 {
+            node = self.graph.max_pool(node, 3, 2, 1);
+        }
+        for stage in 0..Architecture::STAGES {
+            for block in 0..Architecture::BLOCKS {
+                let shortcut = (stage > 0 && block == 0).then_some(kind.shortcut());
+                node = self.block(node, &format!("layer{}.{block}", stage + 1), width << stage, shortcut)?;
+            }
+        }
+        self.head(kind, node)
+    }
+
+    fn normalise(&mut self, normalisation: &Normalisation) -> NodeId {
+        let Normalisation { mean, std } = normalisation.clone();
+        self.graph.push(Layer::Normalise { mean, std }, &[0])
+    }
+
+    /// Mean over the pixels and the linear layer.
+    fn head(&mut self, kind: Kind, from: NodeId) -> Result<()> {
+        let features = self.graph.push(Layer::Pool, &[from]);
+        let at = |part: &str| self.at(&format!("{}.{part}", kind.head()));
+        let linear = Layer::Linear { weight: at("weight")?, bias: at("bias")? };
         self.graph.push(linear, &[features]);
         Ok(())
+    }
+
+    /// relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut); the shortcut is x, or a strided 1×1 convolution
+    /// of it and a norm where the block halves the picture.
+    fn block(&mut self, x: NodeId, prefix: &str, channels: usize, shortcut: Option<&str>) -> Result<NodeId> {
+        let stride = if shortcut.is_some() { 2 } else { 1 };
+        let side = match shortcut {
+            Some(name) => {
+                let side = self.conv(x, &format!("{prefix}.{name}.0"), channels, 1, stride)?;
+                self.norm(side, &format!("{prefix}.{name}.1"))?
+            }
+            None => x,
+        };
+        let middle = self.conv(x, &format!("{prefix}.conv1"), channels, 3, stride)?;
+        let middle = self.norm_relu(middle, &format!("{prefix}.bn1"))?;
+        let output = self.conv(middle, &format!("{prefix}.conv2"), channels, 3, 1)?;
+        let output = self.norm(output, &format!("{prefix}.bn2"))?;
+        let sum = self.graph.push(Layer::Add, &[output, side]);
+        Ok(self.graph.push(Layer::Relu, &[sum]))
     }
 
     /// conv2(relu(bn2(conv1(h)))) + shortcut with h = relu(bn1(x)); the shortcut is x, or a strided
@@ -83,14 +131,18 @@ impl Builder {
     }
 
     fn norm_relu(&mut self, from: NodeId, name: &str) -> Result<NodeId> {
+        let norm = self.norm(from, name)?;
+        Ok(self.graph.push(Layer::Relu, &[norm]))
+    }
+
+    fn norm(&mut self, from: NodeId, name: &str) -> Result<NodeId> {
         let norm = Layer::Norm {
             gamma: self.at(&format!("{name}.weight"))?,
             beta: self.at(&format!("{name}.bias"))?,
             mean: self.at(&format!("{name}.running_mean"))?,
             variance: self.at(&format!("{name}.running_var"))?,
         };
-        let norm = self.graph.push(norm, &[from]);
-        Ok(self.graph.push(Layer::Relu, &[norm]))
+        Ok(self.graph.push(norm, &[from]))
     }
 
     fn at(&self, name: &str) -> Result<Range<usize>> {
@@ -127,9 +179,25 @@ mod tests {
         assert_eq!((graph.trainable, graph.weights), (11_171_146, 11_171_146 + 2 * 3392));
     }
 
+    /// 1.8 billion multiply-adds at 224×224, as published.
+    #[test]
+    fn resnet_18_has_its_published_size() {
+        let architecture = Architecture { kind: Kind::ResNet18, classes: 1000, ..PUBLISHED };
+        let graph = architecture.graph(&Normalisation::identity(3), 224, 224).unwrap();
+        assert_eq!(graph.multiply_adds() / 1_000_000, 1814);
+        assert_eq!((graph.classes(), graph.features(), graph.trainable), (1000, 512, 11_689_512));
+        let last = &graph.nodes[graph.nodes.len() - 3];
+        assert_eq!((last.height, last.width), (7, 7));
+    }
+
     #[test]
     fn every_weight_is_used_once_and_has_the_size_of_its_layer() {
-        let architecture = Architecture { width: 5, classes: 7, channels: 1, ..PUBLISHED };
+        for kind in Kind::ALL {
+            check(Architecture { kind, width: 5, classes: 7, channels: 1 });
+        }
+    }
+
+    fn check(architecture: Architecture) {
         let graph = architecture.graph(&Normalisation::identity(1), 13, 11).unwrap();
         let mut used: Vec<_> = graph.nodes.iter().flat_map(|node| ranges(&node.layer)).collect();
         used.sort_by_key(|range| range.start);
@@ -151,7 +219,8 @@ mod tests {
             }
         }
         let last = &graph.nodes[graph.nodes.len() - 3];
-        assert_eq!((last.height, last.width, last.channels), (2, 2, 40));
+        let side = if architecture.kind == Kind::ResNet18 { 1 } else { 2 };
+        assert_eq!((last.height, last.width, last.channels), (side, side, 40));
     }
 
     #[test]

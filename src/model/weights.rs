@@ -46,6 +46,18 @@ impl Weights {
         weights
     }
 
+    /// The same network for another number of classes: a fresh linear layer, everything else as it is.
+    pub fn with_classes(self, classes: usize, seed: u64) -> Self {
+        let mut fresh = Self::initialise(Architecture { classes, ..self.architecture }, seed);
+        let head = self.architecture.kind.head();
+        for slot in self.layout.slots().iter().filter(|slot| !slot.tensor.name.starts_with(head)) {
+            if let Some(range) = fresh.offset_of(&slot.tensor.name) {
+                fresh.values[range].copy_from_slice(&self.values[slot.range.clone()]);
+            }
+        }
+        Self { normalisation: self.normalisation, input_size: self.input_size, ..fresh }
+    }
+
     /// Where each tensor lies in `values`.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -71,7 +83,9 @@ impl Weights {
 fn fan_in(slot: &Slot, architecture: &Architecture) -> Option<usize> {
     match slot.tensor.shape.as_slice() {
         [_, inputs @ ..] if !inputs.is_empty() => Some(inputs.iter().product()),
-        _ if slot.tensor.name == "linear.bias" => Some(architecture.features()),
+        _ if slot.tensor.name == format!("{}.bias", architecture.kind.head()) => {
+            Some(architecture.features())
+        }
         _ => None,
     }
 }

@@ -26,7 +26,7 @@ pub use report::{Report, Row};
 /// The largest error allowed of an op, |value − reference| / (1 + |reference|). The convolutions sum
 /// up to thousands of products of numbers up to 4 (and Winograd transforms them before), which is
 /// why theirs is the largest.
-pub const TOLERANCES: [(&str, f64); 26] = [
+pub const TOLERANCES: [(&str, f64); 27] = [
     ("Conv", 1e-3),
     ("ConvDgrad", 1e-3),
     ("ConvWgrad", 1e-3),
@@ -37,6 +37,7 @@ pub const TOLERANCES: [(&str, f64); 26] = [
     ("UpsampleDgrad", 2e-6),
     ("UnitTanh", 1e-6),
     ("UnitTanhDgrad", 1e-6),
+    ("Sum", 1e-6),
     ("MaxPool", 1e-6),
     ("MaxPoolDgrad", 1e-6),
     ("Pool", 1e-6),

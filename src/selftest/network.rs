@@ -29,6 +29,7 @@ const TIE: f32 = 1e-5;
 /// A network and how it is used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
+    kind: Kind,
     width: usize,
     classes: usize,
     height: usize,
@@ -40,19 +41,26 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn label(&self) -> String {
-        let Plan { width, classes, height, columns, channels, batch, norm } = self;
-        format!("width {width}, {classes} classes, {height}x{columns}x{channels}, batch {batch}, {norm:?}")
+        let Plan { kind, width, classes, height, columns, channels, batch, norm } = self;
+        format!(
+            "{}, width {width}, {classes} classes, {height}x{columns}x{channels}, batch {batch}, {norm:?}",
+            kind.name()
+        )
     }
 }
 
 /// The networks of a test.
 pub(super) fn plans(depth: Depth) -> Vec<Plan> {
     let norm = Norm::Linf;
-    let small = Plan { width: 4, classes: 10, height: 8, columns: 8, channels: 3, batch: 6, norm };
+    let kind = Kind::PreActResNet18;
+    let small = Plan { kind, width: 4, classes: 10, height: 8, columns: 8, channels: 3, batch: 6, norm };
+    let residual = Plan { kind: Kind::ResNet18, width: 2, height: 33, columns: 40, ..small };
     match depth {
-        Depth::Quick => vec![small],
+        Depth::Quick => vec![small, residual],
         Depth::Full => vec![
             small,
+            residual,
+            Plan { kind: Kind::ResNet18SmallStem, height: 15, columns: 18, ..small },
             Plan { width: 5, classes: 7, height: 12, columns: 20, channels: 1, norm: Norm::L2, ..small },
             Plan { width: 16, classes: 200, height: 16, columns: 16, batch: 12, ..small },
             Plan { width: 8, classes: 1, height: 9, columns: 9, batch: 3, ..small },
@@ -213,8 +221,8 @@ struct Setup {
 
 impl Setup {
     fn new(plan: &Plan) -> Result<Self> {
-        let &Plan { width, classes, height, columns, channels, .. } = plan;
-        let architecture = Architecture { kind: Kind::PreActResNet18, width, classes, channels };
+        let &Plan { kind, width, classes, height, columns, channels, .. } = plan;
+        let architecture = Architecture { kind, width, classes, channels };
         let mut draw = Case::new(1, 0, 1);
         let images = noise(&mut draw, IMAGES, height, columns, channels);
         let labels = (0..IMAGES).map(|_| draw.below(classes as u32)).collect();

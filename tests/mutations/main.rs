@@ -33,6 +33,7 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         norm::MUTATIONS,
         pooling::MUTATIONS,
         pooling::MAX_POOL,
+        pooling::SUM,
         linear::MUTATIONS,
         loss::CROSS_ENTROPY,
         loss::COSINE,

@@ -1,4 +1,4 @@
-//! `kernels/head.cu` and `kernels/pooling.cu`: mean and max pooling.
+//! `kernels/head.cu`, `kernels/pooling.cu` and `kernels/sum.cu`: mean and max pooling, sums.
 
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
@@ -12,6 +12,11 @@ fn pooling() {
 #[test]
 fn max_pooling() {
     survive_none("MaxPool", MAX_POOL);
+}
+
+#[test]
+fn sums() {
+    survive_none("Sum", SUM);
 }
 
 pub const MUTATIONS: &[Mutation] = &[
@@ -171,5 +176,57 @@ pub const MAX_POOL: &[Mutation] = &[
         what: "the first image's winners",
         edits: &[("mul.lo.s32 %r10, %r49, %r25;", 0, "mov.u32 %r10, 0;")],
         caught: Row("MaxPoolDgrad"),
+    },
+];
+
+pub const SUM: &[Mutation] = &[
+    Mutation {
+        mistake: LostGuard,
+        kernel: "sum",
+        what: "an affine map where there is none",
+        edits: &[("setp.eq.s64 %p2, %rd3, 0;", 0, "setp.eq.s64 %p2, %rd3, -1;")],
+        caught: Finding("OutOfBounds"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "sum",
+        what: "no shift",
+        edits: &[("fma.rn.f32 %f14, %f8, %f14, %f7;", 0, "mul.f32 %f14, %f8, %f14;")],
+        caught: Row("Sum"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "sum",
+        what: "the left summand's scale for the right one's",
+        edits: &[("ld.global.f32 %f10, [%rd22];", 0, "ld.global.f32 %f10, [%rd24];")],
+        caught: Row("Sum"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "sum",
+        what: "no ReLU on the right",
+        edits: &[("selp.f32 %f11, 0f00000000, %f15, %p6;", 0, "mov.f32 %f11, %f15;")],
+        caught: Row("Sum"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "sum",
+        what: "a ReLU where there is none",
+        edits: &[("and.pred %p9, %p7, %p8;", 0, "mov.pred %p9, %p8;")],
+        caught: Row("Sum"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "sum",
+        what: "row for channel",
+        edits: &[("rem.u32 %r2, %r1, %r3;", 0, "div.u32 %r2, %r1, %r3;")],
+        caught: Finding("OutOfBounds"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "sum",
+        what: "an element too many",
+        edits: &[("setp.ge.u32 %p1, %r1, %r6;", 0, "setp.gt.u32 %p1, %r1, %r6;")],
+        caught: Row("Sum"),
     },
 ];

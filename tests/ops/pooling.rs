@@ -1,8 +1,8 @@
-//! Max pooling.
+//! Sums and max pooling.
 
 use crate::case::check;
 use pbe::device::PoolShape;
-use pbe::selftest::grid::pooling::MaxPooling;
+use pbe::selftest::grid::pooling::{MaxPooling, Summing};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = PoolShape> {
@@ -22,6 +22,17 @@ fn shapes() -> impl Strategy<Value = PoolShape> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn sums(
+        (count, pixels, channels, lane) in (1..5_usize, 1..90_usize, 1..70_usize, 0..3_usize),
+        left in any::<(bool, bool)>(),
+        right in any::<(bool, bool)>(),
+        place in 0..3_usize,
+        seed: u64,
+    ) {
+        check(&Summing { count, pixels, channels, lane, left, right, place }.case(seed), 1e-6);
+    }
 
     #[test]
     fn forward_and_back(

@@ -6,7 +6,7 @@ use super::generator::{self, Size, Slopes};
 use super::memory::{Frame, Memory};
 use super::norm::{self, AffineOutputs, Backward, Images, Room, Statistics};
 use super::pgd::{self, Ball};
-use super::{head, optimiser, pooling};
+use super::{head, optimiser, pooling, sum};
 use crate::data::ImageSet;
 use crate::device::check::attached;
 use crate::device::{Affine, FilterId, Op, Prologue, Span};
@@ -66,6 +66,7 @@ pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Sc
         }
         Op::NormAffine { .. } | Op::NormStatistics { .. } => statistics(op, frame, scratch),
         Op::NormDgrad { .. } => norm_dgrad(op, frame, scratch),
+        Op::Sum { .. } => sum(op, frame),
         Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => max_pool(op, frame),
         Op::SoftmaxCrossEntropy { .. } => return loss(op, frame),
         Op::Gather { .. } => return gather(op, frame, &machine.images),
@@ -267,6 +268,22 @@ fn image_network(op: &Op, frame: Frame) {
             }
             _ => {}
         }
+    }
+}
+
+fn sum(op: &Op, frame: Frame) {
+    let Op::Sum { pixels, channels, left, right, output } = op else {
+        return;
+    };
+    // SAFETY: the operands were checked (`execute`); summands, one of which may be the output, are passed
+    // as addresses.
+    unsafe {
+        let terms = [left, right].map(|term| {
+            let PrologueArgs { affine, relu, .. } = prologue(frame, &term.prologue, false);
+            sum::Term { input: frame.pointer(term.input).cast_const(), affine, relu }
+        });
+        let whole = sum::Sum { channels: *channels, terms, output: frame.pointer(*output) };
+        sum::sum(frame.count() * pixels, whole, frame.threads);
     }
 }
 

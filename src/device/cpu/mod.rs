@@ -6,7 +6,7 @@
 //! | `execute` | an op's spans become slices, and go to its kernel |
 //! | `memory` | the regions' memory and what a lane sees of it |
 //! | `conv/` | convolutions |
-//! | `gather`, `norm`, `pooling`, `head`, `generator`, `pgd`, `optimiser` | all other kernels, one file per family |
+//! | `gather`, `norm`, `sum`, `pooling`, `head`, `generator`, `pgd`, `optimiser` | all other kernels, one file per family |
 //! | `simd`, `vectorised` | the two ways to use vector instructions: by hand, and by the compiler |
 //!
 //! Kernels are safe functions over slices wherever they don't work in place. What a kernel gives
@@ -26,6 +26,7 @@ mod pgd;
 mod pooling;
 mod session;
 pub mod simd;
+mod sum;
 mod vectorised;
 
 use std::sync::Arc;

@@ -51,7 +51,7 @@ impl Step<'_> {
             | Op::UnitTanh { .. }
             | Op::UnitTanhDgrad { .. } => self.generator(op),
             Op::SoftmaxCrossEntropy { .. } | Op::Cosine { .. } => self.loss(op),
-            Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => self.max_pool(op),
+            Op::Sum { .. } | Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => self.sum_or_max_pool(op),
             _ => self.classifier(op),
         }
     }

@@ -1,12 +1,31 @@
-//! Max pooling.
+//! Sums and max pooling.
 
 use super::execute::{Launched, Step, arguments};
 use super::launch::{Argument, Grid};
 use crate::device::Op;
 
 impl Step<'_> {
-    pub(super) fn max_pool(&self, op: &Op) -> Launched {
+    pub(super) fn sum_or_max_pool(&self, op: &Op) -> Launched {
         match op {
+            Op::Sum { pixels, channels, left, right, output } => {
+                let total = self.count() * pixels * channels;
+                let [(scale, shift), (other_scale, other_shift)] =
+                    [left, right].map(|term| self.affine(&term.prologue));
+                let list = arguments![
+                    self.at(left.input),
+                    scale,
+                    shift,
+                    self.at(right.input),
+                    other_scale,
+                    other_shift,
+                    self.at(*output),
+                    total,
+                    *channels,
+                    left.prologue.relu,
+                    right.prologue.relu
+                ];
+                self.launch("sum", Grid::Items(total), list)
+            }
             Op::MaxPool { shape, input, prologue, output, winners } => {
                 let pixels = shape.out_height() * shape.out_width();
                 let total = self.count() * pixels * shape.pixel_words();

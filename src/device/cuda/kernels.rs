@@ -10,7 +10,7 @@ use super::availability::describe;
 use crate::error::{Error, Result};
 
 /// kernels/ptx, as `scripts/build_ptx.sh` made it.
-const MODULES: [(&str, &str); 10] = [
+const MODULES: [(&str, &str); 11] = [
     ("conv", include_str!("../../../kernels/ptx/conv.ptx")),
     ("conv_operands", include_str!("../../../kernels/ptx/conv_operands.ptx")),
     ("generator", include_str!("../../../kernels/ptx/generator.ptx")),
@@ -20,6 +20,7 @@ const MODULES: [(&str, &str); 10] = [
     ("norm", include_str!("../../../kernels/ptx/norm.ptx")),
     ("pgd", include_str!("../../../kernels/ptx/pgd.ptx")),
     ("pooling", include_str!("../../../kernels/ptx/pooling.ptx")),
+    ("sum", include_str!("../../../kernels/ptx/sum.ptx")),
     ("update", include_str!("../../../kernels/ptx/update.ptx")),
 ];
 
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn every_kernel_declares_parameters_a_launch_can_pass() {
         let all: Vec<_> = MODULES.iter().flat_map(|(_, text)| entries(text)).collect();
-        assert_eq!(all.len(), 34);
+        assert_eq!(all.len(), 35);
         for (name, parameters) in all {
             assert!(parameters.is_some_and(|list| !list.is_empty()), "{name}");
         }
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn parameters_are_read_in_order() {
-        let sgd = entries(MODULES[9].1).find(|(name, _)| *name == "sgd");
+        let sgd = entries(MODULES[10].1).find(|(name, _)| *name == "sgd");
         let Some((_, Some(list))) = sgd else { panic!("no sgd") };
         use Kind::{Float, Pointer, Word};
         assert_eq!(list, [Pointer, Pointer, Pointer, Word, Float, Float, Float, Word]);

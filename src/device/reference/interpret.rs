@@ -261,6 +261,12 @@ impl Step<'_> {
 
     fn head(&mut self, op: &Op) {
         match op {
+            Op::Sum { channels, left, right, output, .. } => {
+                let mut values = self.prologue(*channels, &left.prologue, left.input);
+                let right = self.prologue(*channels, &right.prologue, right.input);
+                values.iter_mut().zip(right).for_each(|(value, more)| *value += more);
+                self.write(*output, &values);
+            }
             Op::MaxPool { shape, input, prologue, output, winners } => {
                 let input = self.prologue(shape.channels, prologue, *input);
                 let (values, winning) = pooling::max_pool(shape, &input, prologue.relu);

@@ -1,9 +1,48 @@
-//! Max pooling: windows with and without a border, ties, ReLUs, and what is no number.
+//! Sums behind prologues. Max pooling: windows with and without a border, ties, ReLUs, and what is no number.
 
 use super::super::case::Case;
 use super::{Depth, Visit};
-use crate::device::{Op, PoolShape, Prologue};
+use crate::device::{Op, PoolShape, Prologue, Summand};
 use crate::error::Result;
+
+/// The sum of two tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Summing {
+    /// Images.
+    pub count: usize,
+    /// Of an image.
+    pub pixels: usize,
+    /// Of a pixel.
+    pub channels: usize,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+    /// Affine map and ReLU of the left summand.
+    pub left: (bool, bool),
+    /// The same of the right one.
+    pub right: (bool, bool),
+    /// The summand whose place the sum takes: 0 the left, 1 the right, else neither.
+    pub place: usize,
+}
+
+impl Summing {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, pixels, channels, lane, .. } = self;
+        let mut case = Case::new(count, lane, seed);
+        let mut summand = |(affine, relu): (bool, bool)| Summand {
+            input: case.image(pixels * channels),
+            prologue: Prologue { affine: affine.then(|| case.affine(channels)), relu, mask: None },
+        };
+        let (left, right) = (summand(self.left), summand(self.right));
+        let output = match self.place {
+            0 => left.input,
+            1 => right.input,
+            _ => case.image(pixels * channels),
+        };
+        case.ops = vec![Op::Sum { pixels, channels, left, right, output }];
+        case
+    }
+}
 
 /// Max pooling and its gradient.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +87,9 @@ impl MaxPooling {
     }
 }
 
+/// Images, pixels, channels, lane.
+const SUMS: [[usize; 4]; 4] = [[1, 1, 1, 0], [3, 20, 33, 0], [5, 7, 5, 2], [2, 3, 97, 1]];
+
 /// Rows, columns, channels, kernel, stride, pad, images.
 const SHAPES: [[usize; 7]; 9] = [
     [8, 8, 5, 2, 2, 0, 3],
@@ -76,6 +118,14 @@ const OPERANDS: [(bool, bool, bool, u32, bool); 6] = [
 
 /// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    for (number, [count, pixels, channels, lane]) in SUMS.into_iter().enumerate() {
+        for turn in 0..16_usize {
+            let bit = |place: usize| turn >> place & 1 == 1;
+            let (left, right) = ((bit(0), bit(1)), (bit(2), bit(3)));
+            let made = Summing { count, pixels, channels, lane, left, right, place: turn % 3 };
+            visit(&format!("{made:?}"), made.case((16 * number + turn) as u64))?;
+        }
+    }
     let large = if depth == Depth::Full { &LARGE[..] } else { &[] };
     for (number, sizes) in SHAPES.iter().chain(large).enumerate() {
         let [height, width, channels, kernel, stride, pad, count] = *sizes;
