@@ -4,9 +4,11 @@
 #
 #   scripts/reproduce.sh CIFAR10_FOLDER FASHION_MNIST_FOLDER MODELS_FOLDER [OUT]
 #
+# Where TINY_IMAGENET names a folder of Tiny-ImageNet (200 classes or fewer), a ResNet-18 on it too.
 # MODELS_FOLDER holds badnets-cifar10-w16 and blend-cifar10-w16 (.safetensors, .poison.json).
 # Resumable: a run whose result.json is there is not run again. OUT is target/reproduce by default.
 set -euo pipefail
+tiny=${TINY_IMAGENET:+$(realpath "$TINY_IMAGENET")}
 cifar=$(realpath "$1"); fashion=$(realpath "$2"); models=$(realpath "$3")
 cd "$(dirname "$0")/.."
 out=${4:-target/reproduce}
@@ -33,6 +35,7 @@ measure() { # name, options of evaluate
 
 infect_cifar="infect --data $cifar --width 16 --epochs 10 --seed 0"
 infect_fashion="infect --data $fashion --width 16 --epochs 3 --seed 0"
+infect_tiny="infect --data $tiny --network resnet18 --width 16 --epochs 8 --seed 0"
 floors() {
   for name in cifar-badnets cifar-blend; do
     measure "$name.floor" --model "$out/cifar-benign/model.safetensors" --data "$cifar" --trigger "$out/$name/poison.json"
@@ -49,6 +52,7 @@ erase() { # recipe, setting, seed, models
     local data=$cifar model="$out/$name/model.safetensors" poison="$out/$name/poison.json" extra=""
     case $name in
       fashion-*) data=$fashion ;;
+      tiny-*) data=$tiny ;;
       foreign-*) model="$models/${name#foreign-}-cifar10-w16.safetensors"; poison="${model%.safetensors}.poison.json"; extra=$foreign ;;
     esac
     case $recipe.$setting in
@@ -79,6 +83,12 @@ for seed in 1 2; do
   erase default none $seed $own
 done
 erase paper none 0 $own
+if [ -n "$tiny" ]; then
+  run tiny-benign $infect_tiny --attack none
+  run tiny-badnets $infect_tiny --attack badnets --rate 0.1
+  measure tiny-badnets.floor --model "$out/tiny-benign/model.safetensors" --data "$tiny" --trigger "$out/tiny-badnets/poison.json"
+  erase default clean 0 tiny-badnets
+fi
 floors
 python3 scripts/results_table.py "$out" > docs/results.md
 echo "docs/results.md written"

@@ -13,6 +13,7 @@ MODELS = {
     "cifar-badnets": "BadNets, CIFAR-10, `pbe infect`",
     "cifar-blend": "Blend, CIFAR-10, `pbe infect`",
     "fashion-badnets": "BadNets, Fashion-MNIST, `pbe infect`",
+    "tiny-badnets": "BadNets, Tiny-ImageNet, ResNet-18, `pbe infect`",
 }
 
 
@@ -33,7 +34,7 @@ def planted():
     print("## The models\n")
     print("| model | ACC | ASR | ASR, target class included | R-ACC | benign model's ASR (the floor) |")
     print("|---|---|---|---|---|---|")
-    for name in ["cifar-benign", "fashion-benign", *MODELS]:
+    for name in ["cifar-benign", "fashion-benign", "tiny-benign", *MODELS]:
         result = read(f"{name}.json") or read(f"{name}/result.json")
         if result is None:
             continue

@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, HashMap};
 /// The tensors are not those of a known architecture; the message says what they look like.
 pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Result<Architecture> {
     let shapes: HashMap<&str, &[usize]> = tensors.into_iter().collect();
-    // The kind whose names differ least from the file's.
-    let candidates = Kind::ALL.map(|kind| Candidate::new(kind, &shapes));
-    let [first, others @ ..] = candidates;
-    let nearer = |a: Candidate, b: Candidate| if b.differing < a.differing { b } else { a };
-    let Candidate { unit, reference, known, .. } = others.into_iter().fold(first, nearer);
+    // The kind that has most of the file's names; of two that have as many, the one that has fewer others.
+    let [first, others @ ..] = Kind::ALL.map(|kind| Candidate::new(kind, &shapes));
+    let key = |candidate: &Candidate| (std::cmp::Reverse(candidate.known), candidate.reference.len());
+    let nearer = |a: Candidate, b: Candidate| if key(&b) < key(&a) { b } else { a };
+    let Candidate { unit, reference, known } = others.into_iter().fold(first, nearer);
     if 2 * known < reference.len() {
         return Err(Error::input(unknown(unit.kind, known, reference.len(), shapes.len())));
     }
@@ -48,8 +48,6 @@ struct Candidate {
     reference: Vec<TensorSpec>,
     /// Names that both have.
     known: usize,
-    /// Names that one of the two has.
-    differing: usize,
 }
 
 impl Candidate {
@@ -57,8 +55,7 @@ impl Candidate {
         let unit = Architecture { kind, width: 1, classes: 1, channels: 3 };
         let reference = unit.tensors();
         let known = reference.iter().filter(|tensor| shapes.contains_key(tensor.name.as_str())).count();
-        let differing = reference.len() + shapes.len() - 2 * known;
-        Self { unit, reference, known, differing }
+        Self { unit, reference, known }
     }
 }
 

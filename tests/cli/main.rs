@@ -9,5 +9,6 @@ mod commands;
 mod cuda_choice;
 mod cuda_run;
 mod emulated;
+mod networks;
 mod program;
 mod repeatable;
