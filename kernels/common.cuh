@@ -44,7 +44,7 @@ __device__ __forceinline__ Words philox(u64 element, u32 epoch, u32 purpose, u64
 }
 
 // `Purpose` in src/rng.rs.
-constexpr u32 PURPOSE_AUGMENT = 3, PURPOSE_ATTACK_START = 4;
+constexpr u32 PURPOSE_AUGMENT = 3, PURPOSE_ATTACK_START = 4, PURPOSE_PATCH = 11;
 
 // A word as an integer in 0..n.
 __device__ __forceinline__ u32 below(u32 word, u32 n) { return __umulhi(word, n); }

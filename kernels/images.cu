@@ -25,3 +25,54 @@ KERNEL gather(const u8* images, const u32* indices, float* output, u32 set, int 
         output[blockIdx.x * length + i] = value;
     }
 }
+
+// Random patches over images, in place (src/device/patch.rs has the draws):
+//   images[n,y,x,c] = value of the last patch of image n that covers (y, x), where there is one
+// indices (N); images (N, height, width, channels), at most 3 channels. A block paints an image: its first
+// threads draw a patch each, then every thread asks the patches for its pixels. Tried and lost: a block for
+// each patch, where two patches of an image write to the same place in no order.
+constexpr int PATCHES = 4;
+
+struct Patch {
+    int top, bottom, left, right;  // first row and the one behind the last, columns alike; none where 0, 0
+    u32 noise;
+    Words colour;
+};
+
+// The part inside `size` pixels of a side that 16 bits decide.
+__device__ __forceinline__ void place(u32 side, u32 position, int size, int* first, int* last) {
+    int length = 1 + (int)(side * max(3 * size / 16, 1) >> 16);
+    int end = 1 + (int)below(position, size + length - 1);
+    *first = max(end - length, 0);
+    *last = min(end, size);
+}
+
+KERNEL patches(const u32* indices, float* images, int height, int width, u32 channels, float probability,
+               u32 seed_low, u32 seed_high, u32 epoch) {
+    __shared__ Patch drawn[PATCHES];
+    u64 seed = (u64)seed_high << 32 | seed_low, image = (u64)indices[blockIdx.x] << 32;
+    if (threadIdx.x < PATCHES) {
+        u64 base = image | (u64)threadIdx.x << 24;
+        Words draw = philox(base, epoch, PURPOSE_PATCH, seed);
+        Patch patch = {0, 0, 0, 0, 0, philox(base + 1, epoch, PURPOSE_PATCH, seed)};
+        patch.noise = patch.colour.word[3] >> 31;
+        if (unit(draw.word[0]) < probability) {
+            place(draw.word[1] >> 16, draw.word[2], height, &patch.top, &patch.bottom);
+            place(draw.word[1] & 0xffff, draw.word[3], width, &patch.left, &patch.right);
+        }
+        drawn[threadIdx.x] = patch;
+    }
+    __syncthreads();
+    float* output = images + (u64)blockIdx.x * (height * width * channels);
+    for (int pixel = threadIdx.x; pixel < height * width; pixel += BLOCK) {
+        int y = pixel / width, x = pixel % width, n = PATCHES - 1;
+        while (n >= 0 && !(y >= drawn[n].top && y < drawn[n].bottom && x >= drawn[n].left && x < drawn[n].right)) --n;
+        if (n < 0) continue;
+        Words colour = drawn[n].colour;
+        if (drawn[n].noise) colour = philox(image | (u64)n << 24 | (u64)(pixel + 2), epoch, PURPOSE_PATCH, seed);
+        float values[3] = {unit(colour.word[0]), unit(colour.word[1]), unit(colour.word[2])};
+#pragma unroll
+        for (u32 c = 0; c < 3; ++c)
+            if (c < channels) output[pixel * channels + c] = values[c];
+    }
+}

@@ -38,10 +38,11 @@ pub enum Purpose {
     Synthetic = 8,
     Pattern = 9,
     PoisonNoise = 10,
+    Patch = 11,
 }
 
 /// The draws of one (seed, purpose, epoch).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     key: [u32; 2],
     purpose: u32,

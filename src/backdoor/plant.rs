@@ -120,6 +120,7 @@ pub fn plant(
         distill: 0.0,
         temperature: 1.0,
         average: 0.0,
+        patches: 0.0,
     };
     let PlantConfig { batch, momentum, weight_decay, .. } = *config;
     let optimiser = Optimiser { batch, momentum, weight_decay, nesterov: true };

@@ -56,11 +56,16 @@ macro_rules! phase {
                 concat!($title, ": decay of the weight average the step ends with; 0 for none"),
                 $field.average
             ),
+            setting!(
+                concat!($phase, "-patches"),
+                concat!($title, ": probability of each of four random patches over an image; 0 for none"),
+                $field.patches
+            ),
         ]
     };
 }
 
-const GENERAL: [Setting; 14] = [
+const GENERAL: [Setting; 15] = [
     setting!("batch", "Images of a training step", batch),
     setting!("momentum", "SGD's momentum", momentum),
     setting!("weight-decay", "L2 penalty", weight_decay),
@@ -79,6 +84,11 @@ const GENERAL: [Setting; 14] = [
         help: "Survivors filter on the first set, epsilon x steps, as in 16x5,2x3; none for no filter",
         set: |config, text| parse_list(&mut config.filter, text, filter_pass),
     },
+    setting!(
+        "filter-limit",
+        "Leave out a pass of the filter that a larger share of the images survive",
+        filter_limit
+    ),
     setting!(
         "agree",
         "Keep only images whose label the model gives, the infected one in the first set, the purified one in a selection: true or false",

@@ -18,6 +18,7 @@ impl PurifyConfig {
             positive("filter's epsilon", pass.epsilon)?;
             at_least("filter's steps", pass.steps, 1)?;
         }
+        share("filter-limit", self.filter_limit)?;
         self.attack.check()?;
         let phases = [
             ("first-adversarial", &self.first_adversarial),
@@ -49,7 +50,11 @@ impl TuneConfig {
         not_negative(&format!("{phase}-lr"), self.learning_rate)?;
         not_negative(&format!("{phase}-distill"), self.distill)?;
         positive(&format!("{phase}-temperature"), self.temperature)?;
-        below_one(&format!("{phase}-average"), self.average)
+        below_one(&format!("{phase}-average"), self.average)?;
+        if (0.0..=1.0).contains(&self.patches) {
+            return Ok(());
+        }
+        Err(Error::input(format!("{phase}-patches is {}, but must be from 0 to 1", self.patches)))
     }
 }
 
@@ -117,7 +122,10 @@ mod tests {
         assert!(refusal(|c| c.weight_decay = f32::NAN).starts_with("weight-decay is NaN"));
         assert!(refusal(|c| c.first_share = 0.0).starts_with("first-share"));
         assert!(refusal(|c| c.filter[0].steps = 0).contains("filter's steps"));
+        assert!(refusal(|c| c.filter_limit = 0.0).starts_with("filter-limit is 0"));
         assert!(refusal(|c| c.last.average = 1.0).starts_with("last-average is 1"));
+        assert!(refusal(|c| c.last.patches = 1.1).starts_with("last-patches is 1.1"));
+        assert!(refusal(|c| c.clean.patches = f32::NAN).starts_with("clean-patches is NaN"));
         assert!(refusal(|c| c.clean.learning_rate = f32::INFINITY).starts_with("clean-lr is inf"));
     }
 }

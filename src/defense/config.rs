@@ -109,6 +109,9 @@ pub struct TuneConfig {
     pub temperature: f32,
     /// d of the weight average that the step ends with; 0 for none.
     pub average: f32,
+    /// Probability of each of the four random patches painted over an image before the network sees it
+    /// (its teacher doesn't); 0 for none.
+    pub patches: f32,
 }
 
 /// A pass of the survivors filter: images that keep their label under this attack are dropped.
@@ -148,6 +151,8 @@ pub struct PurifyConfig {
     pub shares: Vec<f64>,
     /// Passes of the survivors filter on the first set.
     pub filter: Vec<FilterPass>,
+    /// A pass that a larger share of the images survive is left out.
+    pub filter_limit: f64,
     /// Keep only images whose label the model gives: in the first set the infected model, without
     /// which a trigger can't hold the label, in a selection the purified one, which gives a poisoned
     /// image with a false label another where the erasure has worked.
@@ -178,9 +183,10 @@ const PLAIN: TuneConfig = TuneConfig {
     distill: 0.0,
     temperature: 2.0,
     average: 0.0,
+    patches: 0.0,
 };
 
-const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, ..PLAIN };
+const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, patches: 0.5, ..PLAIN };
 
 const RANDOM_BUDGET: AttackConfig = AttackConfig {
     epsilon_min: 4.0,
@@ -232,6 +238,7 @@ impl PurifyConfig {
             first_limit: 6000,
             shares: if clean_set { vec![] } else { vec![0.7] },
             filter: SURVIVORS.to_vec(),
+            filter_limit: 0.6,
             agree: true,
             restart: true,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },

@@ -95,14 +95,15 @@ pub fn examples(
 }
 
 /// Which of the images at `indices` keep their label under every step of one of the passes: a
-/// trigger holds a poisoned image's label in place where a clean image's gives way.
+/// trigger holds a poisoned image's label in place where a clean image's gives way. A pass that more than
+/// `limit` of the images survive is left out: there it is clean images that it can't move.
 ///
 /// `done` hears how many attacks are finished, and may stop the work.
 pub fn survivors(
     engine: &mut Engine,
     images: &ImageSet,
     indices: &[u32],
-    passes: &[FilterPass],
+    (passes, limit): (&[FilterPass], f64),
     seed: u64,
     done: &mut dyn FnMut(usize) -> Next,
 ) -> Result<Option<Vec<bool>>> {
@@ -110,6 +111,7 @@ pub fn survivors(
     let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
     let classes = engine.graph().classes();
     let mut survived = vec![false; indices.len()];
+    let mut held = vec![false; indices.len()];
     let mut logits = vec![0.0; engine.rows().min(indices.len()) * classes];
     for (number, pass) in passes.iter().enumerate() {
         let epsilon = pass.epsilon / 255.0;
@@ -122,12 +124,16 @@ pub fn survivors(
         let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
             rows.logits(&mut logits)?;
             for (row, answer) in logits.chunks_exact(classes).take(rows.count).map(argmax).enumerate() {
-                survived[first + row] |= answer == labels[first + row];
+                held[first + row] = answer == labels[first + row];
             }
             Ok(done(number * indices.len() + first + rows.count))
         })?;
         if !finished {
             return Ok(None);
+        }
+        let count = held.iter().filter(|&&held| held).count();
+        if count as f64 <= limit * indices.len() as f64 {
+            survived.iter_mut().zip(&held).for_each(|(survived, held)| *survived |= held);
         }
     }
     Ok(Some(survived))

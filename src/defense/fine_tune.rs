@@ -205,6 +205,7 @@ fn step(
             rows.logits(&mut logits[rows.first * classes..])
         })?;
     }
+    let controls = Controls { patches: task.tune.patches, ..controls };
     let distil = (!logits.is_empty()).then_some(logits.as_slice());
     let loss = engine.train_step(source, &indices, &labels, distil, &controls)?;
     if task.tune.average > 0.0 {

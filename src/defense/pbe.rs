@@ -163,7 +163,8 @@ impl Pbe<'_> {
         let total = set.len() * self.config.filter.len();
         let engine = &mut self.models.infected;
         let classes = engine.graph().classes();
-        let survived = survivors(engine, self.images, &set, &self.config.filter, self.seed, &mut |done| {
+        let passes = (self.config.filter.as_slice(), self.config.filter_limit);
+        let survived = survivors(engine, self.images, &set, passes, self.seed, &mut |done| {
             watcher.progress(0, Phase::Filter, done, total, None);
             next(watcher)
         })?;

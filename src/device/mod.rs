@@ -6,6 +6,7 @@ pub mod cuda;
 pub mod map;
 pub mod op;
 mod operands;
+mod patch;
 pub mod reference;
 mod shape;
 
@@ -92,6 +93,8 @@ pub struct Controls {
     pub seed: u64,
     /// Epoch of augmentation and random starts.
     pub epoch: u32,
+    /// Probability of each patch of [`Op::Patches`].
+    pub patches: f32,
     /// Times a program's `repeated` ops run: PGD steps.
     pub repeats: usize,
     /// PGD starts inside the ball.
@@ -128,6 +131,7 @@ impl Default for Controls {
             temperature: 1.0,
             seed: 0,
             epoch: 0,
+            patches: 0.0,
             repeats: 1,
             random_start: true,
             clamp: true,

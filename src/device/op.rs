@@ -152,6 +152,9 @@ pub enum Op {
         augment: Augment,
         output: Span,
     },
+    /// Paints random patches over images ([`patch`](super::patch)), where [`super::Controls::patches`]
+    /// is above 0; else nothing.
+    Patches { indices: Span, height: usize, width: usize, channels: usize, images: Span },
     /// output = conv(prologue(input)) + bias + residual.
     Conv {
         shape: ConvShape,

@@ -103,6 +103,7 @@ fn operands(op: &mut Op, list: &mut Operands) {
         }
         Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => norm(op, list),
         Op::Gather { .. }
+        | Op::Patches { .. }
         | Op::PgdStart { .. }
         | Op::PgdStep { .. }
         | Op::Sgd { .. }
@@ -334,6 +335,14 @@ fn elementwise(op: &mut Op, list: &mut Operands) {
                 *height * *width * *channels,
                 "output",
                 output,
+            );
+        }
+        Op::Patches { indices, height, width, channels, images } => {
+            list.image(Read, 1, "indices", indices).image(
+                Write,
+                *height * *width * *channels,
+                "images",
+                images,
             );
         }
         Op::PgdStart { elements, clean, indices, epsilon, adversarial, .. } => {

@@ -123,19 +123,20 @@ impl Programs<'_> {
 
     fn input(&self, plan: &mut Lowering, source: Source) -> Span {
         let node = &self.graph.nodes[0];
-        let output = plan.slots.add(node.len());
-        plan.ops.push(match source {
-            Source::Adversarial => Op::Copy { elements: node.len(), input: self.staging.adversarial, output },
-            Source::Images | Source::Augmented => Op::Gather {
-                images: IMAGES,
-                indices: self.staging.indices,
-                height: node.height,
-                width: node.width,
-                channels: node.channels,
-                augment: if source == Source::Augmented { self.augment } else { Augment::default() },
-                output,
-            },
-        });
+        let (height, width, channels) = (node.height, node.width, node.channels);
+        let (output, indices) = (plan.slots.add(node.len()), self.staging.indices);
+        let gather =
+            |augment| Op::Gather { images: IMAGES, indices, height, width, channels, augment, output };
+        match source {
+            Source::Adversarial => {
+                plan.ops.push(Op::Copy { elements: node.len(), input: self.staging.adversarial, output });
+            }
+            Source::Images => plan.ops.push(gather(Augment::default())),
+            Source::Augmented => {
+                plan.ops.push(gather(self.augment));
+                plan.ops.push(Op::Patches { indices, height, width, channels, images: output });
+            }
+        }
         output
     }
 

@@ -48,6 +48,7 @@ pub const TOLERANCES: [(&str, f64); 27] = [
     ("SoftmaxCrossEntropy", 1e-5),
     ("Cosine", 1e-6),
     ("Gather", 1e-7),
+    ("Patches", 1e-7),
     ("PgdStart", 1e-6),
     ("PgdStep", 1e-6),
     ("Sgd", 1e-6),
@@ -117,8 +118,9 @@ fn tells(report: &Report, op: &str) -> bool {
 }
 
 /// Rows of what has to be the CPU's to the bit: the draws of Philox, masks, winners, copies.
-const EXACT: [(&str, &str); 5] = [
+const EXACT: [(&str, &str); 6] = [
     ("Gather, bits", "Gather"),
+    ("Patches, bits", "Patches"),
     ("PgdStart L∞, bits", "PgdStart"),
     ("Copy, bits", "Copy"),
     ("Conv, mask bits", "Conv"),
@@ -163,5 +165,8 @@ fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, c
 
 /// Ops without rounding of their own, or with draws that every device has to make alike.
 fn exact(op: &Op) -> bool {
-    matches!(op, Op::Gather { .. } | Op::Copy { .. } | Op::PgdStart { norm: Norm::Linf, .. })
+    matches!(
+        op,
+        Op::Gather { .. } | Op::Patches { .. } | Op::Copy { .. } | Op::PgdStart { norm: Norm::Linf, .. }
+    )
 }

@@ -13,6 +13,11 @@ fn gather() {
 }
 
 #[test]
+fn patches() {
+    survive_none("Patches", PATCHES);
+}
+
+#[test]
 fn pgd() {
     survive_none("Pgd", PGD);
 }
@@ -66,6 +71,51 @@ pub const GATHER: &[Mutation] = &[
         what: "image of the batch for image of the set",
         edits: &[("min.u32 %r45, %r32, %r44;", 0, "min.u32 %r45, %r1, %r44;")],
         caught: Row("Gather"),
+    },
+];
+
+pub const PATCHES: &[Mutation] = &[
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "patches",
+        what: "pixels painted before the patches are drawn",
+        edits: &[("bar.sync  0;", 0, "")],
+        caught: Either("SharedRace", "Uninitialised"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "patches",
+        what: "a row too many",
+        edits: &[("setp.lt.s32  %p5, %r34, %r15;", 0, "setp.le.s32  %p5, %r34, %r15;")],
+        caught: Row("Patches, bits"),
+    },
+    Mutation {
+        mistake: WrongLane,
+        kernel: "patches",
+        what: "a patch in the colour of another",
+        edits: &[("mov.u32  %r149, 2;", 0, "mov.u32  %r149, 1;")],
+        caught: Row("Patches, bits"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "patches",
+        what: "columns placed by the rows' draw",
+        edits: &[("and.b32  %r101, %r3, 65535;", 0, "shr.u32  %r101, %r3, 16;")],
+        caught: Row("Patches, bits"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "patches",
+        what: "three channels of a grey image",
+        edits: &[("setp.lt.u32  %p36, %r51, 3;", 0, "setp.lt.u32  %p36, %r51, 1;")],
+        caught: Finding("GlobalRace"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "patches",
+        what: "a noise that is the same in every epoch",
+        edits: &[("mul.wide.u32  %rd10, %r54, -845247145;", 0, "mov.u64  %rd10, 0;")],
+        caught: Row("Patches, bits"),
     },
 ];
 

@@ -38,6 +38,7 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         loss::CROSS_ENTROPY,
         loss::COSINE,
         attack::GATHER,
+        attack::PATCHES,
         attack::PGD,
         generator::UPSAMPLE,
         generator::UNIT_TANH,

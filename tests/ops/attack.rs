@@ -3,7 +3,7 @@
 use crate::case::check;
 use pbe::device::{Augment, Norm, Op};
 use pbe::selftest::case::Case;
-use pbe::selftest::grid::attack::{Copies, Faint, Gathering, Pgd};
+use pbe::selftest::grid::attack::{Copies, Faint, Gathering, Patching, Pgd};
 use proptest::prelude::*;
 
 proptest! {
@@ -22,6 +22,20 @@ proptest! {
     ) {
         let augment = Augment { pad, flip };
         check(&Gathering { count, height, width, channels, augment, lane }.case(seed), 1e-7);
+    }
+
+    #[test]
+    fn patches(
+        count in 1..9_usize,
+        height in 1..40_usize,
+        width in 1..40_usize,
+        grey: bool,
+        probability in 0.0..1.01_f32,
+        lane in 0..4_usize,
+        seed: u64,
+    ) {
+        let channels = if grey { 1 } else { 3 };
+        check(&Patching { count, height, width, channels, probability, lane }.case(seed), 1e-7);
     }
 
     #[test]

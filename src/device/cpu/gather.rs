@@ -6,8 +6,9 @@ use super::conv::Threads;
 use super::grain;
 use super::vectorised::vectorised;
 use crate::data::ImageSet;
-use crate::device::Augment;
 use crate::device::check::check_images;
+use crate::device::patch::{PATCHES, Patch};
+use crate::device::{Augment, Controls};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
 
@@ -85,6 +86,36 @@ impl Gather<'_> {
             if window.mirrored {
                 mirror(row, self.channels);
             }
+        }
+    }
+}
+
+/// Paints the patches of the images at `indices` over `images`, `size` rows × columns each.
+pub(super) fn paint(
+    size: (usize, usize),
+    indices: &[u32],
+    images: &mut [f32],
+    controls: &Controls,
+    threads: Threads,
+) {
+    if controls.patches <= 0.0 {
+        return;
+    }
+    let len = images.len() / indices.len().max(1);
+    images.par_chunks_mut(len.max(1)).zip(indices.par_iter()).with_min_len(grain(threads)).for_each(
+        |(image, &index)| {
+            for patch in (0..PATCHES).filter_map(|number| Patch::draw(controls, index, number, size)) {
+                paint_one(&patch, size.1, image, len / (size.0 * size.1));
+            }
+        },
+    );
+}
+
+fn paint_one(patch: &Patch, width: usize, image: &mut [f32], channels: usize) {
+    for row in patch.rows.clone() {
+        for pixel in patch.columns.clone().map(|column| row * width + column) {
+            let values = patch.values(pixel);
+            image[pixel * channels..(pixel + 1) * channels].copy_from_slice(&values[..channels]);
         }
     }
 }

@@ -44,7 +44,9 @@ impl Step<'_> {
                 self.convolution(op)
             }
             Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => self.norm(op),
-            Op::Gather { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => self.attack(op),
+            Op::Gather { .. } | Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
+                self.attack(op)
+            }
             Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => self.update(op),
             Op::Upsample { .. }
             | Op::UpsampleDgrad { .. }
@@ -164,6 +166,21 @@ impl Step<'_> {
         match op {
             Op::Gather { images, indices, height, width, channels, augment, output } => {
                 self.gather(*images, *indices, [*height, *width, *channels], *augment, *output)
+            }
+            Op::Patches { .. } if controls.patches <= 0.0 => Ok(()),
+            Op::Patches { indices, height, width, channels, images } => {
+                let list = arguments![
+                    self.at(*indices),
+                    self.at(*images),
+                    *height,
+                    *width,
+                    *channels,
+                    controls.patches,
+                    controls.seed as u32,
+                    (controls.seed >> 32) as u32,
+                    controls.epoch
+                ];
+                self.launch("patches", grid, list)
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let list = arguments![

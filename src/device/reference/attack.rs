@@ -1,6 +1,7 @@
 //! Images in, and the attack on them.
 
 use crate::data::ImageSet;
+use crate::device::patch::{PATCHES, Patch};
 use crate::device::{Augment, Controls, Norm};
 use crate::rng::{Purpose, Stream, below, unit};
 
@@ -31,6 +32,21 @@ pub fn gather(
         }
     }
     output
+}
+
+/// Patches over an image, pixel by pixel: the last patch that covers it decides.
+pub fn patches(image: &mut [f64], index: u32, (height, width): (usize, usize), controls: &Controls) {
+    let channels = image.len() / (height * width);
+    let patches: Vec<Patch> =
+        (0..PATCHES).filter_map(|number| Patch::draw(controls, index, number, (height, width))).collect();
+    for (pixel, image) in image.chunks_exact_mut(channels).enumerate() {
+        let covers = |patch: &&Patch| {
+            patch.rows.contains(&(pixel / width)) && patch.columns.contains(&(pixel % width))
+        };
+        if let Some(patch) = patches.iter().rev().find(covers) {
+            image.iter_mut().zip(patch.values(pixel)).for_each(|(to, value)| *to = f64::from(value));
+        }
+    }
 }
 
 fn length(values: &[f64]) -> f64 {

@@ -45,7 +45,9 @@ impl Machine {
             }
             Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => step.convolution(op),
             Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => step.norm(op)?,
-            Op::Gather { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => step.attack(op)?,
+            Op::Gather { .. } | Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
+                step.attack(op)?
+            }
             Op::SoftmaxCrossEntropy { .. } => step.loss(op)?,
             Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => step.update(op),
             Op::Upsample { .. }
@@ -352,6 +354,15 @@ impl Step<'_> {
                 let image = |index: &u32| attack::gather(set, *index, *channels, *augment, self.controls);
                 let values: Vec<f64> = indices.iter().flat_map(image).collect();
                 self.write(*output, &values);
+            }
+            Op::Patches { indices, height, width, images, .. } => {
+                let mut values = self.read(*images);
+                let indices = self.words(*indices);
+                let len = values.len() / indices.len().max(1);
+                for (image, index) in values.chunks_exact_mut(len.max(1)).zip(indices) {
+                    attack::patches(image, index, (*height, *width), self.controls);
+                }
+                self.write(*images, &values);
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let indices = self.words(*indices);

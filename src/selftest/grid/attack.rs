@@ -40,6 +40,36 @@ impl Gathering {
     }
 }
 
+/// Patches over images.
+#[derive(Clone, Copy, Debug)]
+pub struct Patching {
+    /// Images of the batch.
+    pub count: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Of each patch.
+    pub probability: f32,
+    /// Images of a lane's instance; 0 for none.
+    pub lane: usize,
+}
+
+impl Patching {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, height, width, channels, probability, lane } = self;
+        let mut case = Case::new(count, lane, seed);
+        case.controls.epoch = 3;
+        case.controls.patches = probability;
+        let (indices, images) = (case.word(1 << 20), case.image(height * width * channels));
+        case.ops = vec![Op::Patches { indices, height, width, channels, images }];
+        case
+    }
+}
+
 /// A set of random images of one class.
 pub(in crate::selftest) fn noise(
     case: &mut Case,
@@ -174,6 +204,16 @@ const GATHERS: [GatherSizes; 9] = [
     (3, 12, 12, (3, 3), 4, true, 1),
 ];
 
+/// Images, rows, columns, channels, probability, lane.
+const PATCHINGS: [(usize, usize, usize, usize, f32, usize); 6] = [
+    (1, 1, 1, 1, 1.0, 0),
+    (6, 16, 16, 3, 1.0, 0),
+    (5, 33, 12, 3, 0.5, 2),
+    (7, 7, 40, 1, 1.0, 3),
+    (3, 20, 20, 3, 0.0, 0),
+    (9, 24, 24, 3, 0.5, 1),
+];
+
 /// Images, elements of each, lane.
 const BATCHES: [[usize; 3]; 5] = [[1, 1, 0], [3, 48, 0], [5, 75, 2], [2, 192, 1], [4, 1027, 0]];
 
@@ -185,6 +225,10 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     }
     for (seed, (count, height, width, channels, pad, flip, lane)) in GATHERS.into_iter().enumerate() {
         let made = Gathering { count, height, width, channels, augment: Augment { pad, flip }, lane };
+        visit(&format!("{made:?}"), made.case(seed as u64))?;
+    }
+    for (seed, (count, height, width, channels, probability, lane)) in PATCHINGS.into_iter().enumerate() {
+        let made = Patching { count, height, width, channels, probability, lane };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
     for (number, [count, elements, lane]) in BATCHES.into_iter().enumerate() {
