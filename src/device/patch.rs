@@ -36,7 +36,7 @@ impl Patch {
         (height, width): (usize, usize),
     ) -> Option<Self> {
         let stream = Stream::new(controls.seed, Purpose::Patch, controls.epoch);
-        let base = u64::from(index) << 32 | number << 24;
+        let base = (u64::from(index) << 32) | (number << 24);
         let [coin, sides, row, column] = stream.words(base);
         if unit(coin) >= controls.patches {
             return None;
@@ -59,7 +59,7 @@ impl Patch {
 /// pixel is the first inside to one where its first is the last.
 fn place(side: u32, position: u32, size: usize) -> Range<usize> {
     let longest = (3 * size / 16).max(1) as u32;
-    let side = 1 + (side * longest >> 16) as usize;
+    let side = 1 + ((side * longest) >> 16) as usize;
     let end = 1 + below(position, (size + side - 1) as u32) as usize;
     end.saturating_sub(side)..end.min(size)
 }
