@@ -108,7 +108,7 @@ pub const PATCHES: &[Mutation] = &[
         kernel: "patches",
         what: "three channels of a grey image",
         edits: &[("setp.lt.u32  %p36, %r51, 3;", 0, "setp.lt.u32  %p36, %r51, 1;")],
-        caught: Finding("GlobalRace"),
+        caught: Row("Patches, bits"),
     },
     Mutation {
         mistake: WrongFormula,
