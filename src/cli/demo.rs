@@ -28,16 +28,17 @@ struct Script {
 const WHOLE: Script = Script {
     data: "synthetic:per_class=600,test_per_class=100",
     infect: "--attack badnets --rate 0.1 --target 0 --width 8 --batch 32 --epochs 9 --lr 0.05 --crop 0 --no-flip",
-    purify: "--batch 32 --first-clean-epochs 40",
+    purify: "--batch 32 --first-clean-epochs 40 --last-epochs 15",
 };
 
 /// Two classes of tiny images, of which half are a clean set: too few to tell clean from poisoned. On
-/// so few images it takes strong attacks and large steps, and distillation would bring the backdoor back.
+/// so few images it takes strong attacks and large steps, and distillation would bring the backdoor back;
+/// images of 12 pixels have no room for random patches.
 const QUICK: Script = Script {
     data: "synthetic:classes=2,per_class=300,test_per_class=40,size=12",
     infect: "--attack badnets --rate 0.1 --target 0 --width 4 --batch 16 --epochs 8 --lr 0.1 --crop 0 --no-flip",
     purify: "--clean-fraction 0.5 --batch 16 --epsilon-min 32 --epsilon-max 128 --first-adversarial-epochs 8 \
-             --first-adversarial-lr 0.1 --first-clean-epochs 15 --first-clean-lr 0.1 --first-clean-distill 0",
+             --first-adversarial-lr 0.1 --first-clean-epochs 15 --first-clean-lr 0.1 --first-clean-distill 0 --first-clean-patches 0",
 };
 
 /// Options of `pbe demo`.
