@@ -26,7 +26,7 @@ pub use report::{Report, Row};
 /// The largest error allowed of an op, |value − reference| / (1 + |reference|). The convolutions sum
 /// up to thousands of products of numbers up to 4 (and Winograd transforms them before), which is
 /// why theirs is the largest.
-pub const TOLERANCES: [(&str, f64); 27] = [
+pub const TOLERANCES: [(&str, f64); 28] = [
     ("Conv", 1e-3),
     ("ConvDgrad", 1e-3),
     ("ConvWgrad", 1e-3),
