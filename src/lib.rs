@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod analysis;
 pub mod backdoor;
 pub mod data;
 pub mod defense;

@@ -10,7 +10,9 @@ mod device;
 mod doctor;
 mod evaluate;
 mod infect;
+mod inspect;
 mod interrupt;
+mod observe;
 mod open;
 mod poison;
 mod progress;
@@ -46,8 +48,13 @@ enum Command {
     Purify(Box<purify::PurifyArgs>),
     /// Score how likely each training image is clean.
     Rank(rank::RankArgs),
+    /// Say whether a model is infected, and for which label, from its adversarial examples.
+    Inspect(inspect::InspectArgs),
     /// Measure a model: accuracy, and with a trigger attack success.
     Evaluate(evaluate::EvaluateArgs),
+    /// The paper's figures for a model and its trigger: where adversarial examples land, how near their
+    /// features are to triggered ones, rankings and rounds.
+    Observe(Box<observe::ObserveArgs>),
     /// Write a PyTorch checkpoint (.pt, .pth) as safetensors; nothing in it is executed.
     Convert(convert::ConvertArgs),
     /// Say what this machine offers, and what memory a run would need.
@@ -66,7 +73,9 @@ impl Cli {
             Command::Poison(args) => poison::run(&args),
             Command::Purify(args) => purify::run(&args),
             Command::Rank(args) => rank::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
             Command::Evaluate(args) => evaluate::run(&args),
+            Command::Observe(args) => observe::run(&args),
             Command::Convert(args) => convert::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Selftest(args) => selftest::run(&args),

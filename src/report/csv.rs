@@ -151,6 +151,14 @@ pub fn write_precision_recall(path: &Path, curve: &[CurvePoint]) -> Result<()> {
     })
 }
 
+/// Writes rows of cells under a header.
+pub fn write_rows(path: &Path, header: &[String], rows: &[Vec<String>]) -> Result<()> {
+    write(path, |csv| {
+        csv.write_record(header)?;
+        rows.iter().try_for_each(|row| csv.write_record(row))
+    })
+}
+
 fn write(path: &Path, rows: impl FnOnce(&mut Writer) -> csv::Result<()>) -> Result<()> {
     write_atomic_with(path, |file| {
         let mut writer = csv::Writer::from_writer(file);

@@ -3,9 +3,11 @@
 pub mod csv;
 mod measure;
 mod metrics;
+pub mod page;
 mod ranking;
 mod result;
 mod run_folder;
+pub mod svg;
 mod table;
 
 pub use measure::{TestBed, logits};

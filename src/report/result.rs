@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{Figures, defense_effectiveness};
+use crate::analysis::Inspection;
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 
@@ -41,6 +42,9 @@ pub struct RunResult {
     /// Defence effectiveness from `before` to `after`, in per cent.
     pub der: Option<f64>,
     pub rounds: Vec<Round>,
+    /// Of `pbe inspect`.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<Inspection>,
     pub seconds: Seconds,
 }
 
@@ -94,6 +98,7 @@ impl RunResult {
             floor: None,
             der: None,
             rounds: Vec::new(),
+            inspection: None,
             seconds: Seconds::new(),
         }
     }

@@ -9,6 +9,8 @@ mod commands;
 mod cuda_choice;
 mod cuda_run;
 mod emulated;
+mod inspect;
 mod networks;
+mod observe;
 mod program;
 mod repeatable;

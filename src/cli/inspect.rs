@@ -1,0 +1,93 @@
+//! `pbe inspect`: is this model infected, and for which label? From its adversarial examples.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use pbe::analysis::{Inspection, PASSES, Verdict, judge, survey};
+use pbe::data::{Share, stratified_split};
+use pbe::defense::fine_tune::Next;
+use pbe::device::Norm;
+use pbe::engine::EngineOptions;
+use pbe::error::Result;
+use pbe::report::{RunResult, Table, figure};
+
+use super::common::{DataArgs, NormalisationArgs, print};
+use super::device::ComputeArgs;
+use super::open::Model;
+use super::progress::Progress;
+use super::room::{Images, Room};
+
+/// Training images that are attacked where `--limit` doesn't say.
+const LIMIT: usize = 200;
+
+/// Options of `pbe inspect`.
+#[derive(Args)]
+pub struct InspectArgs {
+    /// Model to inspect: safetensors, or a PyTorch checkpoint
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    normalisation: NormalisationArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Runs the command.
+pub fn run(args: &InspectArgs) -> Result<()> {
+    let progress = Progress::new();
+    let model = Model::load(&args.model)?;
+    let device = args.compute.open()?;
+    let clock = Instant::now();
+    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
+    let images = match loaded.taken {
+        Some(_) => loaded.limited(loaded.set.train.clone()),
+        None => {
+            let taken = stratified_split(&loaded.set.train.labels, Share::Count(LIMIT), args.compute.seed).0;
+            loaded.set.train.subset(&taken)
+        }
+    };
+    let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
+    let options = EngineOptions { attack: true, norm: Norm::L2, ..EngineOptions::default() };
+    let bytes = Images { shared: 3 * images.pixels.len(), largest: images.pixels.len() };
+    let networks = Box::new(move |_| vec![options]);
+    Room { networks, ..Room::of(device.as_ref(), &network.graph, bytes) }.check()?;
+    let load = clock.elapsed().as_secs_f64();
+
+    let clock = Instant::now();
+    let mut engine = network.open(device.as_ref(), &options)?;
+    let found = survey(&mut engine, &images, &PASSES, args.compute.seed, &mut |done| {
+        progress.show("attacking", done, PASSES.len() * images.len(), None);
+        Next::Continue
+    })?;
+    progress.clear();
+    let inspection = judge(found.unwrap_or_default());
+    if !args.compute.json {
+        return print(&words(&inspection, &images.classes));
+    }
+    let mut result = RunResult::new("inspect", &device.describe(), args.compute.seed);
+    result.inspection = Some(inspection);
+    result.seconds = [("load".into(), load), ("attack".into(), clock.elapsed().as_secs_f64())].into();
+    print(&result.to_json()?)
+}
+
+/// The verdict for people.
+fn words(found: &Inspection, classes: &[String]) -> String {
+    let mut table = Table::new(["label", "examples, %", "taken by their common part, %"]);
+    let last = found.attacks.last();
+    for (label, (class, share)) in classes.iter().zip(&found.histogram).enumerate() {
+        let taken = last.map(|survey| survey.common[label]);
+        let taken = taken.map(|common| 100.0 * common.taken as f64 / common.images.max(1) as f64);
+        table.row([class.clone(), figure(Some(*share)), figure(taken)]);
+    }
+    let verdict = match (found.verdict, found.target) {
+        (Verdict::Infected, Some(target)) => format!("infected, target `{}`", classes[target as usize]),
+        (Verdict::Infected, None) => "infected".into(),
+        (Verdict::Undecided, _) => {
+            "undecided: no label stands out, as in benign models and in some infected ones".into()
+        }
+    };
+    format!("{table}\n{verdict} (index {:.2}, threshold {:.2})\n", found.index, found.threshold)
+}

@@ -1,0 +1,165 @@
+//! `pbe observe`: the paper's figures for one model and its trigger, as SVG, as data, and on one page.
+
+mod figures;
+mod runs;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use pbe::analysis::{Observed, Pass, observe};
+use pbe::backdoor::{PoisonFile, triggered_test};
+use pbe::data::{ImageSet, Share, stratified_split};
+use pbe::device::{Device, Norm};
+use pbe::engine::EngineOptions;
+use pbe::error::{Error, Result};
+use pbe::fs::write_atomic;
+use pbe::report::RunFolder;
+use serde::Serialize;
+
+use super::common::{DataArgs, DataConfig, NormalisationArgs, Origin, print};
+use super::device::ComputeArgs;
+use super::open::{Model, Network};
+use super::progress::Progress;
+use super::room::{Images, Room};
+use figures::{Figures, Seen};
+use runs::Runs;
+
+/// Images that are attacked where `--images` doesn't say.
+const IMAGES: usize = 200;
+
+/// Options of `pbe observe`.
+#[derive(Args)]
+pub struct ObserveArgs {
+    /// Infected model: safetensors, or a PyTorch checkpoint
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    /// The attack: a poison.json, of which only trigger and target are read
+    #[arg(long, value_name = "FILE")]
+    trigger: PathBuf,
+    /// A benign model to compare with
+    #[arg(long, value_name = "FILE")]
+    benign: Option<PathBuf>,
+    /// Test images to look at (training images where there is no test part)
+    #[arg(long, value_name = "N", default_value_t = IMAGES as u16, value_parser = clap::value_parser!(u16).range(2..=2000))]
+    images: u16,
+    /// Radius of the untargeted attack, L∞, in 1/255
+    #[arg(long, value_name = "EPSILON", default_value_t = 16.0, allow_negative_numbers = true)]
+    epsilon: f32,
+    /// Folder of a purification: its accuracy and attack success by round; may be given several times
+    #[arg(long, value_name = "DIR")]
+    run: Vec<PathBuf>,
+    /// Precision-recall curve that `pbe rank --pr` wrote; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pr: Vec<PathBuf>,
+    /// Folder for the page and the figures
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    normalisation: NormalisationArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Everything the figures depend on.
+#[derive(Serialize)]
+struct Config<'a> {
+    #[serde(flatten)]
+    origin: Origin,
+    model: &'a PathBuf,
+    trigger: &'a PathBuf,
+    benign: Option<&'a PathBuf>,
+    images: u16,
+    epsilon: f32,
+    runs: &'a [PathBuf],
+    curves: &'a [PathBuf],
+    data: DataConfig,
+}
+
+/// Runs the command.
+pub fn run(args: &ObserveArgs) -> Result<()> {
+    if !(args.epsilon > 0.0 && args.epsilon <= 255.0) {
+        return Err(Error::input(format!("--epsilon {} is not above 0 and at most 255", args.epsilon)));
+    }
+    let progress = Progress::new();
+    let (model, truth) = (Model::load(&args.model)?, PoisonFile::load(&args.trigger)?);
+    let benign = args.benign.as_deref().map(Model::load).transpose()?;
+    let runs = Runs::read(&args.run, &args.pr)?;
+    let device = args.compute.open()?;
+    let clock = Instant::now();
+    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
+    let images = loaded.set.test.as_ref().unwrap_or(&loaded.set.train);
+    let share = Share::Count(args.images.into());
+    let clean = images.subset(&stratified_split(&images.labels, share, args.compute.seed).0);
+    let triggered = triggered_test(&clean, &truth.trigger(&clean)?)?;
+    let fit =
+        |model: Model| model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref());
+    let infected = fit(model)?;
+    let benign = benign.map(fit).transpose()?;
+    let config = Config {
+        origin: Origin::new(device.kind(), args.compute.seed),
+        model: &args.model,
+        trigger: &args.trigger,
+        benign: args.benign.as_ref(),
+        images: args.images,
+        epsilon: args.epsilon,
+        runs: &args.run,
+        curves: &args.pr,
+        data: DataConfig::new(&args.data, &loaded.set, &infected.normalisation),
+    };
+    let look =
+        Look { device: device.as_ref(), clean: &clean, triggered: &triggered, args, progress: &progress };
+    look.room(&infected)?;
+    let folder = RunFolder::create(&args.output, "observe", &config, false)?;
+
+    let seen = Seen {
+        infected: look.at(&infected, "attacking the infected model")?,
+        benign: benign.map(|benign| look.at(&benign, "attacking the benign model")).transpose()?,
+        clean: &clean,
+        triggered: &triggered,
+        mode: truth.label,
+        epsilon: args.epsilon,
+    };
+    let figures = Figures::new(&seen, &runs, args.compute.seed);
+    figures.write(folder.path())?;
+    let seconds = clock.elapsed().as_secs_f64();
+    let result = figures.result(&device.describe(), args.compute.seed, seconds)?;
+    write_atomic(folder.result(), result.as_bytes())?;
+    print(&if args.compute.json {
+        result
+    } else {
+        format!("{}\n{}\n", figures.summary(), folder.path().join(figures::PAGE).display())
+    })
+}
+
+/// What a model is looked at with.
+struct Look<'a> {
+    device: &'a dyn Device,
+    clean: &'a ImageSet,
+    triggered: &'a ImageSet,
+    args: &'a ObserveArgs,
+    progress: &'a Progress,
+}
+
+impl Look<'_> {
+    const OPTIONS: fn() -> EngineOptions = || EngineOptions { attack: true, ..EngineOptions::default() };
+
+    fn room(&self, network: &Network) -> Result<()> {
+        let bytes = self.clean.pixels.len();
+        let images = Images { shared: 3 * bytes, largest: bytes };
+        let networks = Box::new(|_| vec![Self::OPTIONS()]);
+        Room { networks, ..Room::of(self.device, &network.graph, images) }.check().map(drop)
+    }
+
+    fn at(&self, network: &Network, label: &str) -> Result<Observed> {
+        let mut engine = network.open(self.device, &Self::OPTIONS())?;
+        let pass = Pass { norm: Norm::Linf, epsilon: self.args.epsilon };
+        let mut done = |done| self.progress.show(label, done, self.clean.len(), None);
+        let seed = self.args.compute.seed;
+        let observed = observe(&mut engine, self.clean, self.triggered, pass, seed, &mut done)?;
+        self.progress.clear();
+        Ok(observed)
+    }
+}
