@@ -66,12 +66,12 @@ impl Slots {
     }
 
     /// For each slot, the slot whose place it takes: an equally large one that the op which first
-    /// writes it reads in place and that dies there.
+    /// writes it reads in place, and not otherwise too, and that dies there.
     fn heirs(&self, ops: &mut [Op], lives: &[Option<(usize, usize)>]) -> Vec<Option<usize>> {
         let mut heirs = vec![None; self.len.len()];
         let mut taken = vec![false; self.len.len()];
         for (at, op) in ops.iter_mut().enumerate() {
-            let (mut dying, mut born) = (vec![], vec![]);
+            let (mut dying, mut born, mut read) = (vec![], vec![], vec![]);
             op.visit_spans(&mut |span, access| {
                 if span.region != Region::Arena {
                     return;
@@ -79,11 +79,13 @@ impl Slots {
                 match (access, lives[span.offset]) {
                     (Access::ReadInPlace, Some((_, last))) if last == at => dying.push(span.offset),
                     (Access::Write, Some((first, _))) if first == at => born.push(span.offset),
+                    (Access::Read, _) => read.push(span.offset),
                     _ => {}
                 }
             });
             for heir in born {
-                let fits = |&&old: &&usize| self.len[old] == self.len[heir] && !taken[old];
+                let fits =
+                    |&&old: &&usize| self.len[old] == self.len[heir] && !taken[old] && !read.contains(&old);
                 if let Some(&old) = dying.iter().find(fits) {
                     taken[old] = true;
                     heirs[heir] = Some(old);
