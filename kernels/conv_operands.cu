@@ -6,7 +6,10 @@
 //     max(0, scale[c] * x + shift[c]), NaN for NaN: a run that leaves the numbers has to show it;
 // so that no inner loop has a bound to check. A copy costs one pass over the tensor; the loops that
 // read it make 9 K passes.
-#include "common.cuh"
+//
+// For conv_bf16.cu the same values are rounded to bf16, with channels in whole vectors of 8, marked ', and
+// no border: filter (rows, taps, columns'), rows being what the product's columns are.
+#include "tensor.cuh"
 
 // weights (K, C, taps), scale (K) or null -> filter (taps, C', K'), or (taps, K', C') where `dgrad`.
 KERNEL load_filter(const float* weights, const float* scale, float* filter, u32 total, u32 taps,
@@ -44,6 +47,46 @@ KERNEL conv_input(const float* input, const float* scale, const float* shift, fl
         if (relu && value < 0.0f) value = 0.0f;
     }
     output[i] = value;
+}
+
+// weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`. dgrad's
+// taps are sorted by their rows modulo `stride`, then by their columns, so that those of a phase (conv_bf16.cu)
+// follow each other; with stride 1 they stay as they are. Items: (row, tap, column), the last fastest.
+KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, u32 total, u32 kernel,
+                        u32 stride, u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {
+    u32 i = global_index();
+    if (i >= total) return;
+    u32 column = i % columns, rest = i / columns, taps = kernel * kernel;
+    u32 tap = rest % taps, row = rest / taps, place = tap;
+    u32 k = dgrad ? column : row, c = dgrad ? row : column;
+    if (dgrad) {
+        u32 r = tap / kernel, s = tap % kernel;
+        u32 before_y = taps_below(r % stride, kernel, stride), before_x = taps_below(s % stride, kernel, stride);
+        u32 down = taps_below(r % stride + 1, kernel, stride) - before_y;
+        u32 across = taps_below(s % stride + 1, kernel, stride) - before_x;
+        place = before_y * kernel + down * before_x + r / stride * across + s / stride;
+    }
+    float value = 0.0f;
+    if (k < out_channels && c < in_channels) {
+        value = weights[(k * in_channels + c) * taps + tap];
+        if (scale) value *= scale[k];
+    }
+    filter[(row * taps + place) * columns + column] = to_bf16(value);
+}
+
+// input (pixels, channels) -> output (pixels, padded_channels), behind the prologue.
+KERNEL conv_input_bf16(const float* input, const float* scale, const float* shift, bf16* output, u32 total,
+                       u32 relu, u32 channels, u32 padded_channels) {
+    u32 i = global_index();
+    if (i >= total) return;
+    u32 c = i % padded_channels, pixel = i / padded_channels;
+    float value = 0.0f;
+    if (c < channels) {
+        value = input[pixel * channels + c];
+        if (scale) value = affine(value, scale[c], shift[c]);
+        if (relu && value < 0.0f) value = 0.0f;
+    }
+    output[i] = to_bf16(value);
 }
 
 // mask (pixels, words): bit b of a pixel's word w is 1 where channel 32 w + b of the prologue is

@@ -145,7 +145,7 @@ fn loss_at(engine: &mut Engine, graph: &Graph, weights: &[f32]) -> f64 {
 /// central differences in f64, of losses that come out as f32, a few ReLUs turned by the step: both are
 /// what the tolerance is for. `tests/golden.rs` is exact.
 fn gradients_are_slopes(graph: &Graph) {
-    let mut reference = engine(graph, &ReferenceDevice);
+    let mut reference = engine(graph, &ReferenceDevice::default());
     let start = weights(graph);
     loss_at(&mut reference, graph, &start);
     let gradient = reference.gradients().unwrap();
@@ -203,7 +203,7 @@ fn cpu_agrees(graph: &Graph) {
         let losses: Vec<f32> = (0..3).map(|_| train_step(&mut engine, graph, 0.05)).collect();
         (attacked, logits, losses, engine.weights().unwrap())
     };
-    let truth = outcome(&ReferenceDevice);
+    let truth = outcome(&ReferenceDevice::default());
     let one = outcome(&CpuDevice::new(Some(1)).unwrap());
     let two = outcome(&CpuDevice::new(Some(2)).unwrap());
     assert!(one == two, "threads change the bits");
@@ -216,7 +216,7 @@ fn cpu_agrees(graph: &Graph) {
 /// A short step along the gradient raises the loss by its length times the gradient's: the gradient of
 /// the image is right in length (the step is L2) and direction.
 fn attack_climbs(graph: &Graph) {
-    let mut engine = engine(graph, &ReferenceDevice);
+    let mut engine = engine(graph, &ReferenceDevice::default());
     let (classes, labels) = (IMAGES * CLASSES, images(graph).labels);
     let mut loss = |repeats: usize| {
         let outcome = attack(&mut engine, graph, repeats);

@@ -15,7 +15,7 @@ fn the_need_is_known_before_anything_is_allocated() {
     let devices: [Box<dyn Device>; 3] = [
         Box::new(CpuDevice::new(Some(1)).unwrap()),
         Box::new(CpuDevice::new(Some(3)).unwrap()),
-        Box::new(ReferenceDevice),
+        Box::new(ReferenceDevice::default()),
     ];
     for device in &devices {
         for (batch, attack) in [(0, false), (0, true), (1, false), (40, true), (2000, true)] {

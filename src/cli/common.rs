@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pbe::data::{Dataset, Format, ImageSet, LoadOptions, Normalisation, Share, stratified_split};
+use pbe::device::Precision;
 use pbe::error::{Error, Result};
 use pbe::report::{COMMIT, RunResult, comparison};
 use serde::Serialize;
@@ -123,13 +124,15 @@ pub struct Origin {
     version: &'static str,
     commit: &'static str,
     device: String,
+    precision: String,
     seed: u64,
 }
 
 impl Origin {
     /// `device` is what its [`kind`](pbe::device::Device::kind) says.
-    pub fn new(device: String, seed: u64) -> Self {
-        Self { version: env!("CARGO_PKG_VERSION"), commit: COMMIT, device, seed }
+    pub fn new(device: String, precision: Precision, seed: u64) -> Self {
+        let precision = precision.to_string();
+        Self { version: env!("CARGO_PKG_VERSION"), commit: COMMIT, device, precision, seed }
     }
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::Args;
-use pbe::device::Device;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::cuda::{CudaDevice, Unavailable};
+use pbe::device::{Device, Precision};
 use pbe::error::{Error, Result};
 
 use super::progress::tell;
@@ -53,6 +53,9 @@ pub struct ComputeArgs {
     /// says what it chose
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+    /// What convolutions multiply on a CUDA device: f32, or bf16 on tensor cores (sums stay f32)
+    #[arg(long, default_value = "f32")]
+    pub precision: Precision,
     /// Decides everything random: the same seed gives the same result, to the bit
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
@@ -74,15 +77,15 @@ impl ComputeArgs {
         // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
         match self.device {
-            DeviceChoice::Cpu => Ok(Box::new(CpuDevice::new(threads)?)),
-            DeviceChoice::Cuda(number) => match cuda(number) {
+            DeviceChoice::Cpu => self.processor(threads, "the processor computes in f32"),
+            DeviceChoice::Cuda(number) => match cuda(number, self.precision) {
                 Ok(device) => Ok(Box::new(device)),
                 Err(cause) => Err(Error::input(format!("--device {}: {cause}", self.device))),
             },
             DeviceChoice::Auto => {
-                let (device, reason): (Box<dyn Device>, _) = match cuda(0) {
+                let (device, reason): (Box<dyn Device>, _) = match cuda(0, self.precision) {
                     Ok(device) => (Box::new(device), "the first CUDA device".into()),
-                    Err(cause) => (Box::new(CpuDevice::new(threads)?), cause.to_string()),
+                    Err(cause) => (self.processor(threads, &cause.to_string())?, cause.to_string()),
                 };
                 tell(&format!("device: {} (chosen: {reason})", device.describe()));
                 Ok(device)
@@ -91,9 +94,20 @@ impl ComputeArgs {
     }
 }
 
+impl ComputeArgs {
+    /// The processor, which knows one precision; `cause` is why another can't be had.
+    fn processor(&self, threads: Option<usize>, cause: &str) -> Result<Box<dyn Device>> {
+        if self.precision != Precision::F32 {
+            let precision = self.precision;
+            return Err(Error::input(format!("--precision {precision} is for CUDA devices: {cause}")));
+        }
+        Ok(Box::new(CpuDevice::new(threads)?))
+    }
+}
+
 /// A device that the driver has compiled the kernels for: one that refuses them is none.
-fn cuda(number: usize) -> std::result::Result<CudaDevice, Unavailable> {
-    let device = CudaDevice::open(number)?;
+fn cuda(number: usize, precision: Precision) -> std::result::Result<CudaDevice, Unavailable> {
+    let device = CudaDevice::open(number, precision)?;
     device.compile()?;
     Ok(device)
 }

@@ -251,7 +251,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         images: bytes,
     };
     let need = room.check()?;
-    let origin = Origin::new(device.kind(), args.compute.seed);
+    let origin = Origin::new(device.kind(), device.precision(), args.compute.seed);
     let settings = Config {
         origin,
         network: weights.architecture.kind.name(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use pbe::data::write_folder;
+use pbe::device::Precision;
 use pbe::error::Result;
 use pbe::report::RunFolder;
 use serde::Serialize;
@@ -44,7 +45,8 @@ pub fn run(args: &PoisonArgs) -> Result<()> {
     let progress = Progress::new();
     let loaded = args.data.load(None, None, args.seed, &progress)?;
     let data = DataConfig::new(&args.data, &loaded.set, &loaded.set.normalisation);
-    let config = Config { origin: Origin::new("cpu".into(), args.seed), attack: &choice, data };
+    let config =
+        Config { origin: Origin::new("cpu".into(), Precision::F32, args.seed), attack: &choice, data };
     let mut planted = choice.plant(loaded.limited(loaded.set.train.clone()), args.seed)?;
     let folder = RunFolder::create(&args.output, "poison", &config, false)?;
     progress.say(&format!("writing {} images", planted.poisoned.images.len()));

@@ -7,6 +7,7 @@ pub mod map;
 pub mod op;
 mod operands;
 mod patch;
+mod precision;
 pub mod reference;
 mod shape;
 
@@ -16,6 +17,7 @@ use crate::data::ImageSet;
 use crate::error::Result;
 pub use op::*;
 pub use operands::Access;
+pub use precision::Precision;
 pub use shape::{ConvShape, PoolShape};
 
 /// Element counts of every region, fixed before a session opens.
@@ -154,6 +156,10 @@ pub trait Device: Send + Sync {
     fn describe(&self) -> String;
     /// What the bits of a result depend on besides inputs and seed: `cpu`, or the model of the GPU.
     fn kind(&self) -> String;
+    /// What its convolutions multiply.
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
     /// The device's own memory, into which image sets are copied too; none where it computes in the
     /// machine's.
     fn memory(&self) -> Option<DeviceMemory> {

@@ -40,6 +40,9 @@ impl RunFolder {
                         true if difference.starts_with("device ") => {
                             "; it goes on to the same bits only there: say so with --device"
                         }
+                        true if difference.starts_with("precision ") => {
+                            "; it goes on to the same bits only so: say so with --precision"
+                        }
                         true => "",
                         false => "; choose another --output",
                     };

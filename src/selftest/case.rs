@@ -28,6 +28,7 @@ pub struct Case {
     /// Images of a lane program's instances; 0 runs one instance with all threads.
     pub lane: usize,
     count: usize,
+    gap: usize,
     lengths: [usize; 7],
     floats: Vec<(Span, Vec<f32>)>,
     words: Vec<(Span, Vec<u32>)>,
@@ -50,12 +51,19 @@ impl Case {
             images: None,
             lane,
             count,
+            gap: GAP,
             lengths: [0; 7],
             floats: Vec::new(),
             words: Vec::new(),
             stream: Stream::new(seed, Purpose::Synthetic, 0),
             drawn: 0,
         }
+    }
+
+    /// Has the operands that are added from here on begin on whole 32 bytes, as in a network's arena, where
+    /// those before them have lengths that allow it.
+    pub fn align(&mut self) {
+        self.gap = ALIGNED_GAP;
     }
 
     /// A number in 0..n.
@@ -71,10 +79,10 @@ impl Case {
     fn take(&mut self, region: Region, len: usize, copies: usize) -> Span {
         let offset = self.lengths[region as usize];
         // A gap, so that writing past the end shows: no two of its values are alike anywhere.
-        let gap = Span { region, offset: offset + len * copies, len: GAP };
-        let values = (0..GAP).map(|i| 1000.0 + (gap.offset + i) as f32).collect();
+        let gap = Span { region, offset: offset + len * copies, len: self.gap };
+        let values = (0..gap.len).map(|i| 1000.0 + (gap.offset + i) as f32).collect();
         self.floats.push((gap, values));
-        self.lengths[region as usize] = gap.offset + GAP;
+        self.lengths[region as usize] = gap.offset + gap.len;
         Span { region, offset, len }
     }
 
@@ -219,6 +227,16 @@ impl Case {
         Region::ALL.into_iter().map(read).collect()
     }
 
+    /// Whether every operand that a convolution multiplies is a bf16 number: images and filters are filled with
+    /// such, an affine map or a scale makes others of them.
+    pub fn operands_are_short(&self) -> bool {
+        self.setup.iter().chain(&self.ops).all(|op| match op {
+            Op::LoadFilter { scale, .. } => scale.is_none(),
+            Op::Conv { prologue, .. } | Op::ConvWgrad { prologue, .. } => prologue.affine.is_none(),
+            _ => true,
+        })
+    }
+
     /// Whether an element holds a word, whose bits are no number.
     pub fn is_word(&self, region: Region, element: usize) -> bool {
         self.words.iter().any(|(span, values)| {
@@ -233,8 +251,11 @@ impl Case {
     }
 }
 
-/// Elements behind every operand that nobody should touch.
+/// Elements behind every operand that nobody should touch, where operands lie anywhere.
 const GAP: usize = 3;
+
+/// The same where they begin on whole 32 bytes as far as their lengths allow it.
+const ALIGNED_GAP: usize = 8;
 
 /// A multiple of 1/64 in [-4, 4).
 fn quarter(v: u32) -> f32 {

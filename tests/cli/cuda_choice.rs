@@ -69,6 +69,26 @@ fn other_words_are_refused() {
 }
 
 #[test]
+fn bf16_is_for_cuda_devices() {
+    for word in ["fp16", "BF16", ""] {
+        let output = run(&["doctor", "--precision", word]);
+        assert_eq!(output.status.code(), Some(2));
+        assert_says(&text(&output.stderr), &["--precision", "it is one of f32, bf16"]);
+    }
+    let bf16 = |device: &'static str| ["selftest", "--precision", "bf16", "--device", device];
+    let message = error_of(&run(&bf16("cpu")), 2);
+    assert_eq!(message, "--precision bf16 is for CUDA devices: the processor computes in f32");
+    let message = error_of(&without_driver(&bf16("auto")), 2);
+    assert_says(
+        &message,
+        &["--precision bf16 is for CUDA devices: ", "no CUDA driver (libcuda) is installed"],
+    );
+    let output = emulated(&["doctor", "--json", "--precision", "bf16", "--width", "4"], &[]);
+    let report: Value = serde_json::from_str(&success(&["doctor"], &output)).unwrap();
+    assert_eq!(report["device"], "cuda:0: PTX emulator sm_80, sm_80, bf16");
+}
+
+#[test]
 fn doctor_lists_driver_and_devices() {
     let report = |output: std::process::Output| -> Value {
         serde_json::from_str(&success(&["doctor"], &output)).unwrap()
@@ -123,14 +143,22 @@ fn memory_is_known_before_the_run() {
 #[test]
 fn a_run_goes_on_only_on_its_own_device() {
     let parent = tempfile::tempdir().unwrap();
-    let output = parent.path().join("run");
-    let mut arguments = vec!["infect", "--data", DATA, "--attack", "none", "--width", "1", "--epochs", "1"];
-    arguments.extend(["--batch", "40", "--output", word(&output), "--device"]);
     let on = |device: &'static str, more: &[&'static str]| {
-        emulated(&[&arguments[..], &[device], more].concat(), &[])
+        let output = parent.path().join(device);
+        let mut arguments =
+            vec!["infect", "--data", DATA, "--attack", "none", "--width", "1", "--epochs", "1"];
+        arguments.extend(["--batch", "40", "--output", word(&output), "--device"]);
+        arguments.push(if device == "moved" { "cuda" } else { device });
+        emulated(&[&arguments[..], more].concat(), &[])
     };
-    success(&arguments, &on("cpu", &[]));
-    let message = error_of(&on("cuda", &["--resume"]), 2);
+    success(&["cpu"], &on("cpu", &[]));
+    std::fs::rename(parent.path().join("cpu"), parent.path().join("moved")).unwrap();
+    let message = error_of(&on("moved", &["--resume"]), 2);
     assert_says(&message, &["device is \"cpu\" there and \"cuda: PTX emulator", "say so with --device"]);
-    success(&arguments, &on("cpu", &["--resume"]));
+    std::fs::rename(parent.path().join("moved"), parent.path().join("cpu")).unwrap();
+    success(&["cpu"], &on("cpu", &["--resume"]));
+
+    success(&["cuda"], &on("cuda", &[]));
+    let message = error_of(&on("cuda", &["--resume", "--precision", "bf16"]), 2);
+    assert_says(&message, &["precision is \"f32\" there and \"bf16\" here", "say so with --precision"]);
 }

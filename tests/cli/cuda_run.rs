@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::emulated::succeeds_emulated;
+use super::emulated::{emulated, succeeds_emulated, success};
 use super::program::{succeeds, without_seconds, word};
 
 /// 24 training and 6 test images, 3 classes, 8x8.
@@ -102,6 +102,18 @@ fn selftest_passes() {
     let signs: Vec<&Value> = signs.filter(|row| row["name"] == "network: PGD signs, share").collect();
     assert_eq!(signs.len(), 2);
     assert!(signs.iter().all(|row| row["worst"].as_f64().unwrap() <= 1e-3 && row["cases"] == 1));
+}
+
+/// Convolutions on tensor cores, in three orders of blocks and warps; the rest of the network in one.
+#[test]
+fn selftest_passes_in_bf16() {
+    let line = ["selftest", "--quick", "--device", "cuda", "--precision", "bf16", "--only"];
+    for seed in ["1", "2", "3"] {
+        let output = emulated(&[&line[..], &["Conv"]].concat(), &[("SEED", seed)]);
+        let text = success(&line, &output);
+        assert!(text.contains("sm_80, bf16") && text.matches("pass\n").count() == 7, "{text}");
+    }
+    succeeds_emulated(&[&line[..], &["network"]].concat());
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_fprop",
         what: "a channel too many",
         edits: &[("setp.ge.u32 %p139, %r66, %r77;", 0, "setp.gt.u32 %p139, %r66, %r77;")],
-        caught: Row("Conv"),
+        caught: Finding("GlobalRace"),
     },
     Mutation {
         mistake: Accumulator,

@@ -19,6 +19,8 @@ mod pooling;
 #[allow(dead_code)]
 #[path = "../cli/program.rs"]
 mod program;
+mod tensor;
+mod tensor_wgrad;
 mod update;
 
 use std::collections::BTreeSet;
@@ -30,6 +32,8 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
     let lists = [
         conv_operands::MUTATIONS,
         conv::MUTATIONS,
+        tensor::MUTATIONS,
+        tensor_wgrad::MUTATIONS,
         norm::MUTATIONS,
         pooling::MUTATIONS,
         pooling::MAX_POOL,

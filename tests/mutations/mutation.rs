@@ -37,11 +37,19 @@ pub enum Mistake {
     LostGuard,
     /// Another formula.
     WrongFormula,
+    /// A copy that is used before it is sure to have arrived.
+    MissingWait,
+    /// Another stage of a pipeline.
+    WrongStage,
+    /// A matrix instruction's operand in another order.
+    WrongFragment,
+    /// A vector in shared memory in another place for the writer than for the reader.
+    WrongSwizzle,
 }
 use Mistake::*;
 
 /// How many kinds there are.
-pub const MISTAKES: usize = 13;
+pub const MISTAKES: usize = 17;
 
 /// What has to notice a mutation.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +58,8 @@ pub enum Caught {
     Finding(&'static str),
     /// One of these two, by which threads come first.
     Either(&'static str, &'static str),
+    /// One of these, by which threads come first.
+    OneOf(&'static [&'static str]),
     /// A finding of this kind in a kernel that reads what the one with the mistake wrote.
     FindingIn(&'static str, &'static str),
     /// A row of the self-test, by values alone: the kernel breaks no rule.
@@ -93,8 +103,10 @@ impl Mutation {
     fn run(&self, rows: &str, seed: &str) -> Result<(Vec<String>, Vec<String>), String> {
         let file = self.file();
         let settings = [("EDITS", file.path().to_str().unwrap()), ("SEED", seed), ("THREADS", "1")];
-        let output =
-            emulated(&["selftest", "--device", "cuda", "--quick", "--json", "--only", rows], &settings);
+        // Kernels of this precision say so in their names.
+        let precision = if self.kernel.contains("_bf16") { "bf16" } else { "f32" };
+        let line = ["selftest", "--device", "cuda", "--quick", "--json", "--precision", precision];
+        let output = emulated(&[&line[..], &["--only", rows]].concat(), &settings);
         let log = text(&output.stderr);
         let said = log.lines().filter_map(|line| line.strip_prefix("ptx-emulator: "));
         let edited = format!("edit of {}, PTX line ", self.kernel);
@@ -122,6 +134,7 @@ impl Mutation {
         let caught = match self.caught {
             Caught::Finding(kind) => found(self.kernel, kind),
             Caught::Either(kind, other) => found(self.kernel, kind) || found(self.kernel, other),
+            Caught::OneOf(kinds) => kinds.iter().any(|kind| found(self.kernel, kind)),
             Caught::FindingIn(kernel, kind) => found(kernel, kind),
             Caught::Row(name) => first.is_empty() && failed.iter().any(|row| row == name),
         };

@@ -9,7 +9,7 @@ use pbe::selftest::compare;
 /// itself, to the bit, for any number of threads. All memory is returned.
 #[track_caller]
 pub fn check(case: &Case, tolerance: f64) -> Memory {
-    let expected = case.run(&ReferenceDevice).unwrap();
+    let expected = case.run(&ReferenceDevice::default()).unwrap();
     let mut results = [1, 2, 3].map(|threads| case.run(&CpuDevice::new(Some(threads)).unwrap()).unwrap());
     for difference in compare::floats(case, &results[0], &expected) {
         assert!(difference.error <= tolerance, "{difference:?}");

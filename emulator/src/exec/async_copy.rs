@@ -8,6 +8,7 @@
 use super::context::{Outcome, Raise};
 use super::global::Use;
 use super::memory::{Machine, Request};
+use super::shared::bank_conflicts;
 use super::warp::{LANES, Warp, lanes};
 use crate::fault::Kind;
 use crate::ir::{AsyncCopy, LOCAL_WINDOW, SHARED_WINDOW};
@@ -54,6 +55,9 @@ impl Machine<'_, '_> {
         let target = Request::new(mask, shared, copy.bytes);
         target.require_aligned()?;
         target.require_below(u64::from(self.shared.bytes), "shared memory")?;
+        if self.context.settings.count_memory {
+            self.stats.counters.bank_conflicts += bank_conflicts(&target);
+        }
         let sources = self.read_sources(warp, mask, copy)?;
         if self.context.settings.checks.async_copies {
             return self.send(warp, &target, &sources);

@@ -99,7 +99,7 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
     let infected = fit(model)?;
     let benign = benign.map(fit).transpose()?;
     let config = Config {
-        origin: Origin::new(device.kind(), args.compute.seed),
+        origin: Origin::new(device.kind(), device.precision(), args.compute.seed),
         model: &args.model,
         trigger: &args.trigger,
         benign: args.benign.as_ref(),

@@ -117,7 +117,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let images = subject.bytes(&network, &config);
     let need = room(device.as_ref(), &network, &config, images).check()?;
     let settings = Config {
-        origin: Origin::new(device.kind(), args.compute.seed),
+        origin: Origin::new(device.kind(), device.precision(), args.compute.seed),
         model: &args.model,
         clean: args.clean.as_ref(),
         clean_fraction: args.clean_fraction,

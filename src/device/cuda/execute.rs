@@ -2,7 +2,9 @@
 
 use super::launch::{Argument, Grid, Launcher};
 use super::memory::Memory;
-use crate::device::{Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Prologue, Span};
+use crate::device::{
+    Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Precision, Prologue, Span,
+};
 
 /// Arguments of one launch.
 macro_rules! arguments {
@@ -20,6 +22,7 @@ pub(super) struct Step<'a> {
     pub specs: &'a [FilterSpec],
     pub instance: Instance,
     pub controls: &'a Controls,
+    pub precision: Precision,
 }
 
 impl Step<'_> {

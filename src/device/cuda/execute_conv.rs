@@ -5,7 +5,7 @@ use super::geometry::{Padded, Parts, TILE, class_tiles, filter_len, filter_sides
 use super::launch::{Argument, Grid};
 use super::room::{Operand, conv_input, dgrad_gradient, wgrad_gradient};
 use crate::device::op::Prologue;
-use crate::device::{ConvShape, Direction, FilterId, Op, Span};
+use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Span};
 
 /// An operand as a kernel reads it.
 struct Ready {
@@ -15,6 +15,13 @@ struct Ready {
 
 impl Step<'_> {
     pub(super) fn convolution(&self, op: &Op) -> Launched {
+        match self.precision {
+            Precision::F32 => self.plain_convolution(op),
+            Precision::Bf16 => self.tensor_convolution(op),
+        }
+    }
+
+    fn plain_convolution(&self, op: &Op) -> Launched {
         match op {
             Op::LoadFilter { filter, weights, scale } => self.load_filter(*filter, *weights, *scale),
             Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
@@ -100,7 +107,7 @@ impl Step<'_> {
     }
 
     /// The sign bits of a prologue, where they are wanted.
-    fn mask(&self, shape: &ConvShape, input: Span, prologue: &Prologue) -> Launched {
+    pub(super) fn mask(&self, shape: &ConvShape, input: Span, prologue: &Prologue) -> Launched {
         let Some(mask) = prologue.mask else {
             return Ok(());
         };
@@ -196,17 +203,30 @@ impl Step<'_> {
             parts.rows
         ];
         self.launch("conv_wgrad", Grid::Items(total), list)?;
+        let padded = (g.padded.channels, x.padded.channels);
+        self.wgrad_sum(shape, partials, parts.count, padded, weight_gradient)
+    }
+
+    /// Adds the parts of a filter's gradient, whose channels are padded.
+    pub(super) fn wgrad_sum(
+        &self,
+        shape: &ConvShape,
+        partials: u64,
+        parts: usize,
+        (padded_out, padded_in): (usize, usize),
+        weight_gradient: Span,
+    ) -> Launched {
         let total = shape.filter_len();
         let list = arguments![
             partials,
             self.at(weight_gradient),
             total,
-            parts.count,
+            parts,
             shape.kernel * shape.kernel,
             shape.out_channels,
             shape.in_channels,
-            g.padded.channels,
-            x.padded.channels
+            padded_out,
+            padded_in
         ];
         self.launch("conv_wgrad_sum", Grid::Items(total), list)
     }

@@ -99,7 +99,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    fn new(rows: usize, wanted: usize) -> Self {
+    pub fn new(rows: usize, wanted: usize) -> Self {
         let per_part = rows.div_ceil(wanted.clamp(1, rows.max(1))).max(1);
         Self { rows: per_part, count: rows.div_ceil(per_part) }
     }

@@ -10,9 +10,11 @@ use super::availability::describe;
 use crate::error::{Error, Result};
 
 /// kernels/ptx, as `scripts/build_ptx.sh` made it.
-const MODULES: [(&str, &str); 11] = [
+const MODULES: [(&str, &str); 13] = [
     ("conv", include_str!("../../../kernels/ptx/conv.ptx")),
+    ("conv_bf16", include_str!("../../../kernels/ptx/conv_bf16.ptx")),
     ("conv_operands", include_str!("../../../kernels/ptx/conv_operands.ptx")),
+    ("conv_wgrad_bf16", include_str!("../../../kernels/ptx/conv_wgrad_bf16.ptx")),
     ("generator", include_str!("../../../kernels/ptx/generator.ptx")),
     ("head", include_str!("../../../kernels/ptx/head.ptx")),
     ("images", include_str!("../../../kernels/ptx/images.ptx")),
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn every_kernel_declares_parameters_a_launch_can_pass() {
         let all: Vec<_> = MODULES.iter().flat_map(|(_, text)| entries(text)).collect();
-        assert_eq!(all.len(), 36);
+        assert_eq!(all.len(), 44);
         for (name, parameters) in all {
             assert!(parameters.is_some_and(|list| !list.is_empty()), "{name}");
         }
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn parameters_are_read_in_order() {
-        let sgd = entries(MODULES[10].1).find(|(name, _)| *name == "sgd");
+        let sgd = entries(MODULES[12].1).find(|(name, _)| *name == "sgd");
         let Some((_, Some(list))) = sgd else { panic!("no sgd") };
         use Kind::{Float, Pointer, Word};
         assert_eq!(list, [Pointer, Pointer, Pointer, Word, Float, Float, Float, Word]);

@@ -20,12 +20,14 @@ mod execute_conv;
 mod execute_generator;
 mod execute_norm;
 mod execute_pool;
+mod execute_tensor;
 mod geometry;
 mod kernels;
 mod launch;
 mod memory;
 mod room;
 mod session;
+mod tensor;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,10 +36,10 @@ use cudarc::driver::{CudaContext, CudaStream};
 pub use availability::{Listed, Unavailable};
 use availability::{context, device_count, driver_version, list};
 
-use super::{Device, DeviceMemory, MemoryLayout, Program, Session};
+use super::{Device, DeviceMemory, MemoryLayout, Precision, Program, Session};
 use crate::error::Result;
 use kernels::Kernels;
-use room::{Room, filter_elements};
+use room::{Room, filters_words};
 use session::CudaSession;
 
 /// Arena elements of an inference or attack instance at most: 512 MiB. A GPU wants enough images to
@@ -51,6 +53,7 @@ pub struct CudaDevice {
     name: String,
     /// Before and behind the point.
     capability: (i32, i32),
+    precision: Precision,
     /// Loaded when the first session opens: the driver compiles them, which takes a while.
     kernels: Mutex<Option<Arc<Kernels>>>,
 }
@@ -80,17 +83,17 @@ impl CudaDevice {
         driver_version()
     }
 
-    /// The device number `ordinal`, from 0.
+    /// The device number `ordinal`, from 0, whose convolutions multiply in `precision`.
     ///
     /// # Errors
     /// Every kind of [`Unavailable`]; never a panic.
-    pub fn open(ordinal: usize) -> std::result::Result<Self, Unavailable> {
+    pub fn open(ordinal: usize, precision: Precision) -> std::result::Result<Self, Unavailable> {
         let (context, Listed { name, capability, .. }) = context(ordinal)?;
         // SAFETY: events order the streams that use an allocation; all allocations here are used on
         // one stream.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream()?;
-        Ok(Self { context, stream, name, capability, kernels: Mutex::new(None) })
+        Ok(Self { context, stream, name, capability, precision, kernels: Mutex::new(None) })
     }
 
     /// Has the driver compile the kernels now, instead of when a session opens: it may refuse them.
@@ -118,12 +121,16 @@ impl CudaDevice {
 impl Device for CudaDevice {
     fn describe(&self) -> String {
         let (major, minor) = self.capability;
-        format!("cuda:{}: {}, sm_{major}{minor}, f32", self.context.ordinal(), self.name)
+        format!("cuda:{}: {}, sm_{major}{minor}, {}", self.context.ordinal(), self.name, self.precision)
     }
 
     fn kind(&self) -> String {
         let (major, minor) = self.capability;
         format!("cuda: {}, sm_{major}{minor}", self.name)
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn memory(&self) -> Option<DeviceMemory> {
@@ -132,7 +139,8 @@ impl Device for CudaDevice {
     }
 
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
-        layout.bytes() + (filter_elements(programs) + Room::new(programs).elements()) * size_of::<f32>()
+        let room = Room::new(programs, self.precision);
+        layout.bytes() + (filters_words(programs, self.precision) + room.elements()) * size_of::<f32>()
     }
 
     fn lanes(&self) -> usize {
@@ -144,6 +152,6 @@ impl Device for CudaDevice {
     }
 
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
-        Ok(Box::new(CudaSession::new(&self.stream, &self.kernels()?, layout)?))
+        Ok(Box::new(CudaSession::new(&self.stream, &self.kernels()?, layout, self.precision)?))
     }
 }

@@ -6,15 +6,15 @@ use cudarc::driver::CudaStream;
 
 use super::availability::describe;
 use super::execute::Step;
-use super::geometry::filter_len;
 use super::kernels::Kernels;
 use super::launch::Launcher;
 use super::memory::Memory;
-use super::room::{Room, check_sizes};
+use super::room::{Room, check_sizes, filter_words};
 use crate::data::ImageSet;
 use crate::device::check::{check, check_images, check_instances};
 use crate::device::{
-    Controls, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program, ProgramId, Region, Session, Span,
+    Controls, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Precision, Program, ProgramId, Region,
+    Session, Span,
 };
 use crate::error::{Error, Result};
 
@@ -27,6 +27,7 @@ struct Prepared {
 /// The session of [`super::CudaDevice`]. Everything happens in order on one stream.
 pub(super) struct CudaSession {
     layout: MemoryLayout,
+    precision: Precision,
     memory: Memory,
     launcher: Launcher,
     specs: Vec<FilterSpec>,
@@ -37,11 +38,16 @@ pub(super) struct CudaSession {
 }
 
 impl CudaSession {
-    pub fn new(stream: &Arc<CudaStream>, kernels: &Arc<Kernels>, layout: MemoryLayout) -> Result<Self> {
+    pub fn new(
+        stream: &Arc<CudaStream>,
+        kernels: &Arc<Kernels>,
+        layout: MemoryLayout,
+        precision: Precision,
+    ) -> Result<Self> {
         let memory = Memory::new(stream, &layout)?;
         let launcher = Launcher { stream: Arc::clone(stream), kernels: Arc::clone(kernels) };
         let (specs, programs, staged) = (Vec::new(), Vec::new(), vec![0; layout.staging]);
-        Ok(Self { layout, memory, launcher, specs, programs, staged })
+        Ok(Self { layout, precision, memory, launcher, specs, programs, staged })
     }
 
     /// Takes a program's filter table, which continues the session's.
@@ -51,7 +57,7 @@ impl CudaSession {
             return Err(Error::run("the program's filters are not those of the session"));
         }
         for spec in &filters[known..] {
-            self.memory.add_filter(filter_len(spec))?;
+            self.memory.add_filter(filter_words(spec, self.precision))?;
             self.specs.push(*spec);
         }
         Ok(())
@@ -112,9 +118,9 @@ impl Session for CudaSession {
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
         let rows = check(&program, &self.layout, 1)?;
-        check_sizes(&program)?;
+        check_sizes(&program, self.precision)?;
         self.add_filters(&program.filters)?;
-        self.memory.make_room(Room::new([&program]))?;
+        self.memory.make_room(Room::new([&program], self.precision))?;
         self.programs.push(Prepared { program, rows });
         Ok(ProgramId(self.programs.len() - 1))
     }
@@ -133,6 +139,7 @@ impl Session for CudaSession {
                 specs: &self.specs,
                 instance,
                 controls,
+                precision: self.precision,
             };
             for op in program.steps(controls.repeats) {
                 step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))?;

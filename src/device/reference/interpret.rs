@@ -5,7 +5,8 @@ use super::generator::{self, Size};
 use super::{conv, head, norm, pooling};
 use crate::data::ImageSet;
 use crate::device::{
-    ADAM_EPSILON, Affine, Controls, Instance, MemoryLayout, Norm, Op, Program, Prologue, Region, Span, check,
+    ADAM_EPSILON, Affine, Controls, Instance, MemoryLayout, Norm, Op, Precision, Program, Prologue, Region,
+    Span, check,
 };
 use crate::error::{Error, Result};
 
@@ -14,6 +15,7 @@ pub struct Machine {
     pub regions: [Vec<f64>; 7],
     pub images: Vec<Option<ImageSet>>,
     filters: Vec<Vec<f64>>,
+    precision: Precision,
 }
 
 /// A machine at one instance of a run.
@@ -24,9 +26,9 @@ struct Step<'a> {
 }
 
 impl Machine {
-    pub fn new(layout: &MemoryLayout) -> Self {
+    pub fn new(layout: &MemoryLayout, precision: Precision) -> Self {
         let regions = Region::ALL.map(|region| vec![0.0; layout.len(region)]);
-        Self { regions, images: Vec::new(), filters: Vec::new() }
+        Self { regions, images: Vec::new(), filters: Vec::new(), precision }
     }
 
     /// Runs an op of a checked program.
@@ -41,7 +43,7 @@ impl Machine {
                 if let Some(scale) = scale.map(|scale| step.read(scale)) {
                     values.iter_mut().enumerate().for_each(|(i, value)| *value *= scale[i / per_filter]);
                 }
-                step.machine.filters[filter.0] = values;
+                step.machine.filters[filter.0] = step.rounded(values);
             }
             Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => step.convolution(op),
             Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => step.norm(op)?,
@@ -96,6 +98,11 @@ impl Step<'_> {
         conv::prologue(&self.read(input), channels, affine, prologue.relu)
     }
 
+    /// Values as a convolution multiplies them.
+    fn rounded(&self, values: Vec<f64>) -> Vec<f64> {
+        values.into_iter().map(|value| self.machine.precision.round(value)).collect()
+    }
+
     /// values += the span, if there is one.
     fn add(&self, values: &mut [f64], span: Option<Span>) {
         if let Some(span) = span {
@@ -107,7 +114,8 @@ impl Step<'_> {
         match op {
             Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
                 let input = self.prologue(shape.in_channels, prologue, *input);
-                let mut values = conv::fprop(shape, &input, &self.machine.filters[filter.0]);
+                let operand = self.rounded(input.clone());
+                let mut values = conv::fprop(shape, &operand, &self.machine.filters[filter.0]);
                 if let Some(bias) = bias.map(|bias| self.read(bias)) {
                     values.iter_mut().enumerate().for_each(|(i, value)| *value += bias[i % bias.len()]);
                 }
@@ -121,7 +129,8 @@ impl Step<'_> {
             }
             Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
                 let channels = shape.in_channels;
-                let mut values = conv::dgrad(shape, &self.read(*gradient), &self.machine.filters[filter.0]);
+                let gradient = self.rounded(self.read(*gradient));
+                let mut values = conv::dgrad(shape, &gradient, &self.machine.filters[filter.0]);
                 self.add(&mut values, *add);
                 let mask = mask.map(|mask| self.words(mask));
                 let scale = scale.map(|scale| self.read(scale));
@@ -135,8 +144,8 @@ impl Step<'_> {
                 self.write(*output, &values);
             }
             Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
-                let input = self.prologue(shape.in_channels, prologue, *input);
-                let values = conv::wgrad(shape, &input, &self.read(*gradient));
+                let input = self.rounded(self.prologue(shape.in_channels, prologue, *input));
+                let values = conv::wgrad(shape, &input, &self.rounded(self.read(*gradient)));
                 self.write(*weight_gradient, &values);
             }
             _ => {}

@@ -12,15 +12,17 @@ pub mod pooling;
 pub(crate) mod tests;
 
 use super::{
-    Controls, Device, ImageSlot, Instance, MemoryLayout, Program, ProgramId, Region, Session, check,
+    Controls, Device, ImageSlot, Instance, MemoryLayout, Precision, Program, ProgramId, Region, Session,
+    check,
 };
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use interpret::Machine;
 
-/// The reference device.
+/// The reference device. Where its precision is bf16, operands of convolutions are rounded as a device does
+/// that computes in f32 otherwise.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReferenceDevice;
+pub struct ReferenceDevice(pub Precision);
 
 impl Device for ReferenceDevice {
     fn describe(&self) -> String {
@@ -28,6 +30,9 @@ impl Device for ReferenceDevice {
     }
     fn kind(&self) -> String {
         "reference".to_string()
+    }
+    fn precision(&self) -> Precision {
+        self.0
     }
     fn lanes(&self) -> usize {
         1
@@ -41,7 +46,7 @@ impl Device for ReferenceDevice {
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
         Ok(Box::new(ReferenceSession {
             layout,
-            machine: Machine::new(&layout),
+            machine: Machine::new(&layout, self.0),
             programs: Vec::new(),
             rows: Vec::new(),
         }))

@@ -39,6 +39,8 @@ pub struct Convolution {
     pub residual: Place,
     /// Of the input gradient.
     pub add: Place,
+    /// Operands on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Convolution {
@@ -46,6 +48,9 @@ impl Convolution {
     pub fn case(&self, seed: u64) -> Case {
         let shape = self.shape;
         let mut case = Case::new(self.count, 0, seed);
+        if self.aligned {
+            case.align();
+        }
         let filters = [Direction::Fprop, Direction::Dgrad].map(|direction| {
             let filter = case.filter(FilterSpec { shape, direction });
             let scale = self.scaled.then(|| case.whole(Region::Derived, shape.out_channels));
@@ -125,9 +130,10 @@ fn summand(case: &mut Case, place: Place, output: Span) -> Option<Span> {
     }
 }
 
-/// Rows, columns, in and out channels, kernel, stride, pad, images. The last has so many channels that
-/// the CUDA device splits wgrad's 20 rows into parts, the last of which is shorter.
-const SHAPES: [[usize; 8]; 13] = [
+/// Rows, columns, in and out channels, kernel, stride, pad, images. That with 128 channels has so many that
+/// the CUDA device splits wgrad's 20 rows into parts, the last of which is shorter. In bf16 that with a window
+/// of 7 and stride 1 has parts so, and the last two, with odd channels, have wide tiles.
+const SHAPES: [[usize; 8]; 15] = [
     [1, 1, 1, 1, 1, 1, 0, 1],
     [5, 7, 3, 5, 3, 1, 1, 3],
     [8, 8, 33, 17, 3, 1, 1, 1],
@@ -135,12 +141,14 @@ const SHAPES: [[usize; 8]; 13] = [
     [6, 6, 16, 31, 1, 2, 0, 2],
     [4, 9, 70, 3, 1, 1, 0, 1],
     [9, 9, 3, 8, 7, 2, 3, 2],
-    [8, 10, 4, 6, 7, 1, 3, 1],
+    [8, 10, 4, 6, 7, 1, 3, 3],
     [5, 6, 2, 3, 3, 1, 0, 5],
     [1, 2, 5, 4, 3, 1, 1, 2],
     [2, 1, 4, 7, 3, 2, 1, 3],
     [6, 5, 1, 2, 3, 1, 2, 1],
     [4, 1, 128, 100, 3, 1, 1, 5],
+    [5, 4, 57, 59, 3, 2, 1, 2],
+    [9, 8, 57, 59, 1, 2, 0, 3],
 ];
 
 /// Larger ones, those of a network among them.
@@ -190,7 +198,9 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             }
             let (affine, relu, mask, bias, scaled, residual, add) = *operands;
             let lane = if turn % 4 == 3 { count.div_ceil(2) } else { 0 };
-            let made = Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add };
+            let aligned = turn > 0 && turn % 2 == 0;
+            let made =
+                Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add, aligned };
             let seed = (number * OPERANDS.len() + turn) as u64;
             visit(&label(&made), made.case(seed))?;
         }
@@ -216,6 +226,7 @@ fn label(made: &Convolution) -> String {
         (made.add == Place::Apart, "add"),
         (made.add == Place::Output, "add in place"),
         (made.lane > 0, "lanes"),
+        (made.aligned, "aligned"),
     ];
     flags.iter().filter(|(on, _)| *on).for_each(|(_, name)| text += &format!(", {name}"));
     text

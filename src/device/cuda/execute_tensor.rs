@@ -1,0 +1,154 @@
+//! Convolutions on tensor cores: operands rounded to bf16, then the kernel.
+
+use super::execute::{Launched, Step, arguments};
+use super::launch::{Argument, Grid};
+use super::tensor::{
+    Columns, filter_len, padded, phase_pixels, row_tiles, vectors, wgrad_parts, wgrad_tiles,
+};
+use crate::device::op::Prologue;
+use crate::device::{ConvShape, Direction, FilterId, Op, Span};
+
+impl Step<'_> {
+    pub(super) fn tensor_convolution(&self, op: &Op) -> Launched {
+        match op {
+            Op::LoadFilter { filter, weights, scale } => self.tensor_filter(*filter, *weights, *scale),
+            Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
+                self.mask(shape, *input, prologue)?;
+                let x = self.tensor_input(shape, *input, prologue)?;
+                let rows = self.count() * shape.out_height() * shape.out_width();
+                let columns = Columns::for_channels(shape.out_channels);
+                let tiles = columns.tiles(shape.out_channels);
+                let list = arguments![
+                    x,
+                    self.memory.filters[filter.0].address,
+                    self.maybe(*bias),
+                    self.maybe(*residual),
+                    self.at(*output),
+                    rows,
+                    shape.out_height(),
+                    shape.out_width(),
+                    shape.out_channels,
+                    tiles,
+                    shape.height,
+                    shape.width,
+                    vectors(shape.in_channels),
+                    shape.kernel,
+                    shape.stride,
+                    shape.pad
+                ];
+                let kernel = columns.choose("conv_fprop_bf16", "conv_fprop_bf16_narrow");
+                self.launch(kernel, Grid::Blocks(row_tiles(rows) * tiles, 1), list)
+            }
+            Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
+                let g = self.tensor_gradient(shape, *gradient)?;
+                let columns = Columns::for_channels(shape.in_channels);
+                let tiles = columns.tiles(shape.in_channels);
+                let list = arguments![
+                    g,
+                    self.memory.filters[filter.0].address,
+                    self.maybe(*add),
+                    self.maybe(*mask),
+                    self.maybe(*scale),
+                    self.maybe(*residual),
+                    self.at(*output),
+                    self.count(),
+                    shape.height,
+                    shape.width,
+                    shape.in_channels,
+                    tiles,
+                    shape.out_height(),
+                    shape.out_width(),
+                    vectors(shape.out_channels),
+                    shape.kernel,
+                    shape.stride,
+                    shape.pad
+                ];
+                let rows = row_tiles(phase_pixels(shape, self.count()));
+                let kernel = columns.choose("conv_dgrad_bf16", "conv_dgrad_bf16_narrow");
+                self.launch(kernel, Grid::Blocks(rows * tiles, shape.stride * shape.stride), list)
+            }
+            Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
+                let x = self.tensor_input(shape, *input, prologue)?;
+                let g = self.tensor_gradient(shape, *gradient)?;
+                self.tensor_wgrad(shape, x, g, *weight_gradient)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn tensor_filter(&self, filter: FilterId, weights: Span, scale: Option<Span>) -> Launched {
+        let spec = &self.specs[filter.0];
+        let ConvShape { kernel, stride, in_channels, out_channels, .. } = spec.shape;
+        let dgrad = spec.direction == Direction::Dgrad;
+        let total = filter_len(spec);
+        let list = arguments![
+            self.at(weights),
+            self.maybe(scale),
+            self.memory.filters[filter.0].address,
+            total,
+            kernel,
+            stride,
+            out_channels,
+            in_channels,
+            padded(if dgrad { out_channels } else { in_channels }),
+            dgrad
+        ];
+        self.launch("load_filter_bf16", Grid::Items(total), list)
+    }
+
+    /// The address of a convolution's input behind its prologue.
+    fn tensor_input(&self, shape: &ConvShape, input: Span, prologue: &Prologue) -> Result<u64, String> {
+        let pixels = self.count() * shape.height * shape.width;
+        let to = self.memory.scratch.input.address;
+        let affine = self.affine(prologue);
+        self.round(self.at(input), affine, prologue.relu, (pixels, shape.in_channels), to)
+    }
+
+    /// The address of a convolution's output gradient.
+    fn tensor_gradient(&self, shape: &ConvShape, gradient: Span) -> Result<u64, String> {
+        let pixels = self.count() * shape.out_height() * shape.out_width();
+        let to = self.memory.scratch.gradient.address;
+        self.round(self.at(gradient), (0, 0), false, (pixels, shape.out_channels), to)
+    }
+
+    fn round(
+        &self,
+        from: u64,
+        (scale, shift): (u64, u64),
+        relu: bool,
+        (pixels, channels): (usize, usize),
+        to: u64,
+    ) -> Result<u64, String> {
+        let total = pixels * padded(channels);
+        let list = arguments![from, scale, shift, to, total, relu, channels, padded(channels)];
+        self.launch("conv_input_bf16", Grid::Items(total), list)?;
+        Ok(to)
+    }
+
+    fn tensor_wgrad(&self, shape: &ConvShape, x: u64, g: u64, weight_gradient: Span) -> Launched {
+        let parts = wgrad_parts(shape, self.count());
+        let partials = self.memory.scratch.partials.address;
+        let columns = Columns::for_channels(shape.out_channels);
+        let list = arguments![
+            x,
+            g,
+            partials,
+            columns.tiles(shape.out_channels),
+            shape.out_height(),
+            shape.out_width(),
+            vectors(shape.out_channels),
+            shape.height,
+            shape.width,
+            vectors(shape.in_channels),
+            shape.kernel,
+            shape.stride,
+            shape.pad,
+            self.count() * shape.out_height() * shape.out_width(),
+            parts.rows
+        ];
+        let kernel = columns.choose("conv_wgrad_bf16", "conv_wgrad_bf16_narrow");
+        self.launch(kernel, Grid::Blocks(wgrad_tiles(shape), parts.count), list)?;
+        let (out_channels, in_channels) = (padded(shape.out_channels), padded(shape.in_channels));
+        self.wgrad_sum(shape, partials, parts.count, (out_channels, in_channels), weight_gradient)
+    }
+}

@@ -1,0 +1,143 @@
+//! What decides the speed of the tensor-core convolutions, counted on the emulator at the shapes of a
+//! PreAct-ResNet-18 of width 64 and few images: no bank conflicts, whole sectors, hardly a matrix instruction
+//! too many. `cargo test --test counters -- --nocapture` prints the table of docs/performance.md.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use pbe::device::cuda::CudaDevice;
+use pbe::device::{ConvShape, Precision};
+use pbe::selftest::grid::conv::{Convolution, Place};
+use serde_json::Value;
+
+/// Rows and columns, in and out channels, kernel, stride, pad, images.
+const SHAPES: [[usize; 7]; 8] = [
+    [32, 3, 64, 3, 1, 1, 1],
+    [32, 64, 64, 3, 1, 1, 1],
+    [32, 64, 128, 3, 2, 1, 1],
+    [32, 64, 128, 1, 2, 0, 1],
+    [16, 128, 128, 3, 1, 1, 1],
+    [8, 256, 256, 3, 1, 1, 2],
+    [4, 512, 512, 3, 1, 1, 8],
+    [16, 16, 16, 3, 1, 1, 2],
+];
+
+/// Products of a matrix instruction, m16n8k16.
+const PRODUCTS: u64 = 16 * 8 * 16;
+
+/// The environment variable by which the test tells itself, in a process of its own, which shape to run.
+const NUMBER: &str = "PBE_COUNTERS_SHAPE";
+
+fn shape(number: usize) -> (ConvShape, usize) {
+    let [height, in_channels, out_channels, kernel, stride, pad, count] = SHAPES[number];
+    (ConvShape { height, width: height, in_channels, out_channels, kernel, stride, pad }, count)
+}
+
+/// Runs a shape in all three directions on the driver that the environment names.
+fn convolve(number: usize) {
+    let (shape, count) = shape(number);
+    let device = CudaDevice::open(0, Precision::Bf16).unwrap();
+    let (residual, add) = (Place::Apart, Place::None);
+    let case = Convolution {
+        shape,
+        count,
+        lane: 0,
+        affine: true,
+        relu: true,
+        mask: true,
+        bias: true,
+        scaled: true,
+        residual,
+        add,
+        aligned: true,
+    };
+    case.case(1).run(&device).unwrap();
+}
+
+/// The report of the emulator after it ran a shape.
+fn report(number: usize, driver: &Path) -> Value {
+    let file = driver.join(format!("{number}.json"));
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["convolutions", "--exact"])
+        .env(NUMBER, number.to_string())
+        .env("LD_LIBRARY_PATH", driver)
+        .env("PTX_EMULATOR_CHECKS", "none")
+        .env("PTX_EMULATOR_REPORT", &file)
+        .output()
+        .unwrap()
+        .status;
+    assert!(status.success(), "shape {number}");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// Matrix instructions that the products of a direction take at least: rows, columns and k in whole
+/// instructions, channels as they are.
+fn least(direction: &str, shape: &ConvShape, count: usize) -> u64 {
+    let taps = shape.kernel * shape.kernel;
+    let (inputs, outputs) =
+        (count * shape.height * shape.width, count * shape.out_height() * shape.out_width());
+    let (c, k) = (shape.in_channels, shape.out_channels);
+    let tiles = |rows: usize, columns: usize, depth: usize| {
+        (rows.div_ceil(16) * columns.div_ceil(8) * depth.div_ceil(16)) as u64
+    };
+    match direction {
+        "fprop" => tiles(outputs, k, taps * c),
+        // A gradient meets `taps` of the inputs; spread over the phases this is what they sum up to.
+        "dgrad" => tiles(inputs, c, taps * k) / (shape.stride * shape.stride) as u64,
+        _ => tiles(taps * c, k, outputs),
+    }
+}
+
+fn number(counters: &Value, path: &str) -> u64 {
+    counters.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path}"))
+}
+
+#[test]
+fn convolutions() {
+    if let Ok(number) = std::env::var(NUMBER) {
+        return convolve(number.parse().unwrap());
+    }
+    let driver = tempfile::tempdir().unwrap();
+    let library = std::env::current_exe().unwrap().with_file_name("libptx_emulator.so");
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        symlink(&library, driver.path().join(name)).unwrap();
+    }
+    println!(
+        "| images x size, channels, kernel / stride | | mma / least | bank conflicts | copied sectors used | stored sectors used |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let mut faults = BTreeMap::new();
+    for at in 0..SHAPES.len() {
+        let (shape, count) = shape(at);
+        let report = report(at, driver.path());
+        for direction in ["fprop", "dgrad", "wgrad"] {
+            let prefix = format!("conv_{direction}_bf16");
+            let kernels = report["kernels"].as_object().unwrap();
+            let (name, kernel) = kernels.iter().find(|(name, _)| name.starts_with(&prefix)).unwrap();
+            let counters = &kernel["counters"];
+            let shapes = counters["matrix"].as_object().unwrap().values();
+            let products: u64 = shapes.map(|shape| number(shape, "/products")).sum();
+            let ratio = (products / PRODUCTS) as f64 / least(direction, &shape, count) as f64;
+            let conflicts = number(counters, "/bank_conflicts");
+            let used = |path: &str| {
+                let bytes = number(counters, &format!("{path}/bytes"));
+                bytes as f64 / (32 * number(counters, &format!("{path}/sectors")).max(1)) as f64
+            };
+            // Where lanes read the same bytes, these are more than the sectors'.
+            let (copied, stored) = (used("/async_copies").min(1.0), used("/global_stores"));
+            let ConvShape { height, in_channels, out_channels, kernel, stride, .. } = shape;
+            println!(
+                "| {count} x {height}x{height}, {in_channels} to {out_channels}, {kernel}x{kernel} / {stride} | `{name}` | {ratio:.2} | {conflicts} | {:.0} % | {:.0} % |",
+                100.0 * copied,
+                100.0 * stored
+            );
+            let whole = in_channels.is_multiple_of(64);
+            if conflicts > 0 || copied < 0.9 || whole && (ratio > 1.05 || stored < 0.9) {
+                faults.insert((at, direction), (ratio, conflicts, copied, stored));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:?}");
+}

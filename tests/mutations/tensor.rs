@@ -1,0 +1,175 @@
+//! `kernels/conv_bf16.cu` and the machinery of `kernels/tensor.cuh` in it.
+//!
+//! Equivalent, so not here: a copy too many behind the last stage, which nothing reads; a wrong place in
+//! shared memory that is wrong for writer and reader alike (it costs bank conflicts, `tests/counters.rs`).
+
+use super::mutation::Caught::*;
+use super::mutation::Mistake::*;
+use super::mutation::{Mutation, survive_none};
+
+#[test]
+fn tensor() {
+    survive_none("Conv", MUTATIONS);
+}
+
+pub const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        mistake: MissingWait,
+        kernel: "conv_fprop_bf16",
+        what: "waits for one stage less",
+        edits: &[("cp.async.wait_group 1;", 0, "cp.async.wait_group 2;")],
+        caught: Finding("AsyncTooEarly"),
+    },
+    Mutation {
+        mistake: MissingWait,
+        kernel: "conv_fprop_bf16",
+        what: "the first stage's copies aren't a group of their own",
+        edits: &[("cp.async.commit_group;", 1, "")],
+        caught: Finding("AsyncTooEarly"),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "conv_fprop_bf16",
+        what: "no barrier behind the wait",
+        edits: &[("bar.sync 0;", 1, "")],
+        caught: OneOf(&["SharedRace", "AsyncTooEarly", "Uninitialised"]),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "conv_fprop_bf16",
+        what: "sums stored over operands that are still read",
+        edits: &[("bar.sync 0;", 2, "")],
+        caught: OneOf(&["SharedRace", "AsyncTooEarly", "Uninitialised"]),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "conv_fprop_bf16",
+        what: "sums read before they are stored",
+        edits: &[("bar.sync 0;", 3, "")],
+        caught: OneOf(&["SharedRace", "Uninitialised"]),
+    },
+    Mutation {
+        mistake: WrongStage,
+        kernel: "conv_fprop_bf16",
+        what: "reads two of the three stages in turn",
+        edits: &[("setp.eq.s32 %p83, %r705, 3;", 0, "setp.eq.s32 %p83, %r705, 2;")],
+        caught: OneOf(&["SharedRace", "AsyncTooEarly"]),
+    },
+    Mutation {
+        mistake: WrongStage,
+        kernel: "conv_fprop_bf16",
+        what: "fills the stage that is read",
+        edits: &[("shl.b32 %r385, %r809, 13;", 0, "shl.b32 %r385, %r808, 13;")],
+        caught: OneOf(&["SharedRace", "AsyncTooEarly"]),
+    },
+    Mutation {
+        mistake: WrongFragment,
+        kernel: "conv_fprop_bf16",
+        what: "halves of k of a filter swapped",
+        edits: &[("{%r447,%r448,%r449,%r450}, {%r467,%r468}", 0, "{%r447,%r448,%r449,%r450}, {%r468,%r467}")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: WrongFragment,
+        kernel: "conv_fprop_bf16",
+        what: "quarters of the pixels' fragment by columns",
+        edits: &[("{%r447,%r448,%r449,%r450}, [%r451]", 0, "{%r447,%r449,%r448,%r450}, [%r451]")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: WrongSwizzle,
+        kernel: "conv_fprop_bf16",
+        what: "copies go where they are not looked for",
+        edits: &[("xor.b32 %r395, %r394, %r381;", 0, "mov.u32 %r395, %r381;")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: Accumulator,
+        kernel: "conv_fprop_bf16",
+        what: "sums begin with one",
+        edits: &[("mov.f32 %f681, 0f00000000;", 1, "mov.f32 %f681, 0f3F800000;")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: LostZero,
+        kernel: "conv_fprop_bf16",
+        what: "outside the image is its first pixel",
+        edits: &[("selp.b32 %r370, 16, 0, %p65;", 0, "mov.u32 %r370, 16;")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "conv_fprop_bf16_narrow",
+        what: "another channel's bias",
+        edits: &[("ld.global.f32 %f233, [%rd1+4];", 0, "ld.global.f32 %f233, [%rd1];")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: MissingTail,
+        kernel: "conv_fprop_bf16_narrow",
+        what: "k behind whole stages left out",
+        edits: &[("add.s32 %r174, %r22, 31;", 0, "add.s32 %r174, %r22, 0;")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "conv_fprop_bf16_narrow",
+        what: "more rows of the filter than the tile has",
+        edits: &[("setp.gt.u32 %p57, %r342, 63;", 0, "setp.gt.u32 %p57, %r342, 67;")],
+        caught: Finding("OutOfBounds"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "conv_dgrad_bf16",
+        what: "reads gradients forwards, as fprop reads",
+        edits: &[("sub.s32 %r374, %r20, %r866;", 0, "add.s32 %r374, %r20, %r866;")],
+        caught: Row("ConvDgrad"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "conv_dgrad_bf16",
+        what: "what is added before the mask changes places with what is added behind the scale",
+        edits: &[
+            ("setp.eq.s64 %p95, %rd10, 0;", 0, "setp.eq.s64 %p95, %rd13, 0;"),
+            ("cvta.to.global.u64 %rd96, %rd10;", 0, "cvta.to.global.u64 %rd96, %rd13;"),
+            ("setp.eq.s64 %p102, %rd13, 0;", 0, "setp.eq.s64 %p102, %rd10, 0;"),
+            ("cvta.to.global.u64 %rd107, %rd13;", 0, "cvta.to.global.u64 %rd107, %rd10;"),
+        ],
+        caught: Row("ConvDgrad"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "conv_dgrad_bf16",
+        what: "a bit of the mask for two channels",
+        edits: &[("and.b32 %r826, %r824, 2;", 0, "and.b32 %r826, %r824, 1;")],
+        caught: Row("ConvDgrad"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "conv_dgrad_bf16",
+        what: "every other word of the mask",
+        edits: &[("shr.u32 %r820, %r81, 5;", 0, "shr.u32 %r820, %r81, 6;")],
+        caught: Row("ConvDgrad"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "conv_dgrad_bf16",
+        what: "a phase's pixels stored without its column",
+        edits: &[("mad.lo.s32 %r850, %r849, %r112, %r2;", 0, "mul.lo.s32 %r850, %r849, %r112;")],
+        caught: Finding("GlobalRace"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "conv_dgrad_bf16_narrow",
+        what: "taps of the phase before",
+        edits: &[("min.u32 %r151, %r150, %r142;", 0, "mov.u32 %r151, 0;")],
+        caught: Row("ConvDgrad"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "conv_dgrad_bf16_narrow",
+        what: "a channel isn't scaled",
+        edits: &[("mul.f32 %f280, %f280, %f227;", 0, "")],
+        caught: Row("ConvDgrad"),
+    },
+];
