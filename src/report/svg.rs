@@ -184,7 +184,11 @@ fn steps([first, last]: [f64; 2]) -> u32 {
 
 fn tick([first, last]: [f64; 2], share: f64) -> String {
     let value = first + share * (last - first);
-    let digits = if last - first > 4.0 { 1 } else { 2 };
+    let digits = match last - first {
+        range if range > 4.0 => 1,
+        range if range >= 1.0 => 2,
+        _ => 3,
+    };
     let text = format!("{value:.digits$}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
@@ -228,6 +232,7 @@ mod tests {
         assert_eq!([0.0, 0.5, 1.0].map(|share| tick([0.0, 1.0], share)), ["0", "0.5", "1"]);
         assert_eq!(tick([0.0, 100.0], 0.25), "25");
         assert_eq!(tick([0.0, 10.0], 1.0), "10");
+        assert_eq!(tick([0.9, 1.0], 0.25), "0.925");
         assert_eq!([[0.0, 3.0], [0.0, 1.0], [0.0, 100.0], [0.5, 3.0]].map(steps), [3, 4, 4, 4]);
     }
 }

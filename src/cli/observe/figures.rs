@@ -215,7 +215,7 @@ fn embedding(seen: &Seen, seed: u64) -> Figure {
 fn ranking(runs: &Runs) -> Option<Figure> {
     let thin = |points: &Vec<[f64; 2]>| -> Vec<[f64; 2]> {
         let step = points.len().div_ceil(POINTS).max(1);
-        let last = points.last().filter(|_| (points.len() - 1) % step != 0);
+        let last = points.last().filter(|_| !(points.len() - 1).is_multiple_of(step));
         points.iter().step_by(step).chain(last).copied().collect()
     };
     let lines: Vec<Line> =
