@@ -37,10 +37,7 @@ pub(super) fn upsample(
             let (near, far) = sources(y, size.height);
             let line = size.width * size.channels;
             let rows = (&image[near * line..(near + 1) * line], &image[far * line..(far + 1) * line]);
-            match affine {
-                Some((scale, shift)) => mix_affine(rows.0, rows.1, scale, shift, relu, size.width, output),
-                None => mix_plain(rows.0, rows.1, size.channels, relu, output),
-            }
+            mix(rows, size.channels, affine, relu, output);
         },
     );
 }
@@ -48,7 +45,7 @@ pub(super) fn upsample(
 /// The nearer and the farther input of output `at` on a side of `len` inputs, the border repeated.
 fn sources(at: usize, len: usize) -> (usize, usize) {
     let near = at / 2;
-    let far = if at % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(len - 1) };
+    let far = if at.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(len - 1) };
     (near, far)
 }
 
@@ -58,41 +55,37 @@ fn rectify(x: f32, relu: bool) -> f32 {
     if relu && x < 0.0 { 0.0 } else { x }
 }
 
-vectorised! {
-    fn mix_affine(
-        near: &[f32],
-        far: &[f32],
-        scale: &[f32],
-        shift: &[f32],
-        relu: bool,
-        width: usize,
-        output: &mut [f32],
-    ) {
-        let channels = scale.len();
-        for (x, pixel) in output.chunks_exact_mut(channels).enumerate() {
-            let (a, b) = sources(x, width);
-            let at = |row: &[f32], column: usize, c: usize| {
-                rectify(scale[c] * row[column * channels + c] + shift[c], relu)
-            };
-            for c in 0..channels {
-                let upper = NEAR * at(near, a, c) + FAR * at(near, b, c);
-                let lower = NEAR * at(far, a, c) + FAR * at(far, b, c);
-                pixel[c] = NEAR * upper + FAR * lower;
-            }
-        }
-    }
+/// An upsampled value from those at its corners, the nearest first, the farthest last.
+#[inline(always)]
+fn blend([nearest, beside, below, farthest]: [f32; 4]) -> f32 {
+    NEAR * (NEAR * nearest + FAR * beside) + FAR * (NEAR * below + FAR * farthest)
 }
 
 vectorised! {
-    fn mix_plain(near: &[f32], far: &[f32], channels: usize, relu: bool, output: &mut [f32]) {
-        let width = near.len() / channels;
+    fn mix(
+        rows: (&[f32], &[f32]),
+        channels: usize,
+        affine: Option<(&[f32], &[f32])>,
+        relu: bool,
+        output: &mut [f32],
+    ) {
+        let width = rows.0.len() / channels;
         for (x, pixel) in output.chunks_exact_mut(channels).enumerate() {
             let (a, b) = sources(x, width);
-            let at = |row: &[f32], column: usize, c: usize| rectify(row[column * channels + c], relu);
-            for c in 0..channels {
-                let upper = NEAR * at(near, a, c) + FAR * at(near, b, c);
-                let lower = NEAR * at(far, a, c) + FAR * at(far, b, c);
-                pixel[c] = NEAR * upper + FAR * lower;
+            let corners = [(rows.0, a), (rows.0, b), (rows.1, a), (rows.1, b)];
+            let corners = corners.map(|(row, column)| &row[column * channels..(column + 1) * channels]);
+            match affine {
+                None => {
+                    for (c, value) in pixel.iter_mut().enumerate() {
+                        *value = blend(corners.map(|corner| rectify(corner[c], relu)));
+                    }
+                }
+                Some((scale, shift)) => {
+                    for (c, value) in pixel.iter_mut().enumerate() {
+                        let (scale, shift) = (scale[c], shift[c]);
+                        *value = blend(corners.map(|corner| rectify(scale * corner[c] + shift, relu)));
+                    }
+                }
             }
         }
     }
@@ -218,7 +211,6 @@ impl Slopes<'_> {
 pub(super) unsafe fn unit_tanh_dgrad(slopes: Slopes, threads: Threads) {
     let len = slopes.input.len();
     (0..len.div_ceil(CHUNK)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
-        let slopes = slopes;
         for i in chunk * CHUNK..((chunk + 1) * CHUNK).min(len) {
             // SAFETY: chunks are disjoint parts of the images.
             unsafe { slopes.element(i) };
