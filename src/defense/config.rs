@@ -247,7 +247,7 @@ impl PurifyConfig {
             adversarial: TuneConfig { epochs: 5, ..PLAIN },
             clean: TuneConfig { epochs: 4, ..PLAIN },
             clean_limit: 6000,
-            last: TuneConfig { epochs: 6, average: 0.98, patches: 0.5, ..PLAIN },
+            last: TuneConfig { epochs: 6, distill: 0.25, ..DISTILLED },
         }
     }
 
