@@ -152,7 +152,7 @@ pub enum Op {
         augment: Augment,
         output: Span,
     },
-    /// Paints random patches over images ([`patch`](super::patch)), where [`super::Controls::patches`]
+    /// Paints random patches over images (`device/patch.rs`), where [`super::Controls::patches`]
     /// is above 0; else nothing.
     Patches { indices: Span, height: usize, width: usize, channels: usize, images: Span },
     /// output = conv(prologue(input)) + bias + residual.
