@@ -63,7 +63,7 @@ fn the_truth_changes_only_the_report() {
     succeeds(&["poison", "--data", DATA, "--attack", "badnets", "--output", word(&data)]);
     let path = data.join("poison.json");
     let mut truth: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    truth["train"]["indices"] = (20..70).collect::<Vec<u32>>().into();
+    truth["train"]["indices"] = (0..80).collect::<Vec<u32>>().into();
     let lie = data.join("lie.json");
     fs::write(&lie, truth.to_string()).unwrap();
     let (model, folders) = (model(), ["with", "lie", "without"].map(|name| parent.path().join(name)));
