@@ -233,7 +233,7 @@ fn a_part_of_the_rows_runs_what_they_need() {
     let convolution = |label: &String| label.contains(" stride ") || label.starts_with("Diverged ");
     assert!(labels.len() > 10 && labels.iter().all(convolution), "{labels:?}");
     let (rows, labels) = names("network: random start");
-    assert_eq!((rows.as_str(), labels.len()), ("network: random start, bits cpu", 1));
+    assert_eq!((rows.as_str(), labels.len()), ("network: random start, bits cpu", 2));
     let error = run(&device, Depth::Quick, "Convolution", &mut |_, _| ()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(

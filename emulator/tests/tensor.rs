@@ -47,8 +47,9 @@ fn gemm(name: &str, seed: u64, convert: fn(f32) -> u16) -> Result<(), Kind> {
     assert_eq!(matrix, (m * n * k) as u64);
     assert_eq!(counters.async_copies.bytes, 6 * 4 * 2 * 32 * 32 * 2);
     assert_eq!(counters.matrix_loads, 6 * 4 * 4 * 2 * 2);
-    // Rows of 80 bytes: no two rows of a matrix share banks.
-    assert_eq!(counters.bank_conflicts, 0);
+    // Rows of 80 bytes: no two rows of a matrix share banks, but a quarter of a warp that copies two rows
+    // of 64 bytes meets itself in four.
+    assert_eq!(counters.bank_conflicts, 4 * counters.async_copies.bytes / (32 * 16));
     Ok(())
 }
 
