@@ -2,8 +2,14 @@
 //! PreAct-ResNet-18 of width 64 and few images: no bank conflicts, whole sectors, hardly a matrix instruction
 //! too many. `cargo test --test counters -- --nocapture` prints the table of docs/performance.md.
 
+#[allow(dead_code)]
+#[path = "cli/emulated.rs"]
+mod emulated;
+#[allow(dead_code)]
+#[path = "cli/program.rs"]
+mod program;
+
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -57,12 +63,12 @@ fn convolve(number: usize) {
 }
 
 /// The report of the emulator after it ran a shape.
-fn report(number: usize, driver: &Path) -> Value {
-    let file = driver.join(format!("{number}.json"));
+fn report(number: usize, folder: &Path) -> Value {
+    let file = folder.join(format!("{number}.json"));
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["convolutions", "--exact"])
         .env(NUMBER, number.to_string())
-        .env("LD_LIBRARY_PATH", driver)
+        .env("LD_LIBRARY_PATH", emulated::emulator())
         .env("PTX_EMULATOR_CHECKS", "none")
         .env("PTX_EMULATOR_REPORT", &file)
         .output()
@@ -99,11 +105,7 @@ fn convolutions() {
     if let Ok(number) = std::env::var(NUMBER) {
         return convolve(number.parse().unwrap());
     }
-    let driver = tempfile::tempdir().unwrap();
-    let library = std::env::current_exe().unwrap().with_file_name("libptx_emulator.so");
-    for name in ["libcuda.so", "libcuda.so.1"] {
-        symlink(&library, driver.path().join(name)).unwrap();
-    }
+    let reports = tempfile::tempdir().unwrap();
     println!(
         "| images x size, channels, kernel / stride | | mma / least | bank conflicts | copied sectors used | stored sectors used |"
     );
@@ -111,7 +113,7 @@ fn convolutions() {
     let mut faults = BTreeMap::new();
     for at in 0..SHAPES.len() {
         let (shape, count) = shape(at);
-        let report = report(at, driver.path());
+        let report = report(at, reports.path());
         for direction in ["fprop", "dgrad", "wgrad"] {
             let prefix = format!("conv_{direction}_bf16");
             let kernels = report["kernels"].as_object().unwrap();

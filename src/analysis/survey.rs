@@ -22,7 +22,6 @@ const LANDED: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pass {
     /// The ball.
-    #[serde(with = "norm_name")]
     pub norm: Norm,
     /// Its radius: in 1/255 for L∞, in units of [0, 1] for L2.
     pub epsilon: f32,
@@ -149,31 +148,16 @@ fn mean_perturbation(images: &ImageSet, examples: &ImageSet, which: &[u32]) -> V
     mean
 }
 
-/// Norms as the words that people use.
-mod norm_name {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::device::Norm;
-
-    pub fn serialize<S: Serializer>(norm: &Norm, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(match norm {
-            Norm::Linf => "linf",
-            Norm::L2 => "l2",
-        })
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Norm, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "linf" => Ok(Norm::Linf),
-            "l2" => Ok(Norm::L2),
-            other => Err(serde::de::Error::custom(format!("norm `{other}` is not linf or l2"))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn norms_have_the_words_that_people_use() {
+        let words = serde_json::to_string(&[Norm::Linf, Norm::L2]).unwrap();
+        assert_eq!(words, r#"["linf","l2"]"#);
+        assert_eq!(serde_json::from_str::<[Norm; 2]>(&words).unwrap(), [Norm::Linf, Norm::L2]);
+    }
 
     /// Two examples that share a change of one pixel and differ in another.
     #[test]

@@ -29,7 +29,7 @@ pub use image_set::ImageSet;
 pub use normalisation::Normalisation;
 pub use split::{Share, stratified_split};
 pub use synthetic::synthetic;
-pub use write::write_folder;
+pub use write::{png, write_folder};
 
 /// What to read, and as what.
 #[derive(Clone, Debug, Default)]

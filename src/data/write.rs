@@ -35,6 +35,14 @@ pub fn write_folder(dir: &Path, part: &str, images: &ImageSet) -> Result<Vec<u32
     Ok(order)
 }
 
+/// Image `index` of a set as the bytes of a PNG file.
+///
+/// # Errors
+/// The encoder refuses it.
+pub fn png(images: &ImageSet, index: usize) -> Result<Vec<u8>> {
+    encode(images, index).map_err(|cause| Error::run(format!("an image can't be encoded as PNG: {cause}")))
+}
+
 fn encode(images: &ImageSet, index: usize) -> image::ImageResult<Vec<u8>> {
     let mut bytes = Vec::new();
     let colour = if images.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };

@@ -6,6 +6,8 @@
 //! Sizes in ops are per image; how many images an instance has is known only at run time
 //! ([`super::Instance`]), so no batch has to be a multiple of anything.
 
+use serde::{Deserialize, Serialize};
+
 use super::shape::{ConvShape, PoolShape};
 
 /// Where a span lives. Every region is one allocation, sized before the run.
@@ -124,8 +126,9 @@ pub struct Augment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageSlot(pub usize);
 
-/// The ball of the attack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// The ball of the attack; in files `linf` and `l2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Norm {
     /// |r|∞ ≤ ε: step α·sign(g).
     #[default]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use half::bf16;
+
 /// The format of a convolution's operands: its input behind the prologue, its filter behind the scale, its
 /// output gradient. Sums and everything else are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,19 +29,9 @@ impl Precision {
     pub fn round(self, value: f64) -> f64 {
         match self {
             Precision::F32 => value,
-            Precision::Bf16 => f64::from(to_bf16(value as f32)),
+            Precision::Bf16 => bf16::from_f32(value as f32).to_f64(),
         }
     }
-}
-
-/// To nearest, ties to even.
-fn to_bf16(value: f32) -> f32 {
-    if value.is_nan() {
-        return value;
-    }
-    let bits = value.to_bits();
-    let up = 0x7fff + (bits >> 16 & 1);
-    f32::from_bits((bits + up) & 0xffff_0000)
 }
 
 impl FromStr for Precision {

@@ -1,5 +1,10 @@
 //! Sizes of the ops that slide a window over an image.
 
+/// Places of a window of `kernel` pixels on a side of `size`, with a border of `pad` at both ends.
+fn windows(size: usize, kernel: usize, stride: usize, pad: usize) -> usize {
+    (size + 2 * pad - kernel) / stride + 1
+}
+
 /// A convolution for one image, square kernel, symmetric zero padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
@@ -22,11 +27,11 @@ pub struct ConvShape {
 impl ConvShape {
     /// Output rows.
     pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.pad - self.kernel) / self.stride + 1
+        windows(self.height, self.kernel, self.stride, self.pad)
     }
     /// Output columns.
     pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.pad - self.kernel) / self.stride + 1
+        windows(self.width, self.kernel, self.stride, self.pad)
     }
     /// Elements of one input image.
     pub fn input_len(&self) -> usize {
@@ -70,11 +75,11 @@ impl PoolShape {
 
     /// Output rows.
     pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.pad - self.kernel) / self.stride + 1
+        windows(self.height, self.kernel, self.stride, self.pad)
     }
     /// Output columns.
     pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.pad - self.kernel) / self.stride + 1
+        windows(self.width, self.kernel, self.stride, self.pad)
     }
     /// Elements of one input image.
     pub fn input_len(&self) -> usize {

@@ -4,8 +4,7 @@
 use std::fmt::Write;
 
 use super::svg::escape;
-use crate::backdoor::Picture;
-use crate::data::ImageSet;
+use crate::data::{ImageSet, png};
 use crate::error::Result;
 
 const STYLE: &str = "\
@@ -67,7 +66,7 @@ impl Page {
                 let later = if image < NARROW { "" } else { " class=\"later\"" };
                 if image < images.len() {
                     let name = escape(&format!("{name}, {}", images.names[image]));
-                    let png = base64(&picture(images, image).to_png()?);
+                    let png = base64(&png(images, image)?);
                     let source = format!("data:image/png;base64,{png}");
                     let _ = writeln!(self.body, "<img{later} alt=\"{name}\" src=\"{source}\"/>");
                 } else {
@@ -90,17 +89,6 @@ impl Page {
              <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\
              <script type=\"application/json\" id=\"data\">{data}</script>\n</body>\n</html>\n"
         )
-    }
-}
-
-fn picture(images: &ImageSet, index: usize) -> Picture {
-    let (width, channels, bytes) = (images.width, images.channels, images.image(index));
-    let at = |row: usize, column: usize| (row * width + column) * channels;
-    match channels {
-        1 => Picture::grey(images.height, width, |row, column| bytes[at(row, column)]),
-        _ => Picture::rgb(images.height, width, |row, column| {
-            [0, 1, 2].map(|channel| bytes[at(row, column) + channel])
-        }),
     }
 }
 

@@ -23,8 +23,8 @@ fn with_driver(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
-/// Runs the program with the emulator as its driver, under these of its settings (`PTX_EMULATOR_…`).
-pub fn emulated(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+/// A folder in which a program finds the emulator under the driver's names.
+pub fn emulator() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         // Cargo builds it beside the tests, of which it is a dependency.
@@ -34,8 +34,13 @@ pub fn emulated(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
         NAMES.iter().for_each(|name| symlink(&library, folder.path().join(name)).unwrap());
         folder
     });
+    folder.path()
+}
+
+/// Runs the program with the emulator as its driver, under these of its settings (`PTX_EMULATOR_…`).
+pub fn emulated(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let settings = settings.iter().map(|(name, value)| (format!("PTX_EMULATOR_{name}"), value));
-    with_driver(arguments, folder.path()).envs(settings).output().unwrap()
+    with_driver(arguments, emulator()).envs(settings).output().unwrap()
 }
 
 /// Runs the program without a driver. One that the machine has is hidden behind empty files of its

@@ -293,9 +293,8 @@ fn max_pool(op: &Op, frame: Frame) {
     unsafe {
         match op {
             Op::MaxPool { shape, input, prologue: before, output, winners } => {
-                let PrologueArgs { affine, relu, .. } = prologue(frame, before, false);
+                let before = prologue(frame, before, false);
                 let winners = winners.map(|winners| frame.output_words(winners));
-                let before = pooling::Before { affine, relu };
                 let (input, output) = (frame.input(*input), frame.output(*output));
                 pooling::max_pool(shape, before, input, output, winners, threads);
             }

@@ -2,38 +2,32 @@
 
 use rayon::prelude::*;
 
-use super::conv::Threads;
+use super::conv::{PrologueArgs, Threads};
 use super::grain;
 use super::vectorised::vectorised;
 use crate::device::PoolShape;
 
-/// What happens to the input on the way: scale and shift per channel, ReLU.
-#[derive(Clone, Copy)]
-pub(super) struct Before<'a> {
-    pub affine: Option<(&'a [f32], &'a [f32])>,
-    pub relu: bool,
-}
-
-/// output = the largest of each window of the input behind `before`, `winners` where each was.
+/// output = the largest of each window of the input behind `prologue`, `winners` where each was.
 pub(super) fn max_pool(
     shape: &PoolShape,
-    before: Before,
+    prologue: PrologueArgs,
     input: &[f32],
     output: &mut [f32],
     winners: Option<&mut [u32]>,
     threads: Threads,
 ) {
+    let (affine, relu) = (prologue.affine, prologue.relu);
     let images = output.par_chunks_mut(shape.output_len()).zip(input.par_chunks(shape.input_len()));
     match winners {
         Some(winners) => images
             .zip(winners.par_chunks_mut(shape.winner_words()))
             .with_min_len(grain(threads))
             .for_each(|((output, image), winners)| {
-                pool_image(shape, before, image, output, bytemuck::cast_slice_mut(winners));
+                pool_image(shape, affine, relu, image, output, bytemuck::cast_slice_mut(winners));
             }),
         None => images
             .with_min_len(grain(threads))
-            .for_each(|(output, image)| pool_image(shape, before, image, output, &mut [])),
+            .for_each(|(output, image)| pool_image(shape, affine, relu, image, output, &mut [])),
     }
 }
 
@@ -41,7 +35,8 @@ vectorised! {
     /// `winners` has the bytes of the words, or none.
     fn pool_image(
         shape: &PoolShape,
-        before: Before,
+        affine: Option<(&[f32], &[f32])>,
+        relu: bool,
         image: &[f32],
         output: &mut [f32],
         winners: &mut [u8],
@@ -58,7 +53,7 @@ vectorised! {
             rest.fill(0);
             window.visit(|tap, pixel| {
                 let values = &image[pixel * channels..(pixel + 1) * channels];
-                match before.affine {
+                match affine {
                     Some((scale, shift)) => {
                         let (scale, shift) = (&scale[..channels], &shift[..channels]);
                         keep_larger(|c| scale[c] * values[c] + shift[c], tap, best, won);
@@ -67,7 +62,7 @@ vectorised! {
                 }
             });
             // The largest of what a ReLU lets through is what it lets through of the largest.
-            if before.relu {
+            if relu {
                 for (won, value) in won.iter_mut().zip(&*best) {
                     *won = if *value > 0.0 { *won } else { PoolShape::NO_WINNER };
                 }
