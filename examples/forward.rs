@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Augment, Controls, Norm};
+use pbe::device::{Controls, Norm};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::model::container::{Entry, Metadata, read, write};
 use pbe::model::load;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let graph = weights.architecture.graph(&normalisation, images.height, images.width)?;
     let device = CpuDevice::new(Some(1))?;
     let batch = if steps > 0 { count } else { 0 };
-    let options = EngineOptions { batch, attack: true, augment: Augment::default(), norm: Norm::L2 };
+    let options = EngineOptions { batch, attack: true, norm: Norm::L2, ..EngineOptions::default() };
     let mut engine = Engine::open(&device, &graph, &weights.values, &options)?;
     engine.attach(&images)?;
     let indices: Vec<u32> = (0..count as u32).collect();

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use pbe::data::{ImageSet, Normalisation};
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Augment, Controls, Device, Norm};
+use pbe::device::{Controls, Device};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
 use pbe::rng::{Purpose, Stream};
@@ -58,7 +58,7 @@ fn main() -> Outcome<()> {
     let architecture = Architecture { kind: Kind::PreActResNet18, width, classes: 10, channels: 3 };
     let graph = architecture.graph(&Normalisation::identity(3), size, size)?;
     let weights = Weights::initialise(architecture, 0);
-    let options = EngineOptions { batch, attack: true, augment: Augment::default(), norm: Norm::Linf };
+    let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
     let mut engine = Engine::open(&device, &graph, &weights.values, &options)?;
     let images = random_images(batch, size);
     engine.attach(&images)?;

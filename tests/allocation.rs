@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pbe::data::synthetic;
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Augment, Controls, Norm};
+use pbe::device::{Augment, Controls};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
 
@@ -37,8 +37,13 @@ fn a_step_allocates_nothing_worth_naming() {
     let architecture = Architecture { kind: Kind::PreActResNet18, width: 8, classes: 10, channels: 3 };
     let graph = architecture.graph(&pbe::data::Normalisation::identity(3), 32, 32).unwrap();
     let weights = Weights::initialise(architecture, 0);
-    let options =
-        EngineOptions { batch: 32, attack: true, augment: Augment { pad: 4, flip: true }, norm: Norm::Linf };
+    let options = EngineOptions {
+        batch: 32,
+        attack: true,
+        augment: Augment { pad: 4, flip: true },
+        given: true,
+        ..EngineOptions::default()
+    };
     let device = CpuDevice::new(Some(2)).unwrap();
     let mut engine = Engine::open(&device, &graph, &weights.values, &options).unwrap();
     engine.attach(&images).unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Augment, Controls, Norm};
+use pbe::device::{Controls, Norm};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Weights, load};
 use safetensors::{Dtype, SafeTensors};
@@ -67,7 +67,7 @@ impl Case {
         let images = self.images();
         let normalisation = self.weights.normalisation.as_ref().unwrap();
         let graph = self.weights.architecture.graph(normalisation, images.height, images.width).unwrap();
-        let options = EngineOptions { batch: images.len(), attack: true, augment: Augment::default(), norm };
+        let options = EngineOptions { batch: images.len(), attack: true, norm, ..EngineOptions::default() };
         let device = CpuDevice::new(Some(2)).unwrap();
         let mut engine = Engine::open(&device, &graph, &self.weights.values, &options).unwrap();
         engine.attach(&images).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
-use pbe::device::{Augment, Controls, Device, Norm};
+use pbe::device::{Controls, Device, Norm};
 use pbe::engine::graph::{Graph, Layer, NodeId};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::rng::{Purpose, Stream};
@@ -121,7 +121,7 @@ fn weights(graph: &Graph) -> Vec<f32> {
 }
 
 fn engine(graph: &Graph, device: &dyn Device) -> Engine {
-    let options = EngineOptions { batch: IMAGES, attack: true, augment: Augment::default(), norm: Norm::L2 };
+    let options = EngineOptions { batch: IMAGES, attack: true, norm: Norm::L2, ..EngineOptions::default() };
     let mut engine = Engine::open(device, graph, &weights(graph), &options).unwrap();
     engine.attach(&images(graph)).unwrap();
     engine

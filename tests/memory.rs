@@ -1,9 +1,9 @@
 //! What a network is said to need is what it then holds.
 
 use pbe::data::Normalisation;
+use pbe::device::Device;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
-use pbe::device::{Augment, Device, Norm};
 use pbe::engine::{Engine, EngineOptions, Plan};
 use pbe::model::{Architecture, Kind, Weights};
 
@@ -19,7 +19,7 @@ fn the_need_is_known_before_anything_is_allocated() {
     ];
     for device in &devices {
         for (batch, attack) in [(0, false), (0, true), (1, false), (40, true), (2000, true)] {
-            let options = EngineOptions { batch, attack, augment: Augment::default(), norm: Norm::Linf };
+            let options = EngineOptions { batch, attack, ..EngineOptions::default() };
             let plan = Plan::new(device.as_ref(), &graph, &options).unwrap();
             let engine = Engine::open(device.as_ref(), &graph, &weights.values, &options).unwrap();
             assert_eq!(plan.bytes(device.as_ref()), engine.bytes(), "{} {options:?}", device.describe());

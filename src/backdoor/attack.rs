@@ -1,7 +1,10 @@
 //! What an attacker chooses: the trigger and the label it stands for.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::dynamic::Dynamic;
 use super::pattern;
 use super::picture::Picture;
 use super::warp::Warp;
@@ -18,6 +21,8 @@ pub enum Attack {
     Sig { delta: f64, frequency: f64 },
     /// WaNet (Nguyen & Tran, 2021): a smooth warp.
     Wanet(Warp),
+    /// Dynamic (Nguyen & Tran, 2020): a trigger that trained networks make for each image.
+    Dynamic(Arc<Dynamic>),
 }
 
 impl Attack {
@@ -50,6 +55,7 @@ impl Attack {
         let fault = |cause: String| Err(Error::input(cause));
         match self {
             Attack::Badnets { .. } => Ok(()),
+            Attack::Dynamic(dynamic) => dynamic.check(),
             Attack::Blend { alpha, .. } if !(*alpha > 0.0 && *alpha <= 1.0) => {
                 fault(format!("blend alpha {alpha} is not above 0 and at most 1"))
             }
@@ -81,6 +87,7 @@ impl Attack {
             Attack::Blend { .. } => "blend",
             Attack::Sig { .. } => "sig",
             Attack::Wanet(_) => "wanet",
+            Attack::Dynamic(_) => "dynamic",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! success rate, and a [`PoisonFile`] keeps both for later. [`plant`] trains a model on the result.
 
 mod attack;
+pub mod dynamic;
 mod pattern;
 mod picture;
 mod plant;
@@ -14,9 +15,10 @@ mod trigger;
 mod warp;
 
 pub use attack::{Attack, LabelMode};
+pub use dynamic::Dynamic;
 pub use picture::Picture;
 pub use plant::{Lesson, PlantConfig, plant};
-pub use poison::{Amount, Poisoned, Selection, poison, triggered_test};
+pub use poison::{Amount, Poisoned, Selection, poison, select, triggered_test};
 pub use poison_file::{PoisonFile, PoisonedTrain};
 pub use trigger::Trigger;
 pub use warp::Warp;

@@ -69,7 +69,7 @@ pub fn poison(
     selection: &Selection,
 ) -> Result<Poisoned> {
     label.check(images.classes.len())?;
-    let (indices, noise) = draw(&images, trigger, label, selection)?;
+    let (indices, noise) = select(&images, trigger.has_noise(), label, selection)?;
     let images = plant(images, trigger, label, &indices)?;
     let images = disturb(images, trigger, &noise, selection.seed, selection.epoch)?;
     Ok(Poisoned { images, indices, noise })
@@ -77,10 +77,10 @@ pub fn poison(
 
 /// The images of a test set with the trigger on all of them; labels stay the true ones.
 pub fn triggered_test(images: &ImageSet, trigger: &Trigger) -> Result<ImageSet> {
-    trigger.check_fits(images)?;
-    let mut pixels = images.pixels.to_vec();
-    pixels.chunks_exact_mut(images.image_len().max(1)).for_each(|image| trigger.stamp(image));
-    Ok(ImageSet { pixels: Arc::new(pixels), ..images.clone() })
+    let mut images = images.clone();
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    trigger.stamp_all(&mut images, &all)?;
+    Ok(images)
 }
 
 /// Stamps and relabels exactly the images at `indices`, each of which exists.
@@ -90,12 +90,10 @@ pub(super) fn plant(
     label: LabelMode,
     indices: &[u32],
 ) -> Result<ImageSet> {
-    trigger.check_fits(&images)?;
-    let (length, classes) = (images.image_len(), images.classes.len());
-    let pixels = Arc::make_mut(&mut images.pixels);
+    trigger.stamp_all(&mut images, indices)?;
+    let classes = images.classes.len();
     let labels = Arc::make_mut(&mut images.labels);
     for index in indices.iter().map(|&index| index as usize) {
-        trigger.stamp(&mut pixels[index * length..(index + 1) * length]);
         labels[index] = label.triggered_label(labels[index], classes);
     }
     Ok(images)
@@ -109,24 +107,17 @@ pub(super) fn disturb(
     seed: u64,
     epoch: u32,
 ) -> Result<ImageSet> {
-    trigger.check_fits(&images)?;
-    if indices.is_empty() {
-        return Ok(images);
-    }
-    let stream = Poisoned::noise_stream(seed, epoch);
-    let length = images.image_len();
-    let pixels = Arc::make_mut(&mut images.pixels);
-    for &index in indices {
-        let first = index as usize * length;
-        trigger.stamp_noisy(&mut pixels[first..first + length], stream, u64::from(index));
-    }
+    trigger.disturb_all(&mut images, indices, Poisoned::noise_stream(seed, epoch))?;
     Ok(images)
 }
 
-/// The images to poison and those to disturb, each ascending.
-fn draw(
+/// The images to poison and, where the attack has a noise mode, those to disturb, each ascending.
+///
+/// # Errors
+/// A rate that is not above 0 and at most 1; more images than there are to draw from.
+pub fn select(
     images: &ImageSet,
-    trigger: &Trigger,
+    has_noise: bool,
     label: LabelMode,
     selection: &Selection,
 ) -> Result<(Vec<u32>, Vec<u32>)> {
@@ -151,7 +142,7 @@ fn draw(
         return Err(Error::input(format!("{count} images to poison, but only {available} to draw from")));
     }
     indices.sort_unstable();
-    let share = if trigger.has_noise() { selection.noise_ratio } else { 0.0 };
+    let share = if has_noise { selection.noise_ratio } else { 0.0 };
     let others = order.iter().copied().filter(|index| indices.binary_search(index).is_err());
     let mut noise: Vec<u32> = others.take((share * count as f64).round() as usize).collect();
     noise.sort_unstable();

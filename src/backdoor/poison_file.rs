@@ -1,14 +1,16 @@
 //! `poison.json` (schema 1): an attack, its parameters and the images it poisoned.
 //!
-//! Pictures lie beside the file as PNG; their names in it are relative to it.
+//! Pictures lie beside the file as PNG, trained generators as safetensors; their names in it are relative
+//! to it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Attack, LabelMode, Picture, Trigger, Warp, poison};
+use super::{Attack, Dynamic, LabelMode, Picture, Trigger, Warp, poison};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
@@ -85,6 +87,14 @@ struct WanetParams {
     field: Vec<f64>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct DynamicParams {
+    generators: PathBuf,
+}
+
+/// The generators' file beside `poison.json`.
+const GENERATORS: &str = "dynamic.safetensors";
+
 impl PoisonFile {
     /// Reads the file and the pictures it names.
     ///
@@ -134,6 +144,10 @@ impl PoisonFile {
             Attack::Sig { delta, frequency } => json!(SigParams { delta: *delta, frequency: *frequency }),
             Attack::Wanet(Warp { grid, strength, field }) => {
                 json!(WanetParams { grid: *grid, strength: *strength, field: field.clone() })
+            }
+            Attack::Dynamic(dynamic) => {
+                dynamic.save(&folder.join(GENERATORS))?;
+                json!(DynamicParams { generators: GENERATORS.into() })
             }
         };
         let document = Document {
@@ -239,8 +253,12 @@ fn load_attack(name: &str, params: Value, path: &Path, folder: &Path) -> Result<
             let WanetParams { grid, strength, field } = parse(params).map_err(fault)?;
             Attack::Wanet(Warp { grid, strength, field })
         }
+        "dynamic" => {
+            let DynamicParams { generators } = parse(params).map_err(fault)?;
+            Attack::Dynamic(Arc::new(Dynamic::load(&folder.join(generators))?))
+        }
         other => {
-            let cause = format!("attack `{other}` is not known: badnets, blend, sig, wanet, custom");
+            let cause = format!("attack `{other}` is not known: badnets, blend, sig, wanet, dynamic, custom");
             return Err(Error::file(path, cause));
         }
     };
@@ -374,7 +392,7 @@ mod tests {
             ("{", "not JSON"),
             ("{}", "no `schema`"),
             (&BADNETS.replace("\"schema\": 1", "\"schema\": 2"), "schema 2"),
-            (&BADNETS.replace("\"badnets\"", "\"dynamic\""), "attack `dynamic`"),
+            (&BADNETS.replace("\"badnets\"", "\"lira\""), "attack `lira`"),
             (&BADNETS.replace("all-to-one", "one-to-one"), "one-to-one"),
             (&BADNETS.replace("\"rate\": 0.5,", ""), "rate"),
             (&BADNETS.replace("0.5", "1.5"), "rate 1.5"),

@@ -1,8 +1,10 @@
 //! An attack prepared for images of one size.
 
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 use super::attack::Attack;
+use super::dynamic::Dynamic;
 use super::picture::{Picture, Resize};
 use super::warp::{noisy, resample};
 use crate::data::ImageSet;
@@ -31,6 +33,8 @@ enum Stamp {
     Add(Vec<f64>),
     /// Every pixel is read elsewhere: (row, column).
     Warp(Vec<(f64, f64)>),
+    /// Networks make it for each image.
+    Made(Arc<Dynamic>),
 }
 
 impl Trigger {
@@ -54,6 +58,7 @@ impl Trigger {
                 Stamp::Add((0..width).map(|column| delta * angle(column).sin()).collect())
             }
             Attack::Wanet(warp) => Stamp::Warp(warp.sources(height, width)),
+            Attack::Dynamic(dynamic) => made(dynamic, height, width, channels)?,
         };
         Ok(Self { height, width, channels, stamp })
     }
@@ -63,11 +68,59 @@ impl Trigger {
         Self::new(attack, images.height, images.width, images.channels)
     }
 
-    /// Puts the trigger on one image (height × width × channels bytes).
+    /// Puts the trigger on the images at `indices`, each of which exists.
+    ///
+    /// # Errors
+    /// Images of another size; the networks of a trained trigger fail.
+    pub(super) fn stamp_all(&self, images: &mut ImageSet, indices: &[u32]) -> Result<()> {
+        self.check_fits(images)?;
+        if let Stamp::Made(dynamic) = &self.stamp {
+            return dynamic.stamp(images, &indices.iter().map(|&index| (index, index)).collect::<Vec<_>>());
+        }
+        self.each(images, indices, |image, _| self.stamp(image));
+        Ok(())
+    }
+
+    /// Puts a disturbed trigger on the images at `indices`, each of which exists: a warp with noise that
+    /// `stream` decides, or the trigger made for the next of them (a single one has no next).
+    ///
+    /// # Errors
+    /// As [`Trigger::stamp_all`].
+    pub(super) fn disturb_all(&self, images: &mut ImageSet, indices: &[u32], stream: Stream) -> Result<()> {
+        self.check_fits(images)?;
+        match &self.stamp {
+            Stamp::Made(dynamic) if indices.len() > 1 => {
+                let next = indices.iter().cycle().skip(1);
+                dynamic.stamp(images, &indices.iter().copied().zip(next.copied()).collect::<Vec<_>>())?;
+            }
+            Stamp::Warp(sources) => self.each(images, indices, |image, index| {
+                let sources = noisy(sources, self.height, self.width, stream, index);
+                resample(image, self.width, self.channels, &sources);
+            }),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Changes the images at `indices`; pixels nobody else holds in place.
+    fn each(&self, images: &mut ImageSet, indices: &[u32], mut change: impl FnMut(&mut [u8], u64)) {
+        let len = images.image_len();
+        if indices.is_empty() || len == 0 {
+            return;
+        }
+        let pixels = Arc::make_mut(&mut images.pixels);
+        for &index in indices {
+            let first = index as usize * len;
+            change(&mut pixels[first..first + len], u64::from(index));
+        }
+    }
+
+    /// Puts the trigger on one image (height × width × channels bytes); one that networks make is
+    /// [`Trigger::stamp_all`]'s.
     ///
     /// BackdoorBench truncates blend and sinusoid to a whole number; they are rounded here (ties to
     /// even), so a byte may differ by one level.
-    pub fn stamp(&self, image: &mut [u8]) {
+    pub(super) fn stamp(&self, image: &mut [u8]) {
         match &self.stamp {
             Stamp::Replace(changes) => {
                 for &(position, value) in changes {
@@ -87,21 +140,13 @@ impl Trigger {
                 }
             }
             Stamp::Warp(sources) => resample(image, self.width, self.channels, sources),
-        }
-    }
-
-    /// Puts the trigger on one image with a disturbance of its own, decided by `stream` and `index`:
-    /// WaNet's noise mode. Other attacks have none.
-    pub(super) fn stamp_noisy(&self, image: &mut [u8], stream: Stream, index: u64) {
-        if let Stamp::Warp(sources) = &self.stamp {
-            let sources = noisy(sources, self.height, self.width, stream, index);
-            resample(image, self.width, self.channels, &sources);
+            Stamp::Made(_) => {}
         }
     }
 
     /// Whether the attack has a noise mode.
     pub fn has_noise(&self) -> bool {
-        matches!(self.stamp, Stamp::Warp(_))
+        matches!(self.stamp, Stamp::Warp(_) | Stamp::Made(_))
     }
 
     /// Refuses a set whose images have another size than this trigger.
@@ -116,6 +161,18 @@ impl Trigger {
             own.0, own.1, own.2, theirs.0, theirs.1, theirs.2
         )))
     }
+}
+
+/// A trained trigger, for the images it was trained on.
+fn made(dynamic: &Arc<Dynamic>, height: usize, width: usize, channels: usize) -> Result<Stamp> {
+    let own = (dynamic.height, dynamic.width, dynamic.channels());
+    if own != (height, width, channels) {
+        return Err(Error::input(format!(
+            "the dynamic trigger was trained on {}x{}x{} images, these are {height}x{width}x{channels}",
+            own.0, own.1, own.2
+        )));
+    }
+    Ok(Stamp::Made(Arc::clone(dynamic)))
 }
 
 /// The bytes a patch changes; a mask with nothing white would be a trigger that does nothing.

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use pbe::backdoor::dynamic::Config as GeneratorConfig;
 use pbe::backdoor::{Lesson, PlantConfig, plant};
-use pbe::data::ImageSet;
+use pbe::data::{ImageSet, Normalisation};
 use pbe::defense::config::Schedule;
 use pbe::defense::fine_tune::{Afresh, Next, Position, Tick};
 use pbe::device::Device;
 use pbe::engine::Engine;
+use pbe::engine::graph::Graph;
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, Kind, Weights, load, save};
 use pbe::report::csv::{Epoch, write_epochs};
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint;
 use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Origin, print_result, remove};
 use super::device::ComputeArgs;
+use super::dynamic::{self, GeneratorArgs};
 use super::interrupt;
 use super::progress::Progress;
 use super::room::{Images, Room};
@@ -35,6 +38,8 @@ pub enum Infection {
     Sig,
     /// A smooth warp, and disturbed warps of other images that keep their label
     Wanet,
+    /// A trigger of its own for each image, made by networks that are trained with the classifier
+    Dynamic,
     /// No backdoor: a benign model
     None,
 }
@@ -49,11 +54,14 @@ pub struct InfectArgs {
     pub attack: Infection,
     #[command(flatten)]
     pub trigger: TriggerArgs,
-    /// Poison other images in every epoch, as the authors of WaNet train [default: poison.json's]
+    /// Poison other images in every epoch, as the authors of WaNet and Dynamic train [default:
+    /// poison.json's]
     #[arg(long)]
     pub fresh: bool,
     #[command(flatten)]
     pub train: TrainArgs,
+    #[command(flatten)]
+    pub generators: GeneratorArgs,
     #[command(flatten)]
     pub normalisation: NormalisationArgs,
     /// Folder of the run: model.safetensors, poison.json, config.toml, metrics.csv, result.json
@@ -154,7 +162,7 @@ impl TrainArgs {
         weights
     }
 
-    fn config(&self, mirrors: bool) -> PlantConfig {
+    pub(super) fn config(&self, mirrors: bool) -> PlantConfig {
         PlantConfig {
             epochs: self.epochs,
             batch: self.batch,
@@ -170,16 +178,17 @@ impl TrainArgs {
 
 /// Everything the result depends on.
 #[derive(Serialize)]
-struct Config<'a> {
+pub(super) struct Config<'a> {
     #[serde(flatten)]
-    origin: Origin,
-    network: &'static str,
-    width: usize,
-    init: Option<&'a Path>,
-    data: DataConfig,
-    attack: Option<&'a Choice>,
-    fresh: bool,
-    train: &'a PlantConfig,
+    pub origin: Origin,
+    pub network: &'static str,
+    pub width: usize,
+    pub init: Option<&'a Path>,
+    pub data: DataConfig,
+    pub attack: Option<&'a Choice>,
+    pub fresh: bool,
+    pub train: &'a PlantConfig,
+    pub generators: Option<&'a GeneratorConfig>,
 }
 
 /// What a checkpoint holds beside weights and momentum.
@@ -203,27 +212,18 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         Infection::Blend => Some(AttackKind::Blend),
         Infection::Sig => Some(AttackKind::Sig),
         Infection::Wanet => Some(AttackKind::Wanet),
+        Infection::Dynamic => Some(AttackKind::Dynamic),
         Infection::None => None,
     };
     let choice = choice.map(|kind| args.trigger.check(kind)).transpose()?;
-    if args.train.width == Some(0) {
-        return Err(Error::input("--width 0: the network would have no channels"));
-    }
-    args.train.config(true).check()?;
-    let device = args.compute.open()?;
+    args.generators.check(choice.as_ref())?;
     let clock = Instant::now();
-    let given = args.train.given()?;
-    let channels = given.as_ref().map(|weights| weights.architecture.channels);
-    let loaded = args.data.load(None, channels, args.compute.seed, progress)?;
-    let config = args.train.config(loaded.set.mirrors());
-    let train = loaded.set.train.clone();
-    let mut weights = args.train.initial(given, &train, args.compute.seed, progress);
-    let own = weights.normalisation.take();
-    let chosen = args.normalisation.normalisation.as_ref().or(own.as_ref());
-    let normalisation = chosen.unwrap_or(&loaded.set.normalisation);
-    let data = DataConfig::new(&args.data, &loaded.set, normalisation);
-    weights.normalisation = Some(normalisation.clone());
-    let graph = weights.architecture.graph(normalisation, train.height, train.width)?;
+    let setup = Setup::new(args, progress)?;
+    if let Some(choice) = choice.as_ref().filter(|choice| choice.is_untrained()) {
+        return dynamic::infect(args, choice, setup, progress);
+    }
+    let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
+    let data = DataConfig::new(&args.data, &loaded.set, &normalisation);
     let planted = choice.as_ref().map(|choice| {
         let planted = choice.plant(loaded.limited(train.clone()), args.compute.seed)?;
         count_all(planted, &loaded)
@@ -248,6 +248,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         graph: &graph,
         batch: config.batch,
         networks: Box::new(trained),
+        others: Box::new(|_| Ok(vec![])),
         images: bytes,
     };
     let need = room.check()?;
@@ -261,6 +262,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         attack: choice.as_ref(),
         fresh: args.fresh,
         train: &config,
+        generators: None,
     };
     let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
     let from = match start::<Rest>(&folder, args.resume)? {
@@ -311,8 +313,50 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     Ok(result)
 }
 
-fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
+/// The data and the network of a run, before anything is planted.
+pub(super) struct Setup {
+    pub device: Box<dyn Device>,
+    pub loaded: Loaded,
+    pub config: PlantConfig,
+    /// All training images, clean.
+    pub train: ImageSet,
+    pub normalisation: Normalisation,
+    /// Initial.
+    pub weights: Weights,
+    pub graph: Graph,
+}
+
+impl Setup {
+    fn new(args: &InfectArgs, progress: &Progress) -> Result<Self> {
+        if args.train.width == Some(0) {
+            return Err(Error::input("--width 0: the network would have no channels"));
+        }
+        args.train.config(true).check()?;
+        let device = args.compute.open()?;
+        let given = args.train.given()?;
+        let channels = given.as_ref().map(|weights| weights.architecture.channels);
+        let loaded = args.data.load(None, channels, args.compute.seed, progress)?;
+        let config = args.train.config(loaded.set.mirrors());
+        let train = loaded.set.train.clone();
+        let mut weights = args.train.initial(given, &train, args.compute.seed, progress);
+        let own = weights.normalisation.take();
+        let chosen = args.normalisation.normalisation.as_ref().or(own.as_ref());
+        let normalisation = chosen.unwrap_or(&loaded.set.normalisation).clone();
+        weights.normalisation = Some(normalisation.clone());
+        let graph = weights.architecture.graph(&normalisation, train.height, train.width)?;
+        Ok(Self { device, loaded, config, train, normalisation, weights, graph })
+    }
+}
+
+pub(super) fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
     RunResult::new("infect", &device.describe(), args.seed)
+}
+
+/// A line for an epoch that is done.
+pub(super) fn say_epoch(progress: &Progress, epoch: &Epoch) {
+    let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
+    let (acc, asr, loss) = (percent(epoch.acc), percent(epoch.asr), epoch.loss.unwrap_or(f64::NAN));
+    progress.say(&format!("epoch {}: loss {loss:.4}, ACC {acc}, ASR {asr}", epoch.epoch + 1));
 }
 
 /// Numbers the poisoned images as the whole set does, of which `--limit` took some, and makes them
@@ -379,16 +423,12 @@ impl Job<'_> {
         let epoch = tick.position.epoch - 1;
         let figures = self.bed.map(|bed| bed.measure(engine)).transpose()?.unwrap_or_default();
         engine.attach(self.images)?;
-        let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
-        let (acc, asr) = (percent(figures.acc), percent(figures.asr));
-        let loss = tick.position.loss;
-        progress.say(&format!(
-            "epoch {}: loss {:.4}, ACC {acc}, ASR {asr}",
-            epoch + 1,
-            loss.unwrap_or(f64::NAN)
-        ));
         let learning_rate = self.config.rate(epoch, tick.steps);
-        Ok(Epoch { epoch: epoch as u32, loss, learning_rate, acc: figures.acc, asr: figures.asr, seconds })
+        let loss = tick.position.loss;
+        let done =
+            Epoch { epoch: epoch as u32, loss, learning_rate, acc: figures.acc, asr: figures.asr, seconds };
+        say_epoch(progress, &done);
+        Ok(done)
     }
 
     fn store(&self, engine: &Engine, rest: &Rest) -> Result<()> {

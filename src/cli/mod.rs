@@ -8,6 +8,7 @@ mod convert;
 mod demo;
 mod device;
 mod doctor;
+mod dynamic;
 mod evaluate;
 mod infect;
 mod inspect;

@@ -58,13 +58,16 @@ pub struct Room<'a> {
     pub batch: usize,
     /// What the networks that are open at the same time are opened for, by the batch.
     pub networks: Box<dyn Fn(usize) -> Vec<EngineOptions> + 'a>,
+    /// Bytes of each other network that is open beside them, by the batch.
+    pub others: Box<dyn Fn(usize) -> Result<Vec<usize>> + 'a>,
     pub images: Images,
 }
 
 impl<'a> Room<'a> {
     /// Of one network that is only looked at.
     pub fn of(device: &'a dyn Device, graph: &'a Graph, images: Images) -> Self {
-        Self { device, graph, batch: 0, networks: Box::new(|_| vec![EngineOptions::default()]), images }
+        let networks = Box::new(|_| vec![EngineOptions::default()]);
+        Self { device, graph, batch: 0, networks, others: Box::new(|_| Ok(vec![])), images }
     }
 
     /// What the run needs.
@@ -73,11 +76,12 @@ impl<'a> Room<'a> {
     }
 
     fn need_of(&self, batch: usize) -> Result<Need> {
-        let networks = (self.networks)(batch);
+        let (networks, others) = ((self.networks)(batch), (self.others)(batch)?);
         let own = self.device.memory().is_some();
-        let images = if own { networks.len() * self.images.largest } else { self.images.shared };
+        let count = networks.len() + others.len();
+        let images = if own { count * self.images.largest } else { self.images.shared };
         let bytes = |options| Ok(Plan::new(self.device, self.graph, options)?.bytes(self.device));
-        let networks = networks.iter().map(bytes).sum::<Result<usize>>()?;
+        let networks = networks.iter().map(bytes).sum::<Result<usize>>()? + others.iter().sum::<usize>();
         Ok(Need { networks, images, own })
     }
 

@@ -11,7 +11,8 @@ use pbe::error::{Error, Result};
 use serde::Serialize;
 
 /// How `poison.json` numbers images.
-const ORDER: &str = "as pbe reads the data: by class folder name, then file name, or as the files list them";
+pub const ORDER: &str =
+    "as pbe reads the data: by class folder name, then file name, or as the files list them";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -24,6 +25,8 @@ pub enum AttackKind {
     Sig,
     /// A smooth warp, and disturbed warps of other images that keep their label
     Wanet,
+    /// A trigger of its own for each image, made by networks that are trained with the classifier
+    Dynamic,
 }
 
 /// The label that triggered images are to get.
@@ -75,9 +78,13 @@ pub struct TriggerArgs {
     /// wanet: strength of the warp [default: 0.5]
     #[arg(long, allow_negative_numbers = true)]
     pub strength: Option<f64>,
-    /// wanet: images with a disturbed warp and their own label, for each poisoned one [default: 2]
+    /// wanet, dynamic: images with a disturbed warp, or another image's trigger, and their own label, for
+    /// each poisoned one [default: wanet 2, dynamic 1]
     #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
     pub noise_ratio: Option<f64>,
+    /// dynamic: the trigger that a run of `pbe infect --attack dynamic` has trained, its poison.json
+    #[arg(long, value_name = "FILE")]
+    pub generators: Option<PathBuf>,
 }
 
 /// A checked choice.
@@ -98,6 +105,7 @@ pub struct Choice {
     grid: Option<usize>,
     strength: Option<f64>,
     noise_ratio: Option<f64>,
+    generators: Option<PathBuf>,
 }
 
 impl TriggerArgs {
@@ -128,7 +136,12 @@ impl TriggerArgs {
             clean_label: kind == AttackKind::Sig && !self.dirty_label,
             grid: (kind == AttackKind::Wanet).then(|| self.grid.unwrap_or(4)),
             strength: of(AttackKind::Wanet, self.strength, 0.5),
-            noise_ratio: of(AttackKind::Wanet, self.noise_ratio, 2.0),
+            noise_ratio: match kind {
+                AttackKind::Wanet => Some(self.noise_ratio.unwrap_or(2.0)),
+                AttackKind::Dynamic => Some(self.noise_ratio.unwrap_or(1.0)),
+                _ => None,
+            },
+            generators: self.generators.clone(),
         };
         choice.check()?;
         Ok(choice)
@@ -136,7 +149,7 @@ impl TriggerArgs {
 
     /// Refuses an option of another attack.
     fn check_belongs(&self, kind: AttackKind) -> Result<()> {
-        use AttackKind::{Badnets, Blend, Sig, Wanet};
+        use AttackKind::{Badnets, Blend, Dynamic, Sig, Wanet};
         let options = [
             ("--pattern", self.pattern.is_some(), &[Badnets, Blend][..]),
             ("--mask", self.mask.is_some(), &[Badnets]),
@@ -146,7 +159,8 @@ impl TriggerArgs {
             ("--dirty-label", self.dirty_label, &[Sig]),
             ("--grid", self.grid.is_some(), &[Wanet]),
             ("--strength", self.strength.is_some(), &[Wanet]),
-            ("--noise-ratio", self.noise_ratio.is_some(), &[Wanet]),
+            ("--noise-ratio", self.noise_ratio.is_some(), &[Wanet, Dynamic]),
+            ("--generators", self.generators.is_some(), &[Dynamic]),
         ];
         for (option, given, owners) in options {
             if given && !owners.contains(&kind) {
@@ -201,6 +215,7 @@ impl Choice {
     fn attack(&self, images: &ImageSet, seed: u64) -> Result<Attack> {
         let (height, width) = (images.height, images.width);
         let mut attack = match self.kind {
+            AttackKind::Dynamic => self.trained()?,
             AttackKind::Badnets => Attack::badnets(height, width),
             AttackKind::Blend => Attack::blend(height, width, seed),
             AttackKind::Sig => Attack::sig(),
@@ -221,9 +236,27 @@ impl Choice {
                 *delta = self.delta.unwrap_or(*delta);
                 *frequency = self.frequency.unwrap_or(*frequency);
             }
-            Attack::Wanet(_) => {}
+            Attack::Wanet(_) | Attack::Dynamic(_) => {}
         }
         Ok(attack)
+    }
+
+    /// The trigger that `--generators` names.
+    fn trained(&self) -> Result<Attack> {
+        let Some(path) = &self.generators else {
+            let cause = "--attack dynamic needs trained generators: those of a run of `pbe infect \
+                         --attack dynamic`, by --generators poison.json";
+            return Err(Error::input(cause));
+        };
+        match PoisonFile::load(path)?.attack {
+            attack @ Attack::Dynamic(_) => Ok(attack),
+            other => Err(Error::file(path, format!("describes attack {}, not dynamic", other.name()))),
+        }
+    }
+
+    /// Whether the trigger is one that has yet to be trained.
+    pub fn is_untrained(&self) -> bool {
+        self.kind == AttackKind::Dynamic && self.generators.is_none()
     }
 
     /// Which images are poisoned; another `epoch` draws others.

@@ -17,9 +17,9 @@ struct Gradients {
 }
 
 impl Lowering<'_> {
-    /// The backward ops, from the gradient of the logits. In attack mode returns the gradient of
-    /// the image; in train mode parameter gradients are written and there is none.
-    pub fn backward(&mut self, logits_gradient: Span) -> Result<Option<Span>> {
+    /// The backward ops, from the gradient of what the last node gives; in train mode parameter
+    /// gradients are written. Returns the gradient of the image, where it is wanted.
+    pub fn backward(&mut self, output_gradient: Span) -> Result<Option<Span>> {
         let count = self.graph.nodes.len();
         let mut gradients = Gradients {
             tensor: vec![None; count],
@@ -31,7 +31,7 @@ impl Lowering<'_> {
                 gradients.outstanding[self.graph.nodes[*node].inputs[0]] += 1;
             }
         }
-        gradients.tensor[count - 1] = Some(logits_gradient);
+        gradients.tensor[count - 1] = Some(output_gradient);
         for step in std::mem::take(&mut self.steps).iter().rev() {
             match *step {
                 Step::Linear { node } => self.linear_backward(node, &mut gradients)?,
@@ -39,6 +39,8 @@ impl Lowering<'_> {
                 Step::MaxPool { input, output, shape, winners } => {
                     self.max_pool_backward(input, output, shape, winners, &mut gradients)?;
                 }
+                Step::Upsample { node } => self.upsample_backward(node, &mut gradients)?,
+                Step::UnitTanh { node } => self.unit_tanh_backward(node, &mut gradients)?,
                 Step::Pool { node } => self.pool_backward(node, &mut gradients)?,
                 Step::Conv { node, residual, output } => {
                     let gradient = known(&gradients, output)?;
@@ -139,6 +141,49 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    fn upsample_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
+        let from = self.graph.nodes[node].inputs[0];
+        let (value, shape) = (self.value(from)?, &self.graph.nodes[from]);
+        if self.graph.consumers(from).len() > 1 {
+            return Err(unsupported(node, "a second reader of what is upsampled"));
+        }
+        let output = self.slots.add(shape.len());
+        self.ops.push(Op::UpsampleDgrad {
+            height: shape.height,
+            width: shape.width,
+            channels: shape.channels,
+            gradient: known(gradients, node)?,
+            output,
+        });
+        gradients.tensor[value.base] = Some(match value.norm {
+            Some(norm) => self.norm_backward(norm, value, output, None)?,
+            None if value.affine.is_none() && !value.relu => output,
+            None => return Err(unsupported(node, "upsampling behind a ReLU without a norm")),
+        });
+        Ok(())
+    }
+
+    /// Through tanh and the affine map before it: a norm's backward pass, or its scale alone.
+    fn unit_tanh_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
+        let from = self.graph.nodes[node].inputs[0];
+        let (value, shape) = (self.value(from)?, &self.graph.nodes[from]);
+        let output = self.slots.add(shape.len());
+        self.ops.push(Op::UnitTanhDgrad {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            input: value.span,
+            affine: value.affine,
+            gradient: known(gradients, node)?,
+            scale: value.affine.filter(|_| value.norm.is_none()).map(|affine| affine.scale),
+            output,
+        });
+        gradients.tensor[value.base] = Some(match value.norm {
+            Some(norm) => self.norm_backward(norm, value, output, None)?,
+            None => output,
+        });
+        Ok(())
+    }
+
     fn pool_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
         let from = self.graph.nodes[node].inputs[0];
         let shape = &self.graph.nodes[from];
@@ -167,7 +212,7 @@ impl Lowering<'_> {
                 gradient,
                 weight_gradient: gradient_span(weight),
             });
-            if value.base == 0 {
+            if value.base == 0 && !self.input_gradient {
                 return Ok(());
             }
         }

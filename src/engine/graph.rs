@@ -6,7 +6,7 @@ use crate::device::{ConvShape, PoolShape};
 
 /// Batch norm's constants, PyTorch's defaults.
 pub const NORM_EPSILON: f32 = 1e-5;
-/// Weight of the newest batch in the running statistics.
+/// [`Graph::norm_momentum`] of most networks.
 pub const NORM_MOMENTUM: f32 = 0.1;
 
 /// A node of a [`Graph`], by position.
@@ -51,6 +51,10 @@ pub enum Layer {
         /// Sizes.
         shape: PoolShape,
     },
+    /// Twice the size, bilinearly, corners not aligned.
+    Upsample,
+    /// tanh(·) / (2 + 1e-7) + 1/2: pixels in (0, 1).
+    UnitTanh,
     /// Mean over pixels: the features.
     Pool,
     /// Fully connected: the logits.
@@ -92,7 +96,8 @@ impl Node {
     }
 }
 
-/// A network: input first, the linear layer last.
+/// A network: input first; last the linear layer of a classifier, or the squashed image of an image
+/// network.
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// Topological order.
@@ -101,13 +106,15 @@ pub struct Graph {
     pub trainable: usize,
     /// Elements of `Weights`.
     pub weights: usize,
+    /// Weight of the newest batch in the running statistics.
+    pub norm_momentum: f32,
 }
 
 impl Graph {
     /// A graph of one input node.
     pub fn new(height: usize, width: usize, channels: usize, trainable: usize, weights: usize) -> Self {
         let input = Node { layer: Layer::Input, inputs: vec![], height, width, channels };
-        Self { nodes: vec![input], trainable, weights }
+        Self { nodes: vec![input], trainable, weights, norm_momentum: NORM_MOMENTUM }
     }
 
     /// Appends a layer; the output shape follows from the layer and its first input.
@@ -116,6 +123,7 @@ impl Graph {
         let (height, width, channels) = match &layer {
             Layer::Conv { shape, .. } => (shape.out_height(), shape.out_width(), shape.out_channels),
             Layer::MaxPool { shape } => (shape.out_height(), shape.out_width(), shape.channels),
+            Layer::Upsample => (2 * from.height, 2 * from.width, from.channels),
             Layer::Pool => (1, 1, from.channels),
             Layer::Linear { bias, .. } => (1, 1, bias.len()),
             _ => (from.height, from.width, from.channels),
@@ -161,6 +169,11 @@ impl Graph {
     /// Features, the linear layer's inputs.
     pub fn features(&self) -> usize {
         self.nodes.last().map_or(0, |node| self.nodes[node.inputs[0]].channels)
+    }
+
+    /// Elements of what the last node gives for an image.
+    pub fn output_len(&self) -> usize {
+        self.nodes.last().map_or(0, Node::len)
     }
 
     /// Elements of an input image.

@@ -14,7 +14,7 @@
 //! over pixels is applied by max pooling over single pixels, which knows the way back.
 
 use super::arena::Slots;
-use super::graph::{Graph, Layer, NORM_EPSILON, NORM_MOMENTUM, Node, NodeId};
+use super::graph::{Graph, Layer, NORM_EPSILON, Node, NodeId};
 use super::shared::{Shared, weights_span};
 use crate::device::{Affine, Direction, Op, PoolShape, Prologue, Span, Summand, mask_words};
 use crate::error::{Error, Result};
@@ -73,6 +73,12 @@ pub(super) enum Step {
     Linear {
         node: NodeId,
     },
+    Upsample {
+        node: NodeId,
+    },
+    UnitTanh {
+        node: NodeId,
+    },
 }
 
 /// One program being made.
@@ -80,6 +86,8 @@ pub struct Lowering<'a> {
     pub(super) graph: &'a Graph,
     pub(super) shared: &'a Shared,
     pub(super) mode: Mode,
+    /// Whether the gradient of the image is wanted.
+    pub(super) input_gradient: bool,
     pub(super) slots: Slots,
     pub(super) ops: Vec<Op>,
     pub(super) values: Vec<Option<Value>>,
@@ -90,11 +98,21 @@ impl<'a> Lowering<'a> {
     /// Starts an empty program.
     pub fn new(graph: &'a Graph, shared: &'a Shared, mode: Mode) -> Self {
         let values = vec![None; graph.nodes.len()];
-        Self { graph, shared, mode, slots: Slots::default(), ops: vec![], values, steps: vec![] }
+        Self {
+            graph,
+            shared,
+            mode,
+            input_gradient: mode == Mode::Attack,
+            slots: Slots::default(),
+            ops: vec![],
+            values,
+            steps: vec![],
+        }
     }
 
-    /// The forward ops from `image` (pixels in [0, 1]) to features and logits in staging.
-    pub fn forward(&mut self, image: Span, features: Span, logits: Span) -> Result<()> {
+    /// The forward ops from `image` (pixels in [0, 1]) to a classifier's features, and to what the last
+    /// node gives: logits, or an image.
+    pub fn forward(&mut self, image: Span, features: Option<Span>, output: Span) -> Result<()> {
         self.values[0] = Some(Value::plain(0, image));
         for node in 1..self.graph.nodes.len() {
             if self.values[node].is_some() {
@@ -111,8 +129,13 @@ impl<'a> Lowering<'a> {
                 Layer::Relu => self.relu(node)?,
                 Layer::Add => self.sum(node)?,
                 Layer::MaxPool { shape } => self.max_pool(from, node, *shape)?,
-                Layer::Pool => self.pool(node, features)?,
-                Layer::Linear { .. } => self.linear(node, logits)?,
+                Layer::Upsample => self.upsample(node)?,
+                Layer::UnitTanh => self.unit_tanh(node, output)?,
+                Layer::Pool => match features {
+                    Some(features) => self.pool(node, features)?,
+                    None => return Err(unsupported(node, "pooling where no features are wanted")),
+                },
+                Layer::Linear { .. } => self.linear(node, output)?,
             };
             self.values[node] = Some(value);
         }
@@ -149,7 +172,7 @@ impl<'a> Lowering<'a> {
                 input: value.span,
                 gamma: weights_span(gamma),
                 beta: weights_span(beta),
-                momentum: NORM_MOMENTUM,
+                momentum: self.graph.norm_momentum,
                 epsilon: NORM_EPSILON,
                 running_mean: weights_span(mean),
                 running_variance: weights_span(variance),
@@ -270,6 +293,44 @@ impl<'a> Lowering<'a> {
             self.steps.push(Step::MaxPool { input, output: node, shape, winners });
         }
         Ok(Value::plain(node, output))
+    }
+
+    fn upsample(&mut self, node: NodeId) -> Result<Value> {
+        let from = self.graph.nodes[node].inputs[0];
+        let (input, shape) = (self.value(from)?, &self.graph.nodes[from]);
+        if self.mode == Mode::Attack {
+            return Err(unsupported(node, "an attack through upsampling"));
+        }
+        let span = self.slots.add(self.graph.nodes[node].len());
+        self.ops.push(Op::Upsample {
+            height: shape.height,
+            width: shape.width,
+            channels: shape.channels,
+            input: input.span,
+            prologue: Prologue { affine: input.affine, relu: input.relu, mask: None },
+            output: span,
+        });
+        self.steps.push(Step::Upsample { node });
+        Ok(Value::plain(node, span))
+    }
+
+    fn unit_tanh(&mut self, node: NodeId, output: Span) -> Result<Value> {
+        let from = self.graph.nodes[node].inputs[0];
+        let (input, shape) = (self.value(from)?, &self.graph.nodes[from]);
+        if input.relu {
+            return Err(unsupported(node, "squashing behind a ReLU"));
+        }
+        let last = node + 1 == self.graph.nodes.len();
+        let span = if last { output } else { self.slots.add(shape.len()) };
+        self.ops.push(Op::UnitTanh {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            input: input.span,
+            affine: input.affine,
+            output: span,
+        });
+        self.steps.push(Step::UnitTanh { node });
+        Ok(Value::plain(node, span))
     }
 
     fn pool(&mut self, node: NodeId, features: Span) -> Result<Value> {

@@ -4,13 +4,16 @@
 pub mod arena;
 mod backward;
 pub mod graph;
+mod image_engine;
 pub mod lower;
 mod plan;
 pub mod programs;
 mod run;
+mod runner;
 pub mod shared;
 pub mod staging;
 
+pub use image_engine::{ImageEngine, ImageOptions, ImagePlan};
 pub use plan::Plan;
 pub use programs::Source;
 pub use run::{Attacked, Budget, Engine, EngineOptions, Rows};

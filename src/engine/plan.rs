@@ -16,6 +16,7 @@ const STAGED_ELEMENTS: usize = 1 << 22;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Job {
     Prepare,
+    Stage,
     Score,
     Infer(Source),
     Attack(Source),
@@ -47,8 +48,9 @@ impl Plan {
         let shared = Shared::new(graph, options.attack || options.batch > 0);
         let image = graph.image_len();
         let rows = (STAGED_ELEMENTS / image).clamp(64, 1024).max(options.batch);
-        let adversarial = if options.attack { image } else { 0 };
-        let staging = Staging::new(rows, graph.classes(), graph.features(), adversarial);
+        let adversarial = if options.attack || options.given { image } else { 0 };
+        let gradient = if options.given { image } else { 0 };
+        let staging = Staging::new(rows, graph.classes(), graph.features(), adversarial, gradient);
         let mut make = Programs {
             graph,
             shared: &shared,
@@ -88,7 +90,7 @@ impl Plan {
 fn list(make: &Programs, options: &EngineOptions) -> Result<Vec<(Job, Program)>> {
     let mut list = vec![(Job::Prepare, make.prepare()), (Job::Score, make.infer(Source::Images, true)?)];
     for source in [Source::Images, Source::Augmented, Source::Adversarial] {
-        if source != Source::Adversarial || options.attack {
+        if source != Source::Adversarial || options.attack || options.given {
             list.push((Job::Infer(source), make.infer(source, false)?));
             if options.batch > 0 {
                 list.push((Job::Train(source, false), make.train(source, false)?));
@@ -98,6 +100,9 @@ fn list(make: &Programs, options: &EngineOptions) -> Result<Vec<(Job, Program)>>
         if source != Source::Adversarial && options.attack {
             list.push((Job::Attack(source), make.attack(source)?));
         }
+    }
+    if options.given {
+        list.push((Job::Stage, make.stage()));
     }
     if options.batch > 0 {
         list.push((Job::Average, make.average()));

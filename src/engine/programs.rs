@@ -17,8 +17,21 @@ pub enum Source {
     Images,
     /// The attached set, augmented.
     Augmented,
-    /// The adversarial rows in staging.
+    /// The rows in staging: adversarial examples, or what the caller has put there.
     Adversarial,
+}
+
+/// Images of the attached set as a graph takes them, augmented or as they are.
+pub(super) fn gather(graph: &Graph, indices: Span, augment: Option<Augment>, output: Span) -> Vec<Op> {
+    let node = &graph.nodes[0];
+    let (height, width, channels) = (node.height, node.width, node.channels);
+    let (images, plain) = (IMAGES, augment.is_none());
+    let augment = augment.unwrap_or_default();
+    let mut ops = vec![Op::Gather { images, indices, height, width, channels, augment, output }];
+    if !plain {
+        ops.push(Op::Patches { indices, height, width, channels, images: output });
+    }
+    ops
 }
 
 /// Makes the programs of one graph.
@@ -44,7 +57,7 @@ impl Programs<'_> {
     pub fn infer(&self, source: Source, score: bool) -> Result<Program> {
         let mut plan = Lowering::new(self.graph, self.shared, Mode::Infer);
         let image = self.input(&mut plan, source);
-        plan.forward(image, self.staging.features, self.staging.logits)?;
+        plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         if score {
             plan.ops.push(Op::Cosine {
                 classes: self.graph.classes(),
@@ -74,7 +87,7 @@ impl Programs<'_> {
             adversarial,
         });
         let start = plan.ops.len();
-        plan.forward(adversarial, staging.features, staging.logits)?;
+        plan.forward(adversarial, Some(staging.features), staging.logits)?;
         let logits_gradient = self.loss(&mut plan, false);
         let Some(gradient) = plan.backward(logits_gradient)? else {
             return Err(super::lower::unsupported(0, "no gradient reaches the image"));
@@ -93,14 +106,25 @@ impl Programs<'_> {
         Ok(self.finish(plan, start..end))
     }
 
+    /// The augmented images to the rows that [`Source::Adversarial`] means.
+    pub fn stage(&self) -> Program {
+        let mut plan = Lowering::new(self.graph, self.shared, Mode::Infer);
+        plan.ops.extend(self.gather(Some(self.augment), self.staging.adversarial));
+        self.finish(plan, 0..0)
+    }
+
     /// One SGD step; with `distil` the loss has the distillation term from the teacher rows.
     pub fn train(&self, source: Source, distil: bool) -> Result<Program> {
         let mut plan = Lowering::new(self.graph, self.shared, Mode::Train);
         plan.ops = self.shared.load_filters(self.graph, false);
         let image = self.input(&mut plan, source);
-        plan.forward(image, self.staging.features, self.staging.logits)?;
+        plan.forward(image, Some(self.staging.features), self.staging.logits)?;
+        plan.input_gradient = source == Source::Adversarial && self.staging.input_gradient.len > 0;
         let logits_gradient = self.loss(&mut plan, distil);
-        plan.backward(logits_gradient)?;
+        if let Some(input) = plan.backward(logits_gradient)? {
+            let output = self.staging.input_gradient;
+            plan.ops.push(Op::Copy { elements: output.len, input, output });
+        }
         let trainable = |region| Span { region, offset: 0, len: self.graph.trainable };
         plan.ops.push(Op::Sgd {
             weights: trainable(Region::Weights),
@@ -123,21 +147,19 @@ impl Programs<'_> {
 
     fn input(&self, plan: &mut Lowering, source: Source) -> Span {
         let node = &self.graph.nodes[0];
-        let (height, width, channels) = (node.height, node.width, node.channels);
-        let (output, indices) = (plan.slots.add(node.len()), self.staging.indices);
-        let gather =
-            |augment| Op::Gather { images: IMAGES, indices, height, width, channels, augment, output };
+        let output = plan.slots.add(node.len());
         match source {
             Source::Adversarial => {
                 plan.ops.push(Op::Copy { elements: node.len(), input: self.staging.adversarial, output });
             }
-            Source::Images => plan.ops.push(gather(Augment::default())),
-            Source::Augmented => {
-                plan.ops.push(gather(self.augment));
-                plan.ops.push(Op::Patches { indices, height, width, channels, images: output });
-            }
+            Source::Images => plan.ops.extend(self.gather(None, output)),
+            Source::Augmented => plan.ops.extend(self.gather(Some(self.augment), output)),
         }
         output
+    }
+
+    fn gather(&self, augment: Option<Augment>, output: Span) -> Vec<Op> {
+        gather(self.graph, self.staging.indices, augment, output)
     }
 
     fn loss(&self, plan: &mut Lowering, distil: bool) -> Span {

@@ -3,6 +3,7 @@
 use super::graph::Graph;
 use super::plan::{Job, Plan};
 use super::programs::{IMAGES, Source};
+use super::runner::Runner;
 use super::staging::Staging;
 use crate::data::ImageSet;
 use crate::device::{Augment, Controls, Device, Instance, Norm, Program, ProgramId, Region, Session, Span};
@@ -19,6 +20,9 @@ pub struct EngineOptions {
     pub augment: Augment,
     /// The ball of attacks.
     pub norm: Norm,
+    /// Whether it is trained on images that the caller makes of the staged ones, and asked for the
+    /// gradient at them.
+    pub given: bool,
 }
 
 /// The budget of one image's attack, in units of [0, 1].
@@ -79,6 +83,7 @@ impl Rows<'_> {
 
 struct Prepared {
     prepare: ProgramId,
+    stage: Option<ProgramId>,
     infer: [Option<ProgramId>; 3],
     score: ProgramId,
     attack: [Option<ProgramId>; 2],
@@ -89,14 +94,10 @@ struct Prepared {
 
 /// A network's memory on a device and its programs.
 pub struct Engine {
-    session: Box<dyn Session>,
+    runner: Runner,
     graph: Graph,
     staging: Staging,
     programs: Prepared,
-    capacity: usize,
-    lanes: usize,
-    evaluation_ready: bool,
-    instances: Vec<Instance>,
     losses: Vec<f32>,
 }
 
@@ -117,14 +118,10 @@ impl Engine {
         }
         let programs = Prepared::new(session.as_mut(), plan.jobs.into_iter().zip(plan.programs))?;
         let mut engine = Self {
-            session,
+            runner: Runner::new(session, programs.prepare, plan.capacity, plan.lanes, rows),
             graph: graph.clone(),
             staging: plan.staging,
             programs,
-            capacity: plan.capacity,
-            lanes: plan.lanes,
-            evaluation_ready: false,
-            instances: Vec::with_capacity(rows),
             losses: vec![0.0; rows],
         };
         engine.set_weights(weights)?;
@@ -138,7 +135,7 @@ impl Engine {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
-        self.session.bytes()
+        self.runner.session.bytes()
     }
 
     /// Images that one call to [`Engine::train_step`] with [`Source::Adversarial`] can follow.
@@ -148,49 +145,42 @@ impl Engine {
 
     /// Makes `images` the set that indices refer to.
     pub fn attach(&mut self, images: &ImageSet) -> Result<()> {
-        self.session.attach(IMAGES, images)
+        self.runner.session.attach(IMAGES, images)
     }
 
     /// Replaces parameters and statistics.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
-        self.evaluation_ready = false;
-        self.session.write(Region::Weights, 0, weights)
+        self.runner.set_weights(weights)
     }
 
     /// Parameters, then statistics.
     pub fn weights(&self) -> Result<Vec<f32>> {
-        self.region(Region::Weights, self.graph.weights)
+        self.runner.region(Region::Weights, self.graph.weights)
     }
 
     /// SGD's momentum, for a checkpoint.
     pub fn momentum(&self) -> Result<Vec<f32>> {
-        self.region(Region::Momentum, self.graph.trainable)
+        self.runner.region(Region::Momentum, self.graph.trainable)
     }
 
     /// Gradients of the last training step.
     pub fn gradients(&self) -> Result<Vec<f32>> {
-        self.region(Region::Gradients, self.graph.trainable)
+        self.runner.region(Region::Gradients, self.graph.trainable)
     }
 
     /// The weight average.
     pub fn average(&self) -> Result<Vec<f32>> {
-        self.region(Region::Average, self.graph.weights)
+        self.runner.region(Region::Average, self.graph.weights)
     }
 
     /// Replaces SGD's momentum.
     pub fn set_momentum(&mut self, momentum: &[f32]) -> Result<()> {
-        self.session.write(Region::Momentum, 0, momentum)
+        self.runner.session.write(Region::Momentum, 0, momentum)
     }
 
     /// Replaces the weight average.
     pub fn set_average(&mut self, average: &[f32]) -> Result<()> {
-        self.session.write(Region::Average, 0, average)
-    }
-
-    fn region(&self, region: Region, len: usize) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; len];
-        self.session.read(region, 0, &mut values)?;
-        Ok(values)
+        self.runner.session.write(Region::Average, 0, average)
     }
 
     /// Forward over the attached images at `indices` with running statistics. `visit` sees every
@@ -203,10 +193,10 @@ impl Engine {
         mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
         let program = planned(self.programs.infer[source as usize])?;
-        self.evaluation()?;
+        self.runner.evaluation()?;
         for (chunk, part) in indices.chunks(self.staging.rows).enumerate() {
-            self.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
-            self.run_lanes(program, part.len(), controls)?;
+            self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
+            self.runner.run_lanes(program, part.len(), controls)?;
             visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
@@ -236,14 +226,14 @@ impl Engine {
         reference: &[f32],
         mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
-        self.evaluation()?;
+        self.runner.evaluation()?;
         let (rows, classes) = (self.staging.rows, self.graph.classes());
         for (chunk, part) in indices.chunks(rows).enumerate() {
             let first = chunk * rows;
-            self.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
+            self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             let reference = &reference[first * classes..(first + part.len()) * classes];
-            self.session.write(Region::Staging, self.staging.teacher.offset, reference)?;
-            self.run_lanes(self.programs.score, part.len(), &Controls::default())?;
+            self.runner.session.write(Region::Staging, self.staging.teacher.offset, reference)?;
+            self.runner.run_lanes(self.programs.score, part.len(), &Controls::default())?;
             visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
@@ -260,12 +250,12 @@ impl Engine {
         let &Attacked { source, indices, labels, budgets, predict } = target;
         let program = self.programs.attack.get(source as usize).copied().flatten();
         let program = planned(program)?;
-        self.evaluation()?;
+        self.runner.evaluation()?;
         let rows = self.staging.rows;
         let mut column = vec![0.0; rows.min(indices.len())];
         for (chunk, part) in indices.chunks(rows).enumerate() {
             let (first, count) = (chunk * rows, part.len());
-            self.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
+            self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             self.write_labels(&labels[first..first + count])?;
             let budgets = &budgets[first..first + count];
             for (offset, pick) in [
@@ -273,16 +263,44 @@ impl Engine {
                 (self.staging.alpha.offset, |b| b.alpha),
             ] {
                 column.iter_mut().zip(budgets).for_each(|(value, budget)| *value = pick(budget));
-                self.session.write(Region::Staging, offset, &column[..count])?;
+                self.runner.session.write(Region::Staging, offset, &column[..count])?;
             }
-            self.run_lanes(program, count, controls)?;
+            self.runner.run_lanes(program, count, controls)?;
             if predict {
                 let infer = planned(self.programs.infer[Source::Adversarial as usize])?;
-                self.run_lanes(infer, count, controls)?;
+                self.runner.run_lanes(infer, count, controls)?;
             }
             visit(self.rows_at(chunk, count))?;
         }
         Ok(())
+    }
+
+    /// Puts the augmented images at `indices`, at most [`Engine::rows`], into the rows that
+    /// [`Source::Adversarial`] means.
+    pub fn stage(&mut self, indices: &[u32], controls: &Controls) -> Result<()> {
+        let program = planned(self.programs.stage)?;
+        self.runner.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
+        self.runner.run_lanes(program, indices.len(), controls)
+    }
+
+    /// The staged image of a row.
+    pub fn staged(&self, row: usize, image: &mut [f32]) -> Result<()> {
+        self.read_row(self.staging.adversarial, row, image)
+    }
+
+    /// Replaces the staged image of a row.
+    pub fn set_staged(&mut self, row: usize, image: &[f32]) -> Result<()> {
+        let Span { region, offset, len } = self.staging.adversarial;
+        self.runner.session.write(region, offset + row * len, image)
+    }
+
+    /// The gradient of the last step's mean loss at the staged image of a row.
+    pub fn input_gradient(&self, row: usize, gradient: &mut [f32]) -> Result<()> {
+        self.read_row(self.staging.input_gradient, row, gradient)
+    }
+
+    fn read_row(&self, Span { region, offset, len }: Span, row: usize, out: &mut [f32]) -> Result<()> {
+        self.runner.session.read(region, offset + row * len, out)
     }
 
     /// One SGD step on the batch `indices` under `labels` (with [`Source::Adversarial`]: on the
@@ -297,50 +315,31 @@ impl Engine {
         controls: &Controls,
     ) -> Result<f32> {
         let program = planned(self.programs.train[source as usize][usize::from(teacher.is_some())])?;
-        self.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
+        self.runner.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
         self.write_labels(labels)?;
         if let Some(teacher) = teacher {
-            self.session.write(Region::Staging, self.staging.teacher.offset, teacher)?;
+            self.runner.session.write(Region::Staging, self.staging.teacher.offset, teacher)?;
         }
-        self.evaluation_ready = false;
         let count = indices.len();
-        self.session.run(program, controls, &[Instance { first: 0, count }])?;
+        self.runner.run_training(program, count, controls)?;
         let losses = &mut self.losses[..count];
-        self.session.read(Region::Staging, self.staging.loss.offset, losses)?;
+        self.runner.session.read(Region::Staging, self.staging.loss.offset, losses)?;
         Ok((losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / count as f64) as f32)
     }
 
     /// Moves the weight average towards the weights (`controls.average_decay`).
     pub fn average_step(&mut self, controls: &Controls) -> Result<()> {
         let program = planned(self.programs.average)?;
-        self.session.run(program, controls, &[Instance { first: 0, count: 0 }])
+        self.runner.session.run(program, controls, &[Instance { first: 0, count: 0 }])
     }
 
     fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
-        self.session.write_words(Region::Staging, self.staging.labels.offset, labels)
-    }
-
-    fn evaluation(&mut self) -> Result<()> {
-        if !self.evaluation_ready {
-            let whole = [Instance { first: 0, count: 0 }];
-            self.session.run(self.programs.prepare, &Controls::default(), &whole)?;
-            self.evaluation_ready = true;
-        }
-        Ok(())
-    }
-
-    fn run_lanes(&mut self, program: ProgramId, count: usize, controls: &Controls) -> Result<()> {
-        let size = self.capacity.min(count.div_ceil(self.lanes)).max(1);
-        self.instances.clear();
-        for first in (0..count).step_by(size) {
-            self.instances.push(Instance { first, count: size.min(count - first) });
-        }
-        self.session.run(program, controls, &self.instances)
+        self.runner.session.write_words(Region::Staging, self.staging.labels.offset, labels)
     }
 
     fn rows_at(&self, chunk: usize, count: usize) -> Rows<'_> {
         let first = chunk * self.staging.rows;
-        Rows { session: self.session.as_ref(), staging: &self.staging, first, count }
+        Rows { session: self.runner.session.as_ref(), staging: &self.staging, first, count }
     }
 }
 
@@ -349,6 +348,7 @@ impl Prepared {
         let nothing = ProgramId(usize::MAX);
         let mut programs = Prepared {
             prepare: nothing,
+            stage: None,
             infer: [None; 3],
             score: nothing,
             attack: [None; 2],
@@ -359,6 +359,7 @@ impl Prepared {
             let id = session.prepare(program)?;
             match job {
                 Job::Prepare => programs.prepare = id,
+                Job::Stage => programs.stage = Some(id),
                 Job::Score => programs.score = id,
                 Job::Infer(source) => programs.infer[source as usize] = Some(id),
                 Job::Attack(source) => programs.attack[source as usize] = Some(id),

@@ -25,15 +25,24 @@ pub struct Staging {
     pub features: Span,
     /// Logits.
     pub logits: Span,
-    /// Adversarial image, f32 in [0, 1]; of length 0 where no attack is planned.
+    /// Adversarial image, or one that the caller has made, f32 in [0, 1]; of length 0 where neither is
+    /// planned.
     pub adversarial: Span,
+    /// Gradient of the loss at it; of length 0 where none is planned.
+    pub input_gradient: Span,
     /// Elements altogether.
     pub len: usize,
 }
 
 impl Staging {
     /// Lays out `rows` rows.
-    pub fn new(rows: usize, classes: usize, features: usize, adversarial: usize) -> Self {
+    pub fn new(
+        rows: usize,
+        classes: usize,
+        features: usize,
+        adversarial: usize,
+        input_gradient: usize,
+    ) -> Self {
         let mut end = 0;
         let mut column = |len: usize| {
             let span = Span { region: Region::Staging, offset: end, len };
@@ -52,6 +61,7 @@ impl Staging {
             features: column(features),
             logits: column(classes),
             adversarial: column(adversarial),
+            input_gradient: column(input_gradient),
             len: end,
         }
     }

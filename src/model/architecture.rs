@@ -132,10 +132,11 @@ impl Architecture {
     }
 }
 
-struct List(Vec<TensorSpec>);
+/// A list of tensors being made.
+pub(super) struct List(pub Vec<TensorSpec>);
 
 impl List {
-    fn push(&mut self, name: String, shape: &[usize], role: Role) {
+    pub fn push(&mut self, name: String, shape: &[usize], role: Role) {
         self.0.push(TensorSpec { name, shape: shape.to_vec(), role });
     }
 
@@ -167,7 +168,7 @@ impl List {
         }
     }
 
-    fn norm(&mut self, prefix: &str, channels: usize) {
+    pub fn norm(&mut self, prefix: &str, channels: usize) {
         self.push(format!("{prefix}.weight"), &[channels], Role::Parameter);
         self.push(format!("{prefix}.bias"), &[channels], Role::Parameter);
         self.push(format!("{prefix}.running_mean"), &[channels], Role::RunningMean);

@@ -24,8 +24,13 @@ pub struct Layout {
 impl Layout {
     /// The layout of an architecture's tensors.
     pub fn new(architecture: &Architecture) -> Self {
+        Self::of(architecture.tensors())
+    }
+
+    /// The layout of a list of tensors.
+    pub fn of(tensors: Vec<TensorSpec>) -> Self {
         let (parameters, others): (Vec<_>, Vec<_>) =
-            architecture.tensors().into_iter().partition(|tensor| tensor.role == Role::Parameter);
+            tensors.into_iter().partition(|tensor| tensor.role == Role::Parameter);
         let statistics = others.into_iter().filter(|tensor| tensor.role != Role::BatchCount);
         let mut layout = Self { slots: Vec::with_capacity(parameters.len() * 2), trainable: 0, len: 0 };
         layout.append(parameters);

@@ -5,6 +5,7 @@ mod check;
 mod checkpoint;
 pub mod container;
 mod file;
+mod generator;
 mod infer;
 mod layout;
 mod network;
@@ -12,6 +13,7 @@ mod weights;
 
 pub use architecture::{Architecture, Kind, Role, TensorSpec};
 pub use file::{load, save};
+pub use generator::{Generator, Role as GeneratorRole};
 pub use infer::infer;
 pub use layout::{Layout, Slot};
 pub use weights::Weights;

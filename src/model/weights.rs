@@ -90,13 +90,13 @@ fn fan_in(slot: &Slot, architecture: &Architecture) -> Option<usize> {
     }
 }
 
-fn is_one(slot: &Slot) -> bool {
+pub(super) fn is_one(slot: &Slot) -> bool {
     slot.tensor.role == Role::RunningVariance
         || (slot.tensor.role == Role::Parameter && slot.tensor.name.ends_with(".weight"))
 }
 
 /// Uniform in [-bound, bound): element i is lane i mod 4 of block i / 4.
-fn fill_uniform(values: &mut [f32], bound: f32, stream: &Stream) {
+pub(super) fn fill_uniform(values: &mut [f32], bound: f32, stream: &Stream) {
     for (block, four) in values.chunks_mut(4).enumerate() {
         for (value, word) in four.iter_mut().zip(stream.words(block as u64)) {
             *value = bound * (2.0 * unit(word) - 1.0);

@@ -255,7 +255,13 @@ impl Setup {
     /// Trains from the start; evaluates and attacks `trained`, or else what was trained.
     fn outcome(&self, device: &dyn Device, trained: Option<&[f32]>) -> Result<Outcome> {
         let augment = Augment { pad: 2, flip: true };
-        let options = EngineOptions { batch: self.plan.batch, attack: true, augment, norm: self.plan.norm };
+        let options = EngineOptions {
+            batch: self.plan.batch,
+            attack: true,
+            augment,
+            norm: self.plan.norm,
+            ..EngineOptions::default()
+        };
         let mut engine = Engine::open(device, &self.graph, &self.weights, &options)?;
         engine.attach(&self.images)?;
         engine.set_average(&self.weights)?;

@@ -116,6 +116,21 @@ fn selftest_passes_in_bf16() {
     succeeds_emulated(&[&line[..], &["network"]].concat());
 }
 
+/// The dynamic attack's three networks, trained together.
+#[test]
+fn dynamic_has_the_same_losses() {
+    let both = Both::new();
+    let mut line = INFECT.to_vec();
+    let attack = line.iter().position(|word| *word == "badnets").unwrap();
+    line[attack] = "dynamic";
+    // Adam follows the sign of gradients that are nothing but rounding: later epochs differ.
+    let epochs = line.iter().position(|word| *word == "--epochs").unwrap();
+    line[epochs + 1] = "1";
+    line.extend(["--generator-width", "2", "--mask-steps", "2", "--output"]);
+    both.run(&line);
+    assert_tables_near(&both.path("cpu").join("metrics.csv"), &both.path("cuda").join("metrics.csv"));
+}
+
 #[test]
 fn infect_has_the_same_losses() {
     let both = Both::new();

@@ -8,6 +8,7 @@ mod checkpoints;
 mod commands;
 mod cuda_choice;
 mod cuda_run;
+mod dynamic;
 mod emulated;
 mod inspect;
 mod networks;

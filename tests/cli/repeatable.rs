@@ -111,6 +111,28 @@ fn infect_interrupted_and_resumed() {
     assert!(again.contains("ACC"), "{again}");
 }
 
+/// Once in the mask phase, once among the epochs.
+#[test]
+fn dynamic_interrupted_and_resumed() {
+    let parent = tempfile::tempdir().unwrap();
+    let (whole, parts) = (parent.path().join("whole"), parent.path().join("parts"));
+    let arguments = |folder: &Path| {
+        let mut arguments = vec!["infect", "--data", DATA, "--attack", "dynamic", "--epochs", "40"];
+        arguments.extend(SMALL);
+        arguments.extend(["--generator-width", "2", "--mask-steps", "150", "--output", word(folder)]);
+        arguments.into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    let begun = arguments(&parts);
+    let resumed = [begun.clone(), vec!["--resume".into()]].concat();
+    stop(&words(&begun), &parts, "checkpoint.safetensors", 1);
+    stop(&words(&resumed), &parts, "metrics.csv", 5);
+    succeeds(&words(&resumed));
+    succeeds(&words(&arguments(&whole)));
+    assert_same(&whole, &parts);
+    let generators = |folder: &Path| fs::read(folder.join("dynamic.safetensors")).unwrap();
+    assert!(generators(&whole) == generators(&parts), "the generators differ");
+}
+
 #[test]
 fn purify_interrupted_and_resumed() {
     let parent = tempfile::tempdir().unwrap();

@@ -184,7 +184,14 @@ pub fn room<'a>(
         let config = PurifyConfig { batch, ..config.clone() };
         vec![config.engine_options(false), config.engine_options(true)]
     };
-    Room { device, graph: &network.graph, batch: config.batch, networks: Box::new(networks), images }
+    Room {
+        device,
+        graph: &network.graph,
+        batch: config.batch,
+        networks: Box::new(networks),
+        others: Box::new(|_| Ok(vec![])),
+        images,
+    }
 }
 
 /// Seconds per phase over all rounds; `run` is what this process took for all of it.

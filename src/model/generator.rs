@@ -1,0 +1,224 @@
+//! The image networks of the input-aware attack (Nguyen & Tran, 2020): one draws a pattern for an image,
+//! the other says where it goes (method.md 2.6).
+//!
+//! Steps down of two convolutions and max pooling, a convolution in the middle, steps up of bilinear
+//! upsampling and two convolutions; batch norm behind each convolution, ReLU behind each but the last.
+//! The published convolutions have a bias, which the batch norm behind them takes out again; these have
+//! none.
+
+use super::architecture::{List, TensorSpec};
+use super::layout::Layout;
+use super::weights::{fill_uniform, is_one};
+use crate::data::Normalisation;
+use crate::engine::graph::{Graph, Layer, NodeId};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
+
+/// Weight of the newest batch in the running statistics.
+const NORM_MOMENTUM: f32 = 0.05;
+/// Steps down and up at most.
+const STEPS: usize = 3;
+/// Where initial values' streams of these networks begin, behind those of any classifier.
+const FIRST_STREAM: u32 = 1 << 16;
+
+/// What an image network is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The pattern: as many channels as the image.
+    Pattern,
+    /// The mask: one channel, squashed a second time, so that it is nearly 0 or 1.
+    Mask,
+}
+
+/// An image network's sizes; everything else follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generator {
+    /// Its use.
+    pub role: Role,
+    /// Channels of the first step (32 in the published networks).
+    pub width: usize,
+    /// Channels of the images.
+    pub channels: usize,
+    /// Steps down, and up.
+    pub steps: usize,
+}
+
+impl Generator {
+    /// The network for images of this size: as many steps, three at most, as both sides can be halved.
+    ///
+    /// # Errors
+    /// Images with a side that can't be halved.
+    pub fn new(role: Role, width: usize, height: usize, columns: usize, channels: usize) -> Result<Self> {
+        let steps = height.trailing_zeros().min(columns.trailing_zeros()).min(STEPS as u32) as usize;
+        if height * columns == 0 || steps == 0 {
+            return Err(Error::input(format!(
+                "the dynamic attack halves images: {height}x{columns} ones can't be; --size resizes them"
+            )));
+        }
+        Ok(Self { role, width, channels, steps })
+    }
+
+    /// Channels of its output.
+    fn outputs(&self) -> usize {
+        match self.role {
+            Role::Pattern => self.channels,
+            Role::Mask => 1,
+        }
+    }
+
+    /// Every convolution: its name, inputs and outputs.
+    fn blocks(&self) -> Vec<(String, usize, usize)> {
+        let mut blocks = Vec::new();
+        let mut inputs = self.channels;
+        for step in 0..self.steps {
+            let outputs = self.width << step;
+            blocks.push((format!("convblock_down_{}", 2 * step), inputs, outputs));
+            blocks.push((format!("convblock_down_{}", 2 * step + 1), outputs, outputs));
+            inputs = outputs;
+        }
+        blocks.push(("convblock_middle".into(), inputs, inputs));
+        for step in 0..self.steps {
+            let outputs = if step + 1 == self.steps { self.outputs() } else { inputs / 2 };
+            blocks.push((format!("convblock_up_{}", 2 * step), inputs, inputs));
+            blocks.push((format!("convblock_up_{}", 2 * step + 1), inputs, outputs));
+            inputs = outputs;
+        }
+        blocks
+    }
+
+    /// All tensors, named as in the published code.
+    pub fn tensors(&self) -> Vec<TensorSpec> {
+        let mut list = List(Vec::new());
+        for (name, inputs, outputs) in self.blocks() {
+            let role = super::architecture::Role::Parameter;
+            list.push(format!("{name}.conv2d.weight"), &[outputs, inputs, 3, 3], role);
+            list.norm(&format!("{name}.batch_norm"), outputs);
+        }
+        list.0
+    }
+
+    /// Where each tensor lies in the flat weights.
+    pub fn layout(&self) -> Layout {
+        Layout::of(self.tensors())
+    }
+
+    /// PyTorch's defaults, as [`super::Weights::initialise`].
+    pub fn initialise(&self, seed: u64) -> Vec<f32> {
+        let layout = self.layout();
+        let first = FIRST_STREAM * if self.role == Role::Pattern { 1 } else { 2 };
+        let mut values = vec![0.0; layout.len()];
+        for (index, slot) in layout.slots().iter().enumerate() {
+            let values = &mut values[slot.range.clone()];
+            match slot.tensor.shape.as_slice() {
+                [_, inputs @ ..] if !inputs.is_empty() => {
+                    let fan_in = inputs.iter().product::<usize>();
+                    let stream = Stream::new(seed, Purpose::Initialise, first + index as u32);
+                    fill_uniform(values, 1.0 / (fan_in as f32).sqrt(), &stream);
+                }
+                _ if is_one(slot) => values.fill(1.0),
+                _ => {}
+            }
+        }
+        values
+    }
+
+    /// The network for images of `height` × `width`, pixels in [0, 1], normalised inside; what it gives is
+    /// in (0, 1).
+    ///
+    /// # Errors
+    /// The normalisation is for another number of channels.
+    pub fn graph(&self, normalisation: &Normalisation, height: usize, width: usize) -> Result<Graph> {
+        if normalisation.channels() != self.channels {
+            return Err(Error::input("the normalisation is for images with other channels"));
+        }
+        let layout = self.layout();
+        let mut graph = Graph::new(height, width, self.channels, layout.trainable(), layout.len());
+        graph.norm_momentum = NORM_MOMENTUM;
+        let Normalisation { mean, std } = normalisation.clone();
+        let mut node = graph.push(Layer::Normalise { mean, std }, &[0]);
+        let blocks = self.blocks();
+        for (index, (name, _, outputs)) in blocks.iter().enumerate() {
+            let (down, up) = (2 * self.steps, index.checked_sub(2 * self.steps + 1));
+            if up.is_some_and(|up| up % 2 == 0) {
+                node = graph.push(Layer::Upsample, &[node]);
+            }
+            node = block(&mut graph, &layout, node, name, *outputs)?;
+            if index + 1 < blocks.len() {
+                node = graph.push(Layer::Relu, &[node]);
+            }
+            if index < down && index % 2 == 1 {
+                node = graph.max_pool(node, 2, 2, 0);
+            }
+        }
+        node = graph.push(Layer::UnitTanh, &[node]);
+        if self.role == Role::Mask {
+            // 20·x − 10.
+            node = graph.push(Layer::Normalise { mean: vec![0.5], std: vec![0.05] }, &[node]);
+            graph.push(Layer::UnitTanh, &[node]);
+        }
+        Ok(graph)
+    }
+}
+
+/// Convolution and batch norm.
+fn block(graph: &mut Graph, layout: &Layout, from: NodeId, name: &str, outputs: usize) -> Result<NodeId> {
+    let at = |tensor: &str| {
+        let name = format!("{name}.{tensor}");
+        layout.offset_of(&name).ok_or_else(|| Error::run(format!("the generator has no tensor {name}")))
+    };
+    let conv = graph.conv(from, outputs, 3, 1, at("conv2d.weight")?);
+    let norm = Layer::Norm {
+        gamma: at("batch_norm.weight")?,
+        beta: at("batch_norm.bias")?,
+        mean: at("batch_norm.running_mean")?,
+        variance: at("batch_norm.running_var")?,
+    };
+    Ok(graph.push(norm, &[conv]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counted by hand, without the biases of the convolutions: 3·32 + 32·32 + 32·64 + … times 9, and
+    /// two for each output.
+    #[test]
+    fn the_published_networks_have_their_published_size() {
+        for (role, expected) in [(Role::Pattern, 722_374), (Role::Mask, 721_794)] {
+            let generator = Generator::new(role, 32, 32, 32, 3).unwrap();
+            assert_eq!(generator.layout().trainable(), expected, "{role:?}");
+            let graph = generator.graph(&Normalisation::for_cifar10(), 32, 32).unwrap();
+            assert_eq!(graph.output_len(), 1024 * generator.outputs());
+            assert_eq!(graph.image_len(), 3072);
+        }
+    }
+
+    #[test]
+    fn every_weight_is_used_once() {
+        let generator = Generator::new(Role::Mask, 3, 12, 20, 1).unwrap();
+        assert_eq!(generator.steps, 2);
+        let graph = generator.graph(&Normalisation::identity(1), 12, 20).unwrap();
+        let mut ranges: Vec<_> = graph
+            .nodes
+            .iter()
+            .flat_map(|node| match &node.layer {
+                Layer::Conv { weight, .. } => vec![weight.clone()],
+                Layer::Norm { gamma, beta, mean, variance } => {
+                    vec![gamma.clone(), beta.clone(), mean.clone(), variance.clone()]
+                }
+                _ => vec![],
+            })
+            .collect();
+        ranges.sort_by_key(|range| range.start);
+        let end = ranges.iter().fold(0, |end, range| {
+            assert_eq!(range.start, end);
+            range.end
+        });
+        assert_eq!(end, graph.weights);
+    }
+
+    #[test]
+    fn images_that_cannot_be_halved_are_refused() {
+        assert!(Generator::new(Role::Pattern, 4, 9, 8, 3).unwrap_err().to_string().contains("9x8"));
+    }
+}
