@@ -3,7 +3,6 @@
 //! [--reps 5] [--threads N]`. `scripts/race_pytorch.sh` runs both in turn.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pbe::data::{ImageSet, Normalisation};
@@ -11,7 +10,6 @@ use pbe::device::cpu::CpuDevice;
 use pbe::device::{Controls, Device};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
-use pbe::rng::{Purpose, Stream};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -20,20 +18,6 @@ fn option(name: &str, default: usize) -> Outcome<usize> {
     match arguments.iter().position(|argument| argument == &format!("--{name}")) {
         Some(at) => Ok(arguments.get(at + 1).ok_or("a number is missing")?.parse()?),
         None => Ok(default),
-    }
-}
-
-fn random_images(count: usize, size: usize) -> ImageSet {
-    let stream = Stream::new(0, Purpose::Synthetic, 0);
-    let pixel = |i: usize| stream.words(i as u64)[0] as u8;
-    ImageSet {
-        pixels: Arc::new((0..count * size * size * 3).map(pixel).collect()),
-        labels: Arc::new((0..count as u32).map(|i| i % 10).collect()),
-        names: Arc::new((0..count).map(|i| i.to_string()).collect()),
-        classes: Arc::new((0..10).map(|i| i.to_string()).collect()),
-        height: size,
-        width: size,
-        channels: 3,
     }
 }
 
@@ -60,7 +44,7 @@ fn main() -> Outcome<()> {
     let weights = Weights::initialise(architecture, 0);
     let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
     let mut engine = Engine::open(&device, &graph, &weights.values, &options)?;
-    let images = random_images(batch, size);
+    let images = ImageSet::noise(batch, size, 3, 10);
     engine.attach(&images)?;
     let indices: Vec<u32> = (0..batch as u32).collect();
     let flop = 2.0 * graph.multiply_adds() as f64 * batch as f64;

@@ -148,6 +148,9 @@ impl Session for FaultySession {
         }
         Ok(())
     }
+    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+        self.inner.time(program, controls, instance)
+    }
     fn bytes(&self) -> usize {
         self.inner.bytes()
     }

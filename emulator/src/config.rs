@@ -34,9 +34,12 @@ pub struct Config {
     pub devices: u32,
     /// `PTX_EMULATOR_REPORT`: where the JSON report is written.
     pub report: Option<PathBuf>,
+    /// `PTX_EMULATOR_LAUNCHES`: where a line of JSON is written for each launch.
+    pub launches: Option<PathBuf>,
     /// `PTX_EMULATOR_EDITS`: a file of edits of the kernels' text.
     pub edits: Vec<Edit>,
-    /// `PTX_EMULATOR_CHECKS`, `_SEED`, `_THREADS`, `_LIMIT`. Memory traffic is counted if a report is asked for.
+    /// `PTX_EMULATOR_CHECKS`, `_SEED`, `_THREADS`, `_LIMIT`. Memory traffic is
+    /// counted if a report or a line for each launch is asked for.
     pub settings: Settings,
 }
 
@@ -58,6 +61,7 @@ impl Default for Config {
             memory: 8 << 30,
             devices: 1,
             report: None,
+            launches: None,
             edits: Vec::new(),
             settings: Settings { threads, count_memory: false, ..Settings::default() },
         }
@@ -84,7 +88,7 @@ impl Config {
             let problem = config.set(&name, value.trim());
             problem.map_err(|expected| ConfigError { name, value, expected })?;
         }
-        config.settings.count_memory = config.report.is_some();
+        config.settings.count_memory = config.report.is_some() || config.launches.is_some();
         Ok(config)
     }
 
@@ -97,6 +101,7 @@ impl Config {
                 self.devices = devices.ok_or("expected 0 or 1")?;
             }
             "REPORT" => self.report = Some(PathBuf::from(value)),
+            "LAUNCHES" => self.launches = Some(PathBuf::from(value)),
             "EDITS" => {
                 let json = fs::read(value).map_err(|error| error.to_string())?;
                 self.edits = edits::read(&json)?;
@@ -121,8 +126,8 @@ impl Config {
     }
 }
 
-const KNOWN: [&str; 9] =
-    ["CAPABILITY", "MEMORY", "DEVICES", "REPORT", "EDITS", "CHECKS", "SEED", "THREADS", "LIMIT"];
+const KNOWN: [&str; 10] =
+    ["CAPABILITY", "MEMORY", "DEVICES", "REPORT", "LAUNCHES", "EDITS", "CHECKS", "SEED", "THREADS", "LIMIT"];
 
 /// The names of the checks that are on.
 pub fn names(checks: &Checks) -> Vec<&'static str> {
@@ -197,6 +202,7 @@ mod tests {
             ("MEMORY", "3G"),
             ("DEVICES", "0"),
             ("REPORT", "counts.json"),
+            ("LAUNCHES", "launches.jsonl"),
             ("CHECKS", "barriers, uninitialised"),
             ("SEED", "7"),
             ("THREADS", "3"),
@@ -205,6 +211,7 @@ mod tests {
         let config = config.unwrap();
         assert_eq!((config.capability, config.memory, config.devices), ((8, 6), 3 << 30, 0));
         assert_eq!(config.report, Some(PathBuf::from("counts.json")));
+        assert_eq!(config.launches, Some(PathBuf::from("launches.jsonl")));
         let checks = Checks { barriers: true, uninitialised: true, ..Checks::NONE };
         let settings = Settings { checks, seed: 7, threads: 3, limit: 1000, count_memory: true };
         assert_eq!(config.settings, settings);
@@ -219,6 +226,14 @@ mod tests {
         assert_eq!(config.settings.checks, Checks::ALL);
         assert!(!config.settings.count_memory);
         assert_eq!(names(&Checks::ALL), CHECKS);
+    }
+
+    #[test]
+    fn traffic_is_counted_where_it_is_asked_for() {
+        for (name, counted) in [("REPORT", true), ("LAUNCHES", true), ("EDITS", false)] {
+            let pairs = [(name, if counted { "file" } else { "" })];
+            assert_eq!(read(&pairs).unwrap().settings.count_memory, counted, "{name}");
+        }
     }
 
     #[test]

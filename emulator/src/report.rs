@@ -4,7 +4,9 @@
 //! then leaves one too.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -79,20 +81,43 @@ impl Location {
     }
 }
 
-static STATE: Mutex<Option<(Option<PathBuf>, Report)>> = Mutex::new(None);
+/// A line of the file of launches.
+#[derive(Serialize)]
+struct Line<'a> {
+    kernel: &'a str,
+    blocks: u64,
+    /// Of the sectors that the launch's requests to global memory touched.
+    bytes: u64,
+}
 
-fn state() -> MutexGuard<'static, Option<(Option<PathBuf>, Report)>> {
+struct State {
+    path: Option<PathBuf>,
+    /// Where a line goes for each launch.
+    launches: Option<File>,
+    report: Report,
+}
+
+/// Bytes of a sector.
+const SECTOR: u64 = 32;
+
+static STATE: Mutex<Option<State>> = Mutex::new(None);
+
+fn state() -> MutexGuard<'static, Option<State>> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 extern "C" fn at_exit() {
-    if let Some((Some(path), report)) = &*state() {
+    if let Some(State { path: Some(path), report, .. }) = &*state() {
         write(path, report);
     }
 }
 
 /// Begins the report of this process.
-pub fn begin(config: &Config) {
+///
+/// # Errors
+/// The file of launches can't be made.
+pub fn begin(config: &Config) -> io::Result<()> {
+    let launches = config.launches.as_ref().map(File::create).transpose()?;
     let report = Report {
         emulator: env!("CARGO_PKG_VERSION"),
         capability: format!("{}.{}", config.capability.0, config.capability.1),
@@ -100,17 +125,32 @@ pub fn begin(config: &Config) {
         checks: names(&config.settings.checks),
         ..Report::default()
     };
-    *state() = Some((config.report.clone(), report));
+    *state() = Some(State { path: config.report.clone(), launches, report });
     if config.report.is_some() {
         // SAFETY: the function stays, as the library is never unloaded before the process ends; where it
         // is, the C library calls it then.
         unsafe { libc::atexit(at_exit) };
     }
+    Ok(())
 }
 
 /// A launch has ended well.
 pub fn launched(kernel: &str, counters: &Counters, time: Duration) {
-    if let Some((Some(_), report)) = &mut *state() {
+    let mut state = state();
+    let Some(State { path, launches, report }) = &mut *state else {
+        return;
+    };
+    if let Some(file) = launches {
+        let Counters { global_loads, global_stores, async_copies, blocks, .. } = counters;
+        let sectors = global_loads.sectors + global_stores.sectors + async_copies.sectors;
+        let line = Line { kernel, blocks: *blocks, bytes: SECTOR * sectors };
+        let text = serde_json::to_string(&line).map_err(io::Error::other);
+        // At once, so that the program can read it while it runs.
+        if let Err(error) = text.and_then(|text| file.write_all((text + "\n").as_bytes())) {
+            eprintln!("ptx-emulator: the file of launches: {error}");
+        }
+    }
+    if path.is_some() {
         let kernel = report.kernels.entry(kernel.to_string()).or_default();
         kernel.seconds += time.as_secs_f64();
         kernel.counters += counters;
@@ -120,7 +160,7 @@ pub fn launched(kernel: &str, counters: &Counters, time: Duration) {
 /// A finding has ended a launch.
 pub fn found(fault: &Fault) {
     eprint!("{}", describe(fault));
-    if let Some((Some(path), report)) = &mut *state() {
+    if let Some(State { path: Some(path), report, .. }) = &mut *state() {
         report.kernels.entry(fault.place.kernel.clone()).or_default().failed += 1;
         report.findings.push(Finding {
             kind: format!("{:?}", fault.kind),

@@ -213,15 +213,7 @@ fn data(args: &DoctorArgs, model: Option<&Model>) -> Result<(Dataset, PathBuf)> 
     }
     let side = args.size.or(size.map(|(height, _)| height)).unwrap_or(32);
     let classes = model.map_or(args.classes, |model| model.weights.architecture.classes);
-    let train = ImageSet {
-        pixels: Default::default(),
-        labels: Default::default(),
-        names: Default::default(),
-        classes: std::sync::Arc::new((0..classes).map(|class| class.to_string()).collect()),
-        height: side,
-        width: side,
-        channels: channels.unwrap_or(3),
-    };
+    let train = ImageSet::noise(0, side, channels.unwrap_or(3), classes);
     let normalisation = Normalisation::identity(train.channels);
     let set = Dataset { train, test: None, format: Format::Synthetic, skipped: vec![], normalisation };
     Ok((set, PathBuf::new()))

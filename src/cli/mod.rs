@@ -16,6 +16,7 @@ mod interrupt;
 mod observe;
 mod open;
 mod poison;
+mod profile;
 mod progress;
 mod purify;
 mod rank;
@@ -60,6 +61,8 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Say what this machine offers, and what memory a run would need.
     Doctor(doctor::DoctorArgs),
+    /// Say what every op of a network takes: launches, FLOP, bytes, time, share of a card's roof.
+    Profile(profile::ProfileArgs),
     /// Test every operation of a device against exact arithmetic and the CPU engine.
     Selftest(selftest::SelftestArgs),
 }
@@ -79,6 +82,7 @@ impl Cli {
             Command::Observe(args) => observe::run(&args),
             Command::Convert(args) => convert::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Profile(args) => profile::run(&args),
             Command::Selftest(args) => selftest::run(&args),
         }
     }

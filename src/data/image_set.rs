@@ -1,6 +1,7 @@
 //! Labelled images: u8, NHWC, shared. Cloning is cheap; pixels are never copied per use.
 
 use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,21 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
+    /// `count` images of noise, square and coloured where `channels` is 3, of `classes` classes in turn.
+    pub fn noise(count: usize, side: usize, channels: usize, classes: usize) -> Self {
+        let stream = Stream::new(0, Purpose::Synthetic, 0);
+        let pixel = |i: usize| stream.words(i as u64)[0] as u8;
+        let name = |i: usize| i.to_string();
+        ImageSet {
+            pixels: Arc::new((0..count * side * side * channels).map(pixel).collect()),
+            labels: Arc::new((0..count).map(|i| (i % classes.max(1)) as u32).collect()),
+            names: Arc::new((0..count).map(name).collect()),
+            classes: Arc::new((0..classes).map(name).collect()),
+            height: side,
+            width: side,
+            channels,
+        }
+    }
     /// Images in the set.
     pub fn len(&self) -> usize {
         self.labels.len()

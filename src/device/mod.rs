@@ -1,6 +1,7 @@
 //! The device floor: executes ops. The only floor with unsafe code.
 
 mod check;
+mod cost;
 pub mod cpu;
 pub mod cuda;
 pub mod map;
@@ -9,15 +10,20 @@ mod operands;
 mod patch;
 mod precision;
 pub mod reference;
+mod roof;
 mod shape;
 
 use std::ops::Range;
 
+use serde::Serialize;
+
 use crate::data::ImageSet;
 use crate::error::Result;
+pub use cost::Cost;
 pub use op::*;
 pub use operands::Access;
 pub use precision::Precision;
+pub use roof::{Bound, Roof};
 pub use shape::{ConvShape, PoolShape};
 
 /// Element counts of every region, fixed before a session opens.
@@ -150,6 +156,19 @@ pub struct DeviceMemory {
     pub total: usize,
 }
 
+/// A kernel that an op starts on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelLaunch {
+    /// Its name.
+    pub kernel: &'static str,
+    /// Thread blocks.
+    pub blocks: u64,
+    /// Bytes of every buffer it is given, once, and of those it updates in place twice.
+    pub bytes: u64,
+    /// FLOP of the op's matrix products, where this launch does them.
+    pub products: u64,
+}
+
 /// A processor that can hold networks and run plans.
 pub trait Device: Send + Sync {
     /// One line: kind, name, what it uses.
@@ -168,6 +187,15 @@ pub trait Device: Send + Sync {
     /// Bytes that a session of `layout` will hold once `programs` are prepared, as
     /// [`Session::bytes`] will say (image sets apart). Nothing is allocated.
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize;
+    /// The kernels that each op of `program` starts for an instance of `count` images; none for a
+    /// processor, which calls functions.
+    ///
+    /// # Errors
+    /// An op that can't be started so.
+    fn launches(&self, program: &Program, count: usize) -> Result<Vec<Vec<KernelLaunch>>> {
+        let _ = count;
+        Ok(vec![Vec::new(); program.ops.len()])
+    }
     /// Instances that run side by side.
     fn lanes(&self) -> usize;
     /// Images an instance of an inference or attack plan should hold, given the arena elements one
@@ -195,6 +223,9 @@ pub trait Session: Send {
     fn prepare(&mut self, program: Program) -> Result<ProgramId>;
     /// Runs a prepared program for each instance. Allocates nothing.
     fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()>;
+    /// Runs a prepared program for one instance, each op once, and says how many seconds each took: on a
+    /// processor by its clock, on a GPU between events, gaps between launches included.
+    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>>;
     /// Bytes held.
     fn bytes(&self) -> usize;
 }

@@ -7,6 +7,7 @@ pub mod graph;
 mod image_engine;
 pub mod lower;
 mod plan;
+pub mod profile;
 pub mod programs;
 mod run;
 mod runner;

@@ -13,5 +13,6 @@ mod emulated;
 mod inspect;
 mod networks;
 mod observe;
+mod profile;
 mod program;
 mod repeatable;

@@ -76,7 +76,10 @@ impl Driver {
         let model = Model::of(config.capability).ok_or(Status::INVALID_VALUE)?;
         let pools = Table::new(8);
         let device = Device::new(model, &config, pools.add(Pool::new))?;
-        report::begin(&config);
+        report::begin(&config).map_err(|error| {
+            eprintln!("ptx-emulator: PTX_EMULATOR_LAUNCHES: {error}");
+            Status::INVALID_VALUE
+        })?;
         Ok(Driver {
             config,
             device,

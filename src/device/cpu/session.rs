@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -75,16 +76,25 @@ impl CpuSession {
     fn run_in_turn(&mut self, index: usize, controls: &Controls, instances: &[Instance]) -> Result<()> {
         for &instance in instances {
             for op in self.programs[index].program.steps(controls.repeats) {
-                if let Op::LoadFilter { filter, weights, scale } = op {
-                    self.machine.load_filter(*filter, *weights, *scale, Threads::All);
-                    continue;
-                }
-                // SAFETY: the program and the instance were checked; nothing else runs.
-                let frame = unsafe { Frame::new(&self.machine.memory, 0, instance, controls, Threads::All) };
-                execute(op, frame, &self.machine, &mut self.shared)?;
+                alone(op, &mut self.machine, &mut self.shared, instance, controls, Threads::All)?;
             }
         }
         Ok(())
+    }
+
+    /// Each op once, on the first lane or with all threads as in a run; seconds of each.
+    fn time_in_turn(&mut self, index: usize, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+        let program = &self.programs[index].program;
+        let (scratch, threads) = match self.lanes.first_mut() {
+            Some(lane) if program.lanes => (lane, Threads::One),
+            _ => (&mut self.shared, Threads::All),
+        };
+        let time = |op| {
+            let clock = Instant::now();
+            alone(op, &mut self.machine, scratch, instance, controls, threads)?;
+            Ok(clock.elapsed().as_secs_f64())
+        };
+        program.ops.iter().map(time).collect()
     }
 
     /// Every lane takes instances until none is left. The error is the first instance's that failed.
@@ -122,6 +132,24 @@ impl CpuSession {
             _ => Ok(()),
         }
     }
+}
+
+/// One op, with the machine to itself.
+fn alone(
+    op: &Op,
+    machine: &mut Machine,
+    scratch: &mut Scratch,
+    instance: Instance,
+    controls: &Controls,
+    threads: Threads,
+) -> Result<()> {
+    if let Op::LoadFilter { filter, weights, scale } = op {
+        machine.load_filter(*filter, *weights, *scale, threads);
+        return Ok(());
+    }
+    // SAFETY: the program and the instance were checked; nothing else runs.
+    let frame = unsafe { Frame::new(&machine.memory, 0, instance, controls, threads) };
+    execute(op, frame, machine, scratch)
 }
 
 /// Bytes of a session with this layout and these programs prepared, on `threads` threads.
@@ -234,6 +262,13 @@ impl Session for CpuSession {
                 self.run_in_turn(program.0, controls, instances)
             }
         })
+    }
+
+    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+        let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        check_instances(&prepared.program, prepared.rows, &[instance])?;
+        let pool = Arc::clone(&self.pool);
+        pool.install(|| self.time_in_turn(program.0, controls, instance))
     }
 
     fn bytes(&self) -> usize {

@@ -1,7 +1,7 @@
 //! From ops to launches: an op's spans become addresses.
 
-use super::launch::{Argument, Grid, Launcher};
-use super::memory::Memory;
+use super::addresses::Addresses;
+use super::launch::{Argument, Grid, Launch};
 use crate::device::{
     Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Precision, Prologue, Span,
 };
@@ -17,8 +17,8 @@ pub(super) type Launched = Result<(), String>;
 
 /// A checked program at one instance of a run.
 pub(super) struct Step<'a> {
-    pub launcher: &'a Launcher,
-    pub memory: &'a Memory,
+    pub launcher: &'a dyn Launch,
+    pub memory: &'a Addresses,
     pub specs: &'a [FilterSpec],
     pub instance: Instance,
     pub controls: &'a Controls,

@@ -75,7 +75,7 @@ pub(super) enum Grid {
 }
 
 impl Grid {
-    fn blocks(self) -> (u32, u32, u32) {
+    pub fn blocks(self) -> (u32, u32, u32) {
         match self {
             Grid::Items(items) => ((items as u32).div_ceil(BLOCK), 1, 1),
             Grid::Blocks(x, y) => (x as u32, y as u32, 1),
@@ -83,13 +83,8 @@ impl Grid {
     }
 }
 
-/// Starts kernels on a stream, one after the other.
-pub(super) struct Launcher {
-    pub stream: Arc<CudaStream>,
-    pub kernels: Arc<Kernels>,
-}
-
-impl Launcher {
+/// What takes the launches of an op.
+pub(super) trait Launch {
     /// Starts a kernel. It may still be running, or have failed, when this returns.
     ///
     /// # Safety
@@ -98,12 +93,17 @@ impl Launcher {
     ///
     /// # Errors
     /// The kernel and why the driver refuses to start it.
-    pub unsafe fn launch(
-        &self,
-        name: &'static str,
-        grid: Grid,
-        arguments: &[Argument],
-    ) -> Result<(), String> {
+    unsafe fn launch(&self, name: &'static str, grid: Grid, arguments: &[Argument]) -> Result<(), String>;
+}
+
+/// Starts kernels on a stream, one after the other.
+pub(super) struct Launcher {
+    pub stream: Arc<CudaStream>,
+    pub kernels: Arc<Kernels>,
+}
+
+impl Launch for Launcher {
+    unsafe fn launch(&self, name: &'static str, grid: Grid, arguments: &[Argument]) -> Result<(), String> {
         let kernel = self.kernels.get(name).ok_or_else(|| format!("no kernel {name}"))?;
         if !arguments.iter().map(Argument::kind).eq(kernel.parameters.iter().copied()) {
             return Err(format!("{name} takes {:?}, not {arguments:?}", kernel.parameters));

@@ -1,65 +1,52 @@
-//! A session's memory on the device: regions, filters, working buffers, images, and addresses in it.
+//! A session's memory on the device: regions, filters, working buffers, images.
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, ValidAsZeroBits};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError};
 
+use super::addresses::{Addresses, Images, Place, Scratch};
 use super::availability::describe;
 use super::room::Room;
 use crate::data::ImageSet;
-use crate::device::{Instance, MemoryLayout, Region, Span};
+use crate::device::{MemoryLayout, Region};
 use crate::error::{Error, Result};
-
-/// An allocation and its address.
-pub(super) struct Block<T> {
-    pub slice: CudaSlice<T>,
-    pub address: u64,
-}
-
-impl<T: DeviceRepr + ValidAsZeroBits> Block<T> {
-    /// `len` zeros, or one where that is none: the driver allocates nothing empty.
-    fn zeroed(stream: &Arc<CudaStream>, len: usize) -> std::result::Result<Self, DriverError> {
-        Ok(Self::of(stream, stream.alloc_zeros(len.max(1))?))
-    }
-
-    /// `len` elements that hold anything; one where that is none.
-    fn unwritten(stream: &Arc<CudaStream>, len: usize) -> std::result::Result<Self, DriverError> {
-        // SAFETY: any bits are a value of T. Kernels write working memory before they read it, which an
-        // emulator can only check if nothing else has written it.
-        Ok(Self::of(stream, unsafe { stream.alloc(len.max(1))? }))
-    }
-
-    fn of(stream: &Arc<CudaStream>, slice: CudaSlice<T>) -> Self {
-        // The guard that comes with it orders other streams' use of the slice; there is one stream.
-        let address = slice.device_ptr(stream).0;
-        Self { address, slice }
-    }
-}
-
-/// The buffers of [`Room`].
-pub(super) struct Scratch {
-    pub input: Block<f32>,
-    pub gradient: Block<f32>,
-    pub partials: Block<f32>,
-}
-
-/// A resident image set.
-pub(super) struct Images {
-    /// Held, so that its pixels' address names it.
-    pub set: ImageSet,
-    pub pixels: Block<u8>,
-}
 
 /// Everything a session has on the device.
 pub(super) struct Memory {
     pub stream: Arc<CudaStream>,
-    regions: [Block<f32>; 7],
+    regions: [CudaSlice<f32>; 7],
     layout: MemoryLayout,
-    pub filters: Vec<Block<f32>>,
+    filters: Vec<CudaSlice<f32>>,
     filter_elements: usize,
-    pub scratch: Scratch,
+    scratch: Buffers,
     room: Room,
-    pub images: Vec<Option<Images>>,
+    pixels: Vec<Option<CudaSlice<u8>>>,
+    /// Of all of it.
+    pub addresses: Addresses,
+}
+
+/// The buffers of [`Room`].
+struct Buffers {
+    input: CudaSlice<f32>,
+    gradient: CudaSlice<f32>,
+    partials: CudaSlice<f32>,
+}
+
+/// `len` zeros, or one where that is none: the driver allocates nothing empty.
+fn zeroed(stream: &Arc<CudaStream>, len: usize) -> std::result::Result<CudaSlice<f32>, DriverError> {
+    stream.alloc_zeros(len.max(1))
+}
+
+/// `len` elements that hold anything; one where that is none.
+fn unwritten(stream: &Arc<CudaStream>, len: usize) -> std::result::Result<CudaSlice<f32>, DriverError> {
+    // SAFETY: any bits are an f32. Kernels write working memory before they read it, which an emulator
+    // can only check if nothing else has written it.
+    unsafe { stream.alloc(len.max(1)) }
+}
+
+fn place<T>(stream: &CudaStream, slice: &CudaSlice<T>) -> Place {
+    // The guard that comes with it orders other streams' use of the slice; there is one stream.
+    Place { address: slice.device_ptr(stream).0 }
 }
 
 fn fail(what: &str, error: DriverError) -> Error {
@@ -75,11 +62,18 @@ impl Memory {
         enough(stream, layout.bytes())?;
         let mut regions = Vec::new();
         for region in Region::ALL {
-            let block = Block::zeroed(stream, layout.len(region));
-            regions.push(block.map_err(|error| fail("allocating device memory", error))?);
+            let slice = zeroed(stream, layout.len(region));
+            regions.push(slice.map_err(|error| fail("allocating device memory", error))?);
         }
-        let regions = regions.try_into().map_err(|_| Error::run("device memory has seven regions"))?;
-        let scratch = Scratch::new(stream, &Room::default())?;
+        let regions: [_; 7] =
+            regions.try_into().map_err(|_| Error::run("device memory has seven regions"))?;
+        let scratch = Buffers::new(stream, &Room::default())?;
+        let addresses = Addresses {
+            regions: regions.each_ref().map(|slice| place(stream, slice)),
+            filters: Vec::new(),
+            scratch: scratch.places(stream),
+            images: Vec::new(),
+        };
         Ok(Self {
             stream: Arc::clone(stream),
             regions,
@@ -88,7 +82,8 @@ impl Memory {
             filter_elements: 0,
             scratch,
             room: Room::default(),
-            images: Vec::new(),
+            pixels: Vec::new(),
+            addresses,
         })
     }
 
@@ -98,8 +93,9 @@ impl Memory {
     /// The device has no room.
     pub fn add_filter(&mut self, len: usize) -> Result<()> {
         enough(&self.stream, len * size_of::<f32>())?;
-        let block = Block::zeroed(&self.stream, len).map_err(|error| fail("allocating a filter", error))?;
-        self.filters.push(block);
+        let slice = zeroed(&self.stream, len).map_err(|error| fail("allocating a filter", error))?;
+        self.addresses.filters.push(place(&self.stream, &slice));
+        self.filters.push(slice);
         self.filter_elements += len;
         Ok(())
     }
@@ -116,12 +112,17 @@ impl Memory {
         };
         if wanted != self.room {
             // The old ones go first: their memory counts.
-            self.scratch = Scratch::new(&self.stream, &Room::default())?;
-            self.room = Room::default();
+            self.set_buffers(Room::default())?;
             enough(&self.stream, wanted.elements() * size_of::<f32>())?;
-            self.scratch = Scratch::new(&self.stream, &wanted)?;
-            self.room = wanted;
+            self.set_buffers(wanted)?;
         }
+        Ok(())
+    }
+
+    fn set_buffers(&mut self, room: Room) -> Result<()> {
+        self.scratch = Buffers::new(&self.stream, &room)?;
+        self.addresses.scratch = self.scratch.places(&self.stream);
+        self.room = room;
         Ok(())
     }
 
@@ -130,19 +131,22 @@ impl Memory {
     /// # Errors
     /// The device has no room, or fails.
     pub fn attach(&mut self, slot: usize, set: &ImageSet) -> Result<()> {
-        if self.images.len() <= slot {
-            self.images.resize_with(slot + 1, || None);
+        let images = &mut self.addresses.images;
+        if images.len() <= slot {
+            images.resize_with(slot + 1, || None);
+            self.pixels.resize_with(slot + 1, || None);
         }
-        let pixels = match self.images[slot].take() {
-            Some(old) if Arc::ptr_eq(&old.set.pixels, &set.pixels) => old.pixels,
+        let pixels = match (images[slot].take(), self.pixels[slot].take()) {
+            (Some(old), Some(pixels)) if Arc::ptr_eq(&old.set.pixels, &set.pixels) => pixels,
             old => {
                 drop(old);
                 enough(&self.stream, set.pixels.len())?;
-                let pixels = self.upload(set).map_err(|error| fail("copying images to the device", error))?;
-                Block::of(&self.stream, pixels)
+                self.upload(set).map_err(|error| fail("copying images to the device", error))?
             }
         };
-        self.images[slot] = Some(Images { set: set.clone(), pixels });
+        let at = place(&self.stream, &pixels);
+        self.addresses.images[slot] = Some(Images { set: set.clone(), pixels: at });
+        self.pixels[slot] = Some(pixels);
         Ok(())
     }
 
@@ -162,7 +166,7 @@ impl Memory {
             return Ok(());
         }
         self.inside(region, offset, values.len())?;
-        let slice = &mut self.regions[region as usize].slice;
+        let slice = &mut self.regions[region as usize];
         let mut view = slice.slice_mut(offset..offset + values.len());
         let copied = self.stream.memcpy_htod(values, &mut view);
         // The values are the caller's again when this returns.
@@ -180,7 +184,7 @@ impl Memory {
             return Ok(());
         }
         self.inside(region, offset, values.len())?;
-        let view = self.regions[region as usize].slice.slice(offset..offset + values.len());
+        let view = self.regions[region as usize].slice(offset..offset + values.len());
         let copied = self.stream.memcpy_dtoh(&view, values);
         copied
             .and_then(|()| self.stream.synchronize())
@@ -197,30 +201,28 @@ impl Memory {
         }
     }
 
-    /// The address of what a span means for an instance of a checked program.
-    pub fn address(&self, span: Span, instance: Instance) -> u64 {
-        let offset = match span.region {
-            Region::Staging => span.offset + instance.first * span.len,
-            _ => span.offset,
-        };
-        self.regions[span.region as usize].address + (offset * size_of::<f32>()) as u64
-    }
-
     /// Bytes held, image sets apart, as the device's `needs` foretells them.
     pub fn bytes(&self) -> usize {
         self.layout.bytes() + (self.filter_elements + self.room.elements()) * size_of::<f32>()
     }
 }
 
-impl Scratch {
+impl Buffers {
     fn new(stream: &Arc<CudaStream>, room: &Room) -> Result<Self> {
-        let block =
-            |len| Block::unwritten(stream, len).map_err(|error| fail("allocating working memory", error));
+        let buffer = |len| unwritten(stream, len).map_err(|error| fail("allocating working memory", error));
         Ok(Self {
-            input: block(room.input)?,
-            gradient: block(room.gradient)?,
-            partials: block(room.partials)?,
+            input: buffer(room.input)?,
+            gradient: buffer(room.gradient)?,
+            partials: buffer(room.partials)?,
         })
+    }
+
+    fn places(&self, stream: &CudaStream) -> Scratch {
+        Scratch {
+            input: place(stream, &self.input),
+            gradient: place(stream, &self.gradient),
+            partials: place(stream, &self.partials),
+        }
     }
 }
 

@@ -5,15 +5,17 @@
 //! | `availability` | whether there is a device, and why not |
 //! | `kernels` | the embedded PTX, and what parameters each kernel takes |
 //! | `launch` | how a kernel is started |
-//! | `memory`, `room` | what a session holds on the device, known beforehand |
+//! | `memory`, `addresses`, `room` | what a session holds on the device, where, and known beforehand |
 //! | `session` | prepared programs, running them |
 //! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator` | an op's spans become addresses, and go to its kernels |
+//! | `forecast` | which launches a program becomes, without a device |
 //! | `geometry` | what the convolution kernels want their operands to look like |
 //!
 //! The kernels themselves, one file per family, are in `kernels/`.
 
 #![allow(unsafe_code)]
 
+mod addresses;
 mod availability;
 mod execute;
 mod execute_conv;
@@ -21,6 +23,7 @@ mod execute_generator;
 mod execute_norm;
 mod execute_pool;
 mod execute_tensor;
+mod forecast;
 mod geometry;
 mod kernels;
 mod launch;
@@ -36,7 +39,9 @@ use cudarc::driver::{CudaContext, CudaStream};
 pub use availability::{Listed, Unavailable};
 use availability::{context, device_count, driver_version, list};
 
-use super::{Device, DeviceMemory, MemoryLayout, Precision, Program, Session};
+pub use forecast::launches;
+
+use super::{Device, DeviceMemory, KernelLaunch, MemoryLayout, Precision, Program, Session};
 use crate::error::Result;
 use kernels::Kernels;
 use room::{Room, filters_words};
@@ -141,6 +146,10 @@ impl Device for CudaDevice {
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
         let room = Room::new(programs, self.precision);
         layout.bytes() + (filters_words(programs, self.precision) + room.elements()) * size_of::<f32>()
+    }
+
+    fn launches(&self, program: &Program, count: usize) -> Result<Vec<Vec<KernelLaunch>>> {
+        launches(program, count, self.precision)
     }
 
     fn lanes(&self) -> usize {

@@ -32,6 +32,13 @@ impl Room {
         room
     }
 
+    /// Room for one op of `count` images.
+    pub fn of(op: &Op, count: usize, precision: Precision) -> Self {
+        let mut room = Self::default();
+        room.make(op, count, precision);
+        room
+    }
+
     fn make(&mut self, op: &Op, count: usize, precision: Precision) {
         if let Op::NormStatistics { pixels, channels, .. } | Op::NormDgrad { pixels, channels, .. } = op {
             let rows = count.saturating_mul(*pixels);
@@ -151,8 +158,7 @@ pub(super) fn check_sizes(program: &Program, precision: Precision) -> Result<()>
         let mut largest = 0;
         op.clone()
             .visit_spans(&mut |span, _| largest = largest.max(span.len.saturating_mul(program.capacity)));
-        let mut room = Room::default();
-        room.make(op, program.capacity, precision);
+        let room = Room::of(op, program.capacity, precision);
         if largest.max(values(room.input)).max(values(room.gradient)).max(room.partials) >= LARGEST {
             let (name, capacity) = (op.name(), program.capacity);
             return Err(Error::run(format!(

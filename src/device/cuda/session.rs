@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::CudaStream;
+use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys};
 
 use super::availability::describe;
 use super::execute::Step;
@@ -63,6 +63,24 @@ impl CudaSession {
         Ok(())
     }
 
+    /// What ops of an instance are executed with.
+    fn step<'a>(&'a self, instance: Instance, controls: &'a Controls) -> Step<'a> {
+        Step {
+            launcher: &self.launcher,
+            memory: &self.memory.addresses,
+            specs: &self.specs,
+            instance,
+            controls,
+            precision: self.precision,
+        }
+    }
+
+    /// The moment at which all that was started so far is done.
+    fn event(&self) -> Result<CudaEvent> {
+        let event = self.launcher.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        event.map_err(|error| Error::run(format!("an event: {}", describe(error))))
+    }
+
     /// What the host wrote to the rows of an instance.
     fn staged(&self, span: Span, instance: Instance) -> &[u32] {
         let first = span.offset + instance.first * span.len;
@@ -79,7 +97,7 @@ impl CudaSession {
                 Err(Error::run("batch statistics of no images"))
             }
             Op::Gather { images, indices, height, width, channels, .. } if instance.count > 0 => {
-                let attached = self.memory.images.get(images.0).and_then(Option::as_ref);
+                let attached = self.memory.addresses.images.get(images.0).and_then(Option::as_ref);
                 let attached =
                     attached.ok_or_else(|| Error::run(format!("no images attached as {}", images.0)))?;
                 check_images(&attached.set, (*height, *width, *channels), self.staged(*indices, instance))
@@ -93,6 +111,14 @@ impl CudaSession {
             _ => Ok(()),
         }
     }
+}
+
+fn start(step: &Step, op: &Op) -> Result<()> {
+    step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))
+}
+
+fn kernel_failed(error: DriverError) -> Error {
+    Error::run(format!("a kernel failed: {} (CUDA_LAUNCH_BLOCKING=1 names it)", describe(error)))
 }
 
 impl Session for CudaSession {
@@ -133,22 +159,32 @@ impl Session for CudaSession {
             program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
         }
         for &instance in instances {
-            let step = Step {
-                launcher: &self.launcher,
-                memory: &self.memory,
-                specs: &self.specs,
-                instance,
-                controls,
-                precision: self.precision,
-            };
+            let step = self.step(instance, controls);
             for op in program.steps(controls.repeats) {
-                step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))?;
+                start(&step, op)?;
             }
         }
         // A kernel that fails does so after its launch: its error belongs to this run.
-        self.launcher.stream.synchronize().map_err(|error| {
-            Error::run(format!("a kernel failed: {} (CUDA_LAUNCH_BLOCKING=1 names it)", describe(error)))
-        })
+        self.launcher.stream.synchronize().map_err(kernel_failed)
+    }
+
+    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+        let Prepared { program, rows } =
+            self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        check_instances(program, *rows, &[instance])?;
+        program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
+        let step = self.step(instance, controls);
+        let mut events = vec![self.event()?];
+        for op in &program.ops {
+            start(&step, op)?;
+            events.push(self.event()?);
+        }
+        self.launcher.stream.synchronize().map_err(kernel_failed)?;
+        let between = |pair: &[CudaEvent]| {
+            let milliseconds = pair[0].elapsed_ms(&pair[1]).map_err(|error| Error::run(describe(error)))?;
+            Ok(f64::from(milliseconds) / 1e3)
+        };
+        events.windows(2).map(between).collect()
     }
 
     fn bytes(&self) -> usize {

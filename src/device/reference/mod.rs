@@ -15,6 +15,8 @@ use super::{
     Controls, Device, ImageSlot, Instance, MemoryLayout, Precision, Program, ProgramId, Region, Session,
     check,
 };
+use std::time::Instant;
+
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use interpret::Machine;
@@ -103,6 +105,18 @@ impl Session for ReferenceSession {
             }
         }
         Ok(())
+    }
+
+    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+        let rows = *self.rows.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        let program = &self.programs[program.0];
+        check::check_instances(program, rows, &[instance])?;
+        let time = |op| {
+            let clock = Instant::now();
+            self.machine.run(op, program, controls, instance)?;
+            Ok(clock.elapsed().as_secs_f64())
+        };
+        program.ops.iter().map(time).collect()
     }
 
     fn bytes(&self) -> usize {

@@ -1,0 +1,202 @@
+//! `pbe profile`: what every op of a network takes, measured on a device or estimated for a card.
+
+mod document;
+mod measure;
+mod rows;
+mod table;
+mod trace;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use pbe::data::{ImageSet, Normalisation};
+use pbe::device::Device;
+use pbe::engine::EngineOptions;
+use pbe::engine::graph::Graph;
+use pbe::engine::profile::{Mode, Precision, Profiler, Roof, foretell};
+use pbe::error::{Error, Result};
+use pbe::model::{Architecture, Kind, Weights};
+
+use super::common::print;
+use super::device::ComputeArgs;
+use super::open::Model;
+use super::room::{Images, Room};
+use measure::measure;
+use rows::{ModeRows, estimated};
+
+/// What shares are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Card {
+    /// NVIDIA A100 SXM4, 80 GB
+    A100,
+    /// NVIDIA H100 SXM5, 80 GB
+    H100,
+    /// Peaks that a short measurement on the device gives
+    Measured,
+}
+
+/// Options of `pbe profile`.
+#[derive(Args)]
+pub struct ProfileArgs {
+    /// Model; else --network, --width and --classes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "width", "classes"])]
+    model: Option<PathBuf>,
+    /// Network: preact-resnet18, resnet18, resnet18-small-stem
+    #[arg(long, default_value = "preact-resnet18")]
+    network: Kind,
+    /// Channels of its first stage
+    #[arg(long, default_value_t = 64)]
+    width: usize,
+    /// Classes
+    #[arg(long, default_value_t = 10)]
+    classes: usize,
+    /// Side of the images in pixels [default: the model's, or 32]
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<usize>,
+    /// Images of a batch; a processor's lane takes as many of them as it does in a run
+    #[arg(long, default_value_t = 128)]
+    batch: usize,
+    /// Only these of: prepare (filters after a change of the weights), infer, attack, train
+    #[arg(long, value_name = "MODE", value_delimiter = ',')]
+    mode: Vec<ModeName>,
+    /// Whose roof the shares are of
+    #[arg(long, value_enum, default_value = "measured")]
+    card: Card,
+    /// Run nothing: estimate what the launches of the CUDA engine take at best on the card
+    #[arg(long)]
+    estimate: bool,
+    /// Write the ops as a Chrome trace (chrome://tracing, Perfetto)
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// File in which the driver counts: a line of JSON for each launch, `kernel` and the `bytes` it moved.
+    /// ptx-emulator writes one under PTX_EMULATOR_LAUNCHES
+    #[arg(long, value_name = "FILE", conflicts_with = "estimate")]
+    counters: Option<PathBuf>,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeName {
+    Prepare,
+    Infer,
+    Attack,
+    Train,
+}
+
+/// What was profiled, and against what.
+struct Setting {
+    /// The device, or that there is none.
+    device: String,
+    network: String,
+    precision: Precision,
+    estimate: bool,
+    /// Of one lane, and of the whole device.
+    roofs: [Roof; 2],
+}
+
+/// Runs the command.
+pub fn run(args: &ProfileArgs) -> Result<()> {
+    for (name, value) in [("width", args.width), ("classes", args.classes), ("batch", args.batch)] {
+        at_least_one(name, value)?;
+    }
+    at_least_one("image-size", args.image_size.unwrap_or(1))?;
+    let subject = Subject::new(args)?;
+    let (setting, modes) = if args.estimate { estimate(args, &subject)? } else { measured(args, &subject)? };
+    if let Some(path) = &args.trace {
+        pbe::fs::write_atomic(path, trace::text(&setting, &modes)?.as_bytes())?;
+    }
+    print(&if args.compute.json { document::text(&setting, &modes)? } else { table::text(&setting, &modes) })
+}
+
+fn at_least_one(name: &str, value: usize) -> Result<()> {
+    match value {
+        0 => Err(Error::input(format!("--{name} is 0, but must be at least 1"))),
+        _ => Ok(()),
+    }
+}
+
+/// A network and what it is called.
+struct Subject {
+    words: String,
+    graph: Graph,
+    weights: Weights,
+    side: usize,
+}
+
+impl Subject {
+    fn new(args: &ProfileArgs) -> Result<Self> {
+        let (weights, known) = match args.model.as_deref().map(Model::load).transpose()? {
+            Some(model) => (model.weights.clone(), model.size().map(|(height, _)| height)),
+            None => {
+                let ProfileArgs { network: kind, width, classes, .. } = *args;
+                (
+                    Weights::initialise(
+                        Architecture { kind, width, classes, channels: 3 },
+                        args.compute.seed,
+                    ),
+                    None,
+                )
+            }
+        };
+        let architecture = weights.architecture;
+        let side = args.image_size.or(known).unwrap_or(32);
+        let graph = architecture.graph(&Normalisation::identity(architecture.channels), side, side)?;
+        let (network, width) = (architecture.kind.name(), architecture.width);
+        let words = format!("{network} of width {width}, {side}x{side}, batch {}", args.batch);
+        Ok(Self { words, graph, weights, side })
+    }
+}
+
+impl ProfileArgs {
+    /// Every mode, or those that were asked for.
+    fn modes(&self) -> impl Iterator<Item = Mode> {
+        let wanted = |name| self.mode.is_empty() || self.mode.contains(&name);
+        let names = [ModeName::Prepare, ModeName::Infer, ModeName::Attack, ModeName::Train];
+        Mode::ALL.into_iter().zip(names).filter(move |&(_, name)| wanted(name)).map(|(mode, _)| mode)
+    }
+
+    /// The roofs of a lane and of the device.
+    fn roofs(&self, device: Option<&dyn Device>) -> Result<[Roof; 2]> {
+        match (self.card, device) {
+            (Card::A100, _) => Ok([Roof::A100; 2]),
+            (Card::H100, _) => Ok([Roof::H100; 2]),
+            (Card::Measured, Some(device)) => {
+                Ok([Roof::measure(device, true)?, Roof::measure(device, false)?])
+            }
+            (Card::Measured, None) => Err(Error::input("--estimate is for --card a100 or h100")),
+        }
+    }
+}
+
+fn estimate(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeRows>)> {
+    let precision = args.compute.precision;
+    let roofs = args.roofs(None)?;
+    let mut profiles = foretell(&subject.graph, args.batch, precision)?;
+    profiles.retain(|profile| args.modes().any(|mode| mode == profile.mode));
+    let modes = profiles.into_iter().map(|profile| estimated(profile, &roofs[1], precision)).collect();
+    let (device, network) = ("none: an estimate".into(), subject.words.clone());
+    Ok((Setting { device, network, precision, estimate: true, roofs }, modes))
+}
+
+fn measured(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeRows>)> {
+    let device = args.compute.open()?;
+    let device = device.as_ref();
+    let Subject { words, graph, weights, side } = subject;
+    let architecture = weights.architecture;
+    let images = ImageSet::noise(args.batch, *side, architecture.channels, architecture.classes);
+    let options = |batch| vec![EngineOptions { batch, attack: true, ..EngineOptions::default() }];
+    let room = Room::of(device, graph, Images::one(&images));
+    Room { batch: args.batch, networks: Box::new(options), ..room }.check()?;
+    let roofs = args.roofs(Some(device))?;
+    let mut profiler = Profiler::open(device, graph, &weights.values, &images)?;
+    let modes = args.modes().map(|mode| {
+        let profile = profiler.profile(mode)?.clone();
+        let taken = measure(&mut profiler, &profile, args.counters.as_deref())?;
+        let roof = roofs[usize::from(!profile.lane)];
+        Ok(rows::measured(profile, taken, &roof, device.precision()))
+    });
+    let modes = modes.collect::<Result<_>>()?;
+    let (device, precision) = (device.describe(), device.precision());
+    Ok((Setting { device, network: words.clone(), precision, estimate: false, roofs }, modes))
+}

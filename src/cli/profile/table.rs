@@ -1,0 +1,151 @@
+//! A profile as text.
+
+use pbe::engine::profile::{Estimate, LAUNCH_GAP, Mode, Roof};
+use pbe::report::Table;
+
+use super::Setting;
+use super::rows::{Figures, Group, ModeRows};
+
+pub fn text(setting: &Setting, modes: &[ModeRows]) -> String {
+    let mut text = format!("device   {}\n", setting.device);
+    text += &format!("network  {}, {}\n", setting.network, setting.precision);
+    text += &roofs(setting, modes);
+    let above = |mode: &ModeRows| mode.rows.iter().any(|row| row.figures.share() > Some(1.0));
+    if modes.iter().any(above) {
+        text += "         over 100 %: Winograd's form needs fewer products, or caches hold what was just written\n";
+    }
+    if setting.estimate {
+        let gap = 1e6 * LAUNCH_GAP;
+        text += &format!(
+            "estimate each launch the longer of its products and the bytes of its buffers; gaps {gap} us a launch\n"
+        );
+        text += "         from the host, none in a graph. Nothing was run: a kernel that reaches its roof takes this long\n";
+    }
+    for mode in modes {
+        for repeated in [true, false] {
+            let groups = mode.groups(repeated);
+            if !groups.is_empty() {
+                text += &format!("\n{}\n", title(mode, repeated));
+                text += &table(setting, &groups).to_string();
+            }
+        }
+    }
+    text
+}
+
+fn roofs(setting: &Setting, modes: &[ModeRows]) -> String {
+    let [lane, whole] = &setting.roofs;
+    let peaks = |roof: &Roof| {
+        let products = roof.products(setting.precision);
+        format!("{:.2} TFLOP/s in products, {:.1} GB/s", products / 1e12, roof.bytes / 1e9)
+    };
+    let mut text = format!("roof     {}: {}\n", whole.name, peaks(whole));
+    if lane != whole && modes.iter().any(|mode| mode.lane) {
+        text += &format!("         one lane: {}\n", peaks(lane));
+    }
+    text + &format!("         {}\n", whole.source)
+}
+
+fn title(mode: &ModeRows, repeated: bool) -> String {
+    let part = match (mode.mode, repeated) {
+        (Mode::Attack, true) => "attack, a step",
+        (Mode::Attack, false) => "attack, once",
+        (Mode::Prepare, _) => return "prepare, after a change of the weights".into(),
+        (Mode::Infer, _) => "infer",
+        (Mode::Train, _) => "train, a step",
+    };
+    let lane = if mode.lane { ", one lane" } else { "" };
+    format!("{part}: {} images{lane}", mode.images)
+}
+
+fn table(setting: &Setting, groups: &[Group]) -> Table {
+    let shown = Shown {
+        launches: groups.iter().any(|group| group.figures.launches > 0),
+        moved: groups.iter().any(|group| group.figures.bytes_moved.is_some()),
+    };
+    let header = if setting.estimate { ESTIMATED.to_vec() } else { shown.header() };
+    let mut table = Table::new(header);
+    let mut row = |name: String, figures: &Figures, bound: String| {
+        let cells = if setting.estimate { estimated(figures) } else { shown.cells(figures) };
+        table.row([vec![name], cells, vec![bound]].concat());
+    };
+    for group in groups {
+        let (first, figures) = (&group.first, &group.figures);
+        let bound = match &figures.estimate {
+            Some(estimate) => binding(estimate).to_string(),
+            None => format!("{:?}", first.bound).to_lowercase(),
+        };
+        row(format!("{} {}", first.profile.op, first.profile.shape), figures, bound);
+    }
+    row("sum".into(), &Figures::sum(groups.iter().map(|group| &group.figures)), String::new());
+    table
+}
+
+const ESTIMATED: [&str; 10] =
+    ["op", "ops", "launches", "GFLOP", "least MB", "launch MB", "roof us", "estimate us", "gaps us", "bound"];
+
+fn estimated(figures: &Figures) -> Vec<String> {
+    let estimate = figures.estimate.unwrap_or_default();
+    let mut cells = vec![figures.count.to_string(), figures.launches.to_string(), giga(flop(figures))];
+    cells.extend([figures.cost.bytes, figures.launch_bytes].map(mega));
+    cells.extend([figures.roof_seconds, estimate.busy(), estimate.gaps].map(|s| format!("{:.1}", s * 1e6)));
+    cells
+}
+
+/// Which columns a table of measurements has beside the others.
+struct Shown {
+    launches: bool,
+    moved: bool,
+}
+
+impl Shown {
+    fn header(&self) -> Vec<&'static str> {
+        let launches: &[&str] = if self.launches { &["launches"] } else { &[] };
+        let moved: &[&str] = if self.moved { &["moved MB", "moved/least"] } else { &[] };
+        let (first, middle) = (["op", "ops"], ["GFLOP", "least MB"]);
+        [&first, launches, &middle, moved, &["ms", "GFLOP/s", "GB/s", "roof %", "bound"]].concat()
+    }
+
+    fn cells(&self, figures: &Figures) -> Vec<String> {
+        let Figures { count, launches, cost, bytes_moved, .. } = figures;
+        let mut cells = vec![count.to_string()];
+        if self.launches {
+            cells.push(launches.to_string());
+        }
+        cells.extend([giga(flop(figures)), mega(cost.bytes)]);
+        if self.moved {
+            let ratio = |moved: u64| format!("{:.2}", moved as f64 / cost.bytes as f64);
+            cells.push(bytes_moved.map_or_else(String::new, mega));
+            cells.push(bytes_moved.filter(|_| cost.bytes > 0).map_or_else(String::new, ratio));
+        }
+        let seconds = figures.seconds.unwrap_or(f64::NAN);
+        let rate = |amount: u64| format!("{:.1}", amount as f64 / seconds / 1e9);
+        cells.extend([format!("{:.3}", seconds * 1e3), rate(flop(figures)), rate(cost.bytes)]);
+        cells.push(figures.share().map_or_else(String::new, |share| format!("{:.1}", 100.0 * share)));
+        cells
+    }
+}
+
+/// What most of an estimate is.
+fn binding(estimate: &Estimate) -> &'static str {
+    let Estimate { products, bytes, gaps } = *estimate;
+    if gaps > products + bytes {
+        "launches"
+    } else if products > bytes {
+        "products"
+    } else {
+        "bytes"
+    }
+}
+
+fn flop(figures: &Figures) -> u64 {
+    figures.cost.products + figures.cost.elementwise
+}
+
+fn giga(flop: u64) -> String {
+    format!("{:.3}", flop as f64 / 1e9)
+}
+
+fn mega(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / 1e6)
+}

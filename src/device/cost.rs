@@ -1,0 +1,325 @@
+//! What an op takes on any device: its arithmetic, and the bytes it can't do without. A function of the
+//! op and its shapes alone.
+
+use std::iter::Sum;
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+use super::op::{Norm, Op, Prologue, Summand};
+use super::operands::Operand;
+use super::precision::Precision;
+use super::{FilterSpec, Program};
+
+/// Arithmetic and traffic of ops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// FLOP of matrix products, convolutions' and linear layers': a multiply-add is two, and the zeros of a
+    /// border count.
+    pub products: u64,
+    /// All other FLOP, by the op's formula; a root or an exponential is one. What is done once a channel is
+    /// left out.
+    pub elementwise: u64,
+    /// Bytes if each operand is read or written once, and those updated in place once each.
+    pub bytes: u64,
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Cost) {
+        self.products += other.products;
+        self.elementwise += other.elementwise;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
+        costs.fold(Cost::default(), |mut sum, cost| {
+            sum += cost;
+            sum
+        })
+    }
+}
+
+impl Program {
+    /// What each of its ops takes for an instance of `count` images. Filters have the precision of a
+    /// convolution's operands, all other operands are in words of 4 bytes as in the regions.
+    pub fn costs(&self, count: usize, precision: Precision) -> Vec<Cost> {
+        self.ops.iter().map(|op| cost(op, count, &self.filters, precision)).collect()
+    }
+}
+
+fn cost(op: &Op, count: usize, filters: &[FilterSpec], precision: Precision) -> Cost {
+    if let Op::Patches { .. } = op {
+        // Paints nothing unless asked to.
+        return Cost::default();
+    }
+    let mut bytes = 0;
+    op.clone().visit_operands(&mut |operand, _| bytes += operand_bytes(op, operand, count));
+    bytes += match op {
+        // The images, which no span holds: a byte a channel.
+        Op::Gather { height, width, channels, .. } => count * height * width * channels,
+        Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } => filter_bytes(shape.filter_len(), precision),
+        Op::LoadFilter { filter, .. } => {
+            filters.get(filter.0).map_or(0, |spec| filter_bytes(spec.shape.filter_len(), precision))
+        }
+        _ => 0,
+    };
+    let (products, elementwise) = flop(op);
+    let (products, elementwise) = (products * count, elementwise * if per_image(op) { count } else { 1 });
+    Cost { products: products as u64, elementwise: elementwise as u64, bytes: bytes as u64 }
+}
+
+fn filter_bytes(len: usize, precision: Precision) -> usize {
+    len * size_of::<f32>() / precision.per_word()
+}
+
+/// Bytes of an operand that an op of `count` images touches.
+pub(super) fn operand_bytes(op: &Op, operand: Operand, count: usize) -> usize {
+    let passes = if updated(op, operand.name) { 2 } else { 1 };
+    let parts = if operand.per_image { count } else { 1 };
+    passes * parts * operand.len * size_of::<f32>()
+}
+
+/// Whether an op reads what it writes there.
+fn updated(op: &Op, operand: &str) -> bool {
+    match op {
+        Op::NormStatistics { .. } => matches!(operand, "running_mean" | "running_variance"),
+        Op::PgdStep { .. } => operand == "adversarial",
+        Op::Sgd { .. } => matches!(operand, "weights" | "momentum"),
+        Op::Adam { .. } => matches!(operand, "weights" | "first" | "second"),
+        Op::MovingAverage { .. } => operand == "average",
+        _ => false,
+    }
+}
+
+/// Whether the arithmetic grows with the images.
+fn per_image(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::NormAffine { .. }
+            | Op::LoadFilter { .. }
+            | Op::Sgd { .. }
+            | Op::Adam { .. }
+            | Op::MovingAverage { .. }
+    )
+}
+
+/// FLOP of matrix products and all other, for one image where there are images.
+fn flop(op: &Op) -> (usize, usize) {
+    match op {
+        Op::Conv { shape, prologue, bias, residual, .. } => {
+            let behind = usize::from(bias.is_some()) + usize::from(residual.is_some());
+            let elementwise = before(prologue) * shape.input_len() + behind * shape.output_len();
+            (2 * shape.multiply_adds(), elementwise)
+        }
+        Op::ConvDgrad { shape, add, scale, residual, .. } => {
+            let behind = [add.is_some(), scale.is_some(), residual.is_some()];
+            let behind = behind.into_iter().filter(|&there| there).count();
+            (2 * shape.multiply_adds(), behind * shape.input_len())
+        }
+        Op::ConvWgrad { shape, prologue, .. } => {
+            (2 * shape.multiply_adds(), before(prologue) * shape.input_len())
+        }
+        Op::Linear { inputs, outputs, .. } => (2 * inputs * outputs, *outputs),
+        Op::LinearDgrad { inputs, outputs, .. } => (2 * inputs * outputs, 0),
+        Op::LinearWgrad { inputs, outputs, .. } => (2 * inputs * outputs, *outputs),
+        _ => (0, elementwise(op)),
+    }
+}
+
+/// FLOP of a prologue, an element.
+fn before(prologue: &Prologue) -> usize {
+    2 * usize::from(prologue.affine.is_some()) + usize::from(prologue.relu)
+}
+
+fn elementwise(op: &Op) -> usize {
+    match op {
+        Op::NormAffine { gamma, .. } => 5 * gamma.len,
+        // The sum; the difference, its square and their sum.
+        Op::NormStatistics { pixels, channels, .. } => 4 * pixels * channels,
+        // x̂, the two sums, the formula.
+        Op::NormDgrad { pixels, channels, relu, residual, .. } => {
+            let more = 2 * usize::from(relu.is_some()) + usize::from(residual.is_some());
+            (2 + 3 + 5 + more) * pixels * channels
+        }
+        // Four products and three sums an output; its transpose the same.
+        Op::Upsample { height, width, channels, prologue, .. } => {
+            (4 * 7 + before(prologue)) * height * width * channels
+        }
+        Op::UpsampleDgrad { height, width, channels, .. } => 4 * 7 * height * width * channels,
+        Op::UnitTanh { pixels, channels, affine, .. } => {
+            (3 + 2 * usize::from(affine.is_some())) * pixels * channels
+        }
+        Op::UnitTanhDgrad { pixels, channels, affine, scale, .. } => {
+            let more = 2 * usize::from(affine.is_some()) + usize::from(scale.is_some());
+            (5 + more) * pixels * channels
+        }
+        Op::Sum { pixels, channels, left, right, .. } => {
+            let of = |summand: &Summand| before(&summand.prologue);
+            (1 + of(left) + of(right)) * pixels * channels
+        }
+        Op::MaxPool { shape, prologue, .. } => {
+            shape.kernel * shape.kernel * shape.output_len() + before(prologue) * shape.input_len()
+        }
+        Op::MaxPoolDgrad { shape, .. } => shape.output_len(),
+        Op::Pool { pixels, channels, .. } => pixels * channels,
+        Op::PoolDgrad { channels, .. } => *channels,
+        _ => rows_and_updates(op),
+    }
+}
+
+/// Images, losses and the updates of weights.
+fn rows_and_updates(op: &Op) -> usize {
+    match op {
+        Op::Gather { height, width, channels, .. } => height * width * channels,
+        // Difference, exponential, sum; logarithm and quotient of the row aside. The gradient is a
+        // quotient and a difference, and each has its twin for the teacher.
+        Op::SoftmaxCrossEntropy { classes, teacher, gradient, .. } => {
+            let one = 3 + 2 * usize::from(gradient.is_some());
+            one * (1 + usize::from(teacher.is_some())) * classes
+        }
+        Op::Cosine { classes, .. } => 6 * classes,
+        // A number in the ball, added, and two comparisons.
+        Op::PgdStart { elements, .. } => 5 * elements,
+        // A step, the ball's two borders and the range's; L2 has its two norms.
+        Op::PgdStep { elements, norm, .. } => elements * if *norm == Norm::L2 { 10 } else { 7 },
+        Op::Sgd { weights, .. } => 8 * weights.len,
+        Op::Adam { weights, .. } => 14 * weights.len,
+        Op::MovingAverage { weights, .. } => 3 * weights.len,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Affine, ConvShape, Direction, FilterId, Region, Span, mask_words};
+
+    fn span(offset: usize, len: usize) -> Span {
+        Span { region: Region::Arena, offset, len }
+    }
+
+    fn of(op: Op, count: usize, precision: Precision) -> Cost {
+        Program { ops: vec![op], ..Program::default() }.costs(count, precision).remove(0)
+    }
+
+    /// 32x32, 64 to 64 channels, as the first stage of the network of width 64 has it.
+    const SHAPE: ConvShape =
+        ConvShape { height: 32, width: 32, in_channels: 64, out_channels: 64, kernel: 3, stride: 1, pad: 1 };
+
+    #[test]
+    fn a_convolution_by_hand() {
+        let affine = Affine { scale: span(0, 64), shift: span(64, 64) };
+        let conv = |prologue, residual| Op::Conv {
+            shape: SHAPE,
+            filter: FilterId(0),
+            input: span(128, 65536),
+            prologue,
+            bias: Some(span(0, 64)),
+            residual,
+            output: span(1 << 20, 65536),
+        };
+        let plain = of(conv(Prologue::default(), None), 1, Precision::F32);
+        // 1024 pixels x 64 channels x 576 multiply-adds; input, output, filter of 36864, bias.
+        assert_eq!(plain.products, 2 * 37_748_736);
+        assert_eq!(plain.elementwise, 65536);
+        assert_eq!(plain.bytes, 4 * (65536 + 65536 + 36864 + 64));
+
+        let mask = Some(span(1 << 22, mask_words(1024, 64)));
+        let prologue = Prologue { affine: Some(affine), relu: true, mask };
+        let full = of(conv(prologue, Some(span(1 << 21, 65536))), 128, Precision::Bf16);
+        assert_eq!(full.products, 128 * plain.products);
+        // Scale, shift, ReLU; bias, residual.
+        assert_eq!(full.elementwise, 128 * 5 * 65536);
+        // Input, residual, output, and a bit for each input; filter of 2 bytes; scale, shift, bias.
+        assert_eq!(full.bytes, 128 * (3 * 4 * 65536 + 65536 / 8) + 2 * 36864 + 4 * 3 * 64);
+    }
+
+    #[test]
+    fn both_gradients_of_a_convolution_multiply_as_much_as_its_output() {
+        let gradient = span(0, SHAPE.output_len());
+        let (input, output) = (span(1 << 20, SHAPE.input_len()), span(1 << 21, SHAPE.input_len()));
+        let weight_gradient = Span { region: Region::Gradients, offset: 0, len: SHAPE.filter_len() };
+        let dgrad = Op::ConvDgrad {
+            shape: SHAPE,
+            filter: FilterId(0),
+            gradient,
+            add: None,
+            mask: None,
+            scale: None,
+            residual: None,
+            output,
+        };
+        let prologue = Prologue::default();
+        let wgrad = Op::ConvWgrad { shape: SHAPE, input, prologue, gradient, weight_gradient };
+        for op in [dgrad, wgrad] {
+            let cost = of(op, 3, Precision::F32);
+            assert_eq!((cost.products, cost.elementwise), (3 * 2 * 37_748_736, 0));
+            assert_eq!(cost.bytes, 4 * (3 * 2 * 65536 + 36864));
+        }
+    }
+
+    #[test]
+    fn norms_updates_and_the_head_by_hand() {
+        let channels = |at| Span { region: Region::Derived, offset: at, len: 64 };
+        let statistics = Op::NormStatistics {
+            pixels: 1024,
+            channels: 64,
+            input: span(0, 65536),
+            gamma: channels(0),
+            beta: channels(64),
+            momentum: 0.1,
+            epsilon: 1e-5,
+            running_mean: channels(128),
+            running_variance: channels(192),
+            mean: channels(256),
+            inverse_std: channels(320),
+            affine: Affine { scale: channels(384), shift: channels(448) },
+        };
+        // Eight vectors of channels, two of which are read and written.
+        let cost = of(statistics, 2, Precision::F32);
+        assert_eq!((cost.elementwise, cost.bytes), (2 * 4 * 65536, 4 * (2 * 65536 + 10 * 64)));
+
+        let weights = |region| Span { region, offset: 0, len: 11_171_146 };
+        let (momentum, gradients) = (weights(Region::Momentum), weights(Region::Gradients));
+        let sgd = Op::Sgd { weights: weights(Region::Weights), gradients, momentum };
+        let cost = of(sgd, 128, Precision::Bf16);
+        assert_eq!((cost.products, cost.bytes), (0, 5 * 4 * 11_171_146));
+        assert_eq!(cost.elementwise, 8 * 11_171_146);
+
+        let rows = |at, len| Span { region: Region::Staging, offset: at, len };
+        let linear = Op::Linear {
+            inputs: 512,
+            outputs: 10,
+            weight: weights(Region::Weights),
+            bias: weights(Region::Weights),
+            input: rows(0, 512),
+            output: rows(1 << 16, 10),
+        };
+        let cost = of(linear, 128, Precision::F32);
+        assert_eq!((cost.products, cost.elementwise), (128 * 2 * 5120, 1280));
+        assert_eq!(cost.bytes, 4 * (128 * 522 + 5120 + 10));
+    }
+
+    /// What no span holds: images of a byte a channel, filters in the precision of the convolutions.
+    #[test]
+    fn images_and_filters_count_though_they_are_no_spans() {
+        let gather = Op::Gather {
+            images: crate::device::ImageSlot(0),
+            indices: span(0, 1),
+            height: 32,
+            width: 32,
+            channels: 3,
+            augment: Default::default(),
+            output: span(4, 3072),
+        };
+        assert_eq!(of(gather, 2, Precision::F32).bytes, 2 * (4 + 3072 + 4 * 3072));
+        let weights = Span { region: Region::Weights, offset: 0, len: 36864 };
+        let filters = vec![FilterSpec { shape: SHAPE, direction: Direction::Fprop }];
+        let load = Op::LoadFilter { filter: FilterId(0), weights, scale: None };
+        let program = Program { ops: vec![load], filters, ..Program::default() };
+        assert_eq!(program.costs(1, Precision::F32)[0].bytes, 8 * 36864);
+        assert_eq!(program.costs(1, Precision::Bf16)[0].bytes, 6 * 36864);
+    }
+}

@@ -1,0 +1,229 @@
+//! Which launches a program becomes, and what they touch, with no device asked: the ops are executed as
+//! ever, on addresses that stand for memory, and the launches written down instead of started.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::addresses::{Addresses, Images, Place, Scratch};
+use super::execute::Step;
+use super::launch::{Argument, Grid, Launch};
+use super::room::{Room, filter_words};
+use crate::data::ImageSet;
+use crate::device::cost::operand_bytes;
+use crate::device::{Controls, Cost, Instance, KernelLaunch, Op, Precision, Program};
+use crate::error::{Error, Result};
+
+/// Bytes between the beginnings of what stands for memory: more than any of it has.
+const APART: u64 = 1 << 44;
+
+/// The launches of each op of `program` for an instance of `count` images.
+///
+/// # Errors
+/// A launch that touches memory that its op knows nothing of.
+pub fn launches(program: &Program, count: usize, precision: Precision) -> Result<Vec<Vec<KernelLaunch>>> {
+    let memory = imaginary(program);
+    let costs = program.costs(count, precision);
+    let of = |(op, cost): (&Op, &Cost)| {
+        let log = Log::default();
+        let instance = Instance { first: 0, count };
+        let controls = Controls::default();
+        let step = Step {
+            launcher: &log,
+            memory: &memory,
+            specs: &program.filters,
+            instance,
+            controls: &controls,
+            precision,
+        };
+        step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))?;
+        let extents = extents(op, program, &memory, count, precision);
+        let known = |launch: Asked| {
+            let mut extents = extents.clone();
+            if let ("norm_statistics", Op::NormStatistics { channels, input, .. }) = (launch.kernel, op) {
+                // Behind the sums nothing but the first pixel is wanted of the images.
+                extents.insert(memory.address(*input, instance), channels * size_of::<f32>());
+            }
+            launch.known(op, &extents)
+        };
+        let list = log.0.into_inner().into_iter().map(known);
+        let mut list: Vec<KernelLaunch> = list.collect::<Result<_>>()?;
+        if let Some(launch) = main_launch(op, &mut list) {
+            launch.products = cost.products;
+        }
+        Ok(list)
+    };
+    program.ops.iter().zip(&costs).map(of).collect()
+}
+
+/// The launch that does an op's matrix products.
+fn main_launch<'a>(op: &Op, list: &'a mut [KernelLaunch]) -> Option<&'a mut KernelLaunch> {
+    let kernel = match op {
+        Op::Conv { .. } => "conv_fprop",
+        Op::ConvDgrad { .. } => "conv_dgrad",
+        Op::ConvWgrad { .. } => "conv_wgrad",
+        Op::Linear { .. } | Op::LinearDgrad { .. } | Op::LinearWgrad { .. } => "linear",
+        _ => return None,
+    };
+    list.iter_mut().find(|launch| launch.kernel.starts_with(kernel))
+}
+
+/// Addresses for everything that a program refers to, far from each other.
+fn imaginary(program: &Program) -> Addresses {
+    let mut next = 0;
+    let mut place = || {
+        next += APART;
+        Place { address: next }
+    };
+    let regions = std::array::from_fn(|_| place());
+    let scratch = Scratch { input: place(), gradient: place(), partials: place() };
+    let filters = program.filters.iter().map(|_| place()).collect();
+    let mut images = Vec::new();
+    for op in &program.ops {
+        if let Op::Gather { images: slot, height, width, channels, .. } = op {
+            let set = ImageSet { height: *height, width: *width, ..ImageSet::noise(0, 0, *channels, 0) };
+            images.resize_with(images.len().max(slot.0 + 1), || None);
+            images[slot.0] = Some(Images { set, pixels: place() });
+        }
+    }
+    Addresses { regions, filters, scratch, images }
+}
+
+/// Bytes of what an op's launches are given, by address.
+fn extents(
+    op: &Op,
+    program: &Program,
+    memory: &Addresses,
+    count: usize,
+    precision: Precision,
+) -> HashMap<u64, usize> {
+    let mut extents = HashMap::new();
+    let mut add = |address: u64, bytes: usize| {
+        let known = extents.entry(address).or_insert(0);
+        *known = bytes.max(*known);
+    };
+    let instance = Instance { first: 0, count };
+    op.clone().visit_operands(&mut |operand, span| {
+        add(memory.address(*span, instance), operand_bytes(op, operand, count));
+    });
+    let room = Room::of(op, count, precision);
+    let words = |words: usize| words * size_of::<f32>();
+    add(memory.scratch.input.address, words(room.input));
+    add(memory.scratch.gradient.address, words(room.gradient));
+    add(memory.scratch.partials.address, words(room.partials));
+    if let Op::Conv { filter, .. } | Op::ConvDgrad { filter, .. } | Op::LoadFilter { filter, .. } = op {
+        add(memory.filters[filter.0].address, words(filter_words(&program.filters[filter.0], precision)));
+    }
+    if let Op::Gather { images, height, width, channels, .. } = op
+        && let Some(Some(images)) = memory.images.get(images.0)
+    {
+        add(images.pixels.address, count * height * width * channels);
+    }
+    extents
+}
+
+/// A launch that was asked for.
+struct Asked {
+    kernel: &'static str,
+    blocks: u64,
+    addresses: Vec<u64>,
+}
+
+impl Asked {
+    fn known(self, op: &Op, extents: &HashMap<u64, usize>) -> Result<KernelLaunch> {
+        let Asked { kernel, blocks, addresses } = self;
+        let bytes = addresses.iter().map(|address| {
+            let bytes = extents.get(address).map(|&bytes| bytes as u64);
+            bytes.ok_or_else(|| Error::run(format!("{kernel} touches what {} has not", op.name())))
+        });
+        Ok(KernelLaunch { kernel, blocks, bytes: bytes.sum::<Result<u64>>()?, products: 0 })
+    }
+}
+
+/// Writes launches down.
+#[derive(Default)]
+struct Log(RefCell<Vec<Asked>>);
+
+impl Launch for Log {
+    unsafe fn launch(
+        &self,
+        name: &'static str,
+        grid: Grid,
+        arguments: &[Argument],
+    ) -> std::result::Result<(), String> {
+        let (x, y, z) = grid.blocks();
+        let blocks = u64::from(x) * u64::from(y) * u64::from(z);
+        let pointer = |argument: &Argument| match argument {
+            Argument::Pointer(address) if *address != 0 => Some(*address),
+            _ => None,
+        };
+        let addresses = arguments.iter().filter_map(pointer).collect();
+        if blocks > 0 {
+            self.0.borrow_mut().push(Asked { kernel: name, blocks, addresses });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Prologue, Region, Span};
+
+    fn span(region: Region, offset: usize, len: usize) -> Span {
+        Span { region, offset, len }
+    }
+
+    fn only(op: Op, filters: Vec<FilterSpec>, count: usize, precision: Precision) -> Vec<KernelLaunch> {
+        let program = Program { ops: vec![op], filters, capacity: count, ..Program::default() };
+        launches(&program, count, precision).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_buffer_that_is_updated_counts_twice() {
+        let region = |region| span(region, 0, 1000);
+        let (weights, gradients) = (region(Region::Weights), region(Region::Gradients));
+        let list = only(
+            Op::Sgd { weights, gradients, momentum: region(Region::Momentum) },
+            vec![],
+            1,
+            Precision::F32,
+        );
+        // 8 blocks of 128 threads; weights and momentum read and written, gradients read.
+        assert_eq!(list, [KernelLaunch { kernel: "sgd", blocks: 8, bytes: 5 * 4000, products: 0 }]);
+    }
+
+    /// A convolution's own launch has the products and reads the filter; what stands in front of it has
+    /// neither.
+    #[test]
+    fn products_belong_to_the_launch_that_reads_the_filter() {
+        let shape = ConvShape {
+            height: 8,
+            width: 8,
+            in_channels: 16,
+            out_channels: 64,
+            kernel: 3,
+            stride: 1,
+            pad: 1,
+        };
+        let op = Op::Conv {
+            shape,
+            filter: FilterId(0),
+            input: span(Region::Arena, 0, shape.input_len()),
+            prologue: Prologue { affine: None, relu: true, mask: None },
+            bias: Some(span(Region::Derived, 0, 64)),
+            residual: None,
+            output: span(Region::Arena, 1 << 20, shape.output_len()),
+        };
+        let filters = vec![FilterSpec { shape, direction: Direction::Fprop }];
+        for precision in [Precision::F32, Precision::Bf16] {
+            let list = only(op.clone(), filters.clone(), 2, precision);
+            let products: Vec<u64> = list.iter().map(|launch| launch.products).collect();
+            assert_eq!(products, [0, 2 * 2 * 64 * 64 * 16 * 9], "{precision}");
+        }
+        let list = only(op, filters, 2, Precision::Bf16);
+        let (input, output, filter) = (2 * 64 * 16, 2 * 64 * 64, 64 * 16 * 9);
+        // From f32 to bf16; then the copy, the filter in bf16, bias and output in f32.
+        assert_eq!(list[0].bytes, 4 * input + 2 * input);
+        assert_eq!(list[1].bytes, 2 * input + 2 * filter + 4 * 64 + 4 * output);
+    }
+}

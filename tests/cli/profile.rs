@@ -1,0 +1,120 @@
+//! `pbe profile`: estimates without a device, measurements on the processor and on the emulated GPU.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::emulated::{emulated, success, without_driver};
+use super::program::{assert_says, error_of, fails, model, succeeds, text, word};
+
+const ESTIMATE: [&str; 6] = ["profile", "--estimate", "--card", "a100", "--precision", "bf16"];
+
+fn object(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn modes(report: &Value) -> Vec<&str> {
+    let modes = report["modes"].as_array().unwrap();
+    modes.iter().map(|mode| mode["mode"].as_str().unwrap()).collect()
+}
+
+/// The estimate needs no driver, says that it is one, and has the arithmetic of the published network.
+#[test]
+fn an_estimate_needs_no_device() {
+    let line = [&ESTIMATE[..], &["--json"]].concat();
+    let output = without_driver(&line);
+    let report = object(&success(&line, &output));
+    assert_eq!((&report["estimate"], &report["device"]), (&true.into(), &"none: an estimate".into()));
+    assert_eq!(report["roof"]["name"], "A100 SXM 80 GB");
+    assert_says(report["roof"]["source"].as_str().unwrap(), &["data sheet"]);
+    assert_eq!(modes(&report), ["prepare", "infer", "attack", "train"]);
+    let attack = &report["modes"][2];
+    // Forward and to the image, 0.555 GMAC each, for 128 images.
+    assert_eq!(attack["step"]["cost"]["products"], 2_u64 * 2 * 128 * 555_422_720);
+    let ops = attack["ops"].as_array().unwrap();
+    let step: Vec<&Value> = ops.iter().filter(|op| op["repeated"] == true).collect();
+    assert_eq!((step.len(), &step[0]["op"]), (ops.len() - 3, &"Conv".into()));
+    for op in ops {
+        assert!(op["seconds"].is_null() && op["roof_share"].is_null(), "{op}");
+        assert!(op["estimate_seconds"].as_f64().unwrap() > 0.0, "{op}");
+        assert!(op["estimate_seconds"].as_f64() >= op["roof_seconds"].as_f64().map(|s| 0.999 * s), "{op}");
+        assert!(op["launches"][0]["kernel"].is_string(), "{op}");
+    }
+    let text = succeeds(&ESTIMATE);
+    assert_says(&text, &["device   none: an estimate", "Nothing was run", "attack, a step: 128 images"]);
+    let faster = succeeds(&["profile", "--estimate", "--card", "h100", "--mode", "infer"]);
+    assert_says(&faster, &["H100 SXM 80 GB", "infer: 128 images"]);
+    assert!(!faster.contains("attack"), "{faster}");
+}
+
+#[test]
+fn what_cannot_be_profiled_is_refused() {
+    assert_eq!(fails(&["profile", "--estimate"]), "--estimate is for --card a100 or h100");
+    assert_eq!(fails(&["profile", "--batch", "0"]), "--batch is 0, but must be at least 1");
+    assert_says(&fails(&["profile", "--model", "no/such"]), &["no/such"]);
+    let small = ["profile", "--device", "cuda", "--width", "2", "--card", "a100", "--batch", "4096"];
+    let message = error_of(&emulated(&small, &[("MEMORY", "200M")]), 2);
+    assert_says(&message, &["of device memory are needed", "would fit"]);
+}
+
+/// The processor: every op has its time and its share of what was measured there; the trace has every op.
+#[test]
+fn the_processor_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.json");
+    let model = model();
+    let line =
+        ["profile", "--device", "cpu", "--model", word(&model), "--batch", "8", "--trace", word(&trace)];
+    let report = object(&succeeds(&[&line[..], &["--json"]].concat()));
+    assert_eq!((&report["estimate"], &report["roof"]["name"]), (&false.into(), &"measured here".into()));
+    assert_says(report["network"].as_str().unwrap(), &["preact-resnet18 of width 2, 8x8, batch 8"]);
+    let (mut count, mut seconds) = (0, 0.0);
+    for mode in report["modes"].as_array().unwrap() {
+        for op in mode["ops"].as_array().unwrap() {
+            count += 1;
+            seconds += op["seconds"].as_f64().unwrap();
+            assert!(op["roof_share"].is_number() && op["bytes_moved"].is_null(), "{op}");
+            assert_eq!(op["launches"], Value::Array(vec![]));
+        }
+        assert!(mode["sum"]["seconds"].as_f64().unwrap() > 0.0);
+    }
+    let trace = object(&fs::read_to_string(&trace).unwrap());
+    let events = trace["traceEvents"].as_array().unwrap();
+    let complete: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
+    assert_eq!((complete.len(), events.len()), (count, count + 4));
+    let duration: f64 = complete.iter().map(|event| event["dur"].as_f64().unwrap()).sum();
+    assert!((duration / 1e6 - seconds).abs() <= 1e-9 + 1e-6 * seconds, "{duration} us, {seconds} s");
+    for pair in complete.windows(2).filter(|pair| pair[0]["tid"] == pair[1]["tid"]) {
+        let end = pair[0]["ts"].as_f64().unwrap() + pair[0]["dur"].as_f64().unwrap();
+        assert!((pair[1]["ts"].as_f64().unwrap() - end).abs() < 1e-6, "ops overlap or leave gaps");
+    }
+    let text = succeeds(&line);
+    assert_says(&text, &["measured here", "train, a step: 8 images", "SoftmaxCrossEntropy 4 classes"]);
+}
+
+/// The emulated GPU counts what each launch moves: the launches that it was given are those that are
+/// foretold, and no op moves less than it must.
+#[test]
+fn the_emulator_counts_what_ops_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let counters = folder.path().join("launches.jsonl");
+    let line = ["profile", "--device", "cuda", "--card", "a100", "--precision", "bf16", "--image-size", "8"];
+    let line =
+        [&line[..], &["--width", "8", "--batch", "2", "--counters", word(&counters), "--json"]].concat();
+    let output = emulated(&line, &[("LAUNCHES", word(&counters))]);
+    let report = object(&success(&line, &output));
+    assert_says(report["device"].as_str().unwrap(), &["PTX emulator", "bf16"]);
+    for mode in report["modes"].as_array().unwrap() {
+        for op in mode["ops"].as_array().unwrap() {
+            let (moved, launches) = (op["bytes_moved"].as_u64().unwrap(), op["launches"].as_array().unwrap());
+            assert!(op["seconds"].as_f64().is_some() && !launches.is_empty(), "{op}");
+            assert!(moved >= op["cost"]["bytes"].as_u64().unwrap(), "{op}");
+        }
+    }
+    // A file that the driver doesn't write.
+    fs::write(&counters, "{\"kernel\": \"another\", \"bytes\": 1}\n").unwrap();
+    let message = error_of(&emulated(&line, &[]), 2);
+    assert_says(&message, &[word(&counters), "other launches than those of prepare: 0 lines"]);
+    let table = emulated(&line[..line.len() - 1], &[("LAUNCHES", word(&counters))]);
+    assert_says(&text(&table.stdout), &["moved/least", "launches", "attack, a step: 2 images"]);
+}
