@@ -7,12 +7,15 @@
 #pragma once
 
 typedef unsigned char u8;
+typedef unsigned short bf16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
 constexpr int BLOCK = 128;
 // Channels and pixels that one thread of a convolution holds in registers.
 constexpr int TILE = 4;
+// Values of a vector of bf16: a pixel's channels come in whole ones.
+constexpr u32 VECTOR = 8;
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK)
 
@@ -21,6 +24,13 @@ __device__ __forceinline__ u32 global_index() { return blockIdx.x * blockDim.x +
 // max(0, scale * x + shift) as every kernel computes it: forward pass, masks and the backward pass
 // of batch norm agree to the bit on which elements a ReLU lets pass.
 __device__ __forceinline__ float affine(float x, float scale, float shift) { return fmaf(scale, x, shift); }
+
+// To nearest, ties to even; NaN stays NaN.
+__device__ __forceinline__ bf16 to_bf16(float value) {
+    bf16 result;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result) : "f"(value));
+    return result;
+}
 
 // Philox4x32-10 (Salmon et al., SC'11), as in src/rng.rs.
 struct Words {

@@ -11,6 +11,10 @@
 //
 // Each comes with tiles of 64 and of 16 columns, for many channels and for few; the host chooses. Sums run in
 // one fixed order.
+//
+// Both hand on what the next convolution reads (`Next` in tensor.cuh) where it follows soon: then nobody has to
+// read the result again to round it, and if nobody else wants it, y or output is null. Before, a kernel of its own
+// did that for every convolution, and another made the mask: twice as many launches, 14 bytes an element more.
 #include "tensor.cuh"
 
 typedef Tile<128, 64, 64, 32> Wide;
@@ -109,12 +113,13 @@ __device__ __forceinline__ void multiply(typename T::WarpSums& sums, uint4* memo
 
 // y = x * w + bias + residual.
 // x (N, height, width, C'); w (K, R, S, C'); bias (K); residual and y (N, out_height, out_width, K), which
-// may be the same. A block makes one tile; blocks of one tile of pixels follow each other.
+// may be the same; next.to (N, out_height, out_width, K'). A block makes one tile; blocks of one tile of pixels
+// follow each other.
 template <class T>
 __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float* bias, const float* residual,
                                       float* y, u32 rows, u32 out_height, u32 out_width, u32 out_channels,
                                       u32 column_tiles, u32 height, u32 width, u32 vectors, u32 kernel,
-                                      u32 stride, u32 pad) {
+                                      u32 stride, u32 pad, const Next& next) {
     __shared__ __align__(128) uint4 memory[T::BYTES / sizeof(uint4)];
     u32 first_row = blockIdx.x / column_tiles * T::ROWS, first_column = blockIdx.x % column_tiles * T::COLUMNS;
     Window<T::ROWS> window(x, height, width, vectors, kernel, kernel, 1);
@@ -132,24 +137,28 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
     bool aligned = pairs_aligned(out_channels, residual, y, nullptr);
     each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
         u32 pixel = first_row + row, k = first_column + column;
-        if (pixel >= rows || k >= out_channels) return;
-        bool both = k + 1 < out_channels;
-        u32 at = pixel * out_channels + k;
-        if (bias) add_pair(value, bias + k, false, both);
-        if (residual) add_pair(value, residual + at, aligned, both);
-        store_pair(y + at, value, aligned, both);
+        bool there = pixel < rows;
+        if (there && k < out_channels) {
+            bool both = k + 1 < out_channels;
+            u32 at = pixel * out_channels + k;
+            if (bias) add_pair(value, bias + k, false, both);
+            if (residual) add_pair(value, residual + at, aligned, both);
+            if (y) store_pair(y + at, value, aligned, both);
+        }
+        if (next.to) hand_on(next, value, pixel, k, out_channels, there);
     });
 }
 
 // output = (dgrad(gradient) + add) * mask * scale[c] + residual.
 // gradient (N, out_height, out_width, K'); w (C, taps, K'), taps by phase, see load_filter_bf16; mask (N,
-// height, width, ceil(C / 32)); add, residual and output (N, height, width, C), which may be the same.
+// height, width, ceil(C / 32)); add, residual and output (N, height, width, C), which may be the same; next (N,
+// height, width, C').
 // blockIdx.y is the phase, blockIdx.x the tile as in fprop; phases differ in size by a row or column.
 template <class T>
 __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const float* add, const u32* mask,
                                       const float* scale, const float* residual, float* output, u32 count,
                                       u32 height, u32 width, u32 channels, u32 column_tiles, u32 out_height,
-                                      u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad) {
+                                      u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next) {
     u32 phase_y = blockIdx.y / stride, phase_x = blockIdx.y % stride;
     // Pixels of the phase, and the classes of taps they meet.
     u32 down = (height - phase_y + stride - 1) / stride, across = (width - phase_x + stride - 1) / stride;
@@ -177,26 +186,29 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
     bool aligned = pairs_aligned(channels, add, residual, output);
     each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
         u32 pixel = first_row + row, c = first_column + column;
-        if (pixel >= rows || c >= channels) return;
-        if (stride > 1) {
+        bool there = pixel < rows;
+        if (there && stride > 1) {
             u32 rest = pixel / across;
             u32 y = rest % down * stride + phase_y, x = pixel % across * stride + phase_x;
             pixel = (rest / down * height + y) * width + x;
         }
-        bool both = c + 1 < channels;
-        u32 at = pixel * channels + c;
-        if (add) add_pair(value, add + at, aligned, both);
-        if (mask) {
-            u32 bits = mask[pixel * ((channels + 31) / 32) + c / 32] >> c % 32;
-            if (!(bits & 1)) value.x = 0.0f;
-            if (!(bits & 2)) value.y = 0.0f;
+        if (there && c < channels) {
+            bool both = c + 1 < channels;
+            u32 at = pixel * channels + c;
+            if (add) add_pair(value, add + at, aligned, both);
+            if (mask) {
+                u32 bits = mask[pixel * ((channels + 31) / 32) + c / 32] >> c % 32;
+                if (!(bits & 1)) value.x = 0.0f;
+                if (!(bits & 2)) value.y = 0.0f;
+            }
+            if (scale) {
+                value.x *= scale[c];
+                if (both) value.y *= scale[c + 1];
+            }
+            if (residual) add_pair(value, residual + at, aligned, both);
+            if (output) store_pair(output + at, value, aligned, both);
         }
-        if (scale) {
-            value.x *= scale[c];
-            if (both) value.y *= scale[c + 1];
-        }
-        if (residual) add_pair(value, residual + at, aligned, both);
-        store_pair(output + at, value, aligned, both);
+        if (next) hand_on(Next{next, nullptr, nullptr, nullptr, 0}, value, pixel, c, channels, there);
     });
 }
 
@@ -206,9 +218,11 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
 #define FPROP(name, T)                                                                                        \
     FOUR_A_SM name(const bf16* x, const bf16* w, const float* bias, const float* residual, float* y,          \
                    u32 rows, u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles, u32 height,   \
-                   u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad) {                                 \
+                   u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next,                       \
+                   const float* next_scale, const float* next_shift, u32* next_mask, u32 next_relu) {         \
         fprop<T>(x, w, bias, residual, y, rows, out_height, out_width, out_channels, column_tiles, height,    \
-                 width, vectors, kernel, stride, pad);                                                        \
+                 width, vectors, kernel, stride, pad,                                                         \
+                 Next{next, next_scale, next_shift, next_mask, next_relu});                                   \
     }
 FPROP(conv_fprop_bf16, Wide)
 FPROP(conv_fprop_bf16_narrow, Narrow)
@@ -217,9 +231,9 @@ FPROP(conv_fprop_bf16_narrow, Narrow)
     FOUR_A_SM name(const bf16* gradient, const bf16* w, const float* add, const u32* mask,                    \
                    const float* scale, const float* residual, float* output, u32 count, u32 height,           \
                    u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width, u32 vectors,     \
-                   u32 kernel, u32 stride, u32 pad) {                                                         \
+                   u32 kernel, u32 stride, u32 pad, bf16* next) {                                             \
         dgrad<T>(gradient, w, add, mask, scale, residual, output, count, height, width, channels,             \
-                 column_tiles, out_height, out_width, vectors, kernel, stride, pad);                          \
+                 column_tiles, out_height, out_width, vectors, kernel, stride, pad, next);                    \
     }
 DGRAD(conv_dgrad_bf16, Wide)
 DGRAD(conv_dgrad_bf16_narrow, Narrow)

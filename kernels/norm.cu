@@ -112,11 +112,12 @@ KERNEL norm_dgrad_total(const double* partial, const float* inverse_std, float* 
     beta_gradient[c] = (float)sum;
 }
 
-// `output` may be `gradient` or `residual`: an element is read by the thread that writes it.
+// `output` may be `gradient` or `residual`: an element is read by the thread that writes it. The result goes to
+// `next` too, rounded for a convolution on tensor cores, `padded` channels a pixel; either may be null.
 KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const float* inverse_std,
                   const float* scale, const float* shift, const float* gamma_gradient,
                   const float* beta_gradient, const float* gradient, const float* residual, float* output,
-                  u32 total, u32 channels, float rows) {
+                  u32 total, u32 channels, float rows, bf16* next, u32 padded) {
     u32 i = global_index();
     if (i >= total) return;
     u32 c = i % channels;
@@ -126,5 +127,10 @@ KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const f
     float centred = g - beta_gradient[c] / rows - normalised * (gamma_gradient[c] / rows);
     float result = gamma[c] * inverse * centred;
     if (residual) result += residual[i];
-    output[i] = result;
+    if (output) output[i] = result;
+    if (!next) return;
+    bf16* pixel = next + i / channels * padded;
+    pixel[c] = to_bf16(result);
+    if (c + 1 < channels) return;
+    for (u32 k = channels; k < padded; ++k) pixel[k] = 0;
 }

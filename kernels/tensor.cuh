@@ -8,19 +8,10 @@
 #pragma once
 #include "common.cuh"
 
-typedef unsigned short bf16;
-
-// Values of a vector, and of k in a stage.
-constexpr u32 VECTOR = 8, DEPTH = 32;
+// Values of k in a stage.
+constexpr u32 DEPTH = 32;
 // Stages: while one is used, the copies of the next two are on their way.
 constexpr u32 STAGES = 3;
-
-// To nearest, ties to even; NaN stays NaN.
-__device__ __forceinline__ bf16 to_bf16(float value) {
-    bf16 result;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result) : "f"(value));
-    return result;
-}
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -184,8 +175,10 @@ __device__ __forceinline__ void each_pair(typename T::WarpSums& sums, uint4* mem
     __syncthreads();
     sums.template store<T::PITCH>(shared_address(memory), T::row(), T::column());
     __syncthreads();
+    // Counted in steps that all threads take, so that the compiler sees a warp stay together.
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < T::ROWS * T::COLUMNS / 2; i += BLOCK) {
+    for (u32 step = 0; step < T::ROWS * T::COLUMNS / 2 / BLOCK; ++step) {
+        u32 i = step * BLOCK + threadIdx.x;
         u32 row = i / (T::COLUMNS / 2), column = i % (T::COLUMNS / 2) * 2;
         // Of four rows the middle ones change places: half a warp with two rows then meets all banks.
         row = row / 4 * 4 + row % 2 * 2 + row / 2 % 2;
@@ -207,6 +200,43 @@ __device__ __forceinline__ void store_pair(float* to, float2 value, bool aligned
     }
     to[0] = value.x;
     if (both) to[1] = value.y;
+}
+
+// What a convolution hands on to the one that reads its result: bf16 behind that one's prologue, max(0, scale[k] *
+// value + shift[k]), channels in whole vectors, and the mask of the prologue's ReLU. Nulls where it hands on nothing.
+struct Next {
+    bf16* to;
+    const float* scale;
+    const float* shift;
+    u32* mask;
+    u32 relu;
+};
+
+// Channels k and k + 1 of a pixel, `there` or not. All lanes of a warp call this; eight neighbours have the same
+// pixel and 16 channels, half a word of the mask.
+__device__ __forceinline__ void hand_on(const Next& next, float2 value, u32 pixel, u32 k, u32 channels, bool there) {
+    bool first = there && k < channels, second = there && k + 1 < channels;
+    if (next.scale) {
+        if (first) value.x = affine(value.x, next.scale[k], next.shift[k]);
+        if (second) value.y = affine(value.y, next.scale[k + 1], next.shift[k + 1]);
+    }
+    if (next.mask) {
+        u32 bits = ((first && value.x > 0.0f) | (u32)(second && value.y > 0.0f) << 1) << threadIdx.x % 8 * 2;
+#pragma unroll
+        for (u32 lane = 1; lane < 8; lane *= 2) bits |= __shfl_xor_sync(~0u, bits, lane);
+        if (first && threadIdx.x % 8 == 0) {
+            unsigned short* half = (unsigned short*)next.mask + pixel * ((channels + 31) / 32 * 2) + k / 16;
+            half[0] = (unsigned short)bits;
+            // The last word's other half has no channels, and no one else to write it.
+            if (k / 16 % 2 == 0 && k + 16 >= channels) half[1] = 0;
+        }
+    }
+    if (next.relu && value.x < 0.0f) value.x = 0.0f;
+    if (next.relu && value.y < 0.0f) value.y = 0.0f;
+    u32 padded = (channels + VECTOR - 1) / VECTOR * VECTOR;
+    if (!there || k >= padded) return;
+    u32 low = first ? to_bf16(value.x) : 0, high = second ? to_bf16(value.y) : 0;
+    *(u32*)(next.to + pixel * padded + k) = low | high << 16;
 }
 
 // Whether all pairs of rows of `channels` can be accessed as one; null counts as aligned.

@@ -13,8 +13,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use pbe::data::{Normalisation, synthetic};
 use pbe::device::cuda::CudaDevice;
-use pbe::device::{ConvShape, Precision};
+use pbe::device::{Augment, Controls, ConvShape, Norm, Precision};
+use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::model::{Architecture, Kind, Weights};
 use pbe::selftest::grid::conv::{Convolution, Place};
 use serde_json::Value;
 
@@ -33,8 +36,9 @@ const SHAPES: [[usize; 7]; 8] = [
 /// Products of a matrix instruction, m16n8k16.
 const PRODUCTS: u64 = 16 * 8 * 16;
 
-/// The environment variable by which the test tells itself, in a process of its own, which shape to run.
-const NUMBER: &str = "PBE_COUNTERS_SHAPE";
+/// The environment variable by which a test tells itself, in a process of its own, which shape to run, or how many
+/// steps.
+const NUMBER: &str = "PBE_COUNTERS_NUMBER";
 
 fn shape(number: usize) -> (ConvShape, usize) {
     let [height, in_channels, out_channels, kernel, stride, pad, count] = SHAPES[number];
@@ -62,11 +66,11 @@ fn convolve(number: usize) {
     case.case(1).run(&device).unwrap();
 }
 
-/// The report of the emulator after it ran a shape.
-fn report(number: usize, folder: &Path) -> Value {
+/// The report of the emulator after `test` ran `number`.
+fn report(test: &str, number: usize, folder: &Path) -> Value {
     let file = folder.join(format!("{number}.json"));
     let status = Command::new(std::env::current_exe().unwrap())
-        .args(["convolutions", "--exact"])
+        .args([test, "--exact"])
         .env(NUMBER, number.to_string())
         .env("LD_LIBRARY_PATH", emulated::emulator())
         .env("PTX_EMULATOR_CHECKS", "none")
@@ -74,7 +78,7 @@ fn report(number: usize, folder: &Path) -> Value {
         .output()
         .unwrap()
         .status;
-    assert!(status.success(), "shape {number}");
+    assert!(status.success(), "{test}, {number}");
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
@@ -113,7 +117,7 @@ fn convolutions() {
     let mut faults = BTreeMap::new();
     for at in 0..SHAPES.len() {
         let (shape, count) = shape(at);
-        let report = report(at, reports.path());
+        let report = report("convolutions", at, reports.path());
         for direction in ["fprop", "dgrad", "wgrad"] {
             let prefix = format!("conv_{direction}_bf16");
             let kernels = report["kernels"].as_object().unwrap();
@@ -142,4 +146,43 @@ fn convolutions() {
         }
     }
     assert!(faults.is_empty(), "{faults:?}");
+}
+
+/// Attacks an image for so many steps on the driver that the environment names.
+fn attack(steps: usize) {
+    let images = synthetic(0, 2, 1, 32);
+    let architecture = Architecture { kind: Kind::PreActResNet18, width: 16, classes: 10, channels: 3 };
+    let graph = architecture.graph(&Normalisation::identity(3), 32, 32).unwrap();
+    let weights = Weights::initialise(architecture, 0);
+    let options =
+        EngineOptions { batch: 1, attack: true, augment: Augment::default(), norm: Norm::Linf, given: false };
+    let device = CudaDevice::open(0, Precision::Bf16).unwrap();
+    let mut engine = Engine::open(&device, &graph, &weights.values, &options).unwrap();
+    engine.attach(&images).unwrap();
+    let budgets = [Budget { epsilon: 0.03, alpha: 0.01 }];
+    let (indices, labels) = (&[0], &images.labels[..1]);
+    let target = Attacked { source: Source::Images, indices, labels, budgets: &budgets, predict: false };
+    let controls = Controls { repeats: steps, ..Controls::default() };
+    engine.attack(&target, &controls, |_| Ok(())).unwrap();
+}
+
+#[test]
+fn launches() {
+    if let Ok(number) = std::env::var(NUMBER) {
+        return attack(number.parse().unwrap());
+    }
+    let reports = tempfile::tempdir().unwrap();
+    let count = |steps| {
+        let report = report("launches", steps, reports.path());
+        assert_eq!(number(&report, "/graphs"), 1, "all steps are one graph");
+        let kernels = report["kernels"].as_object().unwrap().iter();
+        kernels.map(|(name, kernel)| (name.clone(), number(&kernel["counters"], "/launches"))).collect()
+    };
+    let (one, two): (BTreeMap<String, u64>, BTreeMap<String, u64>) = (count(1), count(2));
+    let step = two.into_iter().map(|(name, launches)| (launches - one.get(&name).unwrap_or(&0), name));
+    let step: Vec<(u64, String)> = step.filter(|(launches, _)| *launches > 0).collect();
+    let total: u64 = step.iter().map(|(launches, _)| launches).sum();
+    println!("a step of an attack: {total} launches");
+    step.iter().for_each(|(launches, name)| println!("{launches} {name}"));
+    assert!(total <= 48, "{total}");
 }

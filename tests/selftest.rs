@@ -233,7 +233,9 @@ fn a_part_of_the_rows_runs_what_they_need() {
     assert!(!labels.is_empty() && labels.iter().all(|label| label.starts_with("MaxPooling ")), "{labels:?}");
     let (rows, labels) = names("mask bits");
     assert_eq!(rows, "Conv, mask bits cpu");
-    let convolution = |label: &String| label.contains(" stride ") || label.starts_with("Diverged ");
+    let convolution = |label: &String| {
+        label.contains(" stride ") || ["Diverged ", "Chain "].iter().any(|start| label.starts_with(start))
+    };
     assert!(labels.len() > 10 && labels.iter().all(convolution), "{labels:?}");
     let (rows, labels) = names("network: random start");
     assert_eq!((rows.as_str(), labels.len()), ("network: random start, bits cpu", 2));

@@ -31,6 +31,8 @@ pub struct Report {
     pub checks: Vec<&'static str>,
     /// By kernel.
     pub kernels: BTreeMap<String, Kernel>,
+    /// Launches of graphs, whose kernels are among those.
+    pub graphs: u64,
     /// In the order they were made.
     pub findings: Vec<Finding>,
 }
@@ -154,6 +156,13 @@ pub fn launched(kernel: &str, counters: &Counters, time: Duration) {
         let kernel = report.kernels.entry(kernel.to_string()).or_default();
         kernel.seconds += time.as_secs_f64();
         kernel.counters += counters;
+    }
+}
+
+/// A graph is launched.
+pub fn graph() {
+    if let Some(state) = &mut *state() {
+        state.report.graphs += 1;
     }
 }
 

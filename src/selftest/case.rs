@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::data::ImageSet;
 use crate::device::{
-    Affine, Controls, Device, FilterId, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program, Region,
-    Span,
+    Access, Affine, Controls, Device, FilterId, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program,
+    Region, Span,
 };
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
@@ -32,6 +32,7 @@ pub struct Case {
     lengths: [usize; 7],
     floats: Vec<(Span, Vec<f32>)>,
     words: Vec<(Span, Vec<u32>)>,
+    forgotten: Vec<Span>,
     stream: Stream,
     drawn: u64,
 }
@@ -55,6 +56,7 @@ impl Case {
             lengths: [0; 7],
             floats: Vec::new(),
             words: Vec::new(),
+            forgotten: Vec::new(),
             stream: Stream::new(seed, Purpose::Synthetic, 0),
             drawn: 0,
         }
@@ -129,6 +131,11 @@ impl Case {
         let span = self.take(self.per_image(), len, self.count);
         self.words.push((span, vec![0; len * self.count]));
         span
+    }
+
+    /// Says that nobody reads an operand when the ops have run: a device needn't store it.
+    pub fn forget(&mut self, span: Span) {
+        self.forgotten.push(span);
     }
 
     /// An operand outside the images, in [-4, 4).
@@ -228,13 +235,24 @@ impl Case {
     }
 
     /// Whether every operand that a convolution multiplies is a bf16 number: images and filters are filled with
-    /// such, an affine map or a scale makes others of them.
+    /// such, an affine map or a scale makes others of them, as does an op of the case.
     pub fn operands_are_short(&self) -> bool {
+        let made = |read: &Span| self.ops.iter().any(|op| writes(op, read));
         self.setup.iter().chain(&self.ops).all(|op| match op {
             Op::LoadFilter { scale, .. } => scale.is_none(),
-            Op::Conv { prologue, .. } | Op::ConvWgrad { prologue, .. } => prologue.affine.is_none(),
+            Op::Conv { prologue, input, .. } => prologue.affine.is_none() && !made(input),
+            Op::ConvDgrad { gradient, .. } => !made(gradient),
+            Op::ConvWgrad { prologue, input, gradient, .. } => {
+                prologue.affine.is_none() && !made(input) && !made(gradient)
+            }
             _ => true,
         })
+    }
+
+    /// Whether an element counts: nobody has said that it may hold anything.
+    pub fn counts(&self, region: Region, element: usize) -> bool {
+        let forgotten = |span: &Span| span.region == region && self.extent(*span).contains(&element);
+        !self.forgotten.iter().any(forgotten)
     }
 
     /// Whether an element holds a word, whose bits are no number.
@@ -249,6 +267,12 @@ impl Case {
         let copies = if matches!(span.region, Region::Arena | Region::Staging) { self.count } else { 1 };
         span.offset..span.offset + span.len * copies
     }
+}
+
+fn writes(op: &Op, wanted: &Span) -> bool {
+    let mut found = false;
+    op.clone().visit_spans(&mut |span, access| found |= access == Access::Write && span == wanted);
+    found
 }
 
 /// Elements behind every operand that nobody should touch, where operands lie anywhere.

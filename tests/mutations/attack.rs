@@ -3,23 +3,25 @@
 //! Equivalent, so not here: the last barrier of `pgd_start`, and of `pgd_step_l2`. It keeps a sum from being
 //! written over by the next, and there is none.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn gather() {
-    survive_none("Gather", GATHER);
+    survive_none(Precision::F32, "Gather", GATHER);
 }
 
 #[test]
 fn patches() {
-    survive_none("Patches", PATCHES);
+    survive_none(Precision::F32, "Patches", PATCHES);
 }
 
 #[test]
 fn pgd() {
-    survive_none("Pgd", PGD);
+    survive_none(Precision::F32, "Pgd", PGD);
 }
 
 pub const GATHER: &[Mutation] = &[

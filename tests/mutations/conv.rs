@@ -3,13 +3,15 @@
 //! Equivalent, so not here: mistakes in the tail of the loop over a run of taps and channels. Its length
 //! is a multiple of four, as channels come in whole tiles.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn conv() {
-    survive_none("Conv", MUTATIONS);
+    survive_none(Precision::F32, "Conv", MUTATIONS);
 }
 
 pub const MUTATIONS: &[Mutation] = &[

@@ -3,13 +3,15 @@
 //! Equivalent, so not here: a channel bound of `conv_input` that is off by one. What it copies behind the
 //! channels meets the filter's zeros, which alone would do.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn conv_operands() {
-    survive_none("Conv", MUTATIONS);
+    survive_none(Precision::F32, "Conv", MUTATIONS);
 }
 
 pub const MUTATIONS: &[Mutation] = &[

@@ -1,17 +1,19 @@
 //! `kernels/generator.cu`.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn upsampling() {
-    survive_none("Upsample", UPSAMPLE);
+    survive_none(Precision::F32, "Upsample", UPSAMPLE);
 }
 
 #[test]
 fn squashing() {
-    survive_none("UnitTanh", UNIT_TANH);
+    survive_none(Precision::F32, "UnitTanh", UNIT_TANH);
 }
 
 pub const UPSAMPLE: &[Mutation] = &[

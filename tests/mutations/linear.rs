@@ -1,12 +1,14 @@
 //! `kernels/head.cu`: the linear layer.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn linear() {
-    survive_none("Linear", MUTATIONS);
+    survive_none(Precision::F32, "Linear", MUTATIONS);
 }
 
 pub const MUTATIONS: &[Mutation] = &[

@@ -1,17 +1,19 @@
 //! `kernels/loss.cu`.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn cross_entropy() {
-    survive_none("SoftmaxCrossEntropy", CROSS_ENTROPY);
+    survive_none(Precision::F32, "SoftmaxCrossEntropy", CROSS_ENTROPY);
 }
 
 #[test]
 fn cosine() {
-    survive_none("Cosine", COSINE);
+    survive_none(Precision::F32, "Cosine", COSINE);
 }
 
 pub const CROSS_ENTROPY: &[Mutation] = &[

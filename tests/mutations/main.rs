@@ -2,7 +2,8 @@
 //! (`PTX_EMULATOR_EDITS`): `pbe selftest --device cuda` on the emulator notices every one, by the finding
 //! that is meant for it or by a row that fails.
 //!
-//! An edit that no longer fits its kernel, after the PTX was built anew, is an error that says so.
+//! An edit that no longer fits its kernel, after the PTX was built anew, is an error that says so;
+//! `scripts/port_mutations.py` finds most of them their new places.
 
 mod attack;
 mod conv;
@@ -20,6 +21,7 @@ mod pooling;
 #[path = "../cli/program.rs"]
 mod program;
 mod tensor;
+mod tensor_next;
 mod tensor_wgrad;
 mod update;
 
@@ -33,6 +35,7 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         conv_operands::MUTATIONS,
         conv::MUTATIONS,
         tensor::MUTATIONS,
+        tensor_next::MUTATIONS,
         tensor_wgrad::MUTATIONS,
         norm::MUTATIONS,
         pooling::MUTATIONS,

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use pbe::device::Precision;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -100,12 +101,16 @@ impl Mutation {
     }
 
     /// Runs the rows of the self-test whose names contain `rows`: what was found, and which rows failed.
-    fn run(&self, rows: &str, seed: &str) -> Result<(Vec<String>, Vec<String>), String> {
+    fn run(
+        &self,
+        precision: Precision,
+        rows: &str,
+        seed: &str,
+    ) -> Result<(Vec<String>, Vec<String>), String> {
         let file = self.file();
         let settings = [("EDITS", file.path().to_str().unwrap()), ("SEED", seed), ("THREADS", "1")];
-        // Kernels of this precision say so in their names.
-        let precision = if self.kernel.contains("_bf16") { "bf16" } else { "f32" };
-        let line = ["selftest", "--device", "cuda", "--quick", "--json", "--precision", precision];
+        let precision = precision.to_string();
+        let line = ["selftest", "--device", "cuda", "--quick", "--json", "--precision", &precision];
         let output = emulated(&[&line[..], &["--only", rows]].concat(), &settings);
         let log = text(&output.stderr);
         let said = log.lines().filter_map(|line| line.strip_prefix("ptx-emulator: "));
@@ -124,8 +129,8 @@ impl Mutation {
     }
 
     /// Why it isn't caught as it should be.
-    fn escapes(&self, rows: &str, seed: &str) -> Option<String> {
-        let (findings, failed) = match self.run(rows, seed) {
+    fn escapes(&self, precision: Precision, rows: &str, seed: &str) -> Option<String> {
+        let (findings, failed) = match self.run(precision, rows, seed) {
             Ok(outcome) => outcome,
             Err(log) => return Some(log),
         };
@@ -147,7 +152,7 @@ impl Mutation {
 /// Checks that the self-test's rows of a family pass with an edit that changes nothing, and that each
 /// mutation is caught.
 #[track_caller]
-pub fn survive_none(rows: &str, mutations: &[Mutation]) {
+pub fn survive_none(precision: Precision, rows: &str, mutations: &[Mutation]) {
     let kernel = mutations[0].kernel;
     let nothing = Mutation {
         mistake: WrongFormula,
@@ -156,10 +161,10 @@ pub fn survive_none(rows: &str, mutations: &[Mutation]) {
         edits: &[("ret;", 0, "ret;")],
         caught: Caught::Row(""),
     };
-    assert_eq!(nothing.run(rows, "0"), Ok((vec![], vec![])));
+    assert_eq!(nothing.run(precision, rows, "0"), Ok((vec![], vec![])));
     let runs = mutations.iter().flat_map(|one| one.seeds().iter().map(move |seed| (one, seed)));
     let escaped = runs.filter_map(|(one, seed)| {
-        let seen = one.escapes(rows, seed)?;
+        let seen = one.escapes(precision, rows, seed)?;
         Some(format!("{}, {:?}, {}: not {:?} but {seen}\n", one.kernel, one.mistake, one.what, one.caught))
     });
     let escaped: Vec<String> = escaped.collect();

@@ -5,13 +5,15 @@
 //! far more than f64 rounds. The bound of the channels where the sums of a row are made: what threads
 //! behind it add up isn't stored.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn norm() {
-    survive_none("Norm", MUTATIONS);
+    survive_none(Precision::F32, "Norm", MUTATIONS);
 }
 
 pub const MUTATIONS: &[Mutation] = &[
@@ -202,34 +204,34 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "norm_dgrad_total",
         what: "a part too many",
         edits: &[("setp.ne.s32 %p6, %r70, 0;", 0, "setp.ne.s32 %p6, %r70, -1;")],
-        caught: Finding("OutOfBounds"),
+        caught: Either("OutOfBounds", "Uninitialised"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "norm_dgrad",
         what: "the mean of the gradients not taken off",
-        edits: &[("sub.f32 %f18, %f26, %f17;", 0, "mov.f32 %f18, %f26;")],
+        edits: &[("sub.f32 %f18, %f27, %f17;", 0, "mov.f32 %f18, %f27;")],
         caught: Row("NormDgrad"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "norm_dgrad",
         what: "row for channel",
-        edits: &[("rem.u32 %r7, %r1, %r2;", 0, "div.u32 %r7, %r1, %r2;")],
+        edits: &[("rem.u32 %r16, %r1, %r10;", 0, "div.u32 %r16, %r1, %r10;")],
         caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: LostGuard,
         kernel: "norm_dgrad",
         what: "a residual where there is none",
-        edits: &[("setp.eq.s64 %p4, %rd12, 0;", 0, "setp.eq.s64 %p4, %rd12, -1;")],
+        edits: &[("setp.eq.s64 %p4, %rd14, 0;", 0, "setp.eq.s64 %p4, %rd14, -1;")],
         caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: LostGuard,
         kernel: "norm_dgrad",
         what: "a ReLU where there is none",
-        edits: &[("setp.eq.s64 %p2, %rd7, 0;", 0, "setp.eq.s64 %p2, %rd7, -1;")],
+        edits: &[("setp.eq.s64 %p2, %rd9, 0;", 0, "setp.eq.s64 %p2, %rd9, -1;")],
         caught: Finding("OutOfBounds"),
     },
     Mutation {
@@ -243,7 +245,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: OffByOne,
         kernel: "norm_dgrad",
         what: "an element too many",
-        edits: &[("setp.ge.u32 %p1, %r1, %r3;", 0, "setp.gt.u32 %p1, %r1, %r3;")],
+        edits: &[("setp.ge.u32 %p1, %r1, %r12;", 0, "setp.gt.u32 %p1, %r1, %r12;")],
         caught: Row("NormDgrad"),
     },
 ];

@@ -1,22 +1,24 @@
 //! `kernels/head.cu`, `kernels/pooling.cu` and `kernels/sum.cu`: mean and max pooling, sums.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn pooling() {
-    survive_none("Pool", MUTATIONS);
+    survive_none(Precision::F32, "Pool", MUTATIONS);
 }
 
 #[test]
 fn max_pooling() {
-    survive_none("MaxPool", MAX_POOL);
+    survive_none(Precision::F32, "MaxPool", MAX_POOL);
 }
 
 #[test]
 fn sums() {
-    survive_none("Sum", SUM);
+    survive_none(Precision::F32, "Sum", SUM);
 }
 
 pub const MUTATIONS: &[Mutation] = &[

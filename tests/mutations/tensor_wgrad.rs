@@ -1,12 +1,14 @@
 //! `kernels/conv_wgrad_bf16.cu`, and the operands in bf16 of `kernels/conv_operands.cu`.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn tensor_wgrad() {
-    survive_none("Conv", MUTATIONS);
+    survive_none(Precision::Bf16, "Conv", MUTATIONS);
 }
 
 pub const MUTATIONS: &[Mutation] = &[
@@ -14,14 +16,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: MissingTail,
         kernel: "conv_wgrad_bf16_narrow",
         what: "the last part as long as the others",
-        edits: &[("min.u32 %r3, %r130, %r124;", 0, "mov.u32 %r3, %r130;")],
+        edits: &[("min.u32 %r3, %r122, %r116;", 0, "mov.u32 %r3, %r122;")],
         caught: OneOf(&["OutOfBounds", "Uninitialised"]),
     },
     Mutation {
         mistake: Race,
         kernel: "conv_wgrad_bf16_narrow",
         what: "all parts in one place",
-        edits: &[("add.s32 %r453, %r108, %r97;", 0, "mov.u32 %r453, %r108;")],
+        edits: &[("add.s32 %r443, %r103, %r97;", 0, "mov.u32 %r443, %r103;")],
         caught: Finding("GlobalRace"),
     },
     Mutation {
@@ -29,9 +31,9 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_wgrad_bf16",
         what: "inputs not transposed",
         edits: &[(
-            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r370,",
+            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r363,",
             0,
-            "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r370,",
+            "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r363,",
         )],
         caught: Row("ConvWgrad"),
     },
@@ -39,14 +41,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongSwizzle,
         kernel: "conv_wgrad_bf16",
         what: "looks for gradients where they don't go",
-        edits: &[("xor.b32 %r288, %r277, %r16;", 0, "mov.u32 %r288, %r277;")],
+        edits: &[("xor.b32 %r281, %r270, %r16;", 0, "mov.u32 %r281, %r270;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "conv_wgrad_bf16_narrow",
         what: "no carry from columns to rows of pixels",
-        edits: &[("setp.ge.u32 %p3, %r326, %r115;", 0, "setp.ge.u32 %p3, %r326, -1;")],
+        edits: &[("setp.ge.u32 %p3, %r318, %r107;", 0, "setp.ge.u32 %p3, %r318, -1;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {

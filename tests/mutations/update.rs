@@ -1,27 +1,29 @@
 //! `kernels/update.cu`.
 
+use pbe::device::Precision;
+
 use super::mutation::Caught::*;
 use super::mutation::Mistake::*;
 use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn sgd() {
-    survive_none("Sgd", SGD);
+    survive_none(Precision::F32, "Sgd", SGD);
 }
 
 #[test]
 fn adam() {
-    survive_none("Adam", ADAM);
+    survive_none(Precision::F32, "Adam", ADAM);
 }
 
 #[test]
 fn moving_average() {
-    survive_none("MovingAverage", MOVING_AVERAGE);
+    survive_none(Precision::F32, "MovingAverage", MOVING_AVERAGE);
 }
 
 #[test]
 fn copy() {
-    survive_none("Copy", COPY);
+    survive_none(Precision::F32, "Copy", COPY);
 }
 
 pub const SGD: &[Mutation] = &[

@@ -9,6 +9,7 @@ use super::state::driver;
 use super::status::{Result, Status};
 use super::stream::Stream;
 use super::work::{Work, submit};
+use crate::report;
 
 const AUTO_FREE: u64 = 1;
 const DEVICE_LAUNCH: u64 = 4;
@@ -242,6 +243,7 @@ export! {
         if exec.context != context.handle {
             return Err(Status::INVALID_HANDLE);
         }
+        report::graph();
         exec.recorded.nodes.iter().try_for_each(|node| submit(&context, &stream, node.work.clone()))
     }
 

@@ -11,8 +11,7 @@ pub(super) struct Place {
 
 /// The buffers of [`super::room::Room`].
 pub(super) struct Scratch {
-    pub input: Place,
-    pub gradient: Place,
+    pub operands: Vec<Place>,
     pub partials: Place,
 }
 

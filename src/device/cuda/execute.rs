@@ -2,6 +2,7 @@
 
 use super::addresses::Addresses;
 use super::launch::{Argument, Grid, Launch};
+use super::relay::Links;
 use crate::device::{
     Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Precision, Prologue, Span,
 };
@@ -23,6 +24,8 @@ pub(super) struct Step<'a> {
     pub instance: Instance,
     pub controls: &'a Controls,
     pub precision: Precision,
+    /// What the op takes from others and hands on.
+    pub links: &'a Links,
 }
 
 impl Step<'_> {
@@ -79,6 +82,16 @@ impl Step<'_> {
     /// Scale and shift of a prologue, nulls where it has none.
     pub fn affine(&self, prologue: &Prologue) -> (u64, u64) {
         prologue.affine.map_or((0, 0), |affine| (self.at(affine.scale), self.at(affine.shift)))
+    }
+
+    /// Where the op's result goes; 0 where nobody wants it as it is.
+    pub fn stored(&self, output: Span) -> u64 {
+        if self.links.stored { self.at(output) } else { 0 }
+    }
+
+    /// Where the result goes behind the prologue of the convolution that reads it, rounded; 0 if none does.
+    pub fn next(&self) -> u64 {
+        self.links.next.map_or(0, |next| self.memory.scratch.operands[next.buffer].address)
     }
 
     /// Starts a kernel on operands of a checked op.

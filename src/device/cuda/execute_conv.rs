@@ -3,6 +3,7 @@
 use super::execute::{Launched, Step, arguments};
 use super::geometry::{Padded, Parts, TILE, class_tiles, filter_len, filter_sides, wgrad_items};
 use super::launch::{Argument, Grid};
+use super::relay::{GRADIENT, INPUT};
 use super::room::{Operand, conv_input, dgrad_gradient, wgrad_gradient};
 use crate::device::op::Prologue;
 use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Span};
@@ -128,8 +129,10 @@ impl Step<'_> {
         match conv_input(shape, prologue) {
             Operand::AsItIs(padded) => Ok(Ready { address: self.at(input), padded }),
             Operand::Copy(padded) => {
-                let (sizes, to) =
-                    ([shape.height, shape.width, shape.in_channels], self.memory.scratch.input.address);
+                let (sizes, to) = (
+                    [shape.height, shape.width, shape.in_channels],
+                    self.memory.scratch.operands[INPUT].address,
+                );
                 self.copy_padded(self.at(input), self.affine(prologue), prologue.relu, sizes, to, padded)
             }
         }
@@ -146,7 +149,7 @@ impl Step<'_> {
             Operand::AsItIs(padded) => Ok(Ready { address: self.at(gradient), padded }),
             Operand::Copy(padded) => {
                 let sizes = [shape.out_height(), shape.out_width(), shape.out_channels];
-                let to = self.memory.scratch.gradient.address;
+                let to = self.memory.scratch.operands[GRADIENT].address;
                 self.copy_padded(self.at(gradient), (0, 0), false, sizes, to, padded)
             }
         }

@@ -3,6 +3,7 @@
 use super::execute::{Launched, Step, arguments};
 use super::geometry::Parts;
 use super::launch::{Argument, Grid};
+use super::tensor::padded;
 use crate::device::{Op, Span};
 
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
@@ -116,10 +117,12 @@ impl Step<'_> {
             beta_gradient,
             gradient,
             self.maybe(*residual),
-            at(output),
+            self.stored(*output),
             total,
             *channels,
-            rows as f32
+            rows as f32,
+            self.next(),
+            padded(*channels)
         ];
         self.launch("norm_dgrad", Grid::Items(total), list)
     }

@@ -2,6 +2,7 @@
 
 use super::execute::{Launched, Step, arguments};
 use super::launch::{Argument, Grid};
+use super::relay::Operand;
 use super::tensor::{
     Columns, filter_len, padded, phase_pixels, row_tiles, vectors, wgrad_parts, wgrad_tiles,
 };
@@ -13,8 +14,12 @@ impl Step<'_> {
         match op {
             Op::LoadFilter { filter, weights, scale } => self.tensor_filter(*filter, *weights, *scale),
             Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
-                self.mask(shape, *input, prologue)?;
+                if !self.links.masked(op) {
+                    self.mask(shape, *input, prologue)?;
+                }
                 let x = self.tensor_input(shape, *input, prologue)?;
+                let next = self.links.next.map(|next| next.prologue).unwrap_or_default();
+                let (scale, shift) = self.affine(&next);
                 let rows = self.count() * shape.out_height() * shape.out_width();
                 let columns = Columns::for_channels(shape.out_channels);
                 let tiles = columns.tiles(shape.out_channels);
@@ -23,7 +28,7 @@ impl Step<'_> {
                     self.memory.filters[filter.0].address,
                     self.maybe(*bias),
                     self.maybe(*residual),
-                    self.at(*output),
+                    self.stored(*output),
                     rows,
                     shape.out_height(),
                     shape.out_width(),
@@ -34,7 +39,12 @@ impl Step<'_> {
                     vectors(shape.in_channels),
                     shape.kernel,
                     shape.stride,
-                    shape.pad
+                    shape.pad,
+                    self.next(),
+                    scale,
+                    shift,
+                    self.maybe(next.mask),
+                    next.relu
                 ];
                 let kernel = columns.choose("conv_fprop_bf16", "conv_fprop_bf16_narrow");
                 self.launch(kernel, Grid::Blocks(row_tiles(rows) * tiles, 1), list)
@@ -50,7 +60,7 @@ impl Step<'_> {
                     self.maybe(*mask),
                     self.maybe(*scale),
                     self.maybe(*residual),
-                    self.at(*output),
+                    self.stored(*output),
                     self.count(),
                     shape.height,
                     shape.width,
@@ -61,7 +71,8 @@ impl Step<'_> {
                     vectors(shape.out_channels),
                     shape.kernel,
                     shape.stride,
-                    shape.pad
+                    shape.pad,
+                    self.next()
                 ];
                 let rows = row_tiles(phase_pixels(shape, self.count()));
                 let kernel = columns.choose("conv_dgrad_bf16", "conv_dgrad_bf16_narrow");
@@ -98,30 +109,31 @@ impl Step<'_> {
 
     /// The address of a convolution's input behind its prologue.
     fn tensor_input(&self, shape: &ConvShape, input: Span, prologue: &Prologue) -> Result<u64, String> {
-        let pixels = self.count() * shape.height * shape.width;
-        let to = self.memory.scratch.input.address;
-        let affine = self.affine(prologue);
-        self.round(self.at(input), affine, prologue.relu, (pixels, shape.in_channels), to)
+        let size = (self.count() * shape.height * shape.width, shape.in_channels);
+        self.operand(self.links.input, self.at(input), self.affine(prologue), prologue.relu, size)
     }
 
     /// The address of a convolution's output gradient.
     fn tensor_gradient(&self, shape: &ConvShape, gradient: Span) -> Result<u64, String> {
-        let pixels = self.count() * shape.out_height() * shape.out_width();
-        let to = self.memory.scratch.gradient.address;
-        self.round(self.at(gradient), (0, 0), false, (pixels, shape.out_channels), to)
+        let size = (self.count() * shape.out_height() * shape.out_width(), shape.out_channels);
+        self.operand(self.links.gradient, self.at(gradient), (0, 0), false, size)
     }
 
-    fn round(
+    /// The address of an operand, made of what is at `from` unless it has been handed on.
+    fn operand(
         &self,
+        operand: Operand,
         from: u64,
         (scale, shift): (u64, u64),
         relu: bool,
         (pixels, channels): (usize, usize),
-        to: u64,
     ) -> Result<u64, String> {
-        let total = pixels * padded(channels);
-        let list = arguments![from, scale, shift, to, total, relu, channels, padded(channels)];
-        self.launch("conv_input_bf16", Grid::Items(total), list)?;
+        let to = self.memory.scratch.operands[operand.buffer].address;
+        if operand.fill {
+            let total = pixels * padded(channels);
+            let list = arguments![from, scale, shift, to, total, relu, channels, padded(channels)];
+            self.launch("conv_input_bf16", Grid::Items(total), list)?;
+        }
         Ok(to)
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::addresses::{Addresses, Images, Place, Scratch};
 use super::execute::Step;
 use super::launch::{Argument, Grid, Launch};
+use super::relay::{Links, PLAIN, Relay};
 use super::room::{Room, filter_words};
 use crate::data::ImageSet;
 use crate::device::cost::operand_bytes;
@@ -21,9 +22,10 @@ const APART: u64 = 1 << 44;
 /// # Errors
 /// A launch that touches memory that its op knows nothing of.
 pub fn launches(program: &Program, count: usize, precision: Precision) -> Result<Vec<Vec<KernelLaunch>>> {
-    let memory = imaginary(program);
+    let relay = Relay::new(program, precision);
+    let memory = imaginary(program, relay.buffers.len());
     let costs = program.costs(count, precision);
-    let of = |(op, cost): (&Op, &Cost)| {
+    let of = |((op, cost), links): ((&Op, &Cost), &Links)| {
         let log = Log::default();
         let instance = Instance { first: 0, count };
         let controls = Controls::default();
@@ -34,9 +36,10 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
             instance,
             controls: &controls,
             precision,
+            links,
         };
         step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))?;
-        let extents = extents(op, program, &memory, count, precision);
+        let extents = extents((op, links), program, &memory, count, precision);
         let known = |launch: Asked| {
             let mut extents = extents.clone();
             if let ("norm_statistics", Op::NormStatistics { channels, input, .. }) = (launch.kernel, op) {
@@ -52,7 +55,7 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
         }
         Ok(list)
     };
-    program.ops.iter().zip(&costs).map(of).collect()
+    program.ops.iter().zip(&costs).zip(&relay.links).map(of).collect()
 }
 
 /// The launch that does an op's matrix products.
@@ -68,14 +71,15 @@ fn main_launch<'a>(op: &Op, list: &'a mut [KernelLaunch]) -> Option<&'a mut Kern
 }
 
 /// Addresses for everything that a program refers to, far from each other.
-fn imaginary(program: &Program) -> Addresses {
+fn imaginary(program: &Program, buffers: usize) -> Addresses {
     let mut next = 0;
     let mut place = || {
         next += APART;
         Place { address: next }
     };
     let regions = std::array::from_fn(|_| place());
-    let scratch = Scratch { input: place(), gradient: place(), partials: place() };
+    let operands = (0..buffers.max(PLAIN)).map(|_| place()).collect();
+    let scratch = Scratch { operands, partials: place() };
     let filters = program.filters.iter().map(|_| place()).collect();
     let mut images = Vec::new();
     for op in &program.ops {
@@ -90,7 +94,7 @@ fn imaginary(program: &Program) -> Addresses {
 
 /// Bytes of what an op's launches are given, by address.
 fn extents(
-    op: &Op,
+    (op, links): (&Op, &Links),
     program: &Program,
     memory: &Addresses,
     count: usize,
@@ -107,8 +111,17 @@ fn extents(
     });
     let room = Room::of(op, count, precision);
     let words = |words: usize| words * size_of::<f32>();
-    add(memory.scratch.input.address, words(room.input));
-    add(memory.scratch.gradient.address, words(room.gradient));
+    for (buffer, &elements) in room.operands.iter().enumerate() {
+        add(memory.scratch.operands[buffer].address, words(elements));
+    }
+    if precision == Precision::Bf16 {
+        for (buffer, elements) in links.operands(op, count) {
+            add(memory.scratch.operands[buffer].address, words(elements));
+        }
+        for (span, elements) in links.handed_beside(count) {
+            add(memory.address(span, instance), words(elements));
+        }
+    }
     add(memory.scratch.partials.address, words(room.partials));
     if let Op::Conv { filter, .. } | Op::ConvDgrad { filter, .. } | Op::LoadFilter { filter, .. } = op {
         add(memory.filters[filter.0].address, words(filter_words(&program.filters[filter.0], precision)));

@@ -27,8 +27,7 @@ pub(super) struct Memory {
 
 /// The buffers of [`Room`].
 struct Buffers {
-    input: CudaSlice<f32>,
-    gradient: CudaSlice<f32>,
+    operands: Vec<CudaSlice<f32>>,
     partials: CudaSlice<f32>,
 }
 
@@ -105,11 +104,7 @@ impl Memory {
     /// # Errors
     /// The device has no room.
     pub fn make_room(&mut self, room: Room) -> Result<()> {
-        let wanted = Room {
-            input: room.input.max(self.room.input),
-            gradient: room.gradient.max(self.room.gradient),
-            partials: room.partials.max(self.room.partials),
-        };
+        let wanted = room.with(&self.room);
         if wanted != self.room {
             // The old ones go first: their memory counts.
             self.set_buffers(Room::default())?;
@@ -210,19 +205,13 @@ impl Memory {
 impl Buffers {
     fn new(stream: &Arc<CudaStream>, room: &Room) -> Result<Self> {
         let buffer = |len| unwritten(stream, len).map_err(|error| fail("allocating working memory", error));
-        Ok(Self {
-            input: buffer(room.input)?,
-            gradient: buffer(room.gradient)?,
-            partials: buffer(room.partials)?,
-        })
+        let operands = room.operands.iter().map(|&len| buffer(len)).collect::<Result<_>>()?;
+        Ok(Self { operands, partials: buffer(room.partials)? })
     }
 
     fn places(&self, stream: &CudaStream) -> Scratch {
-        Scratch {
-            input: place(stream, &self.input),
-            gradient: place(stream, &self.gradient),
-            partials: place(stream, &self.partials),
-        }
+        let operands = self.operands.iter().map(|slice| place(stream, slice)).collect();
+        Scratch { operands, partials: place(stream, &self.partials) }
     }
 }
 

@@ -6,6 +6,8 @@
 //! | `kernels` | the embedded PTX, and what parameters each kernel takes |
 //! | `launch` | how a kernel is started |
 //! | `memory`, `addresses`, `room` | what a session holds on the device, where, and known beforehand |
+//! | `graphs` | the steps of an attack, recorded |
+//! | `relay` | what ops hand on to the tensor-core convolutions |
 //! | `session` | prepared programs, running them |
 //! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator` | an op's spans become addresses, and go to its kernels |
 //! | `forecast` | which launches a program becomes, without a device |
@@ -25,9 +27,11 @@ mod execute_pool;
 mod execute_tensor;
 mod forecast;
 mod geometry;
+mod graphs;
 mod kernels;
 mod launch;
 mod memory;
+mod relay;
 mod room;
 mod session;
 mod tensor;

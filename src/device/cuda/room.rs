@@ -1,6 +1,7 @@
 //! What a session's ops need on the device beside the regions, known before anything is allocated.
 
 use super::geometry::{Padded, filter_len, norm_partials, wgrad_partials};
+use super::relay::{GRADIENT, INPUT, Relay};
 use super::tensor;
 use crate::device::op::Prologue;
 use crate::device::{ConvShape, FilterSpec, Op, Precision, Program};
@@ -10,12 +11,10 @@ use crate::error::{Error, Result};
 const LARGEST: usize = 1 << 31;
 
 /// Elements of each working buffer, of 4 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Room {
-    /// The convolution's padded input.
-    pub input: usize,
-    /// Its padded gradient.
-    pub gradient: usize,
+    /// Operands of convolutions.
+    pub operands: Vec<usize>,
     /// Partial sums.
     pub partials: usize,
 }
@@ -28,6 +27,11 @@ impl Room {
             for op in &program.ops {
                 room.make(op, program.capacity, precision);
             }
+            Relay::new(program, precision)
+                .buffers
+                .iter()
+                .enumerate()
+                .for_each(|(buffer, &elements)| room.operand(buffer, elements));
         }
         room
     }
@@ -37,6 +41,13 @@ impl Room {
         let mut room = Self::default();
         room.make(op, count, precision);
         room
+    }
+
+    /// Room for what fits either.
+    pub fn with(mut self, other: &Room) -> Self {
+        other.operands.iter().enumerate().for_each(|(buffer, &elements)| self.operand(buffer, elements));
+        self.partials = self.partials.max(other.partials);
+        self
     }
 
     fn make(&mut self, op: &Op, count: usize, precision: Precision) {
@@ -53,11 +64,11 @@ impl Room {
     /// Operands of the plain kernels.
     fn plain(&mut self, op: &Op, count: usize) {
         match op {
-            Op::Conv { shape, prologue, .. } => self.input(conv_input(shape, prologue), count),
-            Op::ConvDgrad { shape, .. } => self.gradient(dgrad_gradient(shape), count),
+            Op::Conv { shape, prologue, .. } => self.copied(INPUT, conv_input(shape, prologue), count),
+            Op::ConvDgrad { shape, .. } => self.copied(GRADIENT, dgrad_gradient(shape), count),
             Op::ConvWgrad { shape, prologue, .. } => {
-                self.input(conv_input(shape, prologue), count);
-                self.gradient(wgrad_gradient(shape), count);
+                self.copied(INPUT, conv_input(shape, prologue), count);
+                self.copied(GRADIENT, wgrad_gradient(shape), count);
                 let rows = count.saturating_mul(shape.out_height());
                 self.partials = self.partials.max(wgrad_partials(shape, rows));
             }
@@ -65,30 +76,21 @@ impl Room {
         }
     }
 
-    fn input(&mut self, operand: Operand, count: usize) {
+    fn copied(&mut self, buffer: usize, operand: Operand, count: usize) {
         if let Operand::Copy(padded) = operand {
-            self.input = self.input.max(count.saturating_mul(padded.len()));
+            self.operand(buffer, count.saturating_mul(padded.len()));
         }
     }
 
-    fn gradient(&mut self, operand: Operand, count: usize) {
-        if let Operand::Copy(padded) = operand {
-            self.gradient = self.gradient.max(count.saturating_mul(padded.len()));
+    fn operand(&mut self, buffer: usize, elements: usize) {
+        if self.operands.len() <= buffer {
+            self.operands.resize(buffer + 1, 0);
         }
+        self.operands[buffer] = self.operands[buffer].max(elements);
     }
 
-    /// Operands of the tensor-core kernels.
+    /// Sums of the tensor-core kernels, whose operands [`Relay`] places.
     fn tensor(&mut self, op: &Op, count: usize) {
-        let words = |pixels: usize, channels| {
-            count.saturating_mul(pixels * tensor::padded(channels) / Precision::Bf16.per_word())
-        };
-        if let Op::Conv { shape, .. } | Op::ConvWgrad { shape, .. } = op {
-            self.input = self.input.max(words(shape.height * shape.width, shape.in_channels));
-        }
-        if let Op::ConvDgrad { shape, .. } | Op::ConvWgrad { shape, .. } = op {
-            let pixels = shape.out_height() * shape.out_width();
-            self.gradient = self.gradient.max(words(pixels, shape.out_channels));
-        }
         if let Op::ConvWgrad { shape, .. } = op {
             self.partials = self.partials.max(tensor::wgrad_partials(shape, count));
         }
@@ -96,7 +98,7 @@ impl Room {
 
     /// Elements in all.
     pub fn elements(&self) -> usize {
-        self.input + self.gradient + self.partials
+        self.operands.iter().sum::<usize>() + self.partials
     }
 }
 
@@ -154,17 +156,23 @@ pub(super) fn filters_words(programs: &[Program], precision: Precision) -> usize
 /// Names the op.
 pub(super) fn check_sizes(program: &Program, precision: Precision) -> Result<()> {
     let values = |words: usize| words.saturating_mul(precision.per_word());
+    let too_large = |what: &str| {
+        let capacity = program.capacity;
+        Err(Error::run(format!("{what} of {capacity} images has a tensor of over 2^31 elements")))
+    };
     for op in &program.ops {
         let mut largest = 0;
         op.clone()
             .visit_spans(&mut |span, _| largest = largest.max(span.len.saturating_mul(program.capacity)));
         let room = Room::of(op, program.capacity, precision);
-        if largest.max(values(room.input)).max(values(room.gradient)).max(room.partials) >= LARGEST {
-            let (name, capacity) = (op.name(), program.capacity);
-            return Err(Error::run(format!(
-                "{name} of {capacity} images has a tensor of over 2^31 elements"
-            )));
+        let copied = room.operands.iter().copied().max().unwrap_or_default();
+        if largest.max(copied).max(room.partials) >= LARGEST {
+            return too_large(&op.name());
         }
+    }
+    let operands = Relay::new(program, precision).buffers;
+    if operands.iter().any(|&words| values(words) >= LARGEST) {
+        return too_large("a convolution's operand");
     }
     match program.filters.iter().map(|spec| values(filter_words(spec, precision))).max() {
         Some(len) if len >= LARGEST => Err(Error::run("a filter has over 2^31 elements")),

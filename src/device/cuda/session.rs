@@ -1,14 +1,17 @@
 //! A network's memory on the device, and the running of programs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys};
 
 use super::availability::describe;
 use super::execute::Step;
+use super::graphs::Graphs;
 use super::kernels::Kernels;
 use super::launch::Launcher;
 use super::memory::Memory;
+use super::relay::{Links, Relay};
 use super::room::{Room, check_sizes, filter_words};
 use crate::data::ImageSet;
 use crate::device::check::{check, check_images, check_instances};
@@ -18,10 +21,13 @@ use crate::device::{
 };
 use crate::error::{Error, Result};
 
-/// A program and the staging rows it has room for.
+/// A program, the staging rows it has room for, what its ops hand on to each other, and what has been recorded
+/// of it.
 struct Prepared {
     program: Program,
     rows: usize,
+    relay: Relay,
+    graphs: Graphs,
 }
 
 /// The session of [`super::CudaDevice`]. Everything happens in order on one stream.
@@ -32,6 +38,9 @@ pub(super) struct CudaSession {
     launcher: Launcher,
     specs: Vec<FilterSpec>,
     programs: Vec<Prepared>,
+    /// Whether attacks run as graphs. A driver that is told to wait for every launch names the one that fails; a
+    /// graph is one.
+    graphs: bool,
     /// The host's copy of what it wrote to staging: indices and labels are checked here, before
     /// anything runs that would use them as addresses.
     staged: Vec<u32>,
@@ -47,7 +56,8 @@ impl CudaSession {
         let memory = Memory::new(stream, &layout)?;
         let launcher = Launcher { stream: Arc::clone(stream), kernels: Arc::clone(kernels) };
         let (specs, programs, staged) = (Vec::new(), Vec::new(), vec![0; layout.staging]);
-        Ok(Self { layout, precision, memory, launcher, specs, programs, staged })
+        let graphs = std::env::var_os("CUDA_LAUNCH_BLOCKING").is_none();
+        Ok(Self { layout, precision, memory, launcher, specs, programs, graphs, staged })
     }
 
     /// Takes a program's filter table, which continues the session's.
@@ -63,8 +73,8 @@ impl CudaSession {
         Ok(())
     }
 
-    /// What ops of an instance are executed with.
-    fn step<'a>(&'a self, instance: Instance, controls: &'a Controls) -> Step<'a> {
+    /// What an op of a program is executed with.
+    fn step<'a>(&'a self, links: &'a Links, instance: Instance, controls: &'a Controls) -> Step<'a> {
         Step {
             launcher: &self.launcher,
             memory: &self.memory.addresses,
@@ -72,6 +82,7 @@ impl CudaSession {
             instance,
             controls,
             precision: self.precision,
+            links,
         }
     }
 
@@ -79,6 +90,49 @@ impl CudaSession {
     fn event(&self) -> Result<CudaEvent> {
         let event = self.launcher.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
         event.map_err(|error| Error::run(format!("an event: {}", describe(error))))
+    }
+
+    /// Forgets what holds addresses, before memory moves.
+    fn moved(&mut self) {
+        self.programs.iter_mut().for_each(|prepared| prepared.graphs.clear());
+    }
+
+    /// Starts a program's ops for an instance, the repeated ones as a graph.
+    fn start(
+        &self,
+        prepared: &Prepared,
+        graphs: &mut Graphs,
+        controls: &Controls,
+        instance: Instance,
+    ) -> Result<()> {
+        let Prepared { program, relay, .. } = prepared;
+        let launch =
+            |index: usize| start(&self.step(&relay.links[index], instance, controls), &program.ops[index]);
+        let Range { start: first, end } = program.repeated;
+        (0..first).try_for_each(launch)?;
+        let again = || (0..controls.repeats).try_for_each(|_| (first..end).try_for_each(launch));
+        if self.graphs && !program.repeated.is_empty() && controls.repeats > 0 && instance.count > 0 {
+            graphs.run(&self.launcher.stream, instance, controls, again)?;
+        } else {
+            again()?;
+        }
+        (end..program.ops.len()).try_for_each(launch)
+    }
+
+    /// Checks what is to be run, and starts it for every instance.
+    fn run_all(
+        &self,
+        program: ProgramId,
+        graphs: &mut Graphs,
+        controls: &Controls,
+        instances: &[Instance],
+    ) -> Result<()> {
+        let prepared = &self.programs[program.0];
+        check_instances(&prepared.program, prepared.rows, instances)?;
+        for &instance in instances {
+            prepared.program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
+        }
+        instances.iter().try_for_each(|&instance| self.start(prepared, graphs, controls, instance))
     }
 
     /// What the host wrote to the rows of an instance.
@@ -123,6 +177,7 @@ fn kernel_failed(error: DriverError) -> Error {
 
 impl Session for CudaSession {
     fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()> {
+        self.moved();
         self.memory.attach(slot.0, images)
     }
 
@@ -146,37 +201,32 @@ impl Session for CudaSession {
         let rows = check(&program, &self.layout, 1)?;
         check_sizes(&program, self.precision)?;
         self.add_filters(&program.filters)?;
+        self.moved();
         self.memory.make_room(Room::new([&program], self.precision))?;
-        self.programs.push(Prepared { program, rows });
+        let relay = Relay::new(&program, self.precision);
+        self.programs.push(Prepared { program, rows, relay, graphs: Graphs::default() });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
     fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
-        let Prepared { program, rows } =
-            self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        check_instances(program, *rows, instances)?;
-        for &instance in instances {
-            program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
-        }
-        for &instance in instances {
-            let step = self.step(instance, controls);
-            for op in program.steps(controls.repeats) {
-                start(&step, op)?;
-            }
-        }
+        let prepared = self.programs.get_mut(program.0).ok_or_else(|| Error::run("no such program"))?;
+        // Lent out, for they change while the rest is read.
+        let mut graphs = std::mem::take(&mut prepared.graphs);
+        let started = self.run_all(program, &mut graphs, controls, instances);
+        self.programs[program.0].graphs = graphs;
+        started?;
         // A kernel that fails does so after its launch: its error belongs to this run.
         self.launcher.stream.synchronize().map_err(kernel_failed)
     }
 
     fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
-        let Prepared { program, rows } =
+        let Prepared { program, rows, relay, .. } =
             self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
         check_instances(program, *rows, &[instance])?;
         program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
-        let step = self.step(instance, controls);
         let mut events = vec![self.event()?];
-        for op in &program.ops {
-            start(&step, op)?;
+        for (op, links) in program.ops.iter().zip(&relay.links) {
+            start(&self.step(links, instance, controls), op)?;
             events.push(self.event()?);
         }
         self.launcher.stream.synchronize().map_err(kernel_failed)?;

@@ -2,6 +2,7 @@
 //! the same structures at random.
 
 pub mod attack;
+pub mod chain;
 pub mod conv;
 pub mod generator;
 pub mod head;
@@ -29,6 +30,7 @@ pub type Visit<'a> = dyn FnMut(&str, Case) -> Result<()> + 'a;
 /// The first of `visit`.
 pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     conv::visit(depth, visit)?;
+    chain::visit(depth, visit)?;
     norm::visit(depth, visit)?;
     pooling::visit(depth, visit)?;
     head::visit(depth, visit)?;

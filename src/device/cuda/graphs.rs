@@ -1,0 +1,77 @@
+//! The steps of an attack as one CUDA graph: what the repeated ops of a program launch, recorded once for a part of
+//! a batch and the scalars of a run, then started with one call.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaGraph, CudaStream, DriverError};
+
+use super::availability::describe;
+use crate::device::{Controls, Instance};
+use crate::error::{Error, Result};
+
+/// Graphs that a program keeps: a few for the parts of a batch, those of the last, smaller batch among them.
+const KEPT: usize = 8;
+
+/// What was recorded for these images under these scalars: both are baked into the launches.
+struct Recorded {
+    instance: Instance,
+    controls: Controls,
+    graph: CudaGraph,
+}
+
+// SAFETY: the driver's graph objects aren't synchronised, but belong to no thread. A session has them, which one
+// thread at a time uses: it is lent out as `&mut` for every run.
+unsafe impl Send for Recorded {}
+
+/// The graphs of a program. They hold addresses: when memory moves, they have to go.
+#[derive(Default)]
+pub(super) struct Graphs {
+    recorded: Vec<Recorded>,
+}
+
+impl Graphs {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.recorded.clear();
+    }
+
+    /// Starts the graph of what `launch` starts on `stream`, recording it before if it isn't there.
+    ///
+    /// # Errors
+    /// A launch fails while it's recorded, or the driver refuses the graph.
+    pub fn run(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        instance: Instance,
+        controls: &Controls,
+        launch: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let same = |one: &Recorded| one.instance == instance && one.controls == *controls;
+        if !self.recorded.iter().any(same) {
+            if self.recorded.len() == KEPT {
+                self.recorded.remove(0);
+            }
+            let graph = record(stream, launch)?;
+            self.recorded.push(Recorded { instance, controls: *controls, graph });
+        }
+        match self.recorded.iter().find(|one| same(one)) {
+            Some(one) => one.graph.launch().map_err(refused),
+            None => Ok(()),
+        }
+    }
+}
+
+fn refused(error: DriverError) -> Error {
+    Error::run(format!("the driver refuses a graph: {}", describe(error)))
+}
+
+fn record(stream: &Arc<CudaStream>, launch: impl FnOnce() -> Result<()>) -> Result<CudaGraph> {
+    // Other threads may go on using the driver.
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(refused)?;
+    let launched = launch();
+    // Ended in any case: until then the stream does nothing else.
+    let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+    launched?;
+    graph.map_err(refused)?.ok_or_else(|| Error::run("the driver gives no graph"))
+}

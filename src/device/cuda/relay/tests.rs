@@ -1,0 +1,121 @@
+use super::*;
+use crate::device::{ConvShape, FilterId};
+
+/// Channels of every tensor.
+const CHANNELS: usize = 6;
+
+fn shape() -> ConvShape {
+    let (height, width) = (4, 4);
+    ConvShape { height, width, in_channels: CHANNELS, out_channels: CHANNELS, kernel: 3, stride: 1, pad: 1 }
+}
+
+/// The arena's tensor number so and so.
+fn tensor(number: usize) -> Span {
+    let len = shape().input_len();
+    Span { region: Region::Arena, offset: number * len * 2, len }
+}
+
+fn derived(offset: usize) -> Span {
+    Span { region: Region::Derived, offset, len: CHANNELS }
+}
+
+fn conv(input: usize, prologue: Prologue, output: usize) -> Op {
+    let (filter, bias, residual) = (FilterId(0), None, None);
+    let (input, output) = (tensor(input), tensor(output));
+    Op::Conv { shape: shape(), filter, input, prologue, bias, residual, output }
+}
+
+fn copy(input: usize, output: usize) -> Op {
+    Op::Copy { elements: tensor(0).len, input: tensor(input), output: tensor(output) }
+}
+
+/// A norm's map, a ReLU, and its mask as the arena's tensor number so and so.
+fn activated(mask: usize) -> Prologue {
+    let affine = Affine { scale: derived(0), shift: derived(CHANNELS) };
+    let mask = Span { len: 16, ..tensor(mask) };
+    Prologue { affine: Some(affine), relu: true, mask: Some(mask) }
+}
+
+fn program(ops: Vec<Op>) -> Program {
+    Program { ops, capacity: 2, ..Program::default() }
+}
+
+fn relay(ops: Vec<Op>) -> Relay {
+    Relay::new(&program(ops), Precision::Bf16)
+}
+
+#[test]
+fn a_convolution_hands_on_what_the_next_one_reads_and_stores_nothing() {
+    let found = relay(vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2)]);
+    let [first, second] = found.links[..] else { panic!() };
+    assert!(first.input.fill && !first.stored && second.stored && second.masked && !second.input.fill);
+    let next = first.next.unwrap();
+    assert_eq!((next.prologue, next.buffer), (activated(5), second.input.buffer));
+    assert_ne!(first.input.buffer, second.input.buffer);
+    // 8 channels of 16 pixels of 2 images, two to a word.
+    assert_eq!(found.buffers, [128, 128]);
+}
+
+#[test]
+fn a_result_that_others_read_is_stored() {
+    let chain = [conv(0, Prologue::default(), 1), conv(1, activated(5), 2)];
+    let [first, second] = chain;
+    let found = relay(vec![first.clone(), second.clone(), copy(1, 3)]);
+    assert!(found.links[0].stored && found.links[0].next.is_some());
+    // Not if it is another one by then.
+    let found = relay(vec![first, second, copy(0, 1), copy(1, 3)]);
+    assert!(!found.links[0].stored);
+}
+
+#[test]
+fn a_mask_isnt_written_over_what_is_still_used() {
+    // Where the mask will be, a copy is read in between.
+    let ops = vec![conv(0, Prologue::default(), 1), copy(5, 4), conv(1, activated(5), 2)];
+    let found = relay(ops);
+    assert!(found.links[0].next.is_some_and(|next| next.prologue.mask.is_none()));
+    // So the second convolution makes it, from what the first stores.
+    assert!(!found.links[2].masked && !found.links[2].input.fill && found.links[0].stored);
+}
+
+#[test]
+fn statistics_of_a_result_come_before_it_is_handed_on() {
+    let affine = Affine { scale: derived(0), shift: derived(CHANNELS) };
+    let norm = Op::NormAffine {
+        gamma: derived(20),
+        beta: derived(30),
+        mean: derived(40),
+        variance: derived(50),
+        epsilon: 1e-5,
+        affine,
+    };
+    let found = relay(vec![conv(0, Prologue::default(), 1), norm, conv(1, activated(5), 2)]);
+    assert!(found.links[0].next.is_none() && found.links[0].stored && found.links[2].input.fill);
+}
+
+#[test]
+fn two_readers_share_an_operand_until_it_changes() {
+    let plain = Prologue::default();
+    let found = relay(vec![conv(0, plain, 1), conv(0, plain, 2), copy(1, 0), conv(0, plain, 3)]);
+    let fills: Vec<bool> = found.links.iter().map(|links| links.input.fill).collect();
+    assert_eq!((fills[0], fills[1], fills[3]), (true, false, true));
+}
+
+#[test]
+fn what_one_repetition_leaves_for_the_next_is_stored() {
+    let plain = Prologue::default();
+    let ops = vec![copy(1, 2), conv(0, plain, 1), conv(1, plain, 3)];
+    let repeated = |range| {
+        let program = Program { repeated: range, ..program(ops.clone()) };
+        Relay::new(&program, Precision::Bf16).links[1]
+    };
+    assert!(repeated(0..3).stored && !repeated(0..0).stored);
+    // From one part of a program to another nothing is handed on: repetitions may be none.
+    assert!(repeated(0..2).next.is_none() && repeated(0..0).next.is_some());
+}
+
+#[test]
+fn the_plain_kernels_hand_on_nothing() {
+    let ops = vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2)];
+    let found = Relay::new(&program(ops), Precision::F32);
+    assert_eq!(found, Relay { links: vec![APART; 2], buffers: vec![] });
+}

@@ -1,0 +1,194 @@
+//! Convolutions that follow each other, forwards and backwards: a device may hand on to the second what the first
+//! makes, and leave out what nobody else reads.
+
+use super::super::case::Case;
+use super::{Depth, Visit};
+use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Op, Prologue, Region, Span, mask_words};
+use crate::error::Result;
+
+/// A block: x → first → a → second → y, with a shortcut from a or not, and the gradients' way back.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain {
+    /// Images.
+    pub count: usize,
+    /// Sizes of the first convolution.
+    pub first: ConvShape,
+    /// Sizes of the second; its input is what the first makes.
+    pub second: ConvShape,
+    /// What happens to a before it is read.
+    pub affine: bool,
+    /// And then.
+    pub relu: bool,
+    /// Whether the bits of that are kept, and used by the gradient.
+    pub mask: bool,
+    /// Whether a third convolution, of one pixel, reads the same.
+    pub shortcut: bool,
+    /// Whether others read a, and the gradient of it.
+    pub kept: bool,
+    /// Whether the gradient of y comes out of a batch norm.
+    pub norm: bool,
+}
+
+impl Chain {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let Chain { first, second, .. } = *self;
+        let mut case = Case::new(self.count, 0, seed);
+        let (x, bias) = (case.image(first.input_len()), case.whole(Region::Weights, first.out_channels));
+        let (a, y) = (case.image(first.output_len()), case.image(second.output_len()));
+        let pixels = second.height * second.width;
+        let prologue = Prologue {
+            affine: self.affine.then(|| case.affine(second.in_channels)),
+            relu: self.relu,
+            mask: self.mask.then(|| case.words(mask_words(pixels, second.in_channels))),
+        };
+        let filter = filter(&mut case, first, Direction::Fprop);
+        let (input, plain) = (x, Prologue::default());
+        let residual = None;
+        let bias = Some(bias);
+        case.ops = vec![Op::Conv { shape: first, filter, input, prologue: plain, bias, residual, output: a }];
+        self.read(&mut case, a, prologue, y);
+        if self.kept {
+            let output = case.image(a.len);
+            case.ops.push(Op::Copy { elements: a.len, input: a, output });
+        } else {
+            case.forget(a);
+        }
+        self.backward(&mut case, x, prologue.mask, y);
+        case
+    }
+
+    /// The second convolution, and the shortcut.
+    fn read(&self, case: &mut Case, input: Span, prologue: Prologue, output: Span) {
+        let shape = self.second;
+        let filter = filter(case, shape, Direction::Fprop);
+        let (bias, residual) = (None, None);
+        case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
+        if self.shortcut {
+            let shape = ConvShape { kernel: 1, pad: 0, ..shape };
+            let (filter, output) =
+                (self::filter(case, shape, Direction::Fprop), case.image(shape.output_len()));
+            let prologue = Prologue { mask: None, ..prologue };
+            case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
+        }
+    }
+
+    /// y's gradient → a's → x's, and the first filter's.
+    fn backward(&self, case: &mut Case, x: Span, mask: Option<Span>, y: Span) {
+        let Chain { first, second, .. } = *self;
+        let gradient = case.image(second.output_len());
+        let of_y = if self.norm { self.norm(case, y, gradient) } else { gradient };
+        let (of_a, of_x) = (case.image(first.output_len()), case.image(first.input_len()));
+        let scale = self.affine.then(|| case.whole(Region::Derived, second.in_channels));
+        let filters = [second, first].map(|shape| filter(case, shape, Direction::Dgrad));
+        let (add, residual) = (None, None);
+        case.ops.push(Op::ConvDgrad {
+            shape: second,
+            filter: filters[0],
+            gradient: of_y,
+            add,
+            mask,
+            scale,
+            residual,
+            output: of_a,
+        });
+        let weight_gradient = case.whole(Region::Gradients, first.filter_len());
+        let (shape, gradient, prologue) = (first, of_a, Prologue::default());
+        case.ops.push(Op::ConvWgrad { shape, input: x, prologue, gradient, weight_gradient });
+        let residual = self.kept.then_some(of_a).filter(|_| first.input_len() == of_a.len);
+        case.ops.push(Op::ConvDgrad {
+            shape,
+            filter: filters[1],
+            gradient,
+            add,
+            mask: None,
+            scale: None,
+            residual,
+            output: of_x,
+        });
+        if residual.is_none() {
+            case.forget(of_a);
+        }
+    }
+
+    /// The gradient behind a norm over y without one in front of it.
+    fn norm(&self, case: &mut Case, input: Span, gradient: Span) -> Span {
+        let channels = self.second.out_channels;
+        // Small, so that the sums of two convolutions stay where f32 is exact enough.
+        let mut derived = |divisor| {
+            case.whole_of(Region::Derived, channels, |v| (v % 32) as f32 / divisor - 16.0 / divisor)
+        };
+        let (gamma, mean, inverse_std) = (derived(32.0), derived(8.0), derived(64.0));
+        let mut gradients = || case.whole(Region::Gradients, channels);
+        let (gamma_gradient, beta_gradient) = (gradients(), gradients());
+        let output = case.image(gradient.len);
+        case.ops.push(Op::NormDgrad {
+            pixels: gradient.len / channels,
+            channels,
+            input,
+            gamma,
+            mean,
+            inverse_std,
+            relu: None,
+            gradient,
+            residual: None,
+            output,
+            gamma_gradient,
+            beta_gradient,
+        });
+        case.forget(output);
+        output
+    }
+}
+
+/// A filter, loaded beforehand.
+fn filter(case: &mut Case, shape: ConvShape, direction: Direction) -> FilterId {
+    let filter = case.filter(FilterSpec { shape, direction });
+    let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
+    case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+    filter
+}
+
+/// Rows, columns, channels of x, a and y, kernel and stride of the first, of the second, images. Channels of a are
+/// half a word of a mask, a word and a half, whole words, or end within a vector.
+const SHAPES: [[usize; 10]; 6] = [
+    [6, 5, 3, 16, 16, 3, 1, 3, 1, 2],
+    [4, 4, 16, 16, 40, 3, 1, 3, 2, 1],
+    [5, 7, 6, 40, 5, 1, 1, 1, 1, 2],
+    [6, 6, 5, 64, 64, 3, 2, 3, 1, 3],
+    [3, 4, 8, 100, 20, 1, 1, 3, 1, 2],
+    [4, 3, 5, 13, 64, 3, 1, 1, 2, 1],
+];
+
+/// Affine map, ReLU, mask, shortcut, kept, norm.
+const READERS: [[bool; 6]; 5] = [
+    [false, false, false, false, false, false],
+    [true, true, true, true, false, true],
+    [false, true, true, false, true, false],
+    [true, true, true, true, true, true],
+    [true, false, false, true, false, false],
+];
+
+/// Visits the grid: at [`Depth::Quick`] two of the readers a shape, else all.
+pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    for (number, sizes) in SHAPES.iter().enumerate() {
+        let [height, width, inputs, between, outputs, kernel, stride, next_kernel, next_stride, count] =
+            *sizes;
+        let first = shape([height, width, inputs, between, kernel, stride]);
+        let second =
+            shape([first.out_height(), first.out_width(), between, outputs, next_kernel, next_stride]);
+        for (turn, readers) in READERS.iter().enumerate() {
+            if depth == Depth::Quick && (turn + number) % 5 > 1 {
+                continue;
+            }
+            let [affine, relu, mask, shortcut, kept, norm] = *readers;
+            let made = Chain { count, first, second, affine, relu, mask, shortcut, kept, norm };
+            visit(&format!("{made:?}"), made.case((number * READERS.len() + turn) as u64))?;
+        }
+    }
+    Ok(())
+}
+
+fn shape([height, width, in_channels, out_channels, kernel, stride]: [usize; 6]) -> ConvShape {
+    ConvShape { height, width, in_channels, out_channels, kernel, stride, pad: kernel / 2 }
+}
