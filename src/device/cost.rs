@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-use super::op::{Norm, Op, Prologue, Summand};
+use super::op::{Norm, Op, Prologue, Region, Summand};
 use super::operands::Operand;
 use super::precision::Precision;
 use super::{FilterSpec, Program};
@@ -42,8 +42,9 @@ impl Sum for Cost {
 }
 
 impl Program {
-    /// What each of its ops takes for an instance of `count` images. Filters have the precision of a
-    /// convolution's operands, all other operands are in words of 4 bytes as in the regions.
+    /// What each of its ops takes for an instance of `count` images. Filters and activations have the precision of
+    /// a convolution's operands, all other operands are in words of 4 bytes as in the regions. An op may move less
+    /// than that where another has already made what it needs; a program can't.
     pub fn costs(&self, count: usize, precision: Precision) -> Vec<Cost> {
         self.ops.iter().map(|op| cost(op, count, &self.filters, precision)).collect()
     }
@@ -55,7 +56,10 @@ fn cost(op: &Op, count: usize, filters: &[FilterSpec], precision: Precision) -> 
         return Cost::default();
     }
     let mut bytes = 0;
-    op.clone().visit_operands(&mut |operand, _| bytes += operand_bytes(op, operand, count));
+    op.clone().visit_operands(&mut |operand, span| {
+        let short = span.region == Region::Arena && !matches!(operand.name, "mask" | "winners");
+        bytes += operand_bytes(op, operand, count) / if short { precision.per_word() } else { 1 };
+    });
     bytes += match op {
         // The images, which no span holds: a byte a channel.
         Op::Gather { height, width, channels, .. } => count * height * width * channels,
@@ -210,13 +214,14 @@ mod tests {
 
     #[test]
     fn a_convolution_by_hand() {
-        let affine = Affine { scale: span(0, 64), shift: span(64, 64) };
+        let channels = |at| Span { region: Region::Derived, offset: at, len: 64 };
+        let affine = Affine { scale: channels(0), shift: channels(64) };
         let conv = |prologue, residual| Op::Conv {
             shape: SHAPE,
             filter: FilterId(0),
             input: span(128, 65536),
             prologue,
-            bias: Some(span(0, 64)),
+            bias: Some(channels(128)),
             residual,
             output: span(1 << 20, 65536),
         };
@@ -232,8 +237,8 @@ mod tests {
         assert_eq!(full.products, 128 * plain.products);
         // Scale, shift, ReLU; bias, residual.
         assert_eq!(full.elementwise, 128 * 5 * 65536);
-        // Input, residual, output, and a bit for each input; filter of 2 bytes; scale, shift, bias.
-        assert_eq!(full.bytes, 128 * (3 * 4 * 65536 + 65536 / 8) + 2 * 36864 + 4 * 3 * 64);
+        // Input, residual, output of 2 bytes, and a bit for each input; filter of 2 bytes; scale, shift, bias.
+        assert_eq!(full.bytes, 128 * (3 * 2 * 65536 + 65536 / 8) + 2 * 36864 + 4 * 3 * 64);
     }
 
     #[test]

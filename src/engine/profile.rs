@@ -332,7 +332,8 @@ mod tests {
         }
     }
 
-    /// Launches do all the arithmetic of their op and touch no less than it must.
+    /// Launches do all the arithmetic of their op and touch no less than it must; in bf16 ops do part of each
+    /// other's work, and a program's have to.
     #[test]
     fn launches_do_what_their_op_does() {
         for precision in [Precision::F32, Precision::Bf16] {
@@ -341,9 +342,13 @@ mod tests {
                     let products: u64 = op.launches.iter().map(|launch| launch.products).sum();
                     let bytes: u64 = op.launches.iter().map(|launch| launch.bytes).sum();
                     assert_eq!(products, op.cost.products, "{} {}", op.op, op.shape);
-                    assert!(bytes >= op.cost.bytes, "{} {}: {bytes}, {:?}", op.op, op.shape, op.cost);
+                    let apart = precision == Precision::F32;
+                    assert!(!apart || bytes >= op.cost.bytes, "{} {}: {bytes}", op.op, op.shape);
                     assert!(!op.launches.is_empty(), "{}", op.op);
                 }
+                let launches = profile.ops.iter().flat_map(|op| &op.launches);
+                let bytes: u64 = launches.map(|launch| launch.bytes).sum();
+                assert!(bytes >= sum(&profile).bytes, "{:?}: {bytes}", sum(&profile));
             }
         }
     }

@@ -37,9 +37,11 @@ fn an_estimate_needs_no_device() {
     for op in ops {
         assert!(op["seconds"].is_null() && op["roof_share"].is_null(), "{op}");
         assert!(op["estimate_seconds"].as_f64().unwrap() > 0.0, "{op}");
-        assert!(op["estimate_seconds"].as_f64() >= op["roof_seconds"].as_f64().map(|s| 0.999 * s), "{op}");
         assert!(op["launches"][0]["kernel"].is_string(), "{op}");
     }
+    // One may do part of another's work, but not all of them less than they must.
+    let sum = |name: &str| ops.iter().map(|op| op[name].as_f64().unwrap()).sum::<f64>();
+    assert!(sum("estimate_seconds") >= sum("roof_seconds"));
     let text = succeeds(&ESTIMATE);
     assert_says(&text, &["device   none: an estimate", "Nothing was run", "attack, a step: 128 images"]);
     let faster = succeeds(&["profile", "--estimate", "--card", "h100", "--mode", "infer"]);
@@ -106,10 +108,11 @@ fn the_emulator_counts_what_ops_move() {
     assert_says(report["device"].as_str().unwrap(), &["PTX emulator", "bf16"]);
     for mode in report["modes"].as_array().unwrap() {
         for op in mode["ops"].as_array().unwrap() {
-            let (moved, launches) = (op["bytes_moved"].as_u64().unwrap(), op["launches"].as_array().unwrap());
-            assert!(op["seconds"].as_f64().is_some() && !launches.is_empty(), "{op}");
-            assert!(moved >= op["cost"]["bytes"].as_u64().unwrap(), "{op}");
+            assert!(op["seconds"].as_f64().is_some() && op["bytes_moved"].as_u64().is_some(), "{op}");
+            assert!(!op["launches"].as_array().unwrap().is_empty(), "{op}");
         }
+        let sum = &mode["sum"];
+        assert!(sum["bytes_moved"].as_u64().unwrap() >= sum["cost"]["bytes"].as_u64().unwrap(), "{sum}");
     }
     // A file that the driver doesn't write.
     fs::write(&counters, "{\"kernel\": \"another\", \"bytes\": 1}\n").unwrap();
