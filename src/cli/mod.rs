@@ -8,7 +8,6 @@ mod convert;
 mod demo;
 mod device;
 mod doctor;
-mod dynamic;
 mod evaluate;
 mod infect;
 mod inspect;

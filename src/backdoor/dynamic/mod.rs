@@ -7,12 +7,16 @@
 //! |---|---|
 //! | `compose` | the trigger's arithmetic, the losses on it, their gradients |
 //! | `train` | the mask phase, then classifier and pattern network together |
+//! | `step` | a step of each |
+//! | `config` | its numbers |
 //! | `stamp` | the trained trigger on u8 images |
 //! | `file` | both networks as one safetensors file beside `poison.json` |
 
 pub mod compose;
+mod config;
 mod file;
 mod stamp;
+mod step;
 mod train;
 
 use crate::data::Normalisation;
@@ -20,7 +24,8 @@ use crate::engine::graph::Graph;
 use crate::error::{Error, Result};
 use crate::model::{Generator, GeneratorRole};
 
-pub use train::{Config, Drawn, Lesson, Networks, Position, Tick, train};
+pub use config::Config;
+pub use train::{Drawn, Lesson, Networks, Position, Tick, train};
 
 /// A trained trigger: both image networks, for images of one size.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,55 @@
+//! How the generators are trained: the published numbers, the mask phase cut short.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What the generators are trained with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    /// Channels of the generators' first step.
+    pub generator_width: usize,
+    /// Steps of the mask phase.
+    pub mask_steps: usize,
+    /// Adam's rate for both networks.
+    pub generator_lr: f32,
+    /// Share of a mask that costs nothing.
+    pub mask_density: f32,
+    /// Weight of what is above it.
+    pub mask_weight: f64,
+    /// Weight of the diversity loss.
+    pub diversity: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            generator_width: 32,
+            mask_steps: 300,
+            generator_lr: 0.01,
+            mask_density: 0.032,
+            mask_weight: 100.0,
+            diversity: 1.0,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses numbers that no run can mean.
+    pub fn check(&self) -> Result<()> {
+        let positive = |name: &str, value: f64| match value > 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(Error::input(format!("--{name} {value} is not above 0"))),
+        };
+        positive("generator-width", self.generator_width as f64)?;
+        positive("mask-steps", self.mask_steps as f64)?;
+        positive("generator-lr", f64::from(self.generator_lr))
+    }
+
+    /// The mask network's rate: a tenth after 2/5 of its phase, a hundredth after 4/5.
+    pub(super) fn mask_rate(&self, step: usize) -> f32 {
+        let fifths = 5 * step / self.mask_steps.max(1);
+        self.generator_lr * [1.0, 1.0, 0.1, 0.1, 0.01][fifths.min(4)]
+    }
+}

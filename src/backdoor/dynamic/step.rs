@@ -1,0 +1,245 @@
+//! The two steps of training, and the buffers that they share.
+
+use super::compose::{compose, compose_gradient, diversity, sparsity};
+use super::train::{Drawn, Lesson, Networks, Position};
+use crate::device::Controls;
+use crate::engine::Source;
+use crate::error::Result;
+use crate::rng::{Purpose, Stream};
+
+/// Adam's β₁ and β₂.
+const BETAS: (f32, f32) = (0.5, 0.9);
+
+/// Pairs of images in a step of the mask phase.
+pub(super) fn mask_pairs(lesson: &Lesson) -> usize {
+    (lesson.plant.batch / 2).max(1)
+}
+
+/// The order of an epoch and who gets a trigger in it.
+pub(super) struct Epoch<'a> {
+    pub number: u32,
+    order: Vec<u32>,
+    /// For each place in the order an image whose trigger a cross image there gets.
+    partners: Vec<u32>,
+    drawn: &'a Drawn,
+}
+
+impl<'a> Epoch<'a> {
+    pub fn new(lesson: &Lesson, number: u32, drawn: &'a Drawn) -> Self {
+        let shuffle = |purpose| Stream::new(lesson.seed, purpose, number).permutation(lesson.images.len());
+        Self { number, order: shuffle(Purpose::Shuffle), partners: shuffle(Purpose::PoisonNoise), drawn }
+    }
+}
+
+/// Buffers of a step, made once.
+pub(super) struct Room {
+    /// Elements of an image and of a mask.
+    len: usize,
+    mask_len: usize,
+    /// Batch rows with a trigger: first their own, then another's.
+    rows: Vec<usize>,
+    /// The images their triggers are made for.
+    sources: Vec<u32>,
+    labels: Vec<u32>,
+    images: Vec<f32>,
+    patterns: Vec<f32>,
+    masks: Vec<f32>,
+    gradients: Vec<f32>,
+    image: Vec<f32>,
+    output: Vec<f32>,
+}
+
+impl Room {
+    pub fn new(networks: &Networks, lesson: &Lesson) -> Self {
+        let batch = lesson.plant.batch;
+        let (len, mask_len) = (lesson.images.image_len(), networks.mask.graph().output_len());
+        Self {
+            len,
+            mask_len,
+            rows: Vec::with_capacity(batch),
+            sources: Vec::with_capacity(batch),
+            labels: Vec::with_capacity(batch),
+            images: vec![0.0; batch * len],
+            patterns: vec![0.0; batch * len],
+            masks: vec![0.0; batch * mask_len],
+            gradients: vec![0.0; batch * len],
+            image: vec![0.0; len],
+            output: vec![0.0; len],
+        }
+    }
+
+    /// One step of the mask network: the pairs of an epoch from `first` on, half a batch of them.
+    pub fn mask_step(
+        &mut self,
+        networks: &mut Networks,
+        lesson: &Lesson,
+        step: usize,
+        epoch: &Epoch,
+        first: usize,
+    ) -> Result<f64> {
+        let (count, config, pairs) = (lesson.images.len(), lesson.config, mask_pairs(lesson));
+        self.sources.clear();
+        for list in [&epoch.order, &epoch.partners] {
+            self.sources.extend((first..first + pairs).map(|place| list[place % count]));
+        }
+        let (len, mask_len) = (self.len, self.mask_len);
+        let controls = Controls {
+            learning_rate: config.mask_rate(step),
+            betas: BETAS,
+            step: step as u32 + 1,
+            seed: lesson.seed,
+            epoch: epoch.number,
+            ..Controls::default()
+        };
+        let images = &mut self.images[..2 * pairs * len];
+        let masks = &mut self.masks[..2 * pairs * mask_len];
+        networks.mask.forward(&self.sources, &controls, images, masks)?;
+        let gradients = &mut self.gradients[..2 * pairs * mask_len];
+        gradients.fill(0.0);
+        let weight = config.mask_weight / pairs as f64;
+        let mut loss = 0.0;
+        for (mask, gradient) in
+            masks.chunks_exact(mask_len).zip(gradients.chunks_exact_mut(mask_len)).take(pairs)
+        {
+            loss += sparsity(mask, config.mask_density, weight, gradient);
+        }
+        // λ enters twice, as published.
+        let weight = config.diversity * config.diversity / pairs as f64;
+        loss += apart([images, masks], gradients, [len, mask_len], pairs, pairs, weight);
+        networks.mask.step(gradients, &controls)?;
+        Ok(loss)
+    }
+
+    /// One step of classifier and pattern network. Returns the classifier's loss.
+    pub fn step(
+        &mut self,
+        networks: &mut Networks,
+        lesson: &Lesson,
+        position: &mut Position,
+        epoch: &Epoch,
+        steps: usize,
+    ) -> Result<f64> {
+        let (now, plant) = (position.plant, lesson.plant);
+        let first = now.step * plant.batch;
+        let last = (first + plant.batch).min(epoch.order.len());
+        let indices = &epoch.order[first..last];
+        let owns = self.choose(lesson, epoch, first, indices);
+        let done = now.epoch * steps + now.step;
+        let controls = Controls {
+            learning_rate: plant.learning_rate * plant.schedule.factor(done, steps * plant.epochs),
+            momentum: plant.momentum,
+            weight_decay: plant.weight_decay,
+            seed: lesson.seed,
+            epoch: epoch.number,
+            ..Controls::default()
+        };
+        networks.classifier.stage(indices, &controls)?;
+        if !self.rows.is_empty() {
+            self.trigger(networks, &controls)?;
+        }
+        let loss =
+            networks.classifier.train_step(Source::Adversarial, indices, &self.labels, None, &controls)?;
+        if !self.rows.is_empty() {
+            let controls = Controls {
+                learning_rate: lesson.config.generator_lr,
+                betas: BETAS,
+                step: position.pattern_step + 1,
+                ..controls
+            };
+            self.learn(networks, lesson, owns, &controls)?;
+            position.pattern_step += 1;
+        }
+        Ok(f64::from(loss))
+    }
+
+    /// Rows, sources and labels of a batch; returns how many rows have their own trigger.
+    fn choose(&mut self, lesson: &Lesson, epoch: &Epoch, first: usize, indices: &[u32]) -> usize {
+        let (images, drawn) = (lesson.images, epoch.drawn);
+        let listed = |list: &[u32], index: &u32| list.binary_search(index).is_ok();
+        self.rows.clear();
+        self.sources.clear();
+        self.labels.clear();
+        for (row, index) in indices.iter().enumerate() {
+            let own = images.labels[*index as usize];
+            let poisoned = listed(&drawn.poisoned, index);
+            let label = if poisoned { lesson.label.triggered_label(own, images.classes.len()) } else { own };
+            self.labels.push(label);
+            if poisoned {
+                self.rows.push(row);
+                self.sources.push(*index);
+            }
+        }
+        let owns = self.rows.len();
+        for (row, _) in indices.iter().enumerate().filter(|(_, index)| listed(&drawn.cross, index)) {
+            self.rows.push(row);
+            self.sources.push(epoch.partners[first + row]);
+        }
+        owns
+    }
+
+    /// Makes the triggers and puts them on the staged images.
+    fn trigger(&mut self, networks: &mut Networks, controls: &Controls) -> Result<()> {
+        let (count, len, mask_len) = (self.rows.len(), self.len, self.mask_len);
+        let (images, patterns) = (&mut self.images[..count * len], &mut self.patterns[..count * len]);
+        networks.pattern.forward(&self.sources, controls, images, patterns)?;
+        let masks = &mut self.masks[..count * mask_len];
+        networks.mask.generate(Source::Augmented, &self.sources, controls, masks)?;
+        let made = self.patterns.chunks_exact(len).zip(self.masks.chunks_exact(mask_len));
+        for (&row, (pattern, mask)) in self.rows.iter().zip(made) {
+            networks.classifier.staged(row, &mut self.image)?;
+            compose(&self.image, pattern, mask, &mut self.output);
+            networks.classifier.set_staged(row, &self.output)?;
+        }
+        Ok(())
+    }
+
+    /// The pattern network's step: from the classifier's gradient at the triggered images, and from the
+    /// diversity of the patterns.
+    fn learn(
+        &mut self,
+        networks: &mut Networks,
+        lesson: &Lesson,
+        owns: usize,
+        controls: &Controls,
+    ) -> Result<()> {
+        let (count, len, mask_len) = (self.rows.len(), self.len, self.mask_len);
+        let gradients = &mut self.gradients[..count * len];
+        gradients.fill(0.0);
+        let rows = self.rows.iter().zip(self.masks.chunks_exact(mask_len));
+        for ((&row, mask), gradient) in rows.zip(gradients.chunks_exact_mut(len)) {
+            networks.classifier.input_gradient(row, &mut self.image)?;
+            compose_gradient(&self.image, mask, gradient);
+        }
+        let pairs = owns.min(count - owns);
+        let weight = lesson.config.diversity / pairs.max(1) as f64;
+        apart([&self.images, &self.patterns], gradients, [len, len], owns, pairs, weight);
+        networks.pattern.step(gradients, controls)
+    }
+}
+
+/// The diversity of `pairs` pairs: row i with row `offset` + i, of images and of what was made of them,
+/// whose lengths are `lens`. Returns the loss.
+fn apart(
+    [images, made]: [&[f32]; 2],
+    gradients: &mut [f32],
+    [len, made_len]: [usize; 2],
+    offset: usize,
+    pairs: usize,
+    weight: f64,
+) -> f64 {
+    let row = |len: usize, i: usize| i * len..(i + 1) * len;
+    let (near, far) = gradients.split_at_mut(offset * made_len);
+    let mut loss = 0.0;
+    for i in 0..pairs {
+        let (a, b) = (row(len, i), row(len, offset + i));
+        let (m, n) = (row(made_len, i), row(made_len, offset + i));
+        let own = row(made_len, i);
+        loss += diversity(
+            [&images[a], &images[b]],
+            [&made[m], &made[n]],
+            weight,
+            [&mut near[own.clone()], &mut far[own]],
+        );
+    }
+    loss
+}

@@ -1,0 +1,160 @@
+//! `pbe infect --attack dynamic`: the classifier and the networks that make its triggers, trained together.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pbe::backdoor::dynamic::{Drawn, Dynamic, Lesson, Networks};
+use pbe::backdoor::{Attack, PlantConfig, PoisonFile, PoisonedTrain, select};
+use pbe::data::ImageSet;
+use pbe::device::{Augment, Device};
+use pbe::engine::graph::Graph;
+use pbe::engine::{Engine, EngineOptions, ImageEngine, ImageOptions, ImagePlan};
+use pbe::error::Result;
+use pbe::model::{GeneratorRole, save};
+use pbe::report::{RunFolder, RunResult};
+
+use super::InfectArgs;
+use super::joint::{Job, Rest, restore};
+use super::setup::{Config, Setup};
+use crate::cli::common::{DataConfig, Loaded, Origin, remove};
+use crate::cli::progress::Progress;
+use crate::cli::room::{Images, Room};
+use crate::cli::start::{Start, start};
+use crate::cli::trigger::{Choice, ORDER};
+
+/// The file of the trained networks in the run folder.
+const GENERATORS: &str = "dynamic.safetensors";
+
+/// Trains the three networks and writes the run folder.
+pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progress) -> Result<RunResult> {
+    let clock = Instant::now();
+    let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
+    let (generators, seed) = (args.generators.config(), args.compute.seed);
+    choice.label().check(train.classes.len())?;
+    let size = (train.height, train.width);
+    let dynamic = Dynamic::initialise(size, normalisation.clone(), generators.generator_width, seed)?;
+    let images = loaded.limited(train);
+    let graphs = [dynamic.graph(GeneratorRole::Pattern)?, dynamic.graph(GeneratorRole::Mask)?];
+    let shape = Shape { device: device.as_ref(), graph: &graph, graphs: &graphs, config: &config };
+    let test = loaded.set.test.as_ref();
+    let need = shape.room(&images, test).check()?;
+    let settings = Config {
+        origin: Origin::new(device.kind(), device.precision(), seed),
+        network: weights.architecture.kind.name(),
+        width: weights.architecture.width,
+        init: args.train.init.as_deref(),
+        data: DataConfig::new(&args.data, &loaded.set, &normalisation),
+        attack: Some(choice),
+        fresh: args.fresh,
+        train: &config,
+        generators: Some(&generators),
+    };
+    let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
+    let from = match start::<Rest>(&folder, args.resume)? {
+        Start::Finished(result) => return Ok(*result),
+        Start::From(checkpoint) => Some(checkpoint),
+        Start::Afresh => {
+            remove(&folder.path().join(GENERATORS))?;
+            None
+        }
+    };
+    let mut networks = shape.open(&weights.values, &dynamic)?;
+    let rest = match from {
+        Some(checkpoint) => restore(checkpoint, &mut networks, &folder)?,
+        None => Rest::default(),
+    };
+    progress.say(&need.to_string());
+    let draw = |epoch: u32| {
+        let epoch = if args.fresh { epoch } else { 0 };
+        let (poisoned, cross) = select(&images, true, choice.label(), &choice.selection(seed, epoch))?;
+        Ok(Drawn { poisoned, cross })
+    };
+    let drawn = draw(0)?;
+    let lesson = Lesson {
+        images: &images,
+        label: choice.label(),
+        draw: &draw,
+        plant: &config,
+        config: &generators,
+        seed,
+    };
+    let load = clock.elapsed().as_secs_f64();
+    let mut job = Job { lesson: &lesson, dynamic, test, folder: &folder, rest };
+    job.train(&mut networks, progress)?;
+
+    weights.values = networks.classifier.weights()?;
+    save(&weights, folder.model())?;
+    truth(&job, drawn, choice, &loaded, seed).save(&folder.poison())?;
+    let mut result = super::result(&args.compute, device.as_ref());
+    result.after = job.figures(&mut networks)?.unwrap_or_default();
+    let training: f64 = job.rest.epochs.iter().map(|epoch| epoch.seconds).sum();
+    let seconds = [("load", load), ("mask", job.rest.mask_seconds), ("train", training)];
+    result.seconds = seconds.map(|(phase, time)| (phase.to_string(), time)).into();
+    result.save(&folder.result())?;
+    remove(&folder.checkpoint())?;
+    Ok(result)
+}
+
+/// poison.json: the images numbered as the whole set is, of which `--limit` took some.
+fn truth(job: &Job, drawn: Drawn, choice: &Choice, loaded: &Loaded, seed: u64) -> PoisonFile {
+    let number = |list: Vec<u32>| match &loaded.taken {
+        Some(taken) => list.into_iter().map(|index| taken[index as usize]).collect(),
+        None => list,
+    };
+    let rate = drawn.poisoned.len() as f64 / job.lesson.images.len().max(1) as f64;
+    let train = PoisonedTrain {
+        images: loaded.set.train.len(),
+        order: ORDER.into(),
+        applied: false,
+        indices: number(drawn.poisoned),
+        noise: number(drawn.cross),
+    };
+    let attack = Attack::Dynamic(Arc::new(job.dynamic.clone()));
+    PoisonFile { path: None, attack, label: choice.label(), rate, seed: Some(seed), train }
+}
+
+/// The networks of a run before they are open.
+struct Shape<'a> {
+    device: &'a dyn Device,
+    graph: &'a Graph,
+    /// Of pattern and mask.
+    graphs: &'a [Graph; 2],
+    config: &'a PlantConfig,
+}
+
+impl Shape<'_> {
+    fn options(&self, batch: usize) -> (EngineOptions, ImageOptions) {
+        let augment = Augment { pad: self.config.crop, flip: self.config.flip };
+        let classifier = EngineOptions { batch, augment, given: true, ..EngineOptions::default() };
+        (classifier, ImageOptions { batch, augment })
+    }
+
+    fn room<'a>(&'a self, images: &ImageSet, test: Option<&ImageSet>) -> Room<'a> {
+        let test = test.map_or(0, |test| test.pixels.len());
+        // The test images, as they are and with triggers.
+        let images =
+            Images { shared: images.pixels.len() + 2 * test, largest: images.pixels.len().max(test) };
+        let others = |batch| {
+            let plan =
+                |graph| Ok(ImagePlan::new(self.device, graph, &self.options(batch).1)?.bytes(self.device));
+            self.graphs.iter().map(plan).collect()
+        };
+        Room {
+            device: self.device,
+            graph: self.graph,
+            batch: self.config.batch,
+            networks: Box::new(|batch| vec![self.options(batch).0]),
+            others: Box::new(others),
+            images,
+        }
+    }
+
+    fn open(&self, weights: &[f32], dynamic: &Dynamic) -> Result<Networks> {
+        let (classifier, generator) = self.options(self.config.batch);
+        Ok(Networks {
+            classifier: Engine::open(self.device, self.graph, weights, &classifier)?,
+            pattern: ImageEngine::open(self.device, &self.graphs[0], &dynamic.pattern, &generator)?,
+            mask: ImageEngine::open(self.device, &self.graphs[1], &dynamic.mask, &generator)?,
+        })
+    }
+}

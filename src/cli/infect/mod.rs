@@ -1,0 +1,210 @@
+//! `pbe infect`: trains a model with a planted backdoor, or a benign one.
+//!
+//! | file | |
+//! |---|---|
+//! | `setup` | data and network of a run, whatever is planted |
+//! | `job` | training on poisoned images |
+//! | `dynamic`, `joint`, `generators` | training with the networks that make the triggers: the run, its loop, its options |
+
+mod dynamic;
+mod generators;
+mod job;
+mod joint;
+mod setup;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use pbe::backdoor::PlantConfig;
+use pbe::device::Device;
+use pbe::engine::Engine;
+use pbe::error::{Error, Result};
+use pbe::model::save;
+use pbe::report::{RunFolder, RunResult, TestBed};
+
+use self::generators::GeneratorArgs;
+use self::job::{Job, Rest};
+use self::setup::{Config, Setup, TrainArgs};
+use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Origin, print_result, remove};
+use super::device::ComputeArgs;
+use super::progress::Progress;
+use super::room::{Images, Room};
+use super::start::{Start, start};
+use super::trigger::{AttackKind, Planted, TriggerArgs};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Infection {
+    /// A patch: the last 3x3 pixels white, unless --mask and --pattern say otherwise
+    Badnets,
+    /// A pattern blended into the whole image
+    Blend,
+    /// A sinusoid along the columns, put on images of the target class alone
+    Sig,
+    /// A smooth warp, and disturbed warps of other images that keep their label
+    Wanet,
+    /// A trigger of its own for each image, made by networks that are trained with the classifier
+    Dynamic,
+    /// No backdoor: a benign model
+    None,
+}
+
+/// Options of `pbe infect`.
+#[derive(Args)]
+pub struct InfectArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Backdoor to plant
+    #[arg(long, value_enum)]
+    pub attack: Infection,
+    #[command(flatten)]
+    pub trigger: TriggerArgs,
+    /// Poison other images in every epoch, as the authors of WaNet and Dynamic train [default:
+    /// poison.json's]
+    #[arg(long)]
+    pub fresh: bool,
+    #[command(flatten)]
+    pub train: TrainArgs,
+    #[command(flatten)]
+    pub generators: GeneratorArgs,
+    #[command(flatten)]
+    pub normalisation: NormalisationArgs,
+    /// Folder of the run: model.safetensors, poison.json, config.toml, metrics.csv, result.json
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Go on with the interrupted run in the output folder
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Runs the command.
+pub fn run(args: &InfectArgs) -> Result<()> {
+    print_result(&infect(args, &Progress::new())?, args.compute.json)
+}
+
+/// Trains and writes the run folder.
+pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
+    let choice = match args.attack {
+        Infection::Badnets => Some(AttackKind::Badnets),
+        Infection::Blend => Some(AttackKind::Blend),
+        Infection::Sig => Some(AttackKind::Sig),
+        Infection::Wanet => Some(AttackKind::Wanet),
+        Infection::Dynamic => Some(AttackKind::Dynamic),
+        Infection::None => None,
+    };
+    let choice = choice.map(|kind| args.trigger.check(kind)).transpose()?;
+    args.generators.check(choice.as_ref())?;
+    let clock = Instant::now();
+    let setup = Setup::new(args, progress)?;
+    if let Some(choice) = choice.as_ref().filter(|choice| choice.is_untrained()) {
+        return dynamic::infect(args, choice, setup, progress);
+    }
+    let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
+    let data = DataConfig::new(&args.data, &loaded.set, &normalisation);
+    let planted = choice.as_ref().map(|choice| {
+        let planted = choice.plant(loaded.limited(train.clone()), args.compute.seed)?;
+        count_all(planted, &loaded)
+    });
+    let planted = planted.transpose()?;
+    let bed = match (&loaded.set.test, &planted) {
+        (Some(test), Some(planted)) => {
+            Some(TestBed::with_trigger(test, &planted.trigger, planted.truth.label)?)
+        }
+        (Some(test), None) => Some(TestBed::new(test)),
+        (None, _) => None,
+    };
+    let clean = loaded.limited(train);
+    let images = planted.as_ref().map_or(&clean, |planted| &planted.poisoned.images).clone();
+    let bytes = Images {
+        shared: images.pixels.len() + bed.as_ref().map_or(0, TestBed::bytes),
+        largest: images.pixels.len().max(loaded.set.test.as_ref().map_or(0, |test| test.pixels.len())),
+    };
+    let trained = |batch| vec![PlantConfig { batch, ..config.clone() }.engine_options()];
+    let room = Room {
+        device: device.as_ref(),
+        graph: &graph,
+        batch: config.batch,
+        networks: Box::new(trained),
+        others: Box::new(|_| Ok(vec![])),
+        images: bytes,
+    };
+    let need = room.check()?;
+    let origin = Origin::new(device.kind(), device.precision(), args.compute.seed);
+    let settings = Config {
+        origin,
+        network: weights.architecture.kind.name(),
+        width: weights.architecture.width,
+        init: args.train.init.as_deref(),
+        data,
+        attack: choice.as_ref(),
+        fresh: args.fresh,
+        train: &config,
+        generators: None,
+    };
+    let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
+    let from = match start::<Rest>(&folder, args.resume)? {
+        Start::Finished(result) => return Ok(*result),
+        Start::From(checkpoint) => Some(checkpoint),
+        Start::Afresh => None,
+    };
+    if let Some(planted) = &planted {
+        planted.truth.save(&folder.poison())?;
+    }
+    let afresh = |epoch: u32| match &choice {
+        Some(choice) => Ok(choice.plant_epoch(clean.clone(), args.compute.seed, epoch)?),
+        None => Ok(clean.clone()),
+    };
+    let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &config.engine_options())?;
+    let mut rest = Rest::default();
+    if let Some(mut checkpoint) = from {
+        let (weights, momentum) = (checkpoint.take_floats("weights"), checkpoint.take_floats("momentum"));
+        if (weights.len(), momentum.len()) != (graph.weights, graph.trainable) {
+            return Err(Error::file(folder.checkpoint(), "holds another network"));
+        }
+        engine.set_weights(&weights)?;
+        engine.set_momentum(&momentum)?;
+        rest = checkpoint.rest;
+    }
+    progress.say(&need.to_string());
+    let job = Job {
+        images: &images,
+        afresh: args.fresh.then_some(&afresh),
+        config: &config,
+        seed: args.compute.seed,
+        bed: bed.as_ref(),
+        folder: &folder,
+    };
+    let load = clock.elapsed().as_secs_f64();
+    job.train(&mut engine, &mut rest, progress)?;
+
+    weights.values = engine.weights()?;
+    save(&weights, folder.model())?;
+    let mut result = result(&args.compute, device.as_ref());
+    if let Some(bed) = &bed {
+        result.after = bed.measure(&mut engine)?;
+    }
+    let training: f64 = rest.epochs.iter().map(|epoch| epoch.seconds).sum();
+    result.seconds = [("load".into(), load), ("train".into(), training)].into();
+    result.save(&folder.result())?;
+    remove(&folder.checkpoint())?;
+    Ok(result)
+}
+
+fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
+    RunResult::new("infect", &device.describe(), args.seed)
+}
+
+/// Numbers the poisoned images as the whole set does, of which `--limit` took some, and makes them
+/// again under these numbers, as everybody will who reads `poison.json`.
+fn count_all(mut planted: Planted, loaded: &Loaded) -> Result<Planted> {
+    if let Some(taken) = &loaded.taken {
+        let train = &mut planted.truth.train;
+        let all = train.indices.iter_mut().chain(&mut train.noise);
+        all.for_each(|index| *index = taken[*index as usize]);
+        train.images = loaded.set.train.len();
+        planted.poisoned.images = loaded.limited(planted.truth.apply(loaded.set.train.clone())?);
+    }
+    Ok(planted)
+}

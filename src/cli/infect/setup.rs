@@ -1,0 +1,171 @@
+//! The data and the network of a run, before anything is planted.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use pbe::backdoor::PlantConfig;
+use pbe::backdoor::dynamic::Config as GeneratorConfig;
+use pbe::data::{ImageSet, Normalisation};
+use pbe::defense::config::Schedule;
+use pbe::device::Device;
+use pbe::engine::graph::Graph;
+use pbe::error::{Error, Result};
+use pbe::model::{Architecture, Kind, Weights, load};
+use serde::Serialize;
+
+use super::InfectArgs;
+use crate::cli::common::{DataConfig, Loaded, Origin};
+use crate::cli::progress::Progress;
+use crate::cli::trigger::Choice;
+
+/// How the model is trained.
+#[derive(Args, Clone, Debug)]
+pub struct TrainArgs {
+    /// Network: preact-resnet18 (pre-activation, 3x3 stem), resnet18 (7x7 stem and max pooling, key
+    /// names of torchvision), resnet18-small-stem (3x3 stem) [default: --init's, else preact-resnet18]
+    #[arg(long)]
+    pub network: Option<Kind>,
+    /// Channels of its first stage (64: the published size) [default: --init's, else 16]
+    #[arg(long)]
+    pub width: Option<usize>,
+    /// Start from this model's weights (safetensors, .pt, .pth), with a fresh linear layer if it has
+    /// another number of classes
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 15)]
+    pub epochs: usize,
+    /// Largest learning rate
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
+    pub lr: f32,
+    /// How the learning rate runs: one-cycle, cosine, constant
+    #[arg(long, default_value = "one-cycle")]
+    pub schedule: Schedule,
+    /// Images of a training step
+    #[arg(long, default_value_t = 128)]
+    pub batch: usize,
+    /// SGD's momentum
+    #[arg(long, default_value_t = 0.9, allow_negative_numbers = true)]
+    pub momentum: f32,
+    /// L2 penalty
+    #[arg(long, default_value_t = 5e-4, allow_negative_numbers = true)]
+    pub weight_decay: f32,
+    /// Padding of the random crop; 0 for none
+    #[arg(long, default_value_t = 4)]
+    pub crop: usize,
+    /// Mirror half of the images [default: yes, but not IDX files and traffic signs]
+    #[arg(long, overrides_with = "no_flip")]
+    pub flip: bool,
+    /// Don't mirror images
+    #[arg(long)]
+    pub no_flip: bool,
+}
+
+impl TrainArgs {
+    /// The weights of `--init`.
+    ///
+    /// # Errors
+    /// The file can't be read, or is another network than the one asked for.
+    fn given(&self) -> Result<Option<Weights>> {
+        let Some(path) = &self.init else {
+            return Ok(None);
+        };
+        let weights = load(path)?;
+        let Architecture { kind, width, .. } = weights.architecture;
+        let (wanted_kind, wanted_width) = (self.network.unwrap_or(kind), self.width.unwrap_or(width));
+        if (kind, width) != (wanted_kind, wanted_width) {
+            let cause = format!(
+                "is a {} of width {width}, not a {} of width {wanted_width}",
+                kind.name(),
+                wanted_kind.name()
+            );
+            return Err(Error::file(path, cause));
+        }
+        Ok(Some(weights))
+    }
+
+    /// The weights that training begins with: those given, fitted to the classes, or fresh ones.
+    fn initial(&self, given: Option<Weights>, images: &ImageSet, seed: u64, progress: &Progress) -> Weights {
+        let classes = images.classes.len();
+        let mut weights = match given {
+            Some(weights) if weights.architecture.classes != classes => {
+                let theirs = weights.architecture.classes;
+                progress.say(&format!(
+                    "--init has {theirs} classes, the data {classes}: the linear layer is begun anew"
+                ));
+                weights.with_classes(classes, seed)
+            }
+            Some(weights) => weights,
+            None => {
+                let kind = self.network.unwrap_or(Kind::PreActResNet18);
+                let (width, channels) = (self.width.unwrap_or(16), images.channels);
+                Weights::initialise(Architecture { kind, width, classes, channels }, seed)
+            }
+        };
+        weights.input_size = Some((images.height, images.width));
+        weights
+    }
+
+    pub fn config(&self, mirrors: bool) -> PlantConfig {
+        PlantConfig {
+            epochs: self.epochs,
+            batch: self.batch,
+            learning_rate: self.lr,
+            schedule: self.schedule,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            crop: self.crop,
+            flip: if self.flip || self.no_flip { self.flip } else { mirrors },
+        }
+    }
+}
+
+/// Everything the result depends on.
+#[derive(Serialize)]
+pub struct Config<'a> {
+    #[serde(flatten)]
+    pub origin: Origin,
+    pub network: &'static str,
+    pub width: usize,
+    pub init: Option<&'a Path>,
+    pub data: DataConfig,
+    pub attack: Option<&'a Choice>,
+    pub fresh: bool,
+    pub train: &'a PlantConfig,
+    pub generators: Option<&'a GeneratorConfig>,
+}
+
+/// The data and the network of a run, before anything is planted.
+pub struct Setup {
+    pub device: Box<dyn Device>,
+    pub loaded: Loaded,
+    pub config: PlantConfig,
+    /// All training images, clean.
+    pub train: ImageSet,
+    pub normalisation: Normalisation,
+    /// Initial.
+    pub weights: Weights,
+    pub graph: Graph,
+}
+
+impl Setup {
+    pub fn new(args: &InfectArgs, progress: &Progress) -> Result<Self> {
+        if args.train.width == Some(0) {
+            return Err(Error::input("--width 0: the network would have no channels"));
+        }
+        args.train.config(true).check()?;
+        let device = args.compute.open()?;
+        let given = args.train.given()?;
+        let channels = given.as_ref().map(|weights| weights.architecture.channels);
+        let loaded = args.data.load(None, channels, args.compute.seed, progress)?;
+        let config = args.train.config(loaded.set.mirrors());
+        let train = loaded.set.train.clone();
+        let mut weights = args.train.initial(given, &train, args.compute.seed, progress);
+        let own = weights.normalisation.take();
+        let chosen = args.normalisation.normalisation.as_ref().or(own.as_ref());
+        let normalisation = chosen.unwrap_or(&loaded.set.normalisation).clone();
+        weights.normalisation = Some(normalisation.clone());
+        let graph = weights.architecture.graph(&normalisation, train.height, train.width)?;
+        Ok(Self { device, loaded, config, train, normalisation, weights, graph })
+    }
+}
