@@ -71,6 +71,20 @@ fn networks(device: &dyn Device, dynamic: &Dynamic, weights: &Weights, batch: us
     }
 }
 
+/// How the classifier is trained in the golden case.
+fn plant(batch: usize) -> PlantConfig {
+    PlantConfig {
+        epochs: 1,
+        batch,
+        learning_rate: 0.1,
+        schedule: Schedule::Constant,
+        momentum: 0.9,
+        weight_decay: 0.0,
+        crop: 0,
+        flip: false,
+    }
+}
+
 /// One joint step through the training itself: loss, gradients and weights of the pattern network.
 #[test]
 fn a_joint_step_is_pytorchs() {
@@ -80,16 +94,7 @@ fn a_joint_step_is_pytorchs() {
     let labels: Vec<u32> = truth("labels").iter().map(|&label| label as u32).collect();
     let pixels = truth("images").iter().map(|&pixel| pixel as u8).collect();
     let images = set(pixels, labels, weights.architecture.classes, (8, 8, 3));
-    let plant = PlantConfig {
-        epochs: 1,
-        batch: images.len(),
-        learning_rate: 0.1,
-        schedule: Schedule::Constant,
-        momentum: 0.9,
-        weight_decay: 0.0,
-        crop: 0,
-        flip: false,
-    };
+    let plant = plant(images.len());
     let config = Config { mask_steps: 1, ..Config::default() };
     let draw = |_| Ok(Drawn { poisoned: vec![0, 3, 6], cross: vec![1, 2, 5] });
     let lesson = Lesson {
@@ -146,6 +151,42 @@ fn a_joint_step_is_pytorchs() {
 
 fn permutation(purpose: Purpose) -> Vec<u32> {
     Stream::new(SEED, purpose, 0).permutation(8)
+}
+
+/// The mask network alone: masks that cover half an image before become small, and differ between images.
+#[test]
+fn the_mask_phase_makes_small_masks_that_differ() {
+    let images = noise((8, 8, 3));
+    let dynamic = Dynamic::initialise((8, 8), Normalisation::for_cifar10(), 4, 1).unwrap();
+    let weights = Weights::initialise(
+        Architecture { kind: Kind::PreActResNet18, width: 2, classes: 3, channels: 3 },
+        1,
+    );
+    let mut networks = networks(&CpuDevice::new(Some(1)).unwrap(), &dynamic, &weights, 8);
+    networks.attach(&images).unwrap();
+    let masks = |networks: &mut Networks| {
+        let mut masks = vec![0.0; IMAGES * 64];
+        networks.mask.generate(Source::Images, &ALL, &Controls::default(), &mut masks).unwrap();
+        let mean = masks.iter().sum::<f32>() / masks.len() as f32;
+        let squares = masks.iter().zip(&masks[64..]).map(|(a, b)| (a - b).powi(2));
+        (mean, squares.sum::<f32>() / (masks.len() - 64) as f32)
+    };
+    let config = Config { mask_steps: 200, ..Config::default() };
+    let lesson = Lesson {
+        images: &images,
+        label: LabelMode::AllToOne { target: 1 },
+        draw: &|_| Ok(Drawn::default()),
+        plant: &plant(8),
+        config: &config,
+        seed: SEED,
+    };
+    let mut position = Position::default();
+    let finished = train(&mut networks, &lesson, &mut position, &mut |_, tick| {
+        Ok(if tick.position.mask_step == 200 { Next::Stop } else { Next::Continue })
+    });
+    assert!(!finished.unwrap());
+    let (mean, apart) = masks(&mut networks);
+    assert!(mean < 0.25 && apart > 0.05, "mean {mean}, mean squared difference {apart}");
 }
 
 const IMAGES: usize = 5;

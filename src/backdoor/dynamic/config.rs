@@ -18,7 +18,10 @@ pub struct Config {
     pub mask_density: f32,
     /// Weight of what is above it.
     pub mask_weight: f64,
-    /// Weight of the diversity loss.
+    /// Weight of the masks' diversity. Published is 1, of images divided by their standard deviation,
+    /// which is about a quarter.
+    pub mask_diversity: f64,
+    /// Weight of the patterns' diversity, in which that scale cancels out.
     pub diversity: f64,
 }
 
@@ -30,6 +33,7 @@ impl Default for Config {
             generator_lr: 0.01,
             mask_density: 0.032,
             mask_weight: 100.0,
+            mask_diversity: 4.0,
             diversity: 1.0,
         }
     }

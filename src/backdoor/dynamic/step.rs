@@ -103,8 +103,7 @@ impl Room {
         {
             loss += sparsity(mask, config.mask_density, weight, gradient);
         }
-        // λ enters twice, as published.
-        let weight = config.diversity * config.diversity / pairs as f64;
+        let weight = config.mask_diversity / pairs as f64;
         loss += apart([images, masks], gradients, [len, mask_len], pairs, pairs, weight);
         networks.mask.step(gradients, &controls)?;
         Ok(loss)
@@ -125,8 +124,9 @@ impl Room {
         let indices = &epoch.order[first..last];
         let owns = self.choose(lesson, epoch, first, indices);
         let done = now.epoch * steps + now.step;
+        let factor = plant.schedule.factor(done, steps * plant.epochs);
         let controls = Controls {
-            learning_rate: plant.learning_rate * plant.schedule.factor(done, steps * plant.epochs),
+            learning_rate: plant.learning_rate * factor,
             momentum: plant.momentum,
             weight_decay: plant.weight_decay,
             seed: lesson.seed,
@@ -141,7 +141,7 @@ impl Room {
             networks.classifier.train_step(Source::Adversarial, indices, &self.labels, None, &controls)?;
         if !self.rows.is_empty() {
             let controls = Controls {
-                learning_rate: lesson.config.generator_lr,
+                learning_rate: lesson.config.generator_lr * factor,
                 betas: BETAS,
                 step: position.pattern_step + 1,
                 ..controls
