@@ -4,10 +4,12 @@
 #
 #   scripts/reproduce.sh CIFAR10_FOLDER FASHION_MNIST_FOLDER MODELS_FOLDER [OUT]
 #
-# Where TINY_IMAGENET names a folder of Tiny-ImageNet (200 classes or fewer), a ResNet-18 on it too.
 # MODELS_FOLDER holds badnets-cifar10-w16 and blend-cifar10-w16 (.safetensors, .poison.json).
+# Set in the environment, these add to it: ATTACKS=1 the other attacks on CIFAR-10, and all of them all-to-all;
+# GTSRB and TINY_IMAGENET, folders with these sets (200 classes or fewer), models of them.
 # Resumable: a run whose result.json is there is not run again. OUT is target/reproduce by default.
 set -euo pipefail
+gtsrb=${GTSRB:+$(realpath "$GTSRB")}
 tiny=${TINY_IMAGENET:+$(realpath "$TINY_IMAGENET")}
 cifar=$(realpath "$1"); fashion=$(realpath "$2"); models=$(realpath "$3")
 cd "$(dirname "$0")/.."
@@ -35,9 +37,20 @@ measure() { # name, options of evaluate
 
 infect_cifar="infect --data $cifar --width 16 --epochs 10 --seed 0"
 infect_fashion="infect --data $fashion --width 16 --epochs 3 --seed 0"
+infect_gtsrb="infect --data $gtsrb --width 16 --epochs 10 --seed 0"
 infect_tiny="infect --data $tiny --network resnet18 --width 16 --epochs 8 --seed 0"
+# SIG without its label changed needs one target.
+attack() { # name of a run: set, attack, -all for all-to-all
+  local attack=${1#*-}
+  case $attack in
+    sig-all) echo "--attack sig --rate 0.1 --dirty-label --label all-to-all" ;;
+    *-all) echo "--attack ${attack%-all} --rate 0.1 --label all-to-all" ;;
+    *) echo "--attack $attack --rate 0.1" ;;
+  esac
+}
 floors() {
-  for name in cifar-badnets cifar-blend; do
+  for name in cifar-badnets cifar-blend $others; do
+    [ -e "$out/$name/poison.json" ] || continue
     measure "$name.floor" --model "$out/cifar-benign/model.safetensors" --data "$cifar" --trigger "$out/$name/poison.json"
   done
   measure fashion-badnets.floor --model "$out/fashion-benign/model.safetensors" --data "$fashion" --trigger "$out/fashion-badnets/poison.json"
@@ -52,6 +65,7 @@ erase() { # recipe, setting, seed, models
     local data=$cifar model="$out/$name/model.safetensors" poison="$out/$name/poison.json" extra=""
     case $name in
       fashion-*) data=$fashion ;;
+      gtsrb-*) data=$gtsrb ;;
       tiny-*) data=$tiny ;;
       foreign-*) model="$models/${name#foreign-}-cifar10-w16.safetensors"; poison="${model%.safetensors}.poison.json"; extra=$foreign ;;
     esac
@@ -65,6 +79,9 @@ erase() { # recipe, setting, seed, models
 }
 
 own="cifar-badnets cifar-blend fashion-badnets"
+others="cifar-sig cifar-wanet cifar-dynamic
+  cifar-badnets-all cifar-blend-all cifar-sig-all cifar-wanet-all cifar-dynamic-all"
+gtsrb_models="gtsrb-badnets gtsrb-blend gtsrb-sig gtsrb-wanet gtsrb-dynamic"
 foreign_models="foreign-badnets foreign-blend"
 run cifar-benign $infect_cifar --attack none
 run cifar-badnets $infect_cifar --attack badnets --rate 0.1
@@ -83,6 +100,28 @@ for seed in 1 2; do
   erase default none $seed $own
 done
 erase paper none 0 $own
+if [ -n "${ATTACKS:-}" ]; then
+  for name in $others; do
+    # shellcheck disable=SC2046
+    run "$name" $infect_cifar $(attack "$name")
+  done
+  for seed in 0 1 2; do
+    erase default clean "$seed" $others
+    erase default none "$seed" $others
+  done
+fi
+if [ -n "$gtsrb" ]; then
+  run gtsrb-benign $infect_gtsrb --attack none
+  for name in $gtsrb_models; do
+    # shellcheck disable=SC2046
+    run "$name" $infect_gtsrb $(attack "$name")
+    measure "$name.floor" --model "$out/gtsrb-benign/model.safetensors" --data "$gtsrb" --trigger "$out/$name/poison.json"
+  done
+  for seed in 0 1 2; do
+    erase default clean "$seed" $gtsrb_models
+    erase default none "$seed" $gtsrb_models
+  done
+fi
 if [ -n "$tiny" ]; then
   run tiny-benign $infect_tiny --attack none
   run tiny-badnets $infect_tiny --attack badnets --rate 0.1

@@ -7,14 +7,21 @@ import pathlib
 import sys
 
 OUT = pathlib.Path(sys.argv[1])
+ATTACKS = {"badnets": "BadNets", "blend": "Blend", "sig": "SIG", "wanet": "WaNet", "dynamic": "Dynamic"}
+SETS = {
+    "cifar": "CIFAR-10",
+    "fashion": "Fashion-MNIST",
+    "gtsrb": "GTSRB",
+    "tiny": "Tiny-ImageNet, ResNet-18",
+}
 MODELS = {
     "foreign-badnets": "BadNets, CIFAR-10, of another program",
     "foreign-blend": "Blend, CIFAR-10, of another program",
-    "cifar-badnets": "BadNets, CIFAR-10, `pbe infect`",
-    "cifar-blend": "Blend, CIFAR-10, `pbe infect`",
-    "fashion-badnets": "BadNets, Fashion-MNIST, `pbe infect`",
-    "tiny-badnets": "BadNets, Tiny-ImageNet, ResNet-18, `pbe infect`",
 }
+for label, words in (("", ""), ("-all", ", all-to-all")):
+    for data, title in SETS.items():
+        for attack, name in ATTACKS.items():
+            MODELS[f"{data}-{attack}{label}"] = f"{name}{words}, {title}, `pbe infect`"
 
 
 def read(name):
@@ -34,7 +41,7 @@ def planted():
     print("## The models\n")
     print("| model | ACC | ASR | ASR, target class included | R-ACC | benign model's ASR (the floor) |")
     print("|---|---|---|---|---|---|")
-    for name in ["cifar-benign", "fashion-benign", "tiny-benign", *MODELS]:
+    for name in [*(f"{data}-benign" for data in SETS), *MODELS]:
         result = read(f"{name}.json") or read(f"{name}/result.json")
         if result is None:
             continue
@@ -86,7 +93,7 @@ def main():
     print("# Results\n")
     print(
         "Made by `scripts/reproduce.sh`; every run is here, none was chosen. Pre-activation ResNet-18 of width 16, "
-        "10 % poison, all-to-one to class 0; figures in per cent on the full test set; ASR leaves out images of the "
+        "10 % poison, all-to-one to class 0 where nothing else is said; figures in per cent on the full test set; ASR leaves out images of the "
         "target class. Minutes are of a machine that did other work too.\n"
     )
     print(f"Commits: {', '.join(commits)}. Device: {'; '.join(devices)}.\n")
