@@ -78,6 +78,18 @@ erase() { # recipe, setting, seed, models
   done
 }
 
+plant_and_erase() { # infect with its options, models
+  local infect=$1 name seed; shift
+  for name in "$@"; do
+    # shellcheck disable=SC2046
+    run "$name" $infect $(attack "$name")
+  done
+  for seed in 0 1 2; do
+    erase default clean "$seed" "$@"
+    erase default none "$seed" "$@"
+  done
+}
+
 own="cifar-badnets cifar-blend fashion-badnets"
 others="cifar-sig cifar-wanet cifar-dynamic
   cifar-badnets-all cifar-blend-all cifar-sig-all cifar-wanet-all cifar-dynamic-all"
@@ -100,26 +112,12 @@ for seed in 1 2; do
   erase default none $seed $own
 done
 erase paper none 0 $own
-if [ -n "${ATTACKS:-}" ]; then
-  for name in $others; do
-    # shellcheck disable=SC2046
-    run "$name" $infect_cifar $(attack "$name")
-  done
-  for seed in 0 1 2; do
-    erase default clean "$seed" $others
-    erase default none "$seed" $others
-  done
-fi
+[ -z "${ATTACKS:-}" ] || plant_and_erase "$infect_cifar" $others
 if [ -n "$gtsrb" ]; then
   run gtsrb-benign $infect_gtsrb --attack none
+  plant_and_erase "$infect_gtsrb" $gtsrb_models
   for name in $gtsrb_models; do
-    # shellcheck disable=SC2046
-    run "$name" $infect_gtsrb $(attack "$name")
     measure "$name.floor" --model "$out/gtsrb-benign/model.safetensors" --data "$gtsrb" --trigger "$out/$name/poison.json"
-  done
-  for seed in 0 1 2; do
-    erase default clean "$seed" $gtsrb_models
-    erase default none "$seed" $gtsrb_models
   done
 fi
 if [ -n "$tiny" ]; then
