@@ -19,6 +19,18 @@ constexpr u32 VECTOR = 8;
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK)
 
+// The scalars of a run, `RunScalars` in src/device/cuda/scalars.rs: in memory, so that launches that have been
+// recorded read them anew.
+struct Run {
+    float learning_rate, momentum, weight_decay;
+    // Adam's step and the factor of its second moments' root, with the bias corrected.
+    float adam_rate, adam_correction, beta1, beta2;
+    float average_decay, distill_weight, temperature, patches;
+    u32 nesterov, random_start, clamp, epoch, seed_low, seed_high;
+
+    __device__ u64 seed() const { return (u64)seed_high << 32 | seed_low; }
+};
+
 __device__ __forceinline__ u32 global_index() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
 // max(0, scale * x + shift) as every kernel computes it: forward pass, masks and the backward pass

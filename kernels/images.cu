@@ -7,9 +7,9 @@
 // images (set, height, width, from) u8, from = channels or 1 (grey to all channels); indices (N);
 // output (N, height, width, channels). A block makes an image.
 KERNEL gather(const u8* images, const u32* indices, float* output, u32 set, int height, int width, u32 from,
-              u32 channels, int pad, u32 flip, u32 seed_low, u32 seed_high, u32 epoch) {
+              u32 channels, int pad, u32 flip, const Run* run) {
     u32 index = indices[blockIdx.x];
-    Words draw = philox(index, epoch, PURPOSE_AUGMENT, (u64)seed_high << 32 | seed_low);
+    Words draw = philox(index, run->epoch, PURPOSE_AUGMENT, run->seed());
     int row = (int)below(draw.word[0], 2 * pad + 1) - pad, column = (int)below(draw.word[1], 2 * pad + 1) - pad;
     bool mirrored = flip && draw.word[2] >> 31;
     u32 length = height * width * channels;
@@ -47,16 +47,16 @@ __device__ __forceinline__ void place(u32 side, u32 position, int size, int* fir
     *last = min(end, size);
 }
 
-KERNEL patches(const u32* indices, float* images, int height, int width, u32 channels, float probability,
-               u32 seed_low, u32 seed_high, u32 epoch) {
+KERNEL patches(const u32* indices, float* images, int height, int width, u32 channels, const Run* run) {
     __shared__ Patch drawn[PATCHES];
-    u64 seed = (u64)seed_high << 32 | seed_low, image = (u64)indices[blockIdx.x] << 32;
+    u64 seed = run->seed(), image = (u64)indices[blockIdx.x] << 32;
+    u32 epoch = run->epoch;
     if (threadIdx.x < PATCHES) {
         u64 base = image | (u64)threadIdx.x << 24;
         Words draw = philox(base, epoch, PURPOSE_PATCH, seed);
         Patch patch = {0, 0, 0, 0, 0, philox(base + 1, epoch, PURPOSE_PATCH, seed)};
         patch.noise = patch.colour.word[3] >> 31;
-        if (unit(draw.word[0]) < probability) {
+        if (unit(draw.word[0]) < run->patches) {
             place(draw.word[1] >> 16, draw.word[2], height, &patch.top, &patch.bottom);
             place(draw.word[1] & 0xffff, draw.word[3], width, &patch.left, &patch.right);
         }

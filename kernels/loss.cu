@@ -24,8 +24,7 @@ struct LogSoftmax {
 
 // logits, teacher (or null), gradient (or null): (N, classes); labels, loss: (N).
 KERNEL cross_entropy(const float* logits, const u32* labels, const float* teacher, float* loss,
-                     float* gradient, u32 images, u32 classes, float divisor, float distill_weight,
-                     float temperature) {
+                     float* gradient, u32 images, u32 classes, float divisor, const Run* run) {
     u32 n = global_index();
     if (n >= images) return;
     const float* row = logits + n * classes;
@@ -38,9 +37,10 @@ KERNEL cross_entropy(const float* logits, const u32* labels, const float* teache
         for (u32 c = 0; c < classes; ++c)
             to[c] = (float)((exp(own.at(row[c])) - (c == label ? 1.0 : 0.0)) / divisor);
     if (teacher) {
+        float temperature = run->temperature;
         const float* other = teacher + n * classes;
         LogSoftmax soft(row, classes, temperature), target(other, classes, temperature);
-        double weight = distill_weight, divergence = 0.0;
+        double weight = run->distill_weight, divergence = 0.0;
         for (u32 c = 0; c < classes; ++c) {
             double p = soft.at(row[c]), q = target.at(other[c]), share = exp(q);
             divergence += share * (q - p);

@@ -48,13 +48,13 @@ __device__ __forceinline__ float start_offset(u32 index, u32 i, float epsilon, u
 }
 
 KERNEL pgd_start(const float* clean, const u32* indices, const float* epsilons, float* adversarial, u32 elements,
-                 u32 l2, u32 random, u32 clamp, u32 seed_low, u32 seed_high, u32 epoch) {
-    u32 image = blockIdx.x, index = indices[image];
-    u64 seed = (u64)seed_high << 32 | seed_low;
+                 u32 l2, const Run* run) {
+    u32 image = blockIdx.x, index = indices[image], clamp = run->clamp, epoch = run->epoch;
+    u64 seed = run->seed();
     float epsilon = epsilons[image];
     const float* from = clean + image * elements;
     float* to = adversarial + image * elements;
-    if (!random) {
+    if (!run->random_start) {
         for (u32 i = threadIdx.x; i < elements; i += BLOCK) to[i] = from[i];
         return;
     }
@@ -74,8 +74,8 @@ KERNEL pgd_start(const float* clean, const u32* indices, const float* epsilons, 
 }
 
 KERNEL pgd_step_linf(const float* clean, const float* gradient, const float* epsilons, const float* alphas,
-                     float* adversarial, u32 elements, u32 clamp) {
-    u32 image = blockIdx.x;
+                     float* adversarial, u32 elements, const Run* run) {
+    u32 image = blockIdx.x, clamp = run->clamp;
     float epsilon = epsilons[image], alpha = alphas[image];
     for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
         u32 at = image * elements + i;
@@ -88,8 +88,8 @@ KERNEL pgd_step_linf(const float* clean, const float* gradient, const float* eps
 }
 
 KERNEL pgd_step_l2(const float* clean, const float* gradient, const float* epsilons, const float* alphas,
-                   float* adversarial, u32 elements, u32 clamp) {
-    u32 image = blockIdx.x;
+                   float* adversarial, u32 elements, const Run* run) {
+    u32 image = blockIdx.x, clamp = run->clamp;
     float epsilon = epsilons[image], alpha = alphas[image];
     const float *x = clean + image * elements, *g = gradient + image * elements;
     float* value = adversarial + image * elements;

@@ -6,35 +6,35 @@
 //   average  average = d average + (1 - d) weights
 #include "common.cuh"
 
-KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, float rate, float momentum,
-           float decay, u32 nesterov) {
+KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, const Run* run) {
     u32 i = global_index();
     if (i >= total) return;
+    float momentum = run->momentum;
     float w = weights[i];
-    float g = __fadd_rn(gradients[i], __fmul_rn(decay, w));
+    float g = __fadd_rn(gradients[i], __fmul_rn(run->weight_decay, w));
     float v = __fadd_rn(__fmul_rn(momentum, velocity[i]), g);
-    float step = nesterov ? __fadd_rn(g, __fmul_rn(momentum, v)) : v;
+    float step = run->nesterov ? __fadd_rn(g, __fmul_rn(momentum, v)) : v;
     velocity[i] = v;
-    weights[i] = __fadd_rn(w, -__fmul_rn(rate, step));
+    weights[i] = __fadd_rn(w, -__fmul_rn(run->learning_rate, step));
 }
 
-KERNEL adam(float* weights, const float* gradients, float* first, float* second, u32 total, float rate,
-            float correction, float b1, float b2) {
+KERNEL adam(float* weights, const float* gradients, float* first, float* second, u32 total, const Run* run) {
     u32 i = global_index();
     if (i >= total) return;
-    float g = gradients[i];
+    float g = gradients[i], b1 = run->beta1, b2 = run->beta2;
     float m = __fadd_rn(__fmul_rn(b1, first[i]), __fmul_rn(1.0f - b1, g));
     float v = __fadd_rn(__fmul_rn(b2, second[i]), __fmul_rn(__fmul_rn(1.0f - b2, g), g));
     first[i] = m;
     second[i] = v;
     // `ADAM_EPSILON` in src/device/mod.rs.
-    float length = __fadd_rn(__fmul_rn(__fsqrt_rn(v), correction), 1e-8f);
-    weights[i] = __fadd_rn(weights[i], -__fdiv_rn(__fmul_rn(rate, m), length));
+    float length = __fadd_rn(__fmul_rn(__fsqrt_rn(v), run->adam_correction), 1e-8f);
+    weights[i] = __fadd_rn(weights[i], -__fdiv_rn(__fmul_rn(run->adam_rate, m), length));
 }
 
-KERNEL moving_average(const float* weights, float* average, u32 total, float decay) {
+KERNEL moving_average(const float* weights, float* average, u32 total, const Run* run) {
     u32 i = global_index();
     if (i >= total) return;
+    float decay = run->average_decay;
     average[i] = __fadd_rn(__fmul_rn(decay, average[i]), __fmul_rn(1.0f - decay, weights[i]));
 }
 

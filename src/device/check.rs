@@ -1,6 +1,8 @@
 //! The check of a program against a layout, once, when it is prepared: what makes the devices'
 //! unchecked accesses sound.
 
+use std::ops::Range;
+
 use super::operands::{Access, Operand};
 use super::{ConvShape, Direction, ImageSlot, Instance, MemoryLayout, Op, Program, Region, Span};
 use crate::data::ImageSet;
@@ -240,9 +242,13 @@ pub fn check_images(set: &ImageSet, size: (usize, usize, usize), indices: &[u32]
 impl Program {
     /// The ops of a run in their order, the repeated ones `repeats` times.
     pub(super) fn steps(&self, repeats: usize) -> impl Iterator<Item = &Op> {
-        let (before, rest) = self.ops.split_at(self.repeated.start);
-        let (middle, after) = rest.split_at(self.repeated.len());
-        let repeated = (0..repeats).flat_map(move |_| middle);
-        before.iter().chain(repeated).chain(after)
+        self.order(repeats).map(|index| &self.ops[index])
+    }
+
+    /// The same as indices.
+    pub(super) fn order(&self, repeats: usize) -> impl Iterator<Item = usize> + use<> {
+        let Range { start, end } = self.repeated;
+        let again = (0..repeats).flat_map(move |_| start..end);
+        (0..start).chain(again).chain(end..self.ops.len())
     }
 }

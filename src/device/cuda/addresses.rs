@@ -27,6 +27,7 @@ pub(super) struct Addresses {
     pub regions: [Place; 7],
     pub filters: Vec<Place>,
     pub scratch: Scratch,
+    pub scalars: Place,
     pub images: Vec<Option<Images>>,
 }
 

@@ -84,6 +84,11 @@ impl Step<'_> {
         prologue.affine.map_or((0, 0), |affine| (self.at(affine.scale), self.at(affine.shift)))
     }
 
+    /// Where the scalars of the run are.
+    fn scalars(&self) -> u64 {
+        self.memory.scalars.address
+    }
+
     /// Where the op's result goes; 0 where nobody wants it as it is.
     pub fn stored(&self, output: Span) -> u64 {
         if self.links.stored { self.at(output) } else { 0 }
@@ -162,8 +167,7 @@ impl Step<'_> {
                     count,
                     *classes,
                     divisor,
-                    controls.distill_weight,
-                    controls.temperature
+                    self.scalars()
                 ];
                 self.launch("cross_entropy", Grid::Items(count), list)
             }
@@ -191,10 +195,7 @@ impl Step<'_> {
                     *height,
                     *width,
                     *channels,
-                    controls.patches,
-                    controls.seed as u32,
-                    (controls.seed >> 32) as u32,
-                    controls.epoch
+                    self.scalars()
                 ];
                 self.launch("patches", grid, list)
             }
@@ -206,11 +207,7 @@ impl Step<'_> {
                     self.at(*adversarial),
                     *elements,
                     *norm == Norm::L2,
-                    controls.random_start,
-                    controls.clamp,
-                    controls.seed as u32,
-                    (controls.seed >> 32) as u32,
-                    controls.epoch
+                    self.scalars()
                 ];
                 self.launch("pgd_start", grid, list)
             }
@@ -226,7 +223,7 @@ impl Step<'_> {
                     self.at(*alpha),
                     self.at(*adversarial),
                     *elements,
-                    controls.clamp
+                    self.scalars()
                 ];
                 self.launch(kernel, grid, list)
             }
@@ -245,7 +242,6 @@ impl Step<'_> {
         let Some(Some(images)) = self.memory.images.get(slot.0) else {
             return Err(format!("no images attached as {}", slot.0));
         };
-        let (seed, epoch) = (self.controls.seed, self.controls.epoch);
         let list = arguments![
             images.pixels.address,
             self.at(indices),
@@ -257,48 +253,31 @@ impl Step<'_> {
             channels,
             augment.pad,
             augment.flip,
-            seed as u32,
-            (seed >> 32) as u32,
-            epoch
+            self.scalars()
         ];
         self.launch("gather", Grid::Blocks(self.count(), 1), list)
     }
 
     fn update(&self, op: &Op) -> Launched {
-        let controls = self.controls;
         match op {
             Op::Sgd { weights, gradients, momentum } => {
                 let (gradients, velocity) = (self.at(*gradients), self.at(*momentum));
-                let list = arguments![
-                    self.at(*weights),
-                    gradients,
-                    velocity,
-                    weights.len,
-                    controls.learning_rate,
-                    controls.momentum,
-                    controls.weight_decay,
-                    controls.nesterov
-                ];
+                let list = arguments![self.at(*weights), gradients, velocity, weights.len, self.scalars()];
                 self.launch("sgd", Grid::Items(weights.len), list)
             }
             Op::Adam { weights, gradients, first, second } => {
-                let (rate, correction) = controls.adam_scales();
                 let list = arguments![
                     self.at(*weights),
                     self.at(*gradients),
                     self.at(*first),
                     self.at(*second),
                     weights.len,
-                    rate as f32,
-                    correction as f32,
-                    controls.betas.0,
-                    controls.betas.1
+                    self.scalars()
                 ];
                 self.launch("adam", Grid::Items(weights.len), list)
             }
             Op::MovingAverage { weights, average } => {
-                let list =
-                    arguments![self.at(*weights), self.at(*average), weights.len, controls.average_decay];
+                let list = arguments![self.at(*weights), self.at(*average), weights.len, self.scalars()];
                 self.launch("moving_average", Grid::Items(weights.len), list)
             }
             Op::Copy { elements, input, output } => {

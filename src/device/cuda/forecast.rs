@@ -80,7 +80,7 @@ fn imaginary(program: &Program, buffers: usize) -> Addresses {
     let regions = std::array::from_fn(|_| place());
     let operands = (0..buffers.max(PLAIN)).map(|_| place()).collect();
     let scratch = Scratch { operands, partials: place() };
-    let filters = program.filters.iter().map(|_| place()).collect();
+    let (scalars, filters) = (place(), program.filters.iter().map(|_| place()).collect());
     let mut images = Vec::new();
     for op in &program.ops {
         if let Op::Gather { images: slot, height, width, channels, .. } = op {
@@ -89,7 +89,7 @@ fn imaginary(program: &Program, buffers: usize) -> Addresses {
             images[slot.0] = Some(Images { set, pixels: place() });
         }
     }
-    Addresses { regions, filters, scratch, images }
+    Addresses { regions, filters, scratch, scalars, images }
 }
 
 /// Bytes of what an op's launches are given, by address.
@@ -109,6 +109,8 @@ fn extents(
     op.clone().visit_operands(&mut |operand, span| {
         add(memory.address(*span, instance), operand_bytes(op, operand, count));
     });
+    // A few words, not worth counting.
+    add(memory.scalars.address, 0);
     let room = Room::of(op, count, precision);
     let words = |words: usize| words * size_of::<f32>();
     for (buffer, &elements) in room.operands.iter().enumerate() {

@@ -1,5 +1,6 @@
-//! The steps of an attack as one CUDA graph: what the repeated ops of a program launch, recorded once for a part of
-//! a batch and the scalars of a run, then started with one call.
+//! Runs as CUDA graphs: what the ops of a program launch, recorded once for a part of a batch, then started with one
+//! call. The scalars that change from run to run are in memory ([`super::scalars`]); what decides which kernels are
+//! launched is part of what a graph is known by.
 
 use std::sync::Arc;
 
@@ -10,13 +11,20 @@ use super::availability::describe;
 use crate::device::{Controls, Instance};
 use crate::error::{Error, Result};
 
-/// Graphs that a program keeps: a few for the parts of a batch, those of the last, smaller batch among them.
+/// Graphs that a program keeps: for the parts of a batch, those of the last, smaller batch among them.
 const KEPT: usize = 8;
 
-/// What was recorded for these images under these scalars: both are baked into the launches.
-struct Recorded {
+/// What the launches of a run depend on.
+#[derive(Clone, Copy, PartialEq)]
+struct Key {
     instance: Instance,
-    controls: Controls,
+    repeats: usize,
+    patches: bool,
+    distil: bool,
+}
+
+struct Recorded {
+    key: Key,
     graph: CudaGraph,
 }
 
@@ -47,15 +55,15 @@ impl Graphs {
         controls: &Controls,
         launch: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let same = |one: &Recorded| one.instance == instance && one.controls == *controls;
-        if !self.recorded.iter().any(same) {
+        let (patches, distil) = (controls.patches > 0.0, controls.distill_weight != 0.0);
+        let key = Key { instance, repeats: controls.repeats, patches, distil };
+        if !self.recorded.iter().any(|one| one.key == key) {
             if self.recorded.len() == KEPT {
                 self.recorded.remove(0);
             }
-            let graph = record(stream, launch)?;
-            self.recorded.push(Recorded { instance, controls: *controls, graph });
+            self.recorded.push(Recorded { key, graph: record(stream, launch)? });
         }
-        match self.recorded.iter().find(|one| same(one)) {
+        match self.recorded.iter().find(|one| one.key == key) {
             Some(one) => one.graph.launch().map_err(refused),
             None => Ok(()),
         }

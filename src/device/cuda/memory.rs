@@ -7,6 +7,7 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError};
 use super::addresses::{Addresses, Images, Place, Scratch};
 use super::availability::describe;
 use super::room::Room;
+use super::scalars::RunScalars;
 use crate::data::ImageSet;
 use crate::device::{MemoryLayout, Region};
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ pub(super) struct Memory {
     filters: Vec<CudaSlice<f32>>,
     filter_elements: usize,
     scratch: Buffers,
+    scalars: CudaSlice<u32>,
     room: Room,
     pixels: Vec<Option<CudaSlice<u8>>>,
     /// Of all of it.
@@ -67,10 +69,13 @@ impl Memory {
         let regions: [_; 7] =
             regions.try_into().map_err(|_| Error::run("device memory has seven regions"))?;
         let scratch = Buffers::new(stream, &Room::default())?;
+        let scalars = stream.alloc_zeros(RunScalars::WORDS);
+        let scalars = scalars.map_err(|error| fail("allocating device memory", error))?;
         let addresses = Addresses {
             regions: regions.each_ref().map(|slice| place(stream, slice)),
             filters: Vec::new(),
             scratch: scratch.places(stream),
+            scalars: place(stream, &scalars),
             images: Vec::new(),
         };
         Ok(Self {
@@ -80,6 +85,7 @@ impl Memory {
             filters: Vec::new(),
             filter_elements: 0,
             scratch,
+            scalars,
             room: Room::default(),
             pixels: Vec::new(),
             addresses,
@@ -150,6 +156,15 @@ impl Memory {
             return self.stream.alloc_zeros(1);
         }
         self.stream.clone_htod(set.pixels.as_slice())
+    }
+
+    /// Makes these the scalars of the next run. The last one has ended.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn set_scalars(&mut self, scalars: &RunScalars) -> Result<()> {
+        let copied = self.stream.memcpy_htod(bytemuck::cast_slice(&[*scalars]), &mut self.scalars);
+        copied.map_err(|error| fail("writing the scalars of a run", error))
     }
 
     /// Copies to a region.

@@ -6,7 +6,7 @@
 //! | `kernels` | the embedded PTX, and what parameters each kernel takes |
 //! | `launch` | how a kernel is started |
 //! | `memory`, `addresses`, `room` | what a session holds on the device, where, and known beforehand |
-//! | `graphs` | the steps of an attack, recorded |
+//! | `graphs`, `scalars` | runs, recorded, and what changes from one to the next |
 //! | `relay` | what ops hand on to the tensor-core convolutions |
 //! | `session` | prepared programs, running them |
 //! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator` | an op's spans become addresses, and go to its kernels |
@@ -33,6 +33,7 @@ mod launch;
 mod memory;
 mod relay;
 mod room;
+mod scalars;
 mod session;
 mod tensor;
 

@@ -1,6 +1,5 @@
 //! A network's memory on the device, and the running of programs.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys};
@@ -13,6 +12,7 @@ use super::launch::Launcher;
 use super::memory::Memory;
 use super::relay::{Links, Relay};
 use super::room::{Room, check_sizes, filter_words};
+use super::scalars::RunScalars;
 use crate::data::ImageSet;
 use crate::device::check::{check, check_images, check_instances};
 use crate::device::{
@@ -38,7 +38,7 @@ pub(super) struct CudaSession {
     launcher: Launcher,
     specs: Vec<FilterSpec>,
     programs: Vec<Prepared>,
-    /// Whether attacks run as graphs. A driver that is told to wait for every launch names the one that fails; a
+    /// Whether programs run as graphs. A driver that is told to wait for every launch names the one that fails; a
     /// graph is one.
     graphs: bool,
     /// The host's copy of what it wrote to staging: indices and labels are checked here, before
@@ -97,7 +97,7 @@ impl CudaSession {
         self.programs.iter_mut().for_each(|prepared| prepared.graphs.clear());
     }
 
-    /// Starts a program's ops for an instance, the repeated ones as a graph.
+    /// Starts a program's ops for an instance, as a graph where there are several.
     fn start(
         &self,
         prepared: &Prepared,
@@ -106,17 +106,15 @@ impl CudaSession {
         instance: Instance,
     ) -> Result<()> {
         let Prepared { program, relay, .. } = prepared;
-        let launch =
-            |index: usize| start(&self.step(&relay.links[index], instance, controls), &program.ops[index]);
-        let Range { start: first, end } = program.repeated;
-        (0..first).try_for_each(launch)?;
-        let again = || (0..controls.repeats).try_for_each(|_| (first..end).try_for_each(launch));
-        if self.graphs && !program.repeated.is_empty() && controls.repeats > 0 && instance.count > 0 {
-            graphs.run(&self.launcher.stream, instance, controls, again)?;
-        } else {
-            again()?;
+        let launch = || {
+            program.order(controls.repeats).try_for_each(|index| {
+                start(&self.step(&relay.links[index], instance, controls), &program.ops[index])
+            })
+        };
+        match self.graphs && program.ops.len() > 1 {
+            true => graphs.run(&self.launcher.stream, instance, controls, launch),
+            false => launch(),
         }
-        (end..program.ops.len()).try_for_each(launch)
     }
 
     /// Checks what is to be run, and starts it for every instance.
@@ -210,6 +208,7 @@ impl Session for CudaSession {
 
     fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
         let prepared = self.programs.get_mut(program.0).ok_or_else(|| Error::run("no such program"))?;
+        self.memory.set_scalars(&RunScalars::new(controls))?;
         // Lent out, for they change while the rest is read.
         let mut graphs = std::mem::take(&mut prepared.graphs);
         let started = self.run_all(program, &mut graphs, controls, instances);
@@ -220,6 +219,7 @@ impl Session for CudaSession {
     }
 
     fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+        self.memory.set_scalars(&RunScalars::new(controls))?;
         let Prepared { program, rows, relay, .. } =
             self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
         check_instances(program, *rows, &[instance])?;
