@@ -36,11 +36,33 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// `PTX_EMULATOR_LAUNCHES`: where a line of JSON is written for each launch.
     pub launches: Option<PathBuf>,
+    /// `PTX_EMULATOR_FAIL`: a launch that fails.
+    pub fail: Option<Fail>,
+    /// `PTX_EMULATOR_TAKE`: memory that another program takes.
+    pub take: Option<Take>,
     /// `PTX_EMULATOR_EDITS`: a file of edits of the kernels' text.
     pub edits: Vec<Edit>,
     /// `PTX_EMULATOR_CHECKS`, `_SEED`, `_THREADS`, `_LIMIT`. Memory traffic is
     /// counted if a report or a line for each launch is asked for.
     pub settings: Settings,
+}
+
+/// A launch that fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fail {
+    /// The kernel.
+    pub kernel: String,
+    /// Which of its launches, from 1.
+    pub number: u64,
+}
+
+/// Memory that another program takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// How much.
+    pub bytes: u64,
+    /// Before which allocation, from 1.
+    pub number: u64,
 }
 
 /// A variable that can't be understood.
@@ -62,6 +84,8 @@ impl Default for Config {
             devices: 1,
             report: None,
             launches: None,
+            fail: None,
+            take: None,
             edits: Vec::new(),
             settings: Settings { threads, count_memory: false, ..Settings::default() },
         }
@@ -102,6 +126,8 @@ impl Config {
             }
             "REPORT" => self.report = Some(PathBuf::from(value)),
             "LAUNCHES" => self.launches = Some(PathBuf::from(value)),
+            "FAIL" => self.fail = Some(fail(value).ok_or("expected KERNEL@NUMBER, from 1")?),
+            "TAKE" => self.take = Some(take(value).ok_or("expected BYTES@NUMBER, from 1, as 1G@3")?),
             "EDITS" => {
                 let json = fs::read(value).map_err(|error| error.to_string())?;
                 self.edits = edits::read(&json)?;
@@ -126,8 +152,20 @@ impl Config {
     }
 }
 
-const KNOWN: [&str; 10] =
-    ["CAPABILITY", "MEMORY", "DEVICES", "REPORT", "LAUNCHES", "EDITS", "CHECKS", "SEED", "THREADS", "LIMIT"];
+const KNOWN: [&str; 12] = [
+    "CAPABILITY",
+    "MEMORY",
+    "DEVICES",
+    "REPORT",
+    "LAUNCHES",
+    "FAIL",
+    "TAKE",
+    "EDITS",
+    "CHECKS",
+    "SEED",
+    "THREADS",
+    "LIMIT",
+];
 
 /// The names of the checks that are on.
 pub fn names(checks: &Checks) -> Vec<&'static str> {
@@ -183,6 +221,17 @@ fn bytes(value: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
 }
 
+fn fail(value: &str) -> Option<Fail> {
+    let (kernel, number) = value.split_once('@')?;
+    let number = at_least_one(number).ok()?;
+    (!kernel.is_empty()).then(|| Fail { kernel: kernel.into(), number })
+}
+
+fn take(value: &str) -> Option<Take> {
+    let (amount, number) = value.split_once('@')?;
+    Some(Take { bytes: bytes(amount)?, number: at_least_one(number).ok()? })
+}
+
 fn at_least_one(value: &str) -> Result<u64, String> {
     value.parse().ok().filter(|&number| number > 0).ok_or("expected a number from 1".to_string())
 }
@@ -203,6 +252,8 @@ mod tests {
             ("DEVICES", "0"),
             ("REPORT", "counts.json"),
             ("LAUNCHES", "launches.jsonl"),
+            ("FAIL", "sgd@5"),
+            ("TAKE", "1K@2"),
             ("CHECKS", "barriers, uninitialised"),
             ("SEED", "7"),
             ("THREADS", "3"),
@@ -212,6 +263,8 @@ mod tests {
         assert_eq!((config.capability, config.memory, config.devices), ((8, 6), 3 << 30, 0));
         assert_eq!(config.report, Some(PathBuf::from("counts.json")));
         assert_eq!(config.launches, Some(PathBuf::from("launches.jsonl")));
+        assert_eq!(config.fail, Some(Fail { kernel: "sgd".into(), number: 5 }));
+        assert_eq!(config.take, Some(Take { bytes: 1024, number: 2 }));
         let checks = Checks { barriers: true, uninitialised: true, ..Checks::NONE };
         let settings = Settings { checks, seed: 7, threads: 3, limit: 1000, count_memory: true };
         assert_eq!(config.settings, settings);
@@ -247,6 +300,11 @@ mod tests {
             ("MEMORY", "99999999999G"),
             ("DEVICES", "2"),
             ("EDITS", "no/such/file"),
+            ("FAIL", "sgd"),
+            ("FAIL", "@1"),
+            ("FAIL", "sgd@0"),
+            ("TAKE", "1G"),
+            ("TAKE", "@1"),
             ("CHECKS", "everything"),
             ("CHECKS", "barriers,,"),
             ("SEED", "x"),

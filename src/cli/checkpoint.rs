@@ -34,12 +34,21 @@ impl<R> Checkpoint<R> {
 }
 
 /// Writes a checkpoint.
+///
+/// # Errors
+/// The file can't be written; a number that is none: then the checkpoint before stays.
 pub fn save(
     path: &Path,
     rest: &impl Serialize,
     floats: &[(&str, &[f32])],
     words: &[(&str, &[u32])],
 ) -> Result<()> {
+    for (name, values) in floats {
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            let cause = format!("the {name} became {value}: the checkpoint before is kept");
+            return Err(Error::run(cause));
+        }
+    }
     let rest = serde_json::to_string(rest).map_err(|cause| Error::file(path, cause))?;
     let shapes: Vec<[usize; 1]> =
         floats.iter().map(|(_, values)| [values.len()]).chain(words.iter().map(|(_, w)| [w.len()])).collect();
@@ -96,6 +105,19 @@ mod tests {
         assert_eq!(bits(&read.take_floats("weights")), bits(&weights));
         assert_eq!(read.take_words("selected"), [7, 9]);
         assert!(read.take_floats("none").is_empty() && read.take_floats("absent").is_empty());
+    }
+
+    #[test]
+    fn what_is_no_number_leaves_the_checkpoint_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        save(&path, &1u32, &[("weights", &[1.0])], &[]).unwrap();
+        for value in [f32::NAN, f32::INFINITY] {
+            let error = save(&path, &2u32, &[("none", &[]), ("momentum", &[0.0, value])], &[]).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("the momentum became {value}")), "{error}");
+            assert_eq!(error.exit_code(), 1);
+        }
+        assert_eq!(load::<u32>(&path).unwrap().rest, 1);
     }
 
     #[test]

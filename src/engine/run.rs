@@ -60,24 +60,37 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn read(&self, column: Span, out: &mut [f32]) -> Result<()> {
-        self.session.read(column.region, column.offset, &mut out[..self.count * column.len])
+    /// # Errors
+    /// The device fails, or gave what is no number.
+    fn read(&self, what: &str, column: Span, out: &mut [f32]) -> Result<()> {
+        let out = &mut out[..self.count * column.len];
+        self.session.read(column.region, column.offset, out)?;
+        match out.iter().position(|value| !value.is_finite()) {
+            Some(at) => {
+                let (image, value) = (self.first + at / column.len, out[at]);
+                Err(Error::run(format!("the {what} of image {image} of this pass became {value}")))
+            }
+            None => Ok(()),
+        }
     }
     /// Logits, `count` × classes, to the front of `out`.
+    ///
+    /// # Errors
+    /// The device fails, or one is not finite; so do the three below.
     pub fn logits(&self, out: &mut [f32]) -> Result<()> {
-        self.read(self.staging.logits, out)
+        self.read("logits", self.staging.logits, out)
     }
     /// Features, `count` × features, to the front of `out`.
     pub fn features(&self, out: &mut [f32]) -> Result<()> {
-        self.read(self.staging.features, out)
+        self.read("features", self.staging.features, out)
     }
     /// Cosine scores to the front of `out`.
     pub fn scores(&self, out: &mut [f32]) -> Result<()> {
-        self.read(self.staging.score, out)
+        self.read("score", self.staging.score, out)
     }
     /// Adversarial images, `count` × image length, to the front of `out`.
     pub fn adversarial(&self, out: &mut [f32]) -> Result<()> {
-        self.read(self.staging.adversarial, out)
+        self.read("adversarial example", self.staging.adversarial, out)
     }
 }
 

@@ -37,10 +37,17 @@ pub fn emulator() -> &'static Path {
     folder.path()
 }
 
-/// Runs the program with the emulator as its driver, under these of its settings (`PTX_EMULATOR_…`).
-pub fn emulated(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+/// The program on the emulator that a folder holds, under these of its settings (`PTX_EMULATOR_…`).
+pub fn on_driver(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let settings = settings.iter().map(|(name, value)| (format!("PTX_EMULATOR_{name}"), value));
-    with_driver(arguments, emulator()).envs(settings).output().unwrap()
+    let mut command = with_driver(arguments, folder);
+    command.envs(settings);
+    command
+}
+
+/// Runs the program with the emulator as its driver, under these of its settings.
+pub fn emulated(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    on_driver(emulator(), arguments, settings).output().unwrap()
 }
 
 /// Runs the program without a driver. One that the machine has is hidden behind empty files of its

@@ -7,6 +7,7 @@ mod bad_settings;
 mod checkpoints;
 mod commands;
 mod cuda_choice;
+mod cuda_faults;
 mod cuda_run;
 mod dynamic;
 mod emulated;

@@ -30,6 +30,10 @@ impl Prepared {
         let started = Instant::now();
         let launch = Launch { id: LAUNCHES.fetch_add(1, Ordering::Relaxed), ..self.launch.clone() };
         let kernel = &self.function.kernel;
+        driver
+            .faults
+            .at_launch(&kernel.name, driver.config.fail.as_ref())
+            .inspect_err(|&status| context.fail(status))?;
         let result = exec::launch(kernel, &launch, &driver.device.memory, &driver.config.settings);
         match result {
             Ok(counters) => {

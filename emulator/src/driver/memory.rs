@@ -21,6 +21,7 @@ fn allocate(address: Out<Address>, bytes: usize) -> Result {
     if bytes == 0 || !address.wanted() {
         return Err(Status::INVALID_VALUE);
     }
+    driver.faults.at_allocation(&driver.device, driver.config.take.as_ref());
     address.set(driver.device.allocate(bytes as u64, context.handle, Purpose::Plain, None)?)
 }
 
@@ -33,6 +34,7 @@ fn allocate_ordered(address: Out<Address>, bytes: usize, pool: Handle, stream: H
     }
     let captured = driver.captures.frontier(&stream)?.is_some();
     let purpose = if captured { Purpose::Graph } else { Purpose::Plain };
+    driver.faults.at_allocation(&driver.device, driver.config.take.as_ref());
     let new = driver.device.allocate(bytes as u64, context.handle, purpose, Some(pool.handle))?;
     pool.note(driver.device.used_of(pool.handle));
     if captured {

@@ -11,6 +11,7 @@
 //! | `module`, `function`, `launch`, `occupancy` | kernels |
 //! | `work` | what a stream is given to do |
 //! | `capture`, `graph` | streams that record instead, and the graphs they leave |
+//! | `faults` | what goes wrong because it was asked for |
 //! | `process` | functions by name |
 //! | `unsupported` | all other functions |
 //!
@@ -23,6 +24,7 @@ pub mod context;
 pub mod copy;
 pub mod device;
 pub mod event;
+pub mod faults;
 pub mod fill;
 pub mod function;
 pub mod graph;

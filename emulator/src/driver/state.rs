@@ -8,6 +8,7 @@ use super::capture::{Captures, Graph, GraphExec};
 use super::context::Context;
 use super::device::Device;
 use super::event::Event;
+use super::faults::Faults;
 use super::host::HostMemory;
 use super::model::Model;
 use super::module::{Function, Module};
@@ -47,6 +48,8 @@ pub struct Driver {
     pub pools: Table<Pool>,
     /// Captures that have not ended.
     pub captures: Captures,
+    /// What was asked to go wrong.
+    pub faults: Faults,
     /// Pinned memory.
     pub host: HostMemory,
     /// Numbers of streams and contexts.
@@ -92,6 +95,7 @@ impl Driver {
             execs: Table::new(7),
             pools,
             captures: Captures::default(),
+            faults: Faults::default(),
             host: HostMemory::default(),
             serial: AtomicU64::new(1),
         })

@@ -15,11 +15,7 @@ pub fn text(setting: &Setting, modes: &[ModeRows]) -> String {
         text += "         over 100 %: Winograd's form needs fewer products, or caches hold what was just written\n";
     }
     if setting.estimate {
-        let gap = 1e6 * LAUNCH_GAP;
-        text += &format!(
-            "estimate each launch the longer of its products and the bytes of its buffers; gaps {gap} us a launch\n"
-        );
-        text += "         from the host, none in a graph. Nothing was run: a kernel that reaches its roof takes this long\n";
+        text += &explanation();
     }
     for mode in modes {
         for repeated in [true, false] {
@@ -31,6 +27,14 @@ pub fn text(setting: &Setting, modes: &[ModeRows]) -> String {
         }
     }
     text
+}
+
+fn explanation() -> String {
+    let gap = 1e6 * LAUNCH_GAP;
+    format!(
+        "estimate each launch the longer of its products, in whole rounds of blocks, and its buffers' bytes;\n         \
+         gaps {gap} us a launch of a graph. Nothing was run: so long it takes kernels that reach the roof\n"
+    )
 }
 
 fn roofs(setting: &Setting, modes: &[ModeRows]) -> String {

@@ -15,6 +15,8 @@ pub const OLDEST: (i32, i32) = (8, 0);
 pub enum Unavailable {
     /// No driver library (`libcuda`) on this machine.
     NoLibrary,
+    /// A driver library without a function that is needed.
+    NoFunction(&'static str),
     /// A driver, but no device.
     NoDevice,
     /// Fewer devices than the number asked for.
@@ -41,6 +43,9 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unavailable::NoLibrary => f.write_str("no CUDA driver (libcuda) is installed"),
+            Unavailable::NoFunction(name) => {
+                write!(f, "the CUDA driver (libcuda) lacks {name}: it is too old, or not NVIDIA's")
+            }
             Unavailable::NoDevice => f.write_str("the CUDA driver finds no device"),
             Unavailable::NoSuchDevice { count } => write!(f, "no such device: the CUDA driver finds {count}"),
             Unavailable::TooOld { name, major, minor } => {
@@ -74,15 +79,65 @@ impl From<DriverError> for Unavailable {
     }
 }
 
+/// Every function that is called: cudarc panics where one is missing.
+const FUNCTIONS: [&str; 38] = [
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+    "cuDeviceGet",
+    "cuDeviceGetAttribute",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDriverGetVersion",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventElapsedTime",
+    "cuEventRecord",
+    "cuEventSynchronize",
+    "cuGetErrorName",
+    "cuGetErrorString",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
+    "cuInit",
+    "cuLaunchKernel",
+    "cuMemAllocAsync",
+    "cuMemAlloc_v2",
+    "cuMemFreeAsync",
+    "cuMemFree_v2",
+    "cuMemGetInfo_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemsetD8Async",
+    "cuModuleGetFunction",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuStreamBeginCapture_v2",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamEndCapture",
+    "cuStreamSynchronize",
+];
+
+/// Whether there is a driver library that has every function.
+fn library() -> Result<(), Unavailable> {
+    // SAFETY: loading libcuda runs its initialisers; it is the library that everything below needs.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Unavailable::NoLibrary);
+    }
+    // SAFETY: it is present. Addresses are asked for and never used: any type does.
+    let lacks = |name: &&str| unsafe { sys::culib().get::<*const ()>(name.as_bytes()) }.is_err();
+    FUNCTIONS.into_iter().find(lacks).map_or(Ok(()), |name| Err(Unavailable::NoFunction(name)))
+}
+
 /// Devices the driver finds.
 ///
 /// # Errors
 /// No library, no device, or a driver that does not start.
 pub(super) fn device_count() -> Result<usize, Unavailable> {
-    // SAFETY: loading libcuda runs its initialisers; it is the library that everything below needs.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(Unavailable::NoLibrary);
-    }
+    library()?;
     result::init()?;
     match usize::try_from(result::device::get_count()?) {
         Ok(0) | Err(_) => Err(Unavailable::NoDevice),
@@ -95,10 +150,7 @@ pub(super) fn device_count() -> Result<usize, Unavailable> {
 /// # Errors
 /// No library, or the driver refuses to say.
 pub(super) fn driver_version() -> Result<i32, Unavailable> {
-    // SAFETY: as in `device_count`.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(Unavailable::NoLibrary);
-    }
+    library()?;
     let mut version = 0;
     // SAFETY: the address is that of an integer that lives through the call.
     unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError, sys};
 
 use super::addresses::{Addresses, Images, Place, Scratch};
 use super::availability::describe;
@@ -50,8 +50,15 @@ fn place<T>(stream: &CudaStream, slice: &CudaSlice<T>) -> Place {
     Place { address: slice.device_ptr(stream).0 }
 }
 
+/// What to say where memory was free when the run was planned and isn't now.
+const TAKEN: &str = "if the run fitted when it was planned, another program has taken some since";
+
 fn fail(what: &str, error: DriverError) -> Error {
-    Error::run(format!("{what}: {}", describe(error)))
+    let cause = format!("{what}: {}", describe(error));
+    match error.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::run(format!("{cause}: {TAKEN}")),
+        _ => Error::run(cause),
+    }
 }
 
 impl Memory {
@@ -240,7 +247,7 @@ fn enough(stream: &CudaStream, bytes: usize) -> Result<()> {
     }
     let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     Err(Error::run(format!(
-        "needs {:.1} MiB of device memory, {:.1} MiB are free",
+        "needs {:.1} MiB of device memory, {:.1} MiB are free: {TAKEN}",
         mebibytes(bytes),
         mebibytes(free)
     )))
