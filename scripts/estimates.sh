@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The estimates in docs/performance.md: what the launches of a PreAct-ResNet-18 of width 64 take at best on an
+# A100 and an H100, by `pbe profile --estimate`. No GPU is asked. The table above them and the words are by hand.
+#
+#   scripts/estimates.sh            writes them
+#   scripts/estimates.sh --check    fails where they differ from what is there
+#
+# PBE, a program, takes the place of the release build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ -n "${PBE:-}" ] || cargo build --release --quiet --locked -p pbe
+pbe=${PBE:-target/release/pbe}
+page=docs/performance.md
+new=$(mktemp)
+trap 'rm -f "$new"' EXIT
+
+tables() {
+  local card mode line
+  for card in a100 h100; do
+    for mode in attack train; do
+      line=(profile --estimate --card "$card" --precision bf16 --mode "$mode")
+      printf '\n`pbe %s`\n```\n' "${line[*]}"
+      "$pbe" "${line[@]}"
+      echo '```'
+    done
+  done
+}
+{
+  sed '/<!-- estimates: scripts\/estimates.sh -->/q' "$page"
+  tables
+  sed -n '/<!-- end of estimates -->/,$p' "$page"
+} > "$new"
+if [ "${1:-}" = --check ]; then
+  diff -u "$page" "$new" || { echo "$page: run scripts/estimates.sh" >&2; exit 1; }
+else
+  cat "$new" > "$page"
+fi
