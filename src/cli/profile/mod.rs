@@ -68,8 +68,8 @@ pub struct ProfileArgs {
     /// Write the ops as a Chrome trace (chrome://tracing, Perfetto)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// File in which the driver counts: a line of JSON for each launch, `kernel` and the `bytes` it moved.
-    /// ptx-emulator writes one under PTX_EMULATOR_LAUNCHES
+    /// File in which the driver counts: a line of JSON for each launch, `kernel` and the `bytes` that its requests to
+    /// global memory touched, caches or not. ptx-emulator writes one under PTX_EMULATOR_LAUNCHES
     #[arg(long, value_name = "FILE", conflicts_with = "estimate")]
     counters: Option<PathBuf>,
     #[command(flatten)]
