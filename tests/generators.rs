@@ -95,7 +95,7 @@ fn a_joint_step_is_pytorchs() {
     let pixels = truth("images").iter().map(|&pixel| pixel as u8).collect();
     let images = set(pixels, labels, weights.architecture.classes, (8, 8, 3));
     let plant = plant(images.len());
-    let config = Config { mask_steps: 1, ..Config::default() };
+    let config = Config { mask_steps: 1, pattern_lr: 0.01, ..Config::default() };
     let draw = |_| Ok(Drawn { poisoned: vec![0, 3, 6], cross: vec![1, 2, 5] });
     let lesson = Lesson {
         images: &images,

@@ -12,8 +12,11 @@ pub struct Config {
     pub generator_width: usize,
     /// Steps of the mask phase.
     pub mask_steps: usize,
-    /// Adam's rate for both networks.
-    pub generator_lr: f32,
+    /// Adam's rate for the mask network.
+    pub mask_lr: f32,
+    /// Adam's largest rate for the pattern network. Published is ten times as much, for gradients that
+    /// pile up and so change direction slowly.
+    pub pattern_lr: f32,
     /// Share of a mask that costs nothing.
     pub mask_density: f32,
     /// Weight of what is above it.
@@ -30,7 +33,8 @@ impl Default for Config {
         Self {
             generator_width: 32,
             mask_steps: 300,
-            generator_lr: 0.01,
+            mask_lr: 0.01,
+            pattern_lr: 0.001,
             mask_density: 0.032,
             mask_weight: 100.0,
             mask_diversity: 4.0,
@@ -48,12 +52,12 @@ impl Config {
         };
         positive("generator-width", self.generator_width as f64)?;
         positive("mask-steps", self.mask_steps as f64)?;
-        positive("generator-lr", f64::from(self.generator_lr))
+        positive("pattern-lr", f64::from(self.pattern_lr))
     }
 
     /// The mask network's rate: a tenth after 2/5 of its phase, a hundredth after 4/5.
     pub(super) fn mask_rate(&self, step: usize) -> f32 {
         let fifths = 5 * step / self.mask_steps.max(1);
-        self.generator_lr * [1.0, 1.0, 0.1, 0.1, 0.01][fifths.min(4)]
+        self.mask_lr * [1.0, 1.0, 0.1, 0.1, 0.01][fifths.min(4)]
     }
 }

@@ -141,7 +141,7 @@ impl Room {
             networks.classifier.train_step(Source::Adversarial, indices, &self.labels, None, &controls)?;
         if !self.rows.is_empty() {
             let controls = Controls {
-                learning_rate: lesson.config.generator_lr * factor,
+                learning_rate: lesson.config.pattern_lr * factor,
                 betas: BETAS,
                 step: position.pattern_step + 1,
                 ..controls

@@ -12,9 +12,10 @@ pub struct GeneratorArgs {
     /// dynamic: channels of the generators' first step [default: 32, as published]
     #[arg(long, value_name = "CHANNELS")]
     generator_width: Option<usize>,
-    /// dynamic: Adam's rate for the generators [default: 0.01]
+    /// dynamic: Adam's largest rate for the network that draws the patterns; it runs as the classifier's
+    /// [default: 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    generator_lr: Option<f32>,
+    pattern_lr: Option<f32>,
     /// dynamic: steps that the mask network is trained for, before the others [default: 300]
     #[arg(long, value_name = "STEPS")]
     mask_steps: Option<usize>,
@@ -23,12 +24,11 @@ pub struct GeneratorArgs {
 impl GeneratorArgs {
     /// Refuses the options where no generator is trained.
     pub fn check(&self, choice: Option<&Choice>) -> Result<()> {
-        let given =
-            self.generator_width.is_some() || self.generator_lr.is_some() || self.mask_steps.is_some();
+        let given = self.generator_width.is_some() || self.pattern_lr.is_some() || self.mask_steps.is_some();
         match choice {
             Some(choice) if choice.is_untrained() => self.config().check(),
             _ if given => Err(Error::input(
-                "--generator-width, --generator-lr and --mask-steps belong to --attack dynamic without \
+                "--generator-width, --pattern-lr and --mask-steps belong to --attack dynamic without \
                  --generators",
             )),
             _ => Ok(()),
@@ -39,7 +39,7 @@ impl GeneratorArgs {
         let default = Config::default();
         Config {
             generator_width: self.generator_width.unwrap_or(default.generator_width),
-            generator_lr: self.generator_lr.unwrap_or(default.generator_lr),
+            pattern_lr: self.pattern_lr.unwrap_or(default.pattern_lr),
             mask_steps: self.mask_steps.unwrap_or(default.mask_steps),
             ..default
         }
