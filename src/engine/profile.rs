@@ -1,5 +1,7 @@
 //! What the ops of a network's programs take: counted, foretold for a GPU, measured on a device.
 
+mod estimate;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -17,6 +19,7 @@ use crate::device::{
     Controls, ConvShape, Device, Instance, Op, PoolShape, Program, ProgramId, Region, Session,
 };
 use crate::error::{Error, Result};
+pub use estimate::{Estimate, LAUNCH_GAP};
 
 /// A job of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,55 +74,6 @@ pub struct OpProfile {
     pub cost: Cost,
     /// The kernels it starts; none on a processor.
     pub launches: Vec<KernelLaunch>,
-}
-
-/// From a kernel's end to the next one's begin in a graph, which every run on a GPU is: NVIDIA's introduction to
-/// CUDA graphs measures 3.4 µs for each of many kernels of 2.9 µs.
-pub const LAUNCH_GAP: f64 = 0.5e-6;
-
-/// Seconds that an op's launches take on a GPU if nothing but its roof holds them up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Estimate {
-    /// Of launches that are bound by the rate of matrix products: that of the multiprocessors which have a
-    /// block, when the last of the blocks are dealt out.
-    pub products: f64,
-    /// Of launches that are bound by the bytes of their buffers.
-    pub bytes: f64,
-    /// Of the gaps between launches.
-    pub gaps: f64,
-}
-
-impl Estimate {
-    /// On the device, gaps apart.
-    pub fn busy(&self) -> f64 {
-        self.products + self.bytes
-    }
-}
-
-impl std::ops::AddAssign for Estimate {
-    fn add_assign(&mut self, other: Estimate) {
-        self.products += other.products;
-        self.bytes += other.bytes;
-        self.gaps += other.gaps;
-    }
-}
-
-impl OpProfile {
-    /// What the op's launches come to on a GPU with this roof.
-    pub fn estimate(&self, roof: &Roof, precision: Precision) -> Estimate {
-        let mut estimate = Estimate::default();
-        for launch in &self.launches {
-            // Every round of blocks takes as long as a full one.
-            let rounds = launch.blocks.div_ceil(roof.processors) * roof.processors;
-            let share = launch.blocks as f64 / rounds.max(1) as f64;
-            let products = launch.products as f64 / (roof.products(precision) * share);
-            let bytes = launch.bytes as f64 / roof.bytes;
-            let sum = if products > bytes { &mut estimate.products } else { &mut estimate.bytes };
-            *sum += products.max(bytes);
-            estimate.gaps += LAUNCH_GAP;
-        }
-        estimate
-    }
 }
 
 /// A job's ops in the order in which they run.
@@ -298,80 +252,4 @@ fn shape(op: &Op, program: &Program) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Normalisation;
-    use crate::model::{Architecture, Kind};
-
-    fn published() -> Graph {
-        let architecture = Architecture { kind: Kind::PreActResNet18, width: 64, classes: 10, channels: 3 };
-        architecture.graph(&Normalisation::identity(3), 32, 32).unwrap()
-    }
-
-    fn sum(profile: &ModeProfile) -> Cost {
-        profile.ops.iter().map(|op| op.cost).sum()
-    }
-
-    /// PreAct-ResNet-18, 32x32: the stem; four convolutions of a stage; three times a strided one, three
-    /// others and a shortcut; the linear layer.
-    const PRODUCTS: u64 = 1_769_472 + 4 * 37_748_736 + 3 * (18_874_368 + 3 * 37_748_736 + 2_097_152) + 5120;
-
-    #[test]
-    fn multiply_adds_of_the_published_network() {
-        assert_eq!(PRODUCTS, 555_422_720);
-        for precision in [Precision::F32, Precision::Bf16] {
-            let [prepare, infer, attack, train] =
-                foretell(&published(), 128, precision).unwrap().try_into().unwrap();
-            assert_eq!(sum(&prepare).products, 0);
-            assert_eq!(sum(&infer).products, 2 * 128 * PRODUCTS);
-            // Forward, and back to the image; in training weights have gradients too, and the image none.
-            assert_eq!(sum(&attack).products, 2 * 2 * 128 * PRODUCTS);
-            assert_eq!(sum(&train).products, 2 * 128 * (3 * PRODUCTS - 1_769_472));
-            let step = attack.ops.iter().filter(|op| op.repeated).count();
-            assert_eq!(attack.ops.len() - step, 3, "images, start, copy");
-        }
-    }
-
-    /// Launches do all the arithmetic of their op and touch no less than it must; in bf16 ops do part of each
-    /// other's work, and a program's have to.
-    #[test]
-    fn launches_do_what_their_op_does() {
-        for precision in [Precision::F32, Precision::Bf16] {
-            for profile in foretell(&published(), 4, precision).unwrap() {
-                for op in &profile.ops {
-                    let products: u64 = op.launches.iter().map(|launch| launch.products).sum();
-                    let bytes: u64 = op.launches.iter().map(|launch| launch.bytes).sum();
-                    assert_eq!(products, op.cost.products, "{} {}", op.op, op.shape);
-                    let apart = precision == Precision::F32;
-                    assert!(!apart || bytes >= op.cost.bytes, "{} {}: {bytes}", op.op, op.shape);
-                    assert!(!op.launches.is_empty(), "{}", op.op);
-                }
-                let launches = profile.ops.iter().flat_map(|op| &op.launches);
-                let bytes: u64 = launches.map(|launch| launch.bytes).sum();
-                assert!(bytes >= sum(&profile).bytes, "{:?}: {bytes}", sum(&profile));
-            }
-        }
-    }
-
-    #[test]
-    fn an_estimate_is_the_longer_of_products_and_bytes() {
-        let launch = |blocks, bytes, products| KernelLaunch { kernel: "k", blocks, bytes, products };
-        let op = |launches| OpProfile {
-            op: String::new(),
-            shape: String::new(),
-            repeated: false,
-            cost: Cost::default(),
-            launches,
-        };
-        let of = |launches| op(launches).estimate(&Roof::A100, Precision::Bf16);
-        // 312 TFLOP/s on all of 108 multiprocessors; 2039 GB/s.
-        let full = of(vec![launch(108, 2_038_000, 312_000_000), launch(1, 2_039_000, 0)]);
-        assert!((full.products - 1e-6).abs() < 1e-12 && (full.bytes - 1e-6).abs() < 1e-12, "{full:?}");
-        assert_eq!(full.gaps, 2.0 * LAUNCH_GAP);
-        // 128 blocks are two rounds of 108.
-        let tail = of(vec![launch(128, 0, 312_000_000)]);
-        assert!((tail.products - 216.0 / 128.0 * 1e-6).abs() < 1e-12, "{tail:?}");
-        let plain = op(vec![launch(108, 0, 312_000_000)]).estimate(&Roof::A100, Precision::F32);
-        assert!((plain.products - 16e-6).abs() < 1e-8, "{plain:?}");
-    }
-}
+mod tests;
