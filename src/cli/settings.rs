@@ -65,7 +65,7 @@ macro_rules! phase {
     };
 }
 
-const GENERAL: [Setting; 15] = [
+const GENERAL: [Setting; 16] = [
     setting!("batch", "Images of a training step", batch),
     setting!("momentum", "SGD's momentum", momentum),
     setting!("weight-decay", "L2 penalty", weight_decay),
@@ -84,9 +84,14 @@ const GENERAL: [Setting; 15] = [
         help: "Survivors filter on the first set, epsilon x steps, as in 16x5,2x3; none for no filter",
         set: |config, text| parse_list(&mut config.filter, text, filter_pass),
     },
+    Setting {
+        name: "fragile",
+        help: "Drop from the first set what gives way to these small attacks, as the poison of warps does: 0.5x3; none",
+        set: |config, text| parse_list(&mut config.fragile, text, filter_pass),
+    },
     setting!(
         "filter-limit",
-        "Leave out a pass of the filter that a larger share of the images survive",
+        "Leave out a pass of the filter that would drop a larger share of the images",
         filter_limit
     ),
     setting!(
@@ -276,6 +281,7 @@ mod tests {
             ("lr", "0.25"),
             ("shares", "0.7, 0.8"),
             ("filter", "16x5,2x3"),
+            ("fragile", "0.5x3"),
             ("restart", "false"),
             ("clean-schedule", "one-cycle"),
             ("epsilon-min", "-3"),
@@ -284,6 +290,7 @@ mod tests {
         assert_eq!((config.last.learning_rate, config.clean.learning_rate), (0.5, 0.25));
         assert_eq!(config.shares, [0.7, 0.8]);
         assert_eq!(config.filter[1], FilterPass { epsilon: 2.0, steps: 3 });
+        assert_eq!(config.fragile, [FilterPass { epsilon: 0.5, steps: 3 }]);
         assert!(!config.restart && config.clean.schedule == Schedule::OneCycle);
         assert_eq!(config.attack.epsilon_min, -3.0);
     }

@@ -114,7 +114,8 @@ pub struct TuneConfig {
     pub patches: f32,
 }
 
-/// A pass of the survivors filter: images that keep their label under this attack are dropped.
+/// A pass of the survivors filter: images that keep their label under this attack are dropped, or those
+/// that don't.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FilterPass {
@@ -151,6 +152,8 @@ pub struct PurifyConfig {
     pub shares: Vec<f64>,
     /// Passes of the survivors filter on the first set.
     pub filter: Vec<FilterPass>,
+    /// Passes that drop what gives way to them.
+    pub fragile: Vec<FilterPass>,
     /// A pass that a larger share of the images survive is left out.
     pub filter_limit: f64,
     /// Keep only images whose label the model gives: in the first set the infected model, without
@@ -238,6 +241,7 @@ impl PurifyConfig {
             first_limit: 6000,
             shares: if clean_set { vec![] } else { vec![0.7] },
             filter: SURVIVORS.to_vec(),
+            fragile: vec![],
             filter_limit: 0.6,
             agree: true,
             restart: true,

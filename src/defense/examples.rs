@@ -94,26 +94,39 @@ pub fn examples(
     Ok(finished.then(|| Examples { images, loss: loss / indices.len().max(1) as f64 }))
 }
 
-/// Which of the images at `indices` keep their label under every step of one of the passes: a
-/// trigger holds a poisoned image's label in place where a clean image's gives way. A pass that more than
-/// `limit` of the images survive is left out: there it is clean images that it can't move.
+/// What makes an image suspicious.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a> {
+    /// To keep its label under one of these attacks: most triggers hold a poisoned image's label in place where
+    /// a clean image's gives way.
+    pub survivors: &'a [FilterPass],
+    /// To lose it under one of these: a warp's hold is weaker than that of what a clean image shows.
+    pub fragile: &'a [FilterPass],
+    /// An attack that makes more than this share of the images suspicious is left out: there it is clean images
+    /// that it can't, or can, move.
+    pub limit: f64,
+}
+
+/// Which of the images at `indices` are suspicious.
 ///
 /// `done` hears how many attacks are finished, and may stop the work.
-pub fn survivors(
+pub fn suspects(
     engine: &mut Engine,
     images: &ImageSet,
     indices: &[u32],
-    (passes, limit): (&[FilterPass], f64),
+    filter: &Filter,
     seed: u64,
     done: &mut dyn FnMut(usize) -> Next,
 ) -> Result<Option<Vec<bool>>> {
     engine.attach(images)?;
     let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
     let classes = engine.graph().classes();
-    let mut survived = vec![false; indices.len()];
-    let mut held = vec![false; indices.len()];
+    let mut suspicious = vec![false; indices.len()];
+    let mut found = vec![false; indices.len()];
     let mut logits = vec![0.0; engine.rows().min(indices.len()) * classes];
-    for (number, pass) in passes.iter().enumerate() {
+    let survivors = filter.survivors.iter().map(|pass| (pass, true));
+    let passes = survivors.chain(filter.fragile.iter().map(|pass| (pass, false)));
+    for (number, (pass, keeps)) in passes.enumerate() {
         let epsilon = pass.epsilon / 255.0;
         // The steps reach the edge of the ball; one step is FGSM.
         let alpha = epsilon / pass.steps.min(4) as f32;
@@ -124,19 +137,19 @@ pub fn survivors(
         let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
             rows.logits(&mut logits)?;
             for (row, answer) in logits.chunks_exact(classes).take(rows.count).map(argmax).enumerate() {
-                held[first + row] = answer == labels[first + row];
+                found[first + row] = (answer == labels[first + row]) == keeps;
             }
             Ok(done(number * indices.len() + first + rows.count))
         })?;
         if !finished {
             return Ok(None);
         }
-        let count = held.iter().filter(|&&held| held).count();
-        if count as f64 <= limit * indices.len() as f64 {
-            survived.iter_mut().zip(&held).for_each(|(survived, held)| *survived |= held);
+        let count = found.iter().filter(|&&found| found).count();
+        if count as f64 <= filter.limit * indices.len() as f64 {
+            suspicious.iter_mut().zip(&found).for_each(|(suspicious, found)| *suspicious |= found);
         }
     }
-    Ok(Some(survived))
+    Ok(Some(suspicious))
 }
 
 /// Attacks as many images at a time as staging holds. `visit` sees each chunk with its first

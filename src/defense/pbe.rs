@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::config::{PurifyConfig, TuneConfig};
-use super::examples::{examples, survivors};
+use super::examples::{Filter, examples, suspects};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
 use super::rank::{Scored, agreeing, answers, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
@@ -150,7 +150,7 @@ impl Pbe<'_> {
         if self.config.first_limit > 0 { count.min(self.config.first_limit) } else { count }
     }
 
-    /// D⁰: a random share of all images, without those that survive an attack, and those whose label
+    /// D⁰: a random share of all images, without those that the filter finds suspicious, and those whose label
     /// θ' doesn't give: an attack on such an image says nothing about a trigger.
     fn first_set(
         &mut self,
@@ -160,20 +160,21 @@ impl Pbe<'_> {
         let mut set = Stream::new(self.seed, Purpose::Split, 0).permutation(self.images.len());
         set.truncate(self.first_size());
         set.sort_unstable();
-        let total = set.len() * self.config.filter.len();
+        let total = set.len() * (self.config.filter.len() + self.config.fragile.len());
         let engine = &mut self.models.infected;
         let classes = engine.graph().classes();
-        let passes = (self.config.filter.as_slice(), self.config.filter_limit);
-        let survived = survivors(engine, self.images, &set, passes, self.seed, &mut |done| {
+        let PurifyConfig { filter: survivors, fragile, filter_limit: limit, .. } = self.config;
+        let filter = Filter { survivors, fragile, limit: *limit };
+        let suspicious = suspects(engine, self.images, &set, &filter, self.seed, &mut |done| {
             watcher.progress(0, Phase::Filter, done, total, None);
             next(watcher)
         })?;
-        let Some(survived) = survived else {
+        let Some(suspicious) = suspicious else {
             return Ok(None);
         };
-        let pairs = set.iter().zip(&survived);
+        let pairs = set.iter().zip(&suspicious);
         let mut filtered: Vec<u32> =
-            pairs.filter(|(_, survives)| !**survives).map(|(&index, _)| index).collect();
+            pairs.filter(|(_, suspicious)| !**suspicious).map(|(&index, _)| index).collect();
         if self.config.agree {
             let Some(logits) = self.infected_logits(0, infected, watcher)? else {
                 return Ok(None);
