@@ -1,0 +1,55 @@
+"""Prints docs/bf16.md from what scripts/emulated_bf16.sh leaves.
+
+Usage: bf16_table.py OUT
+"""
+import csv
+import json
+import pathlib
+import sys
+
+OUT = pathlib.Path(sys.argv[1])
+
+
+def rows(name):
+    with open(OUT / name) as file:
+        return list(csv.DictReader(file))
+
+
+def result(folder):
+    return json.loads((OUT / folder / "result.json").read_text())
+
+
+def figures(measured):
+    return f"{measured['acc']:.2f} / {measured['asr']:.2f}"
+
+
+def top_half(place):
+    ranked = sorted(rows(f"{place}.ranking.csv"), key=lambda row: -float(row["score"]))
+    return {row["file"] for row in ranked[: len(ranked) // 2]}
+
+
+def main():
+    processor, emulator = result("processor.purified"), result("emulator.purified")
+    print(f"""# bf16 beside f32
+
+Made by `scripts/emulated_bf16.sh`, commit {emulator["commit"]}. Devices: {processor["device"]}; {emulator["device"]}.
+
+A cut of CIFAR-10 (600 training and 400 test images) and an infected model of width 16 (`pbe infect`, BadNets). `pbe purify` with half of the training images as the clean set, 2 adversarial and 3 clean epochs: short, so that the emulator takes minutes.
+
+| | f32, processor | bf16, emulated GPU |
+|---|---|---|""")
+    for title, part in (("infected", "before"), ("purified", "after")):
+        print(f"| {title}: ACC / ASR | {figures(processor[part])} | {figures(emulator[part])} |")
+    seeds = [figures(result(f"seed{seed}")["after"]) for seed in range(1, 5)]
+    print(f"| purified with other seeds | {'; '.join(seeds)} | |")
+    pairs = list(zip(rows("processor.infected.csv"), rows("emulator.infected.csv")))
+    same = sum(one["predicted"] == other["predicted"] for one, other in pairs)
+    one, other = top_half("processor"), top_half("emulator")
+    spread = [result(folder)["after"]["asr"] for folder in ("processor.purified", "seed1", "seed2", "seed3", "seed4")]
+    print(f"""
+- Between seeds, in f32 on the processor alone, ASR after so short a run spans {min(spread):.2f} to {max(spread):.2f}: rounding, which changes the course of a training as a seed does, can't be told from that.
+- Predictions of the infected model that agree: {same} of {len(pairs)}.
+- Top half of the ranking of the training images by `pbe rank`, each by the model purified there: {len(one & other)} of {len(one)} images are in both.""")
+
+
+main()

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Regenerates docs/bf16.md: a cut of CIFAR-10 through `evaluate`, `purify` and `rank` in bf16 on the emulated GPU,
+# and in f32 on the processor.
+#
+#   scripts/emulated_bf16.sh CIFAR10_FOLDER INFECTED_RUN [OUT]
+#
+# CIFAR10_FOLDER is an image folder: train/<class>/*, test/<class>/*. INFECTED_RUN is a run folder of `pbe infect`
+# on it, as scripts/reproduce.sh makes them (cifar-badnets). OUT is target/emulated-bf16 by default. Resumable.
+# PBE and DRIVER, a program and a folder with libcuda.so, take the place of the release builds. The emulator's
+# checks are off: the self-test has them on.
+set -euo pipefail
+data=$(realpath "$1"); run=$(realpath "$2")
+cd "$(dirname "$0")/.."
+out=${3:-target/emulated-bf16}
+if [ -z "${PBE:-}" ]; then
+  scripts/on-emulator true
+  cargo build --release --quiet --locked -p pbe
+fi
+pbe=${PBE:-target/release/pbe}
+driver=$(realpath "${DRIVER:-target/emulator}")
+mkdir -p "$out"
+
+cut() { # part, images of a class
+  for class in "$data/$1"/*/; do
+    local to
+    to="$out/data/$1/$(basename "$class")"
+    mkdir -p "$to"
+    find "$class" -type f | sort | awk -v n="$2" 'NR <= n' | xargs -I{} cp {} "$to"
+  done
+}
+[ -d "$out/data/test" ] || { cut train 60; cut test 40; }
+
+both() { # file that says it's done, command and options: run on both, with the place in front of the file
+  local done=$1 place; shift
+  for place in processor emulator; do
+    [ -e "$out/$place.$done" ] && continue
+    local device="--device cpu"
+    [ $place = processor ] || device="--device cuda --precision bf16"
+    # The options are words; PLACE stands for the place.
+    # shellcheck disable=SC2068,SC2086
+    PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$pbe" ${@//PLACE/$place} $device \
+      > "$out/$place.log" 2>&1 || { tail -n 3 "$out/$place.log"; return 1; }
+  done
+}
+infected="--model $run/model.safetensors --data $out/data"
+both infected.csv evaluate $infected --predictions "$out/PLACE.infected.csv"
+short="--trigger $run/poison.json --clean-fraction 0.5 --first-adversarial-epochs 2 --first-clean-epochs 3 --batch 64"
+both purified/result.json purify $infected $short --output "$out/PLACE.purified"
+# How far rounding can take so short a run: other seeds on the processor.
+for seed in 1 2 3 4; do
+  [ -e "$out/seed$seed/result.json" ] || "$pbe" purify $infected $short --seed "$seed" --device cpu --output "$out/seed$seed" \
+    > "$out/seed$seed.log" 2>&1
+done
+both ranking.csv rank $infected --purified "$out/PLACE.purified/model.safetensors" --output "$out/PLACE.ranking.csv"
+python3 scripts/bf16_table.py "$out" > docs/bf16.md
+echo "== docs/bf16.md"
