@@ -12,23 +12,8 @@ set -euo pipefail
 data=$(realpath "$1"); run=$(realpath "$2")
 cd "$(dirname "$0")/.."
 out=${3:-target/emulated-bf16}
-if [ -z "${PBE:-}" ]; then
-  scripts/on-emulator true
-  cargo build --release --quiet --locked -p pbe
-fi
-pbe=${PBE:-target/release/pbe}
-driver=$(realpath "${DRIVER:-target/emulator}")
-mkdir -p "$out"
-
-cut() { # part, images of a class
-  for class in "$data/$1"/*/; do
-    local to
-    to="$out/data/$1/$(basename "$class")"
-    mkdir -p "$to"
-    find "$class" -type f | sort | awk -v n="$2" 'NR <= n' | xargs -I{} cp {} "$to"
-  done
-}
-[ -d "$out/data/test" ] || { cut train 60; cut test 40; }
+source scripts/emulated_cut.sh
+[ -d "$out/data/test" ] || { cut "$data" train 60; cut "$data" test 40; }
 
 both() { # file that says it's done, command and options: run on both, with the place in front of the file
   local done=$1 place; shift

@@ -12,23 +12,8 @@ set -euo pipefail
 data=$(realpath "$1"); train=${2:-2000}; test=${3:-200}
 cd "$(dirname "$0")/.."
 out=${4:-target/emulated-run}
-if [ -z "${PBE:-}" ]; then
-  scripts/on-emulator true
-  cargo build --release --quiet --locked -p pbe
-fi
-pbe=${PBE:-target/release/pbe}
-driver=$(realpath "${DRIVER:-target/emulator}")
-mkdir -p "$out"
-
-cut() { # part, images
-  for class in "$data/$1"/*/; do
-    local to
-    to="$out/data/$1/$(basename "$class")"
-    mkdir -p "$to"
-    find "$class" -type f | sort | awk -v n=$(($2 / 10)) 'NR <= n' | xargs -I{} cp {} "$to"
-  done
-}
-[ -d "$out/data/test" ] || { cut train "$train"; cut test "$test"; }
+source scripts/emulated_cut.sh
+[ -d "$out/data/test" ] || { cut "$data" train $((train / 10)); cut "$data" test $((test / 10)); }
 
 run() { # name, scheduling seed or cpu, command and options
   local name=$1 seed=$2; shift 2

@@ -59,6 +59,33 @@ pub struct Position {
     pub loss: Option<f64>,
 }
 
+impl Position {
+    /// The batch that comes next, in words.
+    pub(crate) fn place(&self) -> String {
+        format!("in epoch {} at batch {}", self.epoch + 1, self.step + 1)
+    }
+
+    /// Behind a batch of this loss; returns whether it ended the epoch of `steps` batches.
+    pub(crate) fn advance(&mut self, loss: f64, steps: usize) -> bool {
+        self.step += 1;
+        self.loss_sum += loss;
+        let done = self.step == steps;
+        if done {
+            let mean = self.loss_sum / steps as f64;
+            *self = Position { epoch: self.epoch + 1, step: 0, loss_sum: 0.0, loss: Some(mean) };
+        }
+        done
+    }
+}
+
+/// Refuses a loss that is no number, with the words of where it became one.
+pub(crate) fn finite(loss: f64, place: impl Fn() -> String) -> Result<()> {
+    match loss.is_finite() {
+        true => Ok(()),
+        false => Err(Error::run(format!("the loss became {loss} {}", place()))),
+    }
+}
+
 /// What the loop tells its caller after each batch.
 pub struct Tick<'a> {
     /// Where the phase stands, this batch included.
@@ -120,20 +147,8 @@ pub fn train(
             let done = position.epoch * steps + position.step;
             let rate = task.tune.learning_rate * task.tune.schedule.factor(done, total);
             let loss = step(engine, task, images, position, &order, rate)?;
-            if !loss.is_finite() {
-                return Err(Error::run(format!(
-                    "the loss became {loss} in epoch {} at batch {} (learning rate {rate})",
-                    position.epoch + 1,
-                    position.step + 1
-                )));
-            }
-            position.step += 1;
-            position.loss_sum += f64::from(loss);
-            let epoch_done = position.step == steps;
-            if epoch_done {
-                let mean = position.loss_sum / steps as f64;
-                *position = Position { epoch: position.epoch + 1, step: 0, loss_sum: 0.0, loss: Some(mean) };
-            }
+            finite(f64::from(loss), || format!("{} (learning rate {rate})", position.place()))?;
+            let epoch_done = position.advance(f64::from(loss), steps);
             let report = Tick { position, steps, epochs: task.tune.epochs, loss, epoch_done };
             if tick(engine, &report)? == Next::Stop && position.epoch < task.tune.epochs {
                 return Ok(false);

@@ -1,23 +1,10 @@
 //! Every attack and label setting through `infect`, `purify`, `poison` and `evaluate`.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
-use super::program::{DATA, SMALL, assert_says, fails, succeeds, word};
-
-fn infect(output: &Path, options: &[&str]) -> Value {
-    let mut arguments = vec!["infect", "--data", DATA, "--rate", "0.2", "--epochs", "2", "--json"];
-    arguments.extend(SMALL);
-    arguments.extend(options);
-    arguments.extend(["--output", word(output)]);
-    serde_json::from_str(&succeeds(&arguments)).unwrap()
-}
-
-fn truth(run: &Path) -> Value {
-    serde_json::from_slice(&fs::read(run.join("poison.json")).unwrap()).unwrap()
-}
+use super::program::{DATA, assert_says, fails, infect, succeeds, truth, word};
 
 #[test]
 fn every_attack_is_planted_measured_and_erased() {

@@ -5,22 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::program::{DATA, SMALL, assert_says, fails, made, succeeds, word};
+use super::program::{self, DATA, assert_says, fails, made, succeeds, truth, word};
 
 /// Small generators.
 const GENERATORS: [&str; 4] = ["--generator-width", "2", "--mask-steps", "3"];
 
 fn infect(output: &Path, options: &[&str]) -> Value {
-    let mut arguments =
-        vec!["infect", "--data", DATA, "--attack", "dynamic", "--rate", "0.2", "--epochs", "2", "--json"];
-    arguments.extend(SMALL);
-    arguments.extend(options);
-    arguments.extend(["--output", word(output)]);
-    serde_json::from_str(&succeeds(&arguments)).unwrap()
-}
-
-fn truth(run: &Path) -> Value {
-    serde_json::from_slice(&fs::read(run.join("poison.json")).unwrap()).unwrap()
+    program::infect(output, &[&["--attack", "dynamic"], options].concat())
 }
 
 fn evaluate(model: &Path, poison: &Path) -> Value {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// 80 training and 20 test images, 4 classes, 8x8.
@@ -137,4 +138,19 @@ pub fn interrupt(child: &Child) {
 /// The model file in a run folder.
 pub fn made(folder: &Path) -> Vec<u8> {
     fs::read(folder.join("model.safetensors")).unwrap()
+}
+
+/// Plants what the options say into a small model for two epochs; returns the result object.
+#[track_caller]
+pub fn infect(output: &Path, options: &[&str]) -> Value {
+    let mut arguments = vec!["infect", "--data", DATA, "--rate", "0.2", "--epochs", "2", "--json"];
+    arguments.extend(SMALL);
+    arguments.extend(options);
+    arguments.extend(["--output", word(output)]);
+    serde_json::from_str(&succeeds(&arguments)).unwrap()
+}
+
+/// The poison.json of a run.
+pub fn truth(run: &Path) -> Value {
+    serde_json::from_slice(&fs::read(run.join("poison.json")).unwrap()).unwrap()
 }

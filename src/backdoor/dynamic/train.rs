@@ -12,7 +12,7 @@ use super::config::Config;
 use super::step::{Epoch, Room, mask_pairs};
 use crate::backdoor::{LabelMode, PlantConfig};
 use crate::data::ImageSet;
-use crate::defense::fine_tune::{self, Next, steps_of};
+use crate::defense::fine_tune::{self, Next, finite, steps_of};
 use crate::engine::{Engine, ImageEngine};
 use crate::error::{Error, Result};
 
@@ -156,15 +156,8 @@ fn attack_phase(
         let epoch = Epoch::new(lesson, position.plant.epoch as u32, &drawn);
         loop {
             let loss = room.step(networks, lesson, position, &epoch, steps)?;
-            let now = &mut position.plant;
-            finite(loss, || format!("in epoch {} at batch {}", now.epoch + 1, now.step + 1))?;
-            now.step += 1;
-            now.loss_sum += loss;
-            let epoch_done = now.step == steps;
-            if epoch_done {
-                let mean = now.loss_sum / steps as f64;
-                *now = fine_tune::Position { epoch: now.epoch + 1, step: 0, loss_sum: 0.0, loss: Some(mean) };
-            }
+            finite(loss, || position.plant.place())?;
+            let epoch_done = position.plant.advance(loss, steps);
             let report = Tick { position, steps, mask: false, loss, epoch_done };
             if tick(networks, &report)? == Next::Stop && position.plant.epoch < epochs {
                 return Ok(false);
@@ -175,11 +168,4 @@ fn attack_phase(
         }
     }
     Ok(true)
-}
-
-fn finite(loss: f64, place: impl Fn() -> String) -> Result<()> {
-    match loss.is_finite() {
-        true => Ok(()),
-        false => Err(Error::run(format!("the loss became {loss} {}", place()))),
-    }
 }

@@ -14,7 +14,7 @@ impl Step<'_> {
         match op {
             Op::LoadFilter { filter, weights, scale } => self.tensor_filter(*filter, *weights, *scale),
             Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
-                if !self.links.masked(op) {
+                if !self.links.has_mask(op) {
                     self.mask(shape, *input, prologue)?;
                 }
                 let x = self.tensor_input(shape, *input, prologue)?;

@@ -214,7 +214,7 @@ impl Planner<'_> {
     fn spans(&self, index: usize, written: bool) -> impl Iterator<Item = Span> + use<> {
         let links = self.links[index];
         let taken = |name: &str| match name {
-            "input" => !links.input.fill && links.masked(&self.program.ops[index]),
+            "input" => !links.input.fill && links.has_mask(&self.program.ops[index]),
             "gradient" => !links.gradient.fill,
             _ => false,
         };
@@ -287,7 +287,7 @@ impl Planner<'_> {
 
 impl Links {
     /// Whether the mask that `op` wants of its input, if any, is there.
-    pub fn masked(&self, op: &Op) -> bool {
+    pub fn has_mask(&self, op: &Op) -> bool {
         match op {
             Op::Conv { prologue, .. } => self.masked || prologue.mask.is_none(),
             _ => true,

@@ -22,16 +22,17 @@ pub(super) struct Room {
 impl Room {
     /// Room for all of the programs' ops, one at a time.
     pub fn new<'a>(programs: impl IntoIterator<Item = &'a Program>, precision: Precision) -> Self {
-        let mut room = Self::default();
-        for program in programs {
-            for op in &program.ops {
-                room.make(op, program.capacity, precision);
-            }
-            Relay::new(program, precision)
-                .buffers
-                .iter()
-                .enumerate()
-                .for_each(|(buffer, &elements)| room.operand(buffer, elements));
+        let rooms = programs
+            .into_iter()
+            .map(|program| Self::with_relay(program, &Relay::new(program, precision), precision));
+        rooms.fold(Self::default(), |all, room| all.with(&room))
+    }
+
+    /// The same for one program, whose relay is known.
+    pub fn with_relay(program: &Program, relay: &Relay, precision: Precision) -> Self {
+        let mut room = Self { operands: relay.buffers.clone(), partials: 0 };
+        for op in &program.ops {
+            room.make(op, program.capacity, precision);
         }
         room
     }
@@ -154,7 +155,7 @@ pub(super) fn filters_words(programs: &[Program], precision: Precision) -> usize
 ///
 /// # Errors
 /// Names the op.
-pub(super) fn check_sizes(program: &Program, precision: Precision) -> Result<()> {
+pub(super) fn check_sizes(program: &Program, relay: &Relay, precision: Precision) -> Result<()> {
     let values = |words: usize| words.saturating_mul(precision.per_word());
     let too_large = |what: &str| {
         let capacity = program.capacity;
@@ -170,8 +171,7 @@ pub(super) fn check_sizes(program: &Program, precision: Precision) -> Result<()>
             return too_large(&op.name());
         }
     }
-    let operands = Relay::new(program, precision).buffers;
-    if operands.iter().any(|&words| values(words) >= LARGEST) {
+    if relay.buffers.iter().any(|&words| values(words) >= LARGEST) {
         return too_large("a convolution's operand");
     }
     match program.filters.iter().map(|spec| values(filter_words(spec, precision))).max() {

@@ -197,11 +197,11 @@ impl Session for CudaSession {
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
         let rows = check(&program, &self.layout, 1)?;
-        check_sizes(&program, self.precision)?;
+        let relay = Relay::new(&program, self.precision);
+        check_sizes(&program, &relay, self.precision)?;
         self.add_filters(&program.filters)?;
         self.moved();
-        self.memory.make_room(Room::new([&program], self.precision))?;
-        let relay = Relay::new(&program, self.precision);
+        self.memory.make_room(Room::with_relay(&program, &relay, self.precision))?;
         self.programs.push(Prepared { program, rows, relay, graphs: Graphs::default() });
         Ok(ProgramId(self.programs.len() - 1))
     }

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{OpProfile, Precision, Roof};
 
-/// From a kernel's end to the next one's begin in a graph, which every run on a GPU is: NVIDIA's introduction to
-/// CUDA graphs measures 3.4 µs for each of many kernels of 2.9 µs.
+/// From a kernel's end to the next one's begin in a graph, which every run on a GPU is: an assumption, for want of a
+/// GPU to measure it on.
 pub const LAUNCH_GAP: f64 = 0.5e-6;
 
 /// Seconds that an op's launches take on a GPU if nothing but its roof holds them up.
