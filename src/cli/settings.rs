@@ -86,7 +86,7 @@ const GENERAL: [Setting; 16] = [
     },
     Setting {
         name: "fragile",
-        help: "Drop from the first set what gives way to these small attacks, as the poison of warps does: 0.5x3; none",
+        help: "Drop from the first set what gives way to these small attacks, as the poison of warps does; none for no such filter",
         set: |config, text| parse_list(&mut config.fragile, text, filter_pass),
     },
     setting!(

@@ -211,6 +211,9 @@ const SURVIVORS: [FilterPass; 4] = [
     FilterPass { epsilon: 32.0, steps: 1 },
 ];
 
+/// A warp holds its label more weakly than what a clean image shows (docs/method.md).
+const FRAGILE: [FilterPass; 1] = [FilterPass { epsilon: 0.5, steps: 3 }];
+
 impl PurifyConfig {
     /// The numbers of `recipe` with or without a clean set.
     pub fn new(recipe: Recipe, clean_set: bool) -> Self {
@@ -241,7 +244,7 @@ impl PurifyConfig {
             first_limit: 6000,
             shares: if clean_set { vec![] } else { vec![0.7] },
             filter: SURVIVORS.to_vec(),
-            fragile: vec![],
+            fragile: FRAGILE.to_vec(),
             filter_limit: 0.6,
             agree: true,
             restart: true,
@@ -265,6 +268,7 @@ impl PurifyConfig {
             first_limit: 0,
             shares: if clean_set { vec![] } else { vec![0.2, 0.5, 0.7] },
             filter: vec![],
+            fragile: vec![],
             agree: false,
             restart: false,
             attack: AttackConfig {

@@ -57,7 +57,7 @@ fn a_filter_pass_that_most_images_survive_is_left_out() {
 /// A warp's poison loses its label under the smallest attacks, and passed the survivors filter: the backdoor of a
 /// model with ASR 97.9 stayed (CIFAR-10, WaNet).
 #[test]
-fn what_gives_way_to_a_small_attack_is_dropped_on_demand() {
+fn what_gives_way_to_a_small_attack_is_dropped() {
     let small = [FilterPass { epsilon: 1e-3, steps: 1 }];
     let (keep, lose) = (dropped(false, &small, &[], 1.0), dropped(false, &[], &small, 1.0));
     assert!(keep > 0 && lose > 0 && keep + lose == 30, "{keep}, {lose}");
@@ -84,6 +84,7 @@ fn first_set(agree: bool, images: &ImageSet) -> (Vec<u32>, Vec<u32>) {
     let config = PurifyConfig {
         batch: 2,
         filter: vec![],
+        fragile: vec![],
         agree,
         shares: vec![1.0],
         first_adversarial: none.clone(),
