@@ -15,6 +15,10 @@
 // Both hand on what the next convolution reads (`Next` in tensor.cuh) where it follows soon: then nobody has to
 // read the result again to round it, and if nobody else wants it, y or output is null. Before, a kernel of its own
 // did that for every convolution, and another made the mask: twice as many launches, 14 bytes an element more.
+//
+// dgrad of a network's first convolution takes a step of the attack with the gradient in its registers
+// (conv_dgrad_bf16_step): the image's gradient is never in memory.
+#include "pgd.cuh"
 #include "tensor.cuh"
 
 typedef Tile<128, 64, 64, 32> Wide;
@@ -152,13 +156,14 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
 // output = (dgrad(gradient) + add) * mask * scale[c] + residual.
 // gradient (N, out_height, out_width, K'); w (C, taps, K'), taps by phase, see load_filter_bf16; mask (N,
 // height, width, ceil(C / 32)); add, residual and output (N, height, width, C), which may be the same; next (N,
-// height, width, C').
+// height, width, C'); step's tensors (N, height, width, C), its radii (N).
 // blockIdx.y is the phase, blockIdx.x the tile as in fprop; phases differ in size by a row or column.
 template <class T>
 __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const float* add, const u32* mask,
                                       const float* scale, const float* residual, float* output, u32 count,
                                       u32 height, u32 width, u32 channels, u32 column_tiles, u32 out_height,
-                                      u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next) {
+                                      u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next,
+                                      const Step& step) {
     u32 phase_y = blockIdx.y / stride, phase_x = blockIdx.y % stride;
     // Pixels of the phase, and the classes of taps they meet.
     u32 down = (height - phase_y + stride - 1) / stride, across = (width - phase_x + stride - 1) / stride;
@@ -207,6 +212,11 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
             }
             if (residual) add_pair(value, residual + at, aligned, both);
             if (output) store_pair(output + at, value, aligned, both);
+            if (step.adversarial) {
+                u32 image = pixel / (height * width);
+                step.take(at, image, value.x);
+                if (both) step.take(at + 1, image, value.y);
+            }
         }
         if (next) hand_on(Next{next, nullptr, nullptr, nullptr, 0}, value, pixel, c, channels, there);
     });
@@ -233,7 +243,18 @@ FPROP(conv_fprop_bf16_narrow, Narrow)
                    u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width, u32 vectors,     \
                    u32 kernel, u32 stride, u32 pad, bf16* next) {                                             \
         dgrad<T>(gradient, w, add, mask, scale, residual, output, count, height, width, channels,             \
-                 column_tiles, out_height, out_width, vectors, kernel, stride, pad, next);                    \
+                 column_tiles, out_height, out_width, vectors, kernel, stride, pad, next, Step{});            \
     }
 DGRAD(conv_dgrad_bf16, Wide)
 DGRAD(conv_dgrad_bf16_narrow, Narrow)
+
+// Narrow: images have few channels.
+FOUR_A_SM conv_dgrad_bf16_step(const bf16* gradient, const bf16* w, const float* add, const u32* mask,
+                               const float* scale, const float* residual, float* output, u32 count, u32 height,
+                               u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width,
+                               u32 vectors, u32 kernel, u32 stride, u32 pad, const float* clean,
+                               const float* epsilons, const float* alphas, float* adversarial, const Run* run) {
+    dgrad<Narrow>(gradient, w, add, mask, scale, residual, output, count, height, width, channels, column_tiles,
+                  out_height, out_width, vectors, kernel, stride, pad, nullptr,
+                  Step{clean, epsilons, alphas, adversarial, run});
+}

@@ -7,16 +7,12 @@
 //
 // Tensors are (N, elements); epsilon and alpha one per image. A block makes an image; the squares of
 // L2 are summed in f64, per thread and then over the threads in order.
-#include "common.cuh"
+#include "pgd.cuh"
 
 // Bits of a draw's counter left to the position inside an image.
 constexpr int POSITION_BITS = 24;
 // The smallest normal number: alpha divided by it is still one.
 constexpr float SMALLEST = 1.17549435e-38f;
-
-__device__ __forceinline__ float bounded(float value, u32 clamp) {
-    return clamp ? fminf(fmaxf(value, 0.0f), 1.0f) : value;
-}
 
 // The sum of every thread's value, to every thread.
 __device__ __forceinline__ double block_sum(double value) {
@@ -79,11 +75,7 @@ KERNEL pgd_step_linf(const float* clean, const float* gradient, const float* eps
     float epsilon = epsilons[image], alpha = alphas[image];
     for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
         u32 at = image * elements + i;
-        float g = gradient[at], x = clean[at];
-        float direction = g > 0.0f ? 1.0f : g < 0.0f ? -1.0f : 0.0f;
-        float offset = adversarial[at] + alpha * direction - x;
-        offset = fminf(fmaxf(offset, -epsilon), epsilon);
-        adversarial[at] = bounded(x + offset, clamp);
+        adversarial[at] = linf_step(adversarial[at], clean[at], gradient[at], epsilon, alpha, clamp);
     }
 }
 

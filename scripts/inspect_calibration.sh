@@ -6,8 +6,8 @@
 #
 # CIFAR10_FOLDER is an image folder with train/ and test/. Resumable: what is there is not made again.
 # OUT is target/inspect by default. REPRODUCED holds the runs of `scripts/reproduce.sh`, MODELS the two
-# models of another program that it names: larger models, on which the method was found. Each small model
-# takes about 20 seconds of one core.
+# models of another program that it names: larger models. GTSRB in the environment is the folder of that set,
+# for its models. Each small model takes about 20 seconds of one core.
 set -euo pipefail
 cifar=$(realpath "$1"); fashion=$(realpath "$2")
 cd "$(dirname "$0")/.."
@@ -84,10 +84,14 @@ for folder in "$out"/[ch]-*/; do
   look "$name" "$folder/model.safetensors" "$data"
 done
 if [ -n "$reproduced" ]; then
-  for name in cifar-benign cifar-badnets cifar-blend fashion-benign fashion-badnets; do
-    case $name in cifar-*) data=$cifar ;; *) data=$fashion ;; esac
-    look "r-$name" "$reproduced/$name/model.safetensors" "$data"
-    cp "$reproduced/$name/result.json" "$out/r-$name.measured.json"
+  for folder in "$reproduced"/{cifar,fashion,gtsrb}-*/; do
+    name=$(basename "$folder")
+    case $name in *.*) continue ;; cifar-*) data=$cifar ;; fashion-*) data=$fashion ;; gtsrb-*) data=${GTSRB:-} ;; esac
+    [ -n "$data" ] && [ -e "$folder/result.json" ] || continue
+    case $name in cifar-benign | cifar-badnets | cifar-blend | fashion-*) part=r ;; *) part=l ;; esac
+    look "$part-$name" "$folder/model.safetensors" "$data"
+    cp "$folder/result.json" "$out/$part-$name.measured.json"
+    [ ! -e "$folder/poison.json" ] || { mkdir -p "$out/$part-$name"; cp "$folder/poison.json" "$out/$part-$name/"; }
   done
   for name in badnets blend; do
     look "r-cifar-$name-other" "$models/$name-cifar10-w16.safetensors" "$cifar" \

@@ -7,9 +7,9 @@ import pathlib
 import sys
 
 OUT = pathlib.Path(sys.argv[1])
-PARTS = {"c": "the threshold was chosen on", "h": "held out", "r": "larger, seen while the method was made"}
-DATA = {"cifar": "CIFAR-10", "fashion": "Fashion-MNIST", "shapes": "synthetic"}
-ATTACKS = {"badnets": "BadNets", "blend": "Blend", "sig": "SIG", "wanet": "WaNet", "benign": "none"}
+PARTS = {"c": "the threshold was chosen on", "h": "held out", "r": "larger, seen while the method was made", "l": "larger, looked at afterwards"}
+DATA = {"cifar": "CIFAR-10", "fashion": "Fashion-MNIST", "gtsrb": "GTSRB", "shapes": "synthetic"}
+ATTACKS = {"badnets": "BadNets", "blend": "Blend", "sig": "SIG", "wanet": "WaNet", "dynamic": "Dynamic", "benign": "none"}
 PLANTED = 50  # An attack success below this is no backdoor to be found.
 
 
@@ -32,7 +32,7 @@ def row(name):
     after = json.loads((OUT / f"{name}.measured.json").read_text())["after"]
     found = json.loads((OUT / f"{name}.inspect.json").read_text())
     kind = ATTACKS[attack[0]]
-    kind += ", all-to-all" if "a2a" in attack else ""
+    kind += ", all-to-all" if {"a2a", "all"} & set(attack) else ""
     kind += ", other program" if "other" in attack else ""
     verdict = found["verdict"]
     if found["target"] is not None:

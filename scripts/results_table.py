@@ -109,4 +109,5 @@ def main():
         erased(setting, "paper")
 
 
-main()
+if __name__ == "__main__":
+    main()

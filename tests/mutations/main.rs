@@ -22,6 +22,7 @@ mod pooling;
 mod program;
 mod tensor;
 mod tensor_next;
+mod tensor_step;
 mod tensor_wgrad;
 mod update;
 
@@ -36,6 +37,7 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         conv::MUTATIONS,
         tensor::MUTATIONS,
         tensor_next::MUTATIONS,
+        tensor_step::MUTATIONS,
         tensor_wgrad::MUTATIONS,
         norm::MUTATIONS,
         pooling::MUTATIONS,

@@ -1,6 +1,7 @@
 //! From ops to launches: an op's spans become addresses.
 
 use super::addresses::Addresses;
+use super::fuse::Share;
 use super::launch::{Argument, Grid, Launch};
 use super::relay::Links;
 use crate::device::{
@@ -42,7 +43,7 @@ impl Step<'_> {
                 | Op::MovingAverage { .. }
                 | Op::LoadFilter { .. }
         );
-        if self.count() == 0 && !whole {
+        if self.count() == 0 && !whole || self.links.share == Share::Done {
             return Ok(());
         }
         match op {
@@ -85,7 +86,7 @@ impl Step<'_> {
     }
 
     /// Where the scalars of the run are.
-    fn scalars(&self) -> u64 {
+    pub fn scalars(&self) -> u64 {
         self.memory.scalars.address
     }
 

@@ -1,6 +1,7 @@
 //! Convolutions on tensor cores: operands rounded to bf16, then the kernel.
 
 use super::execute::{Launched, Step, arguments};
+use super::fuse::{PixelStep, Share};
 use super::launch::{Argument, Grid};
 use super::relay::Operand;
 use super::tensor::{
@@ -71,12 +72,19 @@ impl Step<'_> {
                     vectors(shape.out_channels),
                     shape.kernel,
                     shape.stride,
-                    shape.pad,
-                    self.next()
+                    shape.pad
                 ];
                 let rows = row_tiles(phase_pixels(shape, self.count()));
-                let kernel = columns.choose("conv_dgrad_bf16", "conv_dgrad_bf16_narrow");
-                self.launch(kernel, Grid::Blocks(rows * tiles, shape.stride * shape.stride), list)
+                let grid = Grid::Blocks(rows * tiles, shape.stride * shape.stride);
+                let Share::WithStep(PixelStep { clean, epsilon, alpha, adversarial }) = self.links.share
+                else {
+                    let kernel = columns.choose("conv_dgrad_bf16", "conv_dgrad_bf16_narrow");
+                    return self.launch(kernel, grid, &joined::<19>(list, arguments![self.next()]));
+                };
+                let [clean, epsilon, alpha, adversarial] =
+                    [clean, epsilon, alpha, adversarial].map(|span| self.at(span));
+                let step = arguments![clean, epsilon, alpha, adversarial, self.scalars()];
+                self.launch("conv_dgrad_bf16_step", grid, &joined::<23>(list, step))
             }
             Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
                 let x = self.tensor_input(shape, *input, prologue)?;
@@ -163,4 +171,10 @@ impl Step<'_> {
         let (out_channels, in_channels) = (padded(shape.out_channels), padded(shape.in_channels));
         self.wgrad_sum(shape, partials, parts.count, (out_channels, in_channels), weight_gradient)
     }
+}
+
+/// Two parts of `N` arguments.
+fn joined<const N: usize>(first: &[Argument], rest: &[Argument]) -> [Argument; N] {
+    let mut all = first.iter().chain(rest);
+    std::array::from_fn(|_| all.next().copied().unwrap_or(Argument::Word(0)))
 }

@@ -120,7 +120,7 @@ fn extents(
         for (buffer, elements) in links.operands(op, count) {
             add(memory.scratch.operands[buffer].address, words(elements));
         }
-        for (span, elements) in links.handed_beside(count) {
+        for (span, elements) in links.beside(count) {
             add(memory.address(span, instance), words(elements));
         }
     }

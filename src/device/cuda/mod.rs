@@ -7,7 +7,7 @@
 //! | `launch` | how a kernel is started |
 //! | `memory`, `addresses`, `room` | what a session holds on the device, where, and known beforehand |
 //! | `graphs`, `scalars` | runs, recorded, and what changes from one to the next |
-//! | `relay` | what ops hand on to the tensor-core convolutions |
+//! | `relay`, `fuse` | what ops hand on to the tensor-core convolutions, and which do another's work along |
 //! | `session` | prepared programs, running them |
 //! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator` | an op's spans become addresses, and go to its kernels |
 //! | `forecast` | which launches a program becomes, without a device |
@@ -26,6 +26,7 @@ mod execute_norm;
 mod execute_pool;
 mod execute_tensor;
 mod forecast;
+mod fuse;
 mod geometry;
 mod graphs;
 mod kernels;

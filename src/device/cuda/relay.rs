@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::fuse::{Share, shares};
 use super::tensor::padded;
 use crate::device::op::Prologue;
 use crate::device::{Access, Affine, Op, Precision, Program, Region, Span};
@@ -44,6 +45,8 @@ pub(super) struct Links {
     pub next: Option<Next>,
     /// Whether the result itself is stored.
     pub stored: bool,
+    /// Whose launch does it.
+    pub share: Share,
 }
 
 /// The links of a program's ops, and the elements of 4 bytes that each working buffer needs.
@@ -65,6 +68,7 @@ const APART: Links = Links {
     masked: false,
     next: None,
     stored: true,
+    share: Share::Own,
 };
 
 /// An operand from when it is made until it was last read.
@@ -104,10 +108,10 @@ impl Relay {
     /// The links of a program whose convolutions multiply in `precision`; those of the plain kernels, whose
     /// operands [`super::room::Room`] knows, are each for itself.
     pub fn new(program: &Program, precision: Precision) -> Self {
-        let links = vec![APART; program.ops.len()];
         if precision == Precision::F32 {
-            return Self { links, buffers: Vec::new() };
+            return Self { links: vec![APART; program.ops.len()], buffers: Vec::new() };
         }
+        let links = shares(program).into_iter().map(|share| Links { share, ..APART }).collect();
         let mut planner = Planner { program, links, lives: Vec::new(), uses: Vec::new() };
         for (index, op) in program.ops.iter().enumerate() {
             planner.take(index, op);
@@ -174,6 +178,7 @@ impl Planner<'_> {
         let able = index - maker <= REACH
             && self.same_part(maker, index)
             && self.links[maker].next.is_none()
+            && self.links[maker].share == Share::Own
             && result(&self.program.ops[maker]) == Some((tensor.span, tensor.pixels, tensor.channels))
             && (tensor.affine.is_none() && !tensor.relu
                 || matches!(self.program.ops[maker], Op::Conv { .. }))
@@ -215,7 +220,7 @@ impl Planner<'_> {
         let links = self.links[index];
         let taken = |name: &str| match name {
             "input" => !links.input.fill && links.has_mask(&self.program.ops[index]),
-            "gradient" => !links.gradient.fill,
+            "gradient" => !links.gradient.fill || links.share == Share::Done,
             _ => false,
         };
         let mut spans = Vec::new();
@@ -262,7 +267,8 @@ impl Planner<'_> {
     }
 
     fn finish(mut self) -> Relay {
-        for maker in self.lives.iter().filter_map(|life| life.maker) {
+        let steps = (0..self.links.len()).filter(|&op| matches!(self.links[op].share, Share::WithStep(_)));
+        for maker in self.lives.iter().filter_map(|life| life.maker).chain(steps.collect::<Vec<_>>()) {
             if let Some((span, ..)) = result(&self.program.ops[maker]) {
                 self.links[maker].stored = self.read_later(maker, &span);
             }
@@ -309,12 +315,17 @@ impl Links {
         list
     }
 
-    /// What handing on takes beside: the affine map of the reader's prologue, and its mask.
-    pub fn handed_beside(&self, count: usize) -> Vec<(Span, usize)> {
+    /// What a launch takes beside its op: the affine map of the reader's prologue, and its mask; what another op
+    /// would read and write.
+    pub fn beside(&self, count: usize) -> Vec<(Span, usize)> {
         let prologue = self.next.map(|next| next.prologue).unwrap_or_default();
         let affine = prologue.affine.map(|affine| [affine.scale, affine.shift]);
         let affine = affine.into_iter().flatten().map(|span| (span, span.len));
-        affine.chain(prologue.mask.map(|mask| (mask, count * mask.len))).collect()
+        let mut spans: Vec<_> = affine.chain(prologue.mask.map(|mask| (mask, count * mask.len))).collect();
+        if let Share::WithStep(step) = self.share {
+            spans.extend(step.spans(count));
+        }
+        spans
     }
 }
 

@@ -8,6 +8,7 @@ pub mod generator;
 pub mod head;
 pub mod norm;
 pub mod pooling;
+pub mod stem;
 
 use super::case::Case;
 use crate::error::Result;
@@ -31,6 +32,7 @@ pub type Visit<'a> = dyn FnMut(&str, Case) -> Result<()> + 'a;
 pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     conv::visit(depth, visit)?;
     chain::visit(depth, visit)?;
+    stem::visit(depth, visit)?;
     norm::visit(depth, visit)?;
     pooling::visit(depth, visit)?;
     head::visit(depth, visit)?;

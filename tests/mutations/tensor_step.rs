@@ -1,0 +1,43 @@
+//! The attack's step in the epilogue of `conv_dgrad_bf16_step`.
+
+use pbe::device::Precision;
+
+use super::mutation::Caught::*;
+use super::mutation::Mistake::*;
+use super::mutation::{Mutation, survive_none};
+
+#[test]
+fn tensor_step() {
+    survive_none(Precision::Bf16, "PgdStep", MUTATIONS);
+}
+
+pub const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "conv_dgrad_bf16_step",
+        what: "every image has the first one's radius",
+        edits: &[("div.u32 %r543, %r588, %r83;", 0, "mov.u32 %r543, 0;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "conv_dgrad_bf16_step",
+        what: "a zero gradient moves the image",
+        edits: &[("setp.gt.f32 %p106, %f267, 0f00000000;", 0, "setp.ge.f32 %p106, %f267, 0f00000000;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: MissingTail,
+        kernel: "conv_dgrad_bf16_step",
+        what: "a pair's second channel stays where it is",
+        edits: &[("setp.ge.u32 %p108, %r86, %r99;", 0, "setp.ge.u32 %p108, %r86, 0;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "conv_dgrad_bf16_step",
+        what: "behind an odd number of channels the next pixel's first moves",
+        edits: &[("setp.ge.u32 %p108, %r86, %r99;", 0, "setp.gt.u32 %p108, %r86, %r99;")],
+        caught: Finding("GlobalRace"),
+    },
+];
