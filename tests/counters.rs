@@ -186,5 +186,5 @@ fn launches() {
     let total: u64 = step.iter().map(|(launches, _)| launches).sum();
     println!("a step of an attack: {total} launches");
     step.iter().for_each(|(launches, name)| println!("{launches} {name}"));
-    assert!(total <= 48, "{total}");
+    assert!(total <= 42, "{total}");
 }

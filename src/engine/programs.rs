@@ -165,6 +165,8 @@ impl Programs<'_> {
     fn loss(&self, plan: &mut Lowering, distil: bool) -> Span {
         let classes = self.graph.classes();
         let gradient = plan.slots.add(classes);
+        // A device may make all of the head's gradients before the linear layer's own, which reads this.
+        plan.slots.pin(gradient);
         plan.ops.push(Op::SoftmaxCrossEntropy {
             classes,
             logits: self.staging.logits,

@@ -12,6 +12,7 @@ mod conv_operands;
 #[path = "../cli/emulated.rs"]
 mod emulated;
 mod generator;
+mod head;
 mod linear;
 mod loss;
 mod mutation;
@@ -44,6 +45,9 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         pooling::MAX_POOL,
         pooling::SUM,
         linear::MUTATIONS,
+        head::LINEAR,
+        head::LOSS,
+        head::SCORE,
         loss::CROSS_ENTROPY,
         loss::COSINE,
         attack::GATHER,

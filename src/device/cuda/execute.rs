@@ -43,8 +43,11 @@ impl Step<'_> {
                 | Op::MovingAverage { .. }
                 | Op::LoadFilter { .. }
         );
-        if self.count() == 0 && !whole || self.links.share == Share::Done {
+        if self.count() == 0 && !whole || matches!(self.links.share, Share::Done(_)) {
             return Ok(());
+        }
+        if let Share::WithHead(head) = &self.links.share {
+            return self.head(head);
         }
         match op {
             Op::LoadFilter { .. } | Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => {
@@ -88,6 +91,11 @@ impl Step<'_> {
     /// Where the scalars of the run are.
     pub fn scalars(&self) -> u64 {
         self.memory.scalars.address
+    }
+
+    /// What a loss's gradient is divided by.
+    pub fn divisor(&self, mean: bool) -> f32 {
+        if mean { self.count() as f32 } else { 1.0 }
     }
 
     /// Where the op's result goes; 0 where nobody wants it as it is.
@@ -158,7 +166,6 @@ impl Step<'_> {
         match op {
             Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } => {
                 let teacher = teacher.filter(|_| controls.distill_weight != 0.0);
-                let divisor = if *mean { count as f32 } else { 1.0 };
                 let list = arguments![
                     self.at(*logits),
                     self.at(*labels),
@@ -167,7 +174,7 @@ impl Step<'_> {
                     self.maybe(*gradient),
                     count,
                     *classes,
-                    divisor,
+                    self.divisor(*mean),
                     self.scalars()
                 ];
                 self.launch("cross_entropy", Grid::Items(count), list)

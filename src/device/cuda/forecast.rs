@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::addresses::{Addresses, Images, Place, Scratch};
 use super::execute::Step;
+use super::fuse::Share;
 use super::launch::{Argument, Grid, Launch};
 use super::relay::{Links, PLAIN, Relay};
 use super::room::{Room, filter_words};
@@ -55,7 +56,16 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
         }
         Ok(list)
     };
-    program.ops.iter().zip(&costs).zip(&relay.links).map(of).collect()
+    let all = program.ops.iter().zip(&costs).zip(&relay.links).map(of).collect::<Result<Vec<_>>>();
+    let mut all = all?;
+    for (links, cost) in relay.links.iter().zip(&costs) {
+        if let Share::Done(op) = links.share
+            && let Some(launch) = all[op].last_mut()
+        {
+            launch.products += cost.products;
+        }
+    }
+    Ok(all)
 }
 
 /// The launch that does an op's matrix products.

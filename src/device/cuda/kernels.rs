@@ -10,13 +10,14 @@ use super::availability::describe;
 use crate::error::{Error, Result};
 
 /// kernels/ptx, as `scripts/build_ptx.sh` made it.
-const MODULES: [(&str, &str); 13] = [
+const MODULES: [(&str, &str); 14] = [
     ("conv", include_str!("../../../kernels/ptx/conv.ptx")),
     ("conv_bf16", include_str!("../../../kernels/ptx/conv_bf16.ptx")),
     ("conv_operands", include_str!("../../../kernels/ptx/conv_operands.ptx")),
     ("conv_wgrad_bf16", include_str!("../../../kernels/ptx/conv_wgrad_bf16.ptx")),
     ("generator", include_str!("../../../kernels/ptx/generator.ptx")),
     ("head", include_str!("../../../kernels/ptx/head.ptx")),
+    ("head_loss", include_str!("../../../kernels/ptx/head_loss.ptx")),
     ("images", include_str!("../../../kernels/ptx/images.ptx")),
     ("loss", include_str!("../../../kernels/ptx/loss.ptx")),
     ("norm", include_str!("../../../kernels/ptx/norm.ptx")),
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn every_kernel_declares_parameters_a_launch_can_pass() {
         let all: Vec<_> = MODULES.iter().flat_map(|(_, text)| entries(text)).collect();
-        assert_eq!(all.len(), 45);
+        assert_eq!(all.len(), 47);
         for (name, parameters) in all {
             assert!(parameters.is_some_and(|list| !list.is_empty()), "{name}");
         }

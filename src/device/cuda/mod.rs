@@ -9,7 +9,7 @@
 //! | `graphs`, `scalars` | runs, recorded, and what changes from one to the next |
 //! | `relay`, `fuse` | what ops hand on to the tensor-core convolutions, and which do another's work along |
 //! | `session` | prepared programs, running them |
-//! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator` | an op's spans become addresses, and go to its kernels |
+//! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator`, `execute_head` | an op's spans become addresses, and go to its kernels |
 //! | `forecast` | which launches a program becomes, without a device |
 //! | `geometry` | what the convolution kernels want their operands to look like |
 //!
@@ -22,6 +22,7 @@ mod availability;
 mod execute;
 mod execute_conv;
 mod execute_generator;
+mod execute_head;
 mod execute_norm;
 mod execute_pool;
 mod execute_tensor;

@@ -153,10 +153,11 @@ impl Planner<'_> {
             if let Some(maker) = maker {
                 let handed = mask.filter(|mask| !self.touched(mask, maker..index));
                 let prologue = Prologue { affine: tensor.affine, relu: tensor.relu, mask: handed };
-                self.links[maker].next = Some(Next { buffer: 0, prologue });
+                let launch = self.launch(maker);
+                self.links[launch].next = Some(Next { buffer: 0, prologue });
                 self.links[index].masked = handed.is_some();
             }
-            let first = maker.unwrap_or(index);
+            let first = maker.map_or(index, |maker| self.launch(maker));
             self.lives.push(Life { tensor, maker, first, last: index, buffer: 0 });
             self.lives.len() - 1
         });
@@ -177,13 +178,35 @@ impl Planner<'_> {
         let maker = (0..index).rev().find(writes)?;
         let able = index - maker <= REACH
             && self.same_part(maker, index)
-            && self.links[maker].next.is_none()
-            && self.links[maker].share == Share::Own
-            && result(&self.program.ops[maker]) == Some((tensor.span, tensor.pixels, tensor.channels))
+            && self.links[self.launch(maker)].next.is_none()
+            && self.result(maker) == Some((tensor.span, tensor.pixels, tensor.channels))
             && (tensor.affine.is_none() && !tensor.relu
                 || matches!(self.program.ops[maker], Op::Conv { .. }))
             && !self.changed_affine(tensor, maker..index);
         able.then_some(maker)
+    }
+
+    /// The op whose launch does op `index`.
+    fn launch(&self, index: usize) -> usize {
+        match self.links[index].share {
+            Share::Done(launch) => launch,
+            _ => index,
+        }
+    }
+
+    /// The tensor, of those that a launch may leave out, that op `index` makes.
+    fn made(&self, index: usize) -> Option<Span> {
+        match self.links[index].share {
+            Share::WithStep(_) => own_result(&self.program.ops[index]).map(|(span, ..)| span),
+            _ => self.result(index).map(|(span, ..)| span),
+        }
+    }
+
+    /// The tensor that an op can hand on, its pixels and channels.
+    fn result(&self, index: usize) -> Option<(Span, usize, usize)> {
+        let launch = self.launch(index);
+        let made = result(&self.program.ops[launch], &self.links[launch].share)?;
+        self.spans(index, true).any(|span| span == made.0).then_some(made)
     }
 
     /// Whether an op is within the same of the three parts that repetition cuts a program into.
@@ -220,7 +243,7 @@ impl Planner<'_> {
         let links = self.links[index];
         let taken = |name: &str| match name {
             "input" => !links.input.fill && links.has_mask(&self.program.ops[index]),
-            "gradient" => !links.gradient.fill || links.share == Share::Done,
+            "gradient" => !links.gradient.fill || matches!(links.share, Share::Done(_)),
             _ => false,
         };
         let mut spans = Vec::new();
@@ -267,10 +290,12 @@ impl Planner<'_> {
     }
 
     fn finish(mut self) -> Relay {
-        let steps = (0..self.links.len()).filter(|&op| matches!(self.links[op].share, Share::WithStep(_)));
-        for maker in self.lives.iter().filter_map(|life| life.maker).chain(steps.collect::<Vec<_>>()) {
-            if let Some((span, ..)) = result(&self.program.ops[maker]) {
-                self.links[maker].stored = self.read_later(maker, &span);
+        for index in 0..self.links.len() {
+            let maker = self.lives.iter().any(|life| life.maker == Some(index));
+            let stepping = matches!(self.links[index].share, Share::WithStep(_));
+            if let (true, Some(span)) = (maker || stepping, self.made(index)) {
+                let launch = self.launch(index);
+                self.links[launch].stored = self.read_later(index, &span);
             }
         }
         let buffers = place(&mut self.lives, self.program.capacity);
@@ -282,7 +307,8 @@ impl Planner<'_> {
             }
         }
         for life in &self.lives {
-            let next = life.maker.and_then(|maker| self.links[maker].next.as_mut());
+            let launch = life.maker.map(|maker| self.launch(maker));
+            let next = launch.and_then(|launch| self.links[launch].next.as_mut());
             if let Some(next) = next {
                 next.buffer = life.buffer;
             }
@@ -308,7 +334,7 @@ impl Links {
                 Side::Gradient => (self.gradient.buffer, tensor.words(count)),
             })
             .collect();
-        if let (Some(next), Some((span, pixels, channels))) = (self.next, result(op)) {
+        if let (Some(next), Some((span, pixels, channels))) = (self.next, result(op, &self.share)) {
             let tensor = Tensor { span, affine: None, relu: false, pixels, channels };
             list.push((next.buffer, tensor.words(count)));
         }
@@ -322,15 +348,22 @@ impl Links {
         let affine = prologue.affine.map(|affine| [affine.scale, affine.shift]);
         let affine = affine.into_iter().flatten().map(|span| (span, span.len));
         let mut spans: Vec<_> = affine.chain(prologue.mask.map(|mask| (mask, count * mask.len))).collect();
-        if let Share::WithStep(step) = self.share {
-            spans.extend(step.spans(count));
-        }
+        spans.extend(self.share.spans(count));
         spans
     }
 }
 
-/// The tensor that an op can hand on, its pixels and channels.
-fn result(op: &Op) -> Option<(Span, usize, usize)> {
+/// The tensor that an op's launch can hand on, its pixels and channels.
+fn result(op: &Op, share: &Share) -> Option<(Span, usize, usize)> {
+    match (op, share) {
+        (_, Share::WithStep(_) | Share::Done(_)) => None,
+        (_, Share::WithHead(head)) => head.output().map(|output| (output, head.pixels, head.channels)),
+        (op, Share::Own) => own_result(op),
+    }
+    .filter(|(span, ..)| span.region == Region::Arena)
+}
+
+fn own_result(op: &Op) -> Option<(Span, usize, usize)> {
     match op {
         Op::Conv { shape, output, .. } => {
             Some((*output, shape.out_height() * shape.out_width(), shape.out_channels))
@@ -339,7 +372,6 @@ fn result(op: &Op) -> Option<(Span, usize, usize)> {
         Op::NormDgrad { pixels, channels, output, .. } => Some((*output, *pixels, *channels)),
         _ => None,
     }
-    .filter(|(span, ..)| span.region == Region::Arena)
 }
 
 /// The operands of a convolution.

@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod chain;
+pub mod classifier;
 pub mod conv;
 pub mod generator;
 pub mod head;
@@ -36,6 +37,7 @@ pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     norm::visit(depth, visit)?;
     pooling::visit(depth, visit)?;
     head::visit(depth, visit)?;
+    classifier::visit(depth, visit)?;
     generator::visit(depth, visit)?;
     attack::visit(depth, visit)
 }

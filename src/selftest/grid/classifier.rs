@@ -1,0 +1,142 @@
+//! The classifier's end as networks have it, mean over pixels to loss and back: a device may do all of an image in
+//! one launch, and leave out what nobody else reads.
+
+use super::super::case::Case;
+use super::{Depth, Visit};
+use crate::device::{ConvShape, Direction, FilterSpec, Op, Region, Span};
+use crate::error::Result;
+
+/// What follows the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing.
+    Logits,
+    /// The cosine score.
+    Score,
+    /// The loss and its gradient down to the pixels, and through a convolution before them.
+    Loss,
+    /// The same with rows to distil from, the mean's gradient, and the linear layer's own.
+    Train,
+}
+
+/// Pooling, the linear layer and what follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Classifier {
+    /// Images.
+    pub count: usize,
+    /// Of an image: rows and columns.
+    pub side: usize,
+    /// Of a pixel.
+    pub channels: usize,
+    /// Classes.
+    pub classes: usize,
+    /// What follows.
+    pub ending: Ending,
+    /// Whether a shortcut reads the pixels' gradient.
+    pub kept: bool,
+}
+
+impl Classifier {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, side, channels, classes, ending, .. } = self;
+        let mut case = Case::new(count, 0, seed);
+        let pixels = side * side;
+        let (input, features) = (case.image(pixels * channels), case.staged(channels));
+        let weight = case.whole_of(Region::Weights, classes * channels, |v| v as f32 / 512.0 - 0.5);
+        let (bias, logits) = (case.whole(Region::Weights, classes), case.staged(classes));
+        case.ops = vec![
+            Op::Pool { pixels, channels, input, output: features },
+            Op::Linear { inputs: channels, outputs: classes, weight, bias, input: features, output: logits },
+        ];
+        match ending {
+            Ending::Logits => {}
+            Ending::Score => {
+                let (reference, score) = (case.staged(classes), case.staged(1));
+                case.ops.push(Op::Cosine { classes, logits, reference, score });
+            }
+            Ending::Loss | Ending::Train => self.loss(&mut case, weight, features, logits),
+        }
+        case
+    }
+
+    fn loss(&self, case: &mut Case, weight: Span, features: Span, logits: Span) {
+        let &Self { side, channels, classes, ending, kept, .. } = self;
+        let (pixels, train) = (side * side, ending == Ending::Train);
+        (case.controls.distill_weight, case.controls.temperature) = (0.5, 2.0);
+        let (labels, loss) = (case.word(classes), case.staged(1));
+        let teacher = train.then(|| case.staged(classes));
+        let (gradient, back, output) =
+            (case.image(classes), case.image(channels), case.image(pixels * channels));
+        case.ops.push(Op::SoftmaxCrossEntropy {
+            classes,
+            logits,
+            labels,
+            teacher,
+            mean: train,
+            loss,
+            gradient: Some(gradient),
+        });
+        if train {
+            let weight_gradient = case.whole(Region::Gradients, classes * channels);
+            let bias_gradient = case.whole(Region::Gradients, classes);
+            case.ops.push(Op::LinearWgrad {
+                inputs: channels,
+                outputs: classes,
+                input: features,
+                gradient,
+                weight_gradient,
+                bias_gradient,
+            });
+        } else {
+            case.forget(gradient);
+        }
+        case.ops.push(Op::LinearDgrad { inputs: channels, outputs: classes, weight, gradient, output: back });
+        case.ops.push(Op::PoolDgrad { pixels, channels, gradient: back, output });
+        case.forget(back);
+        self.convolution(case, output);
+        if !kept {
+            case.forget(output);
+        }
+    }
+
+    /// The way back through a convolution of one pixel.
+    fn convolution(&self, case: &mut Case, gradient: Span) {
+        let &Self { side, channels, kept, .. } = self;
+        let shape = ConvShape {
+            height: side,
+            width: side,
+            in_channels: if kept { channels } else { 5 },
+            out_channels: channels,
+            kernel: 1,
+            stride: 1,
+            pad: 0,
+        };
+        let filter = case.filter(FilterSpec { shape, direction: Direction::Dgrad });
+        let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
+        case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+        let output = case.image(shape.input_len());
+        let (add, mask, scale, residual) = (None, None, None, kept.then_some(gradient));
+        case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
+    }
+}
+
+/// Images, side, channels, classes: one of all, more classes than a block has warps, than it has threads, channels
+/// that end within a vector and a warp.
+const SIZES: [[usize; 4]; 6] =
+    [[1, 1, 1, 1], [3, 4, 16, 10], [2, 3, 37, 43], [4, 2, 130, 3], [2, 1, 64, 200], [3, 4, 12, 5]];
+
+/// Visits the grid.
+pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+    let endings = [Ending::Logits, Ending::Score, Ending::Loss, Ending::Train];
+    for (number, [count, side, channels, classes]) in SIZES.into_iter().enumerate() {
+        for (turn, ending) in endings.into_iter().enumerate() {
+            if depth == Depth::Quick && (turn + number) % 2 == 0 {
+                continue;
+            }
+            let made = Classifier { count, side, channels, classes, ending, kept: number % 3 == 0 };
+            visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `kernels/head_loss.cu`, the classifier's end in one launch.
+//!
+//! Equivalent, so not here: the barrier in front of the divergence's terms. Every thread has read all of the
+//! logarithms' by then, with a barrier of theirs behind.
+
+use pbe::device::Precision;
+
+use super::mutation::Caught::*;
+use super::mutation::Mistake::*;
+use super::mutation::{Mutation, survive_none};
+
+#[test]
+fn head_linear() {
+    survive_none(Precision::Bf16, "Linear", LINEAR);
+}
+
+#[test]
+fn head_loss() {
+    survive_none(Precision::Bf16, "SoftmaxCrossEntropy", LOSS);
+}
+
+#[test]
+fn head_score() {
+    survive_none(Precision::Bf16, "Cosine", SCORE);
+}
+
+pub const LINEAR: &[Mutation] = &[
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "head",
+        what: "products of features that other warps have yet to make",
+        edits: &[("bar.sync 0;", 1, "")],
+        caught: Either("SharedRace", "Uninitialised"),
+    },
+    Mutation {
+        mistake: WrongLane,
+        kernel: "head",
+        what: "half of a warp's sums are missing",
+        edits: &[("shfl.sync.bfly.b32 %r128|%p13, %r124, %r126, %r125, %r127;", 0, "mov.b32 %r128, 0;")],
+        caught: Row("Linear"),
+    },
+    Mutation {
+        mistake: LostZero,
+        kernel: "head_loss",
+        what: "what is handed on has no zeros in the last vector",
+        edits: &[("and.b32 %r180, %r535, -8;", 0, "mov.b32 %r180, %r260;")],
+        caught: FindingIn("conv_dgrad_bf16_narrow", "Uninitialised"),
+    },
+];
+
+pub const LOSS: &[Mutation] = &[
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "head_loss",
+        what: "the gradient pulls to the first class",
+        edits: &[("setp.eq.s32 %p45, %r674, %r27;", 0, "setp.eq.s32 %p45, %r674, 0;")],
+        caught: Row("SoftmaxCrossEntropy"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "head_loss",
+        what: "the divergence times the temperature, not its square",
+        edits: &[("mul.f64 %fd512, %fd511, %fd28;", 0, "mov.f64 %fd512, %fd511;")],
+        caught: Row("SoftmaxCrossEntropy"),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "head_loss",
+        what: "exponentials over those of another temperature, which are still being added",
+        edits: &[("bar.sync 0;", 5, "")],
+        caught: Finding("SharedRace"),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "head_loss",
+        what: "back through gradients that other threads have yet to make",
+        edits: &[("bar.sync 0;", 11, "")],
+        caught: Finding("SharedRace"),
+    },
+];
+
+pub const SCORE: &[Mutation] = &[Mutation {
+    mistake: MissingBarrier,
+    kernel: "head",
+    what: "squares added before they are there",
+    edits: &[("bar.sync 0;", 6, "")],
+    caught: Finding("SharedRace"),
+}];
