@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The estimates in docs/performance.md: what the launches of a PreAct-ResNet-18 of width 64 take at best on an
-# A100 and an H100, by `pbe profile --estimate`. No GPU is asked. The table above them and the words are by hand.
+# A100 and an H100, by `pbe profile --estimate`. No GPU is asked. The words above them are by hand.
 #
 #   scripts/estimates.sh            writes them
 #   scripts/estimates.sh --check    fails where they differ from what is there
@@ -14,8 +14,16 @@ page=docs/performance.md
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 
+estimate() { # card, mode, further options
+  "$pbe" profile --estimate --card "$1" --precision bf16 --mode "$2" "${@:3}"
+}
+
 tables() {
   local card mode line
+  echo
+  for card in a100 h100; do
+    for mode in attack train; do estimate "$card" "$mode" --json; done
+  done | python3 scripts/estimates_summary.py
   for card in a100 h100; do
     for mode in attack train; do
       line=(profile --estimate --card "$card" --precision bf16 --mode "$mode")
