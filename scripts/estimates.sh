@@ -18,12 +18,18 @@ estimate() { # card, mode, further options
   "$pbe" profile --estimate --card "$1" --precision bf16 --mode "$2" "${@:3}"
 }
 
+summary() { # options
+  for card in a100 h100; do
+    for mode in attack train; do estimate "$card" "$mode" --json "$@"; done
+  done | python3 scripts/estimates_summary.py
+}
+
 tables() {
   local card mode line
-  echo
-  for card in a100 h100; do
-    for mode in attack train; do estimate "$card" "$mode" --json; done
-  done | python3 scripts/estimates_summary.py
+  printf '\nPreAct-ResNet-18 of width 64, 32x32, batch 128, bf16:\n\n'
+  summary
+  printf '\nResNet-18 of width 64, 224x224, batch 128, bf16:\n\n'
+  summary --network resnet18 --image-size 224
   for card in a100 h100; do
     for mode in attack train; do
       line=(profile --estimate --card "$card" --precision bf16 --mode "$mode")
