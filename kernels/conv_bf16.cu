@@ -16,6 +16,9 @@
 // read the result again to round it, and if nobody else wants it, y or output is null. Before, a kernel of its own
 // did that for every convolution, and another made the mask: twice as many launches, 14 bytes an element more.
 //
+// fprop in front of a batch norm sums up its result and the squares of it while they are in registers: norm.cu would
+// read all of it once more for that.
+//
 // dgrad of a network's first convolution takes a step of the attack with the gradient in its registers
 // (conv_dgrad_bf16_step): the image's gradient is never in memory.
 #include "pgd.cuh"
@@ -115,15 +118,48 @@ __device__ __forceinline__ void multiply(typename T::WarpSums& sums, uint4* memo
         [&](u32 stage) { sums.add_along(a + stage * T::A, b + stage * T::B, T::row(), T::column()); });
 }
 
+// Sums of a tile's columns and of their squares. Every thread of a block meets one pair of columns (each_pair). f64:
+// without a row to take differences from, f32 would lose the variance beside a large mean.
+template <class T> struct ColumnSums {
+    static constexpr u32 PAIRS = T::COLUMNS / 2;
+    double sum[2] = {0.0, 0.0}, squares[2] = {0.0, 0.0};
+
+    __device__ __forceinline__ void add(float2 value, bool both) {
+        sum[0] += value.x;
+        squares[0] += (double)value.x * value.x;
+        if (!both) return;
+        sum[1] += value.y;
+        squares[1] += (double)value.y * value.y;
+    }
+
+    // To `partial` (tiles, 2, channels), as norm.cu leaves parts; all threads call this.
+    __device__ __forceinline__ void leave(double* memory, double* partial, u32 tile, u32 first, u32 channels) {
+        // No thread reads the tile any more.
+        __syncthreads();
+        double* own = memory + threadIdx.x * 4;
+        own[0] = sum[0];
+        own[1] = sum[1];
+        own[2] = squares[0];
+        own[3] = squares[1];
+        __syncthreads();
+        u32 column = threadIdx.x % T::COLUMNS, which = threadIdx.x / T::COLUMNS, c = first + column;
+        if (which > 1 || c >= channels) return;
+        double total = 0.0;
+        for (u32 thread = column / 2; thread < BLOCK; thread += PAIRS)
+            total += memory[thread * 4 + which * 2 + column % 2];
+        partial[(tile * 2 + which) * channels + c] = total;
+    }
+};
+
 // y = x * w + bias + residual.
 // x (N, height, width, C'); w (K, R, S, C'); bias (K); residual and y (N, out_height, out_width, K), which
-// may be the same; next.to (N, out_height, out_width, K'). A block makes one tile; blocks of one tile of pixels
+// may be the same; next.to (N, out_height, out_width, K'); partial (tiles of rows, 2, K) or null. A block makes one tile; blocks of one tile of pixels
 // follow each other.
 template <class T>
 __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float* bias, const float* residual,
                                       float* y, u32 rows, u32 out_height, u32 out_width, u32 out_channels,
                                       u32 column_tiles, u32 height, u32 width, u32 vectors, u32 kernel,
-                                      u32 stride, u32 pad, const Next& next) {
+                                      u32 stride, u32 pad, const Next& next, double* partial) {
     __shared__ __align__(128) uint4 memory[T::BYTES / sizeof(uint4)];
     u32 first_row = blockIdx.x / column_tiles * T::ROWS, first_column = blockIdx.x % column_tiles * T::COLUMNS;
     Window<T::ROWS> window(x, height, width, vectors, kernel, kernel, 1);
@@ -139,6 +175,7 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
     multiply<T>(sums, memory, window, filter, length);
 
     bool aligned = pairs_aligned(out_channels, residual, y, nullptr);
+    ColumnSums<T> columns;
     each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
         u32 pixel = first_row + row, k = first_column + column;
         bool there = pixel < rows;
@@ -148,9 +185,11 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
             if (bias) add_pair(value, bias + k, false, both);
             if (residual) add_pair(value, residual + at, aligned, both);
             if (y) store_pair(y + at, value, aligned, both);
+            if (partial) columns.add(value, both);
         }
         if (next.to) hand_on(next, value, pixel, k, out_channels, there);
     });
+    if (partial) columns.leave((double*)memory, partial, blockIdx.x / column_tiles, first_column, out_channels);
 }
 
 // output = (dgrad(gradient) + add) * mask * scale[c] + residual.
@@ -225,17 +264,19 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
 // Registers for four blocks on an SM of sm_80: 128 each.
 #define FOUR_A_SM extern "C" __global__ void __launch_bounds__(BLOCK, 4)
 
-#define FPROP(name, T)                                                                                        \
-    FOUR_A_SM name(const bf16* x, const bf16* w, const float* bias, const float* residual, float* y,          \
-                   u32 rows, u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles, u32 height,   \
-                   u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next,                       \
-                   const float* next_scale, const float* next_shift, u32* next_mask, u32 next_relu) {         \
-        fprop<T>(x, w, bias, residual, y, rows, out_height, out_width, out_channels, column_tiles, height,    \
-                 width, vectors, kernel, stride, pad,                                                         \
-                 Next{next, next_scale, next_shift, next_mask, next_relu});                                   \
-    }
-FPROP(conv_fprop_bf16, Wide)
-FPROP(conv_fprop_bf16_narrow, Narrow)
+#define FPROP_PARAMETERS                                                                                      \
+    const bf16 *x, const bf16 *w, const float *bias, const float *residual, float *y, u32 rows,               \
+        u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles, u32 height, u32 width,             \
+        u32 vectors, u32 kernel, u32 stride, u32 pad, bf16 *next, const float *next_scale,                    \
+        const float *next_shift, u32 *next_mask, u32 next_relu
+#define FPROP(T, partial)                                                                                     \
+    fprop<T>(x, w, bias, residual, y, rows, out_height, out_width, out_channels, column_tiles, height, width, \
+             vectors, kernel, stride, pad, Next{next, next_scale, next_shift, next_mask, next_relu}, partial)
+
+FOUR_A_SM conv_fprop_bf16(FPROP_PARAMETERS) { FPROP(Wide, nullptr); }
+FOUR_A_SM conv_fprop_bf16_narrow(FPROP_PARAMETERS) { FPROP(Narrow, nullptr); }
+FOUR_A_SM conv_fprop_bf16_sums(FPROP_PARAMETERS, double* partial) { FPROP(Wide, partial); }
+FOUR_A_SM conv_fprop_bf16_sums_narrow(FPROP_PARAMETERS, double* partial) { FPROP(Narrow, partial); }
 
 #define DGRAD(name, T)                                                                                        \
     FOUR_A_SM name(const bf16* gradient, const bf16* w, const float* add, const u32* mask,                    \

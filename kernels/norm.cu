@@ -9,7 +9,9 @@
 //
 // Tensors are (rows, channels). Sums are f64: parts of rows_per_part rows first, then the parts in
 // order; both depend on sizes alone. The statistics sum differences from the first row, so that a
-// large mean costs no digits of the variance.
+// large mean costs no digits of the variance; a tensor-core convolution (conv_bf16.cu) leaves plain sums of its
+// tiles in f64, a tile a part. The parts of a channel are added by 16 lanes, each those in its turn, then the lanes
+// in order: one thread that adds up a thousand would take longer than all the sums.
 #include "common.cuh"
 
 // Lanes of a block of the sums: channels x rows.
@@ -56,18 +58,41 @@ KERNEL norm_sums(const float* x, double* partial, u32 rows, u32 channels, u32 ro
     leave(sum, squares, partial, c, channels, blockIdx.y);
 }
 
+// Channels of a block that adds up parts, and the lanes of each.
+constexpr int TOTALS = 8, TURNS = 16;
+
+// Sums of the two quantities of the thread's channel over all parts; right in the threads of lane 0, which come back
+// true if they have a channel. All threads call this.
+__device__ __forceinline__ bool total(const double* partial, u32 channels, u32 parts, u32& c, double& a, double& b) {
+    __shared__ double sums[2][TURNS][TOTALS];
+    u32 lane = threadIdx.x / TOTALS, column = threadIdx.x % TOTALS;
+    c = blockIdx.x * TOTALS + column;
+    a = b = 0.0;
+    if (c < channels)
+        for (u32 part = lane; part < parts; part += TURNS) {
+            a += partial[(part * 2) * channels + c];
+            b += partial[(part * 2 + 1) * channels + c];
+        }
+    sums[0][lane][column] = a;
+    sums[1][lane][column] = b;
+    __syncthreads();
+    if (lane != 0 || c >= channels) return false;
+    for (u32 other = 1; other < TURNS; ++other) {
+        a += sums[0][other][column];
+        b += sums[1][other][column];
+    }
+    return true;
+}
+
+// x, whose first row the sums' differences are from, or null. Blocks of 8 channels.
 KERNEL norm_statistics(const double* partial, const float* x, const float* gamma, const float* beta,
                        float* running_mean, float* running_variance, float* mean, float* inverse_std,
                        float* scale, float* shift, u32 rows, u32 channels, u32 parts, float momentum,
                        float epsilon) {
-    u32 c = global_index();
-    if (c >= channels) return;
-    double sum = 0.0, squares = 0.0;
-    for (u32 part = 0; part < parts; ++part) {
-        sum += partial[(part * 2) * channels + c];
-        squares += partial[(part * 2 + 1) * channels + c];
-    }
-    double deviation = sum / rows, centre = x[c] + deviation;
+    u32 c;
+    double sum, squares;
+    if (!total(partial, channels, parts, c, sum, squares)) return;
+    double deviation = sum / rows, centre = (x ? x[c] : 0.0) + deviation;
     double variance = fmax(squares / rows - deviation * deviation, 0.0);
     double unbiased = variance * rows / (rows > 1 ? rows - 1.0 : 1.0);
     double inverse = 1.0 / sqrt(variance + epsilon), factor = gamma[c] * inverse;
@@ -99,15 +124,12 @@ KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean,
     leave(products, sum, partial, c, channels, blockIdx.y);
 }
 
+// Blocks of 8 channels.
 KERNEL norm_dgrad_total(const double* partial, const float* inverse_std, float* gamma_gradient,
                         float* beta_gradient, u32 channels, u32 parts) {
-    u32 c = global_index();
-    if (c >= channels) return;
-    double products = 0.0, sum = 0.0;
-    for (u32 part = 0; part < parts; ++part) {
-        products += partial[(part * 2) * channels + c];
-        sum += partial[(part * 2 + 1) * channels + c];
-    }
+    u32 c;
+    double products, sum;
+    if (!total(partial, channels, parts, c, products, sum)) return;
     gamma_gradient[c] = (float)(products * inverse_std[c]);
     beta_gradient[c] = (float)sum;
 }

@@ -24,6 +24,7 @@ mod program;
 mod tensor;
 mod tensor_next;
 mod tensor_step;
+mod tensor_sums;
 mod tensor_wgrad;
 mod update;
 
@@ -39,6 +40,7 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         tensor::MUTATIONS,
         tensor_next::MUTATIONS,
         tensor_step::MUTATIONS,
+        tensor_sums::MUTATIONS,
         tensor_wgrad::MUTATIONS,
         norm::MUTATIONS,
         pooling::MUTATIONS,

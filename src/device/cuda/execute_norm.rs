@@ -1,13 +1,16 @@
 //! Batch norm: sums in parts, then what is derived from them.
 
 use super::execute::{Launched, Step, arguments};
+use super::fuse::Share;
 use super::geometry::Parts;
 use super::launch::{Argument, Grid};
-use super::tensor::padded;
+use super::tensor::{padded, row_tiles};
 use crate::device::{Op, Span};
 
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
 const CHANNELS: usize = 32;
+/// Channels of a block that adds up the parts: `TOTALS` there.
+const TOTALS: usize = 8;
 
 impl Step<'_> {
     pub(super) fn norm(&self, op: &Op) -> Launched {
@@ -50,13 +53,21 @@ impl Step<'_> {
             return Ok(());
         };
         let rows = self.count() * pixels;
-        let parts = Parts::norm(rows);
         let partials = self.memory.scratch.partials.address;
-        let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
-        self.launch("norm_sums", grid, arguments![self.at(*input), partials, rows, *channels, parts.rows])?;
+        // A convolution's sums are of its tiles, and not of differences from a row.
+        let (parts, pivot) = match self.links.share {
+            Share::Summed => (row_tiles(rows), 0),
+            _ => {
+                let parts = Parts::norm(rows);
+                let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
+                let list = arguments![self.at(*input), partials, rows, *channels, parts.rows];
+                self.launch("norm_sums", grid, list)?;
+                (parts.count, self.at(*input))
+            }
+        };
         let list = arguments![
             partials,
-            self.at(*input),
+            pivot,
             self.at(*gamma),
             self.at(*beta),
             self.at(*running_mean),
@@ -67,11 +78,11 @@ impl Step<'_> {
             self.at(affine.shift),
             rows,
             *channels,
-            parts.count,
+            parts,
             *momentum,
             *epsilon
         ];
-        self.launch("norm_statistics", Grid::Items(*channels), list)
+        self.launch("norm_statistics", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)
     }
 
     fn norm_dgrad(&self, op: &Op) -> Launched {
@@ -104,7 +115,7 @@ impl Step<'_> {
         let list = arguments![x, gradient, mean, scale, shift, partials, rows, *channels, parts.rows];
         self.launch("norm_dgrad_sums", grid, list)?;
         let list = arguments![partials, inverse_std, gamma_gradient, beta_gradient, *channels, parts.count];
-        self.launch("norm_dgrad_total", Grid::Items(*channels), list)?;
+        self.launch("norm_dgrad_total", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)?;
         let total = rows * channels;
         let list = arguments![
             x,

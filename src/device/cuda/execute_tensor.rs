@@ -47,8 +47,14 @@ impl Step<'_> {
                     self.maybe(next.mask),
                     next.relu
                 ];
+                let grid = Grid::Blocks(row_tiles(rows) * tiles, 1);
+                if self.links.share == Share::WithSums {
+                    let kernel = columns.choose("conv_fprop_bf16_sums", "conv_fprop_bf16_sums_narrow");
+                    let partials = arguments![self.memory.scratch.partials.address];
+                    return self.launch(kernel, grid, &joined::<22>(list, partials));
+                }
                 let kernel = columns.choose("conv_fprop_bf16", "conv_fprop_bf16_narrow");
-                self.launch(kernel, Grid::Blocks(row_tiles(rows) * tiles, 1), list)
+                self.launch(kernel, grid, list)
             }
             Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
                 let g = self.tensor_gradient(shape, *gradient)?;

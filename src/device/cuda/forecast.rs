@@ -10,6 +10,7 @@ use super::fuse::Share;
 use super::launch::{Argument, Grid, Launch};
 use super::relay::{Links, PLAIN, Relay};
 use super::room::{Room, filter_words};
+use super::tensor::column_sums;
 use crate::data::ImageSet;
 use crate::device::cost::operand_bytes;
 use crate::device::{Controls, Cost, Instance, KernelLaunch, Op, Precision, Program};
@@ -134,7 +135,16 @@ fn extents(
             add(memory.address(span, instance), words(elements));
         }
     }
-    add(memory.scratch.partials.address, words(room.partials));
+    let sums = match op {
+        Op::Conv { shape, .. } if links.share == Share::WithSums => {
+            column_sums(count * shape.out_height() * shape.out_width(), shape.out_channels)
+        }
+        Op::NormStatistics { pixels, channels, .. } if links.share == Share::Summed => {
+            column_sums(count * pixels, *channels)
+        }
+        _ => room.partials,
+    };
+    add(memory.scratch.partials.address, words(sums));
     if let Op::Conv { filter, .. } | Op::ConvDgrad { filter, .. } | Op::LoadFilter { filter, .. } = op {
         add(memory.filters[filter.0].address, words(filter_words(&program.filters[filter.0], precision)));
     }

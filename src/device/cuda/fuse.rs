@@ -2,7 +2,8 @@
 //!
 //! A step of the attack belongs to the convolution whose gradient it follows: in L∞ an element's step needs that
 //! element only, so the image's gradient is never stored. The classifier's end, from the mean over pixels to the
-//! loss and back to the pixels, belongs to the first of its ops.
+//! loss and back to the pixels, belongs to the first of its ops. The sums of a batch norm belong to the convolution
+//! that makes its input.
 
 use std::ops::Range;
 
@@ -24,6 +25,10 @@ pub(super) enum Share {
     WithStep(PixelStep),
     /// Itself, and the ops behind it.
     WithHead(Head),
+    /// Itself, and the sums of the norm behind it.
+    WithSums,
+    /// Itself, with the sums there.
+    Summed,
 }
 
 /// The step's tensors beside the gradient.
@@ -77,7 +82,7 @@ impl Share {
     pub fn spans(&self, count: usize) -> Vec<(Span, usize)> {
         let rows = |span: Span| (span, count * span.len);
         match self {
-            Share::Own | Share::Done(_) => Vec::new(),
+            Share::Own | Share::Done(_) | Share::WithSums | Share::Summed => Vec::new(),
             Share::WithStep(PixelStep { clean, epsilon, alpha, adversarial }) => {
                 // It reads what it writes.
                 let twice = (*adversarial, 2 * count * adversarial.len);
@@ -145,6 +150,9 @@ pub(super) fn shares(program: &Program) -> Vec<Share> {
         if let Some(step) = step(ops) {
             (shares[index], shares[index + 1]) = (Share::WithStep(step), Share::Done(index));
         }
+        if sums(ops) {
+            (shares[index], shares[index + 1]) = (Share::WithSums, Share::Summed);
+        }
         if let Some((head, done)) = head(program, index, ops) {
             shares[index] = Share::WithHead(head);
             done.into_iter().for_each(|op| shares[index + op] = Share::Done(index));
@@ -175,6 +183,11 @@ fn step(ops: &[Op]) -> Option<PixelStep> {
         }
         _ => None,
     }
+}
+
+/// Whether two ops are a convolution and the batch statistics of what it makes.
+fn sums(ops: &[Op]) -> bool {
+    matches!(ops, [Op::Conv { output, .. }, Op::NormStatistics { input, .. }, ..] if input == output)
 }
 
 /// The head that begins with the first of `ops`, which are those from `index` on, and which of them it does along.

@@ -242,6 +242,7 @@ impl Planner<'_> {
     fn spans(&self, index: usize, written: bool) -> impl Iterator<Item = Span> + use<> {
         let links = self.links[index];
         let taken = |name: &str| match name {
+            "input" if links.share == Share::Summed => true,
             "input" => !links.input.fill && links.has_mask(&self.program.ops[index]),
             "gradient" => !links.gradient.fill || matches!(links.share, Share::Done(_)),
             _ => false,
@@ -358,7 +359,7 @@ fn result(op: &Op, share: &Share) -> Option<(Span, usize, usize)> {
     match (op, share) {
         (_, Share::WithStep(_) | Share::Done(_)) => None,
         (_, Share::WithHead(head)) => head.output().map(|output| (output, head.pixels, head.channels)),
-        (op, Share::Own) => own_result(op),
+        (op, Share::Own | Share::WithSums | Share::Summed) => own_result(op),
     }
     .filter(|(span, ..)| span.region == Region::Arena)
 }

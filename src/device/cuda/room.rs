@@ -92,9 +92,15 @@ impl Room {
 
     /// Sums of the tensor-core kernels, whose operands [`Relay`] places.
     fn tensor(&mut self, op: &Op, count: usize) {
-        if let Op::ConvWgrad { shape, .. } = op {
-            self.partials = self.partials.max(tensor::wgrad_partials(shape, count));
-        }
+        let partials = match op {
+            Op::ConvWgrad { shape, .. } => tensor::wgrad_partials(shape, count),
+            // Those that a convolution may leave.
+            Op::NormStatistics { pixels, channels, .. } => {
+                tensor::column_sums(count.saturating_mul(*pixels), *channels)
+            }
+            _ => 0,
+        };
+        self.partials = self.partials.max(partials);
     }
 
     /// Elements in all.

@@ -79,6 +79,12 @@ pub(super) fn row_tiles(pixels: usize) -> usize {
     pixels.div_ceil(ROWS)
 }
 
+/// Elements that the sums of fprop's tiles take: two f64 a column.
+pub(super) fn column_sums(pixels: usize, channels: usize) -> usize {
+    let words = size_of::<f64>() / size_of::<f32>();
+    row_tiles(pixels).saturating_mul(2 * words * channels)
+}
+
 /// Pixels of dgrad's largest phase, the first.
 pub(super) fn phase_pixels(shape: &ConvShape, count: usize) -> usize {
     count * shape.height.div_ceil(shape.stride) * shape.width.div_ceil(shape.stride)

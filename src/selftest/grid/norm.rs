@@ -2,7 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit};
-use crate::device::{Affine, Op, Region};
+use crate::device::{Affine, ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span};
 use crate::error::Result;
 
 /// The affine map of running statistics.
@@ -48,22 +48,60 @@ impl Statistics {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, pixels, channels, mean } = self;
         let mut case = Case::new(count, 0, seed);
-        let op = Op::NormStatistics {
-            pixels,
-            channels,
-            input: case.image_of(pixels * channels, |v| v as f32 / 64.0 + mean as f32),
-            gamma: case.whole(Region::Weights, channels),
-            beta: case.whole(Region::Weights, channels),
-            momentum: 0.1,
-            epsilon: 1e-2,
-            running_mean: case.whole(Region::Weights, channels),
-            running_variance: case.whole_of(Region::Weights, channels, positive),
-            mean: case.whole(Region::Derived, channels),
-            inverse_std: case.whole(Region::Derived, channels),
-            affine: affine_room(&mut case, channels),
-        };
+        let input = case.image_of(pixels * channels, |v| v as f32 / 64.0 + mean as f32);
+        let op = statistics(&mut case, input, pixels, channels);
         case.ops.push(op);
         case
+    }
+}
+
+/// Batch statistics of what a convolution makes: a device may sum them up on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolved {
+    /// Images.
+    pub count: usize,
+    /// Sizes of the convolution.
+    pub shape: ConvShape,
+    /// What is added to what it makes, beside something small.
+    pub mean: i32,
+    /// Whether a tensor is added as well.
+    pub residual: bool,
+}
+
+impl Convolved {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, shape, mean, residual } = self;
+        let mut case = Case::new(count, 0, seed);
+        let filter = case.filter(FilterSpec { shape, direction: Direction::Fprop });
+        let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
+        case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+        let bias = case.whole_of(Region::Weights, shape.out_channels, |v| v as f32 / 64.0 + mean as f32);
+        let input = case.image(shape.input_len());
+        let residual = residual.then(|| case.image(shape.output_len()));
+        let output = case.image(shape.output_len());
+        let (prologue, bias) = (Prologue::default(), Some(bias));
+        case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
+        let op = statistics(&mut case, output, shape.out_height() * shape.out_width(), shape.out_channels);
+        case.ops.push(op);
+        case
+    }
+}
+
+fn statistics(case: &mut Case, input: Span, pixels: usize, channels: usize) -> Op {
+    Op::NormStatistics {
+        pixels,
+        channels,
+        input,
+        gamma: case.whole(Region::Weights, channels),
+        beta: case.whole(Region::Weights, channels),
+        momentum: 0.1,
+        epsilon: 1e-2,
+        running_mean: case.whole(Region::Weights, channels),
+        running_variance: case.whole_of(Region::Weights, channels, positive),
+        mean: case.whole(Region::Derived, channels),
+        inverse_std: case.whole(Region::Derived, channels),
+        affine: affine_room(case, channels),
     }
 }
 
@@ -178,9 +216,30 @@ fn positive(v: u32) -> f32 {
     v as f32 / 128.0 + 0.01
 }
 
-/// Images, pixels, channels. The CUDA device splits the last one's rows into two parts, of 151 and 150.
-const SIZES: [[usize; 3]; 8] =
-    [[1, 1, 1], [1, 2, 33], [3, 49, 5], [4, 64, 32], [5, 36, 70], [2, 81, 150], [3, 1, 16], [7, 43, 6]];
+/// Images, pixels, channels. The CUDA device splits the rows of the last but one into two parts, of 151 and 150, and
+/// those of the last into more than it adds up at once.
+const SIZES: [[usize; 3]; 9] = [
+    [1, 1, 1],
+    [1, 2, 33],
+    [3, 49, 5],
+    [4, 64, 32],
+    [5, 36, 70],
+    [2, 81, 150],
+    [3, 1, 16],
+    [7, 43, 6],
+    [5, 900, 2],
+];
+
+/// Rows, columns, in and out channels, kernel, stride, images of convolutions in front of statistics: one of all, less
+/// than a tile, several tiles of pixels and a part of one, several of channels, channels in pairs and not.
+const CONVOLVED: [[usize; 7]; 6] = [
+    [1, 1, 1, 1, 1, 1, 1],
+    [5, 6, 3, 13, 3, 1, 2],
+    [9, 9, 5, 16, 3, 1, 5],
+    [8, 7, 4, 64, 3, 2, 4],
+    [12, 11, 2, 130, 1, 1, 2],
+    [6, 6, 3, 40, 3, 1, 4],
+];
 
 /// Visits the grid; [`Depth::Full`] has sums of many rows and large buffers besides.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
@@ -204,6 +263,12 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             let made = Backward { count, pixels, channels, relu, residual, place };
             visit(&format!("{made:?}"), made.case((10 * number + place) as u64))?;
         }
+    }
+    for (number, sizes) in CONVOLVED.into_iter().enumerate() {
+        let [height, width, in_channels, out_channels, kernel, stride, count] = sizes;
+        let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad: kernel / 2 };
+        let made = Convolved { count, shape, mean: [0, -50, 50][number % 3], residual: number % 2 == 1 };
+        visit(&format!("{made:?}"), made.case(number as u64))?;
     }
     let large = if depth == Depth::Full { &[40_003, 262_144][..] } else { &[] };
     for &len in [1, 31, 256, 1025].iter().chain(large) {
