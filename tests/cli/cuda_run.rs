@@ -104,14 +104,17 @@ fn selftest_passes() {
     assert!(signs.iter().all(|row| row["worst"].as_f64().unwrap() <= 1e-3 && row["cases"] == 2));
 }
 
-/// Convolutions on tensor cores, in three orders of blocks and warps; the rest of the network in one.
+/// Convolutions on tensor cores and what is fused with them, in three orders of blocks and warps; the rest of the
+/// network in one.
 #[test]
 fn selftest_passes_in_bf16() {
     let line = ["selftest", "--quick", "--device", "cuda", "--precision", "bf16", "--only"];
-    for seed in ["1", "2", "3"] {
-        let output = emulated(&[&line[..], &["Conv"]].concat(), &[("SEED", seed)]);
-        let text = success(&line, &output);
-        assert!(text.contains("sm_80, bf16") && text.matches("pass\n").count() == 7, "{text}");
+    for (rows, count) in [("Conv", 7), ("PgdStep", 2), ("Linear", 6), ("NormStatistics", 2)] {
+        for seed in ["1", "2", "3"] {
+            let output = emulated(&[&line[..], &[rows]].concat(), &[("SEED", seed)]);
+            let text = success(&line, &output);
+            assert!(text.contains("sm_80, bf16") && text.matches("pass\n").count() == count, "{text}");
+        }
     }
     succeeds_emulated(&[&line[..], &["network"]].concat());
 }
