@@ -151,24 +151,13 @@ fn check_operand(
     }
 }
 
-/// Whether two operands share an element. Staging rows are compared by [`staging_rows`].
-fn overlap(a: &Placed, b: &Placed, capacity: usize) -> bool {
-    if a.span.region != b.span.region {
-        return false;
-    }
-    let extent = |placed: &Placed| match placed.span.region {
-        Region::Arena => placed.span.len * capacity,
-        _ => placed.span.len,
-    };
-    a.span.offset < b.span.offset + extent(b) && b.span.offset < a.span.offset + extent(a)
-}
-
+/// Staging rows are compared by [`staging_rows`].
 fn check_overlaps(list: &[Placed], capacity: usize) -> std::result::Result<(), String> {
     for (i, written) in list.iter().enumerate().filter(|(_, placed)| placed.operand.access == Access::Write) {
         for (j, other) in list.iter().enumerate() {
             let counted = j != i && (other.operand.access != Access::Write || j > i);
             let in_place = other.operand.access == Access::ReadInPlace && other.span == written.span;
-            if counted && !in_place && overlap(written, other, capacity) {
+            if counted && !in_place && written.span.overlaps(&other.span, capacity) {
                 return Err(format!("{} overlaps {}", written.operand.name, other.operand.name));
             }
         }
@@ -245,7 +234,17 @@ impl Program {
         self.order(repeats).map(|index| &self.ops[index])
     }
 
-    /// The same as indices.
+    /// The ops that run as often as op `index`: repetition cuts a program into three parts.
+    pub(super) fn part(&self, index: usize) -> Range<usize> {
+        let Range { start, end } = self.repeated;
+        match index {
+            _ if index < start => 0..start,
+            _ if index < end => start..end,
+            _ => end.max(start)..self.ops.len(),
+        }
+    }
+
+    /// The steps as indices.
     pub(super) fn order(&self, repeats: usize) -> impl Iterator<Item = usize> + use<> {
         let Range { start, end } = self.repeated;
         let again = (0..repeats).flat_map(move |_| start..end);

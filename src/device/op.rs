@@ -6,6 +6,8 @@
 //! Sizes in ops are per image; how many images an instance has is known only at run time
 //! ([`super::Instance`]), so no batch has to be a multiple of anything.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::shape::{ConvShape, PoolShape};
@@ -54,6 +56,20 @@ pub struct Span {
     pub offset: usize,
     /// Elements (per image or row in `Arena` and `Staging`).
     pub len: usize,
+}
+
+impl Span {
+    /// Its elements for `capacity` images; staging has one row here.
+    pub(super) fn extent(&self, capacity: usize) -> Range<usize> {
+        let copies = if self.region == Region::Arena { capacity } else { 1 };
+        self.offset..self.offset + self.len * copies
+    }
+
+    /// Whether they share memory, for as many images.
+    pub(super) fn overlaps(&self, other: &Span, capacity: usize) -> bool {
+        let (one, other_extent) = (self.extent(capacity), other.extent(capacity));
+        self.region == other.region && one.start < other_extent.end && other_extent.start < one.end
+    }
 }
 
 /// Words of the mask of an image of `pixels` × `channels`: every pixel starts a new word.

@@ -5,10 +5,8 @@
 //! loss and back to the pixels, belongs to the first of its ops. The sums of a batch norm belong to the convolution
 //! that makes its input.
 
-use std::ops::Range;
-
 use super::tensor::Columns;
-use crate::device::{Access, Norm, Op, Program, Region, Span};
+use crate::device::{Access, Norm, Op, Program, Span};
 
 /// Channels and classes that `kernels/head_loss.cu` has room for.
 const FEATURES: usize = 2048;
@@ -128,7 +126,7 @@ impl Head {
         }
         let apart = |at: usize| {
             let others = rows.iter().enumerate().filter(|(other, _)| *other != at);
-            others.into_iter().all(|(_, row)| !overlap(program, row, &rows[at]))
+            others.into_iter().all(|(_, row)| !row.overlaps(&rows[at], program.capacity))
         };
         (0..written).all(apart)
     }
@@ -146,7 +144,7 @@ impl Head {
 pub(super) fn shares(program: &Program) -> Vec<Share> {
     let mut shares = vec![Share::Own; program.ops.len()];
     for index in 0..program.ops.len() {
-        let ops = &program.ops[index..part(program, index).end];
+        let ops = &program.ops[index..program.part(index).end];
         if let Some(step) = step(ops) {
             (shares[index], shares[index + 1]) = (Share::WithStep(step), Share::Done(index));
         }
@@ -159,16 +157,6 @@ pub(super) fn shares(program: &Program) -> Vec<Share> {
         }
     }
     shares
-}
-
-/// The ops that run as often as op `index`: repetition cuts a program into three parts.
-fn part(program: &Program, index: usize) -> Range<usize> {
-    let Range { start, end } = program.repeated;
-    match index {
-        _ if index < start => 0..start,
-        _ if index < end => start..end,
-        _ => end.max(start)..program.ops.len(),
-    }
 }
 
 /// The step of two ops that are a convolution's gradient and an attack's step along it.
@@ -246,37 +234,24 @@ fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(Lo
 }
 
 /// Whether an op behind `writer`, other than `own` ones, reads `span` before it is written again. In a part that is
-/// repeated the ops before it count as well.
+/// repeated the ops before it come behind it as well.
 fn read_later(program: &Program, writer: usize, span: Span, own: impl Fn(usize) -> bool) -> bool {
-    let part = part(program, writer);
-    let again = if part == program.repeated { part.start..writer } else { 0..0 };
-    for op in (writer + 1..program.ops.len()).chain(again) {
-        let (mut read, mut written) = (false, false);
+    let touches = |op: usize, access: fn(Access) -> bool| {
+        let mut found = false;
         program.ops[op].clone().visit_operands(&mut |operand, other| {
-            let meets = overlap(program, other, &span);
-            match operand.access {
-                Access::Write => written |= meets,
-                _ => read |= meets,
-            }
+            found |= access(operand.access) && other.overlaps(&span, program.capacity);
         });
-        if read && !own(op) {
-            return true;
-        }
-        if written {
-            return false;
-        }
-    }
-    false
-}
-
-/// Whether two spans share memory, for as many images as the program has room for.
-fn overlap(program: &Program, one: &Span, other: &Span) -> bool {
-    let extent = |span: &Span| {
-        let copies = if span.region == Region::Arena { program.capacity } else { 1 };
-        span.offset..span.offset + span.len * copies
+        found
     };
-    let (first, second) = (extent(one), extent(other));
-    one.region == other.region && first.start < second.end && second.start < first.end
+    let reads = |op: usize| !own(op) && touches(op, |access| access != Access::Write);
+    let last = |op: usize| touches(op, |access| access == Access::Write);
+    // An op that writes it may read it first.
+    let read = |mut ops: &mut dyn Iterator<Item = usize>| {
+        (&mut ops).find(|&op| reads(op) || last(op)).is_some_and(reads)
+    };
+    let part = program.part(writer);
+    let again = part == program.repeated && read(&mut (writer + 1..part.end).chain(part.start..writer));
+    again || read(&mut (writer + 1..program.ops.len()))
 }
 
 #[cfg(test)]

@@ -209,10 +209,9 @@ impl Planner<'_> {
         self.spans(index, true).any(|span| span == made.0).then_some(made)
     }
 
-    /// Whether an op is within the same of the three parts that repetition cuts a program into.
+    /// Whether they run equally often.
     fn same_part(&self, one: usize, other: usize) -> bool {
-        let part = |op: usize| (op >= self.program.repeated.start, op >= self.program.repeated.end);
-        part(one) == part(other)
+        self.program.part(one) == self.program.part(other)
     }
 
     /// Whether any of `ops` writes what `tensor` is made of.
@@ -257,15 +256,11 @@ impl Planner<'_> {
     }
 
     fn overlap(&self, one: &Span, other: &Span) -> bool {
-        one.region == other.region && {
-            let (one, other) = (self.extent(one), self.extent(other));
-            one.start < other.end && other.start < one.end
-        }
+        one.overlaps(other, self.program.capacity)
     }
 
     fn extent(&self, span: &Span) -> Range<usize> {
-        let copies = if span.region == Region::Arena { self.program.capacity } else { 1 };
-        span.offset..span.offset + span.len * copies
+        span.extent(self.program.capacity)
     }
 
     /// Whether anybody reads what op `maker` stored at `span` before it is written again. What is left in the

@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::{ConvShape, FilterId};
+use crate::device::{ConvShape, FilterId, Region};
 
 const PIXELS: usize = 4;
 const CHANNELS: usize = 6;
