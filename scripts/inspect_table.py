@@ -49,9 +49,9 @@ def rates(names, title):
     alarms = sum(verdict[n]["verdict"] == "infected" for n in benign)
     found = sum(verdict[n]["verdict"] == "infected" for n in infected)
     right = sum(verdict[n]["verdict"] == "infected" and verdict[n]["target"] == target(n) for n in infected)
-    largest = max((verdict[n]["index"] for n in benign), default=float("nan"))
+    largest = f"{max(verdict[n]['index'] for n in benign):.2f}" if benign else "—"
     missed = len(infected) - found
-    cells = [title, f"{alarms} of {len(benign)}", f"{largest:.2f}", f"{found} of {len(infected)}"]
+    cells = [title, f"{alarms} of {len(benign)}", largest, f"{found} of {len(infected)}"]
     cells += [f"{right} of {found}", f"{missed} of {len(infected)}"]
     print("| " + " | ".join(cells) + " |")
 
@@ -62,11 +62,14 @@ def main():
     one = json.loads((OUT / f"{names[0]}.inspect.json").read_text())
     benign = [json.loads((OUT / f"{n}.inspect.json").read_text()) for n in names if planted(n) is False]
     favourite = max(max(found["histogram"]) for found in benign)
+    index = lambda name: json.loads((OUT / f"{name}.inspect.json").read_text())["index"]
+    near = [f"{row(name).split('|')[3].strip()} ({index(name):.2f})" for name in names if 1.5 <= index(name) < 2]
+    between = f"Between 1.5 and 2 lies: {', '.join(near)}." if near else "No verdict differs between 1.5 and 2."
     print(f"""# Is this model infected?
 
 `pbe inspect` attacks 200 images (L2, radius 1 and 2, untargeted, away from the model's own answers) and looks at what the examples that land on one label have in common: their mean perturbation, put on images it wasn't made from. A trigger is such a common change, so in an infected model the examples on the attacker's label share one that takes other images there, while no other label's does. The index is that label's lead in log-odds before the best other one, a mean over both attacks; from {one['threshold']:g} on the verdict is *infected*. It needs no trigger, no labels and no clean model.
 
-**Below it the verdict is *undecided*, never *clean***: of the infected models here Blend stands out everywhere and BadNets once in four times; SIG and BadNets otherwise leave an index like that of a benign model. WaNet and all-to-all haven't been measured: the small models didn't learn them, or weren't trained. The share of adversarial examples on the favourite label, which the paper looks at, tells less: benign models have one too, with up to {favourite:.0f} % of the examples at radius 2.
+**Below it the verdict is *undecided*, never *clean***: of the infected models here Blend stands out everywhere, all-to-one, and BadNets once in five times; BadNets otherwise, SIG and WaNet leave an index like that of a benign model or little above it, Dynamic one below the threshold. All-to-all backdoors aren't found: they have no label on which examples could share a change. The share of adversarial examples on the favourite label, which the paper looks at, tells less: benign models have one too, with up to {favourite:.0f} % of the examples at radius 2.
 
 Made by `scripts/inspect_calibration.sh`; the page holds the models that are finished so far. Small models of width 6 to 10: CIFAR-10 resized to 16x16 (20,000 images, 8 epochs), Fashion-MNIST (10,000 images, 3 epochs); the larger ones are those of docs/results.md.
 
@@ -76,7 +79,7 @@ Made by `scripts/inspect_calibration.sh`; the page holds the models that are fin
         rates([n for n in names if n.startswith(part + "-")], title)
     rates(names, "all")
     print(f"""
-The threshold lies between the largest index of a benign model and the smallest of the infected ones that stand out, of the models of the first and the third row; it was 1.5 when the held-out ones were first looked at, and no verdict here differs between 1.5 and 2. An infected model counts where its ASR is at least {PLANTED} %: what the others learnt is hardly a backdoor. With so few models the rates are rough: no false alarm among {len(benign)} benign models still allows a rate of {100 * (1 - 0.05 ** (1 / len(benign))):.0f} % (at 95 % confidence).
+The threshold lies between the largest index of a benign model and the smallest of the infected ones that stand out, of the models of the first and the third row; it was 1.5 when the held-out ones were first looked at. {between} An infected model counts where its ASR is at least {PLANTED} %: what the others learnt is hardly a backdoor. With so few models the rates are rough: no false alarm among {len(benign)} benign models still allows a rate of {100 * (1 - 0.05 ** (1 / len(benign))):.0f} % (at 95 % confidence).
 
 | models | data | attack | ACC | ASR | index | verdict |
 |---|---|---|---|---|---|---|""")
