@@ -62,7 +62,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_input",
         what: "a column too many",
         edits: &[("setp.ge.s32 %p9, %r2, %r7;", 0, "setp.gt.s32 %p9, %r2, %r7;")],
-        caught: Row("Conv"),
+        caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: WrongFormula,

@@ -49,7 +49,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "linear",
         what: "an output too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r16;", 0, "setp.gt.u32 %p1, %r1, %r16;")],
-        caught: Row("Linear"),
+        caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -77,7 +77,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "linear_wgrad",
         what: "biases among the weights",
         edits: &[("setp.lt.u32 %p12, %r2, %r19;", 0, "setp.le.u32 %p12, %r2, %r19;")],
-        caught: Row("LinearWgrad"),
+        caught: Finding("GlobalRace"),
     },
     Mutation {
         mistake: MissingTail,

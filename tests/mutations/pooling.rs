@@ -34,7 +34,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "pool",
         what: "a pixel too many",
         edits: &[("setp.ne.s32 %p6, %r48, 0;", 0, "setp.ne.s32 %p6, %r48, -1;")],
-        caught: Row("Pool"),
+        caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: WrongFormula,

@@ -13,6 +13,13 @@ fn tensor_sums() {
 
 pub const MUTATIONS: &[Mutation] = &[
     Mutation {
+        mistake: SwappedIndex,
+        kernel: "conv_fprop_bf16_sums",
+        what: "sums in the place of the squares'",
+        edits: &[("shl.b32 %r816, %r91, 1;", 0, "mov.u32 %r816, 0;")],
+        caught: Row("NormStatistics"),
+    },
+    Mutation {
         mistake: MissingBarrier,
         kernel: "conv_fprop_bf16_sums_narrow",
         what: "sums over what other threads still read of the tile",
