@@ -234,7 +234,8 @@ fn a_part_of_the_rows_runs_what_they_need() {
     let (rows, labels) = names("mask bits");
     assert_eq!(rows, "Conv, mask bits cpu");
     let convolution = |label: &String| {
-        label.contains(" stride ") || ["Diverged ", "Chain "].iter().any(|start| label.starts_with(start))
+        label.contains(" stride ")
+            || ["Diverged ", "Chain ", "Convolved "].iter().any(|start| label.starts_with(start))
     };
     assert!(labels.len() > 10 && labels.iter().all(convolution), "{labels:?}");
     let (rows, labels) = names("network: random start");
