@@ -189,6 +189,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     Ok(())
 }
 
-fn shape([height, width, in_channels, out_channels, kernel, stride]: [usize; 6]) -> ConvShape {
+/// A convolution's sizes, with the padding that keeps rows and columns at stride 1.
+pub(super) fn shape([height, width, in_channels, out_channels, kernel, stride]: [usize; 6]) -> ConvShape {
     ConvShape { height, width, in_channels, out_channels, kernel, stride, pad: kernel / 2 }
 }

@@ -1,7 +1,7 @@
 //! Batch norm, and the updates of parameters.
 
 use super::super::case::Case;
-use super::{Depth, Visit};
+use super::{Depth, Visit, chain};
 use crate::device::{Affine, ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span};
 use crate::error::Result;
 
@@ -266,7 +266,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     }
     for (number, sizes) in CONVOLVED.into_iter().enumerate() {
         let [height, width, in_channels, out_channels, kernel, stride, count] = sizes;
-        let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad: kernel / 2 };
+        let shape = chain::shape([height, width, in_channels, out_channels, kernel, stride]);
         let made = Convolved { count, shape, mean: [0, -50, 50][number % 3], residual: number % 2 == 1 };
         visit(&format!("{made:?}"), made.case(number as u64))?;
     }

@@ -2,7 +2,7 @@
 //! the gradient in its registers, and leave that out of memory.
 
 use super::super::case::Case;
-use super::{Depth, Visit};
+use super::{Depth, Visit, chain};
 use crate::device::{ConvShape, Direction, FilterSpec, Norm, Op, Region};
 use crate::error::Result;
 
@@ -70,7 +70,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (number, [height, width, in_channels, out_channels, kernel, stride, count]) in
         SHAPES.into_iter().enumerate()
     {
-        let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad: kernel / 2 };
+        let shape = chain::shape([height, width, in_channels, out_channels, kernel, stride]);
         for turn in 0..4 {
             if depth == Depth::Quick && turn != number % 4 {
                 continue;
