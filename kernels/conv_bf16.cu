@@ -12,6 +12,9 @@
 // Each comes with tiles of 64 and of 16 columns, for many channels and for few; the host chooses. Sums run in
 // one fixed order.
 //
+// Sums and gradients that only convolutions read are in bf16 (src/device/cuda/relay/rounded.rs): in f32 they were a
+// third of an attack's bytes. A summand, y or output then comes with a pointer of its own.
+//
 // Both hand on what the next convolution reads (`Next` in tensor.cuh) where it follows soon: then nobody has to
 // read the result again to round it, and if nobody else wants it, y or output is null. Before, a kernel of its own
 // did that for every convolution, and another made the mask: twice as many launches, 14 bytes an element more.
@@ -153,11 +156,12 @@ template <class T> struct ColumnSums {
 
 // y = x * w + bias + residual.
 // x (N, height, width, C'); w (K, R, S, C'); bias (K); residual and y (N, out_height, out_width, K), which
-// may be the same; next.to (N, out_height, out_width, K'); partial (tiles of rows, 2, K) or null. A block makes one tile; blocks of one tile of pixels
-// follow each other.
+// may be the same, or (N, out_height, out_width, K') where they are rounded; next.to (N, out_height, out_width,
+// K'); partial (tiles of rows, 2, K) or null. A block makes one tile; blocks of one tile of pixels follow each
+// other.
 template <class T>
-__device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float* bias, const float* residual,
-                                      float* y, u32 rows, u32 out_height, u32 out_width, u32 out_channels,
+__device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float* bias, const Summand& residual,
+                                      float* y, bf16* rounded_y, u32 rows, u32 out_height, u32 out_width, u32 out_channels,
                                       u32 column_tiles, u32 height, u32 width, u32 vectors, u32 kernel,
                                       u32 stride, u32 pad, const Next& next, double* partial) {
     __shared__ __align__(128) uint4 memory[T::BYTES / sizeof(uint4)];
@@ -174,7 +178,7 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
     typename T::WarpSums sums;
     multiply<T>(sums, memory, window, filter, length);
 
-    bool aligned = pairs_aligned(out_channels, residual, y, nullptr);
+    bool aligned = pairs_aligned(out_channels, residual.wide, y, nullptr);
     ColumnSums<T> columns;
     each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
         u32 pixel = first_row + row, k = first_column + column;
@@ -183,10 +187,11 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
             bool both = k + 1 < out_channels;
             u32 at = pixel * out_channels + k;
             if (bias) add_pair(value, bias + k, false, both);
-            if (residual) add_pair(value, residual + at, aligned, both);
+            residual.add_to(value, pixel, k, out_channels, aligned, both);
             if (y) store_pair(y + at, value, aligned, both);
             if (partial) columns.add(value, both);
         }
+        if (rounded_y && there) store_rounded(rounded_y, value, pixel, k, out_channels);
         if (next.to) hand_on(next, value, pixel, k, out_channels, there);
     });
     if (partial) columns.leave((double*)memory, partial, blockIdx.x / column_tiles, first_column, out_channels);
@@ -194,12 +199,12 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
 
 // output = (dgrad(gradient) + add) * mask * scale[c] + residual.
 // gradient (N, out_height, out_width, K'); w (C, taps, K'), taps by phase, see load_filter_bf16; mask (N,
-// height, width, ceil(C / 32)); add, residual and output (N, height, width, C), which may be the same; next (N,
-// height, width, C'); step's tensors (N, height, width, C), its radii (N).
+// height, width, ceil(C / 32)); add, residual and output (N, height, width, C), which may be the same, or (N, height,
+// width, C') where they are rounded, as next always is; step's tensors (N, height, width, C), its radii (N).
 // blockIdx.y is the phase, blockIdx.x the tile as in fprop; phases differ in size by a row or column.
 template <class T>
-__device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const float* add, const u32* mask,
-                                      const float* scale, const float* residual, float* output, u32 count,
+__device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const Summand& add, const u32* mask,
+                                      const float* scale, const Summand& residual, float* output, u32 count,
                                       u32 height, u32 width, u32 channels, u32 column_tiles, u32 out_height,
                                       u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next,
                                       const Step& step) {
@@ -227,7 +232,7 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
     typename T::WarpSums sums;
     multiply<T>(sums, memory, window, filter, length);
 
-    bool aligned = pairs_aligned(channels, add, residual, output);
+    bool aligned = pairs_aligned(channels, add.wide, residual.wide, output);
     each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
         u32 pixel = first_row + row, c = first_column + column;
         bool there = pixel < rows;
@@ -239,7 +244,7 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
         if (there && c < channels) {
             bool both = c + 1 < channels;
             u32 at = pixel * channels + c;
-            if (add) add_pair(value, add + at, aligned, both);
+            add.add_to(value, pixel, c, channels, aligned, both);
             if (mask) {
                 u32 bits = mask[pixel * ((channels + 31) / 32) + c / 32] >> c % 32;
                 if (!(bits & 1)) value.x = 0.0f;
@@ -249,7 +254,7 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
                 value.x *= scale[c];
                 if (both) value.y *= scale[c + 1];
             }
-            if (residual) add_pair(value, residual + at, aligned, both);
+            residual.add_to(value, pixel, c, channels, aligned, both);
             if (output) store_pair(output + at, value, aligned, both);
             if (step.adversarial) {
                 u32 image = pixel / (height * width);
@@ -265,37 +270,36 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
 #define FOUR_A_SM extern "C" __global__ void __launch_bounds__(BLOCK, 4)
 
 #define FPROP_PARAMETERS                                                                                      \
-    const bf16 *x, const bf16 *w, const float *bias, const float *residual, float *y, u32 rows,               \
-        u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles, u32 height, u32 width,             \
-        u32 vectors, u32 kernel, u32 stride, u32 pad, bf16 *next, const float *next_scale,                    \
-        const float *next_shift, u32 *next_mask, u32 next_relu
+    const bf16 *x, const bf16 *w, const float *bias, const float *residual, const bf16 *rounded_residual,     \
+        float *y, bf16 *rounded_y, u32 rows, u32 out_height, u32 out_width, u32 out_channels,                 \
+        u32 column_tiles, u32 height, u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16 *next,    \
+        const float *next_scale, const float *next_shift, u32 *next_mask, u32 next_relu
 #define FPROP(T, partial)                                                                                     \
-    fprop<T>(x, w, bias, residual, y, rows, out_height, out_width, out_channels, column_tiles, height, width, \
-             vectors, kernel, stride, pad, Next{next, next_scale, next_shift, next_mask, next_relu}, partial)
+    fprop<T>(x, w, bias, Summand{residual, rounded_residual}, y, rounded_y, rows, out_height, out_width,      \
+             out_channels, column_tiles, height, width, vectors, kernel, stride, pad,                         \
+             Next{next, next_scale, next_shift, next_mask, next_relu}, partial)
 
 FOUR_A_SM conv_fprop_bf16(FPROP_PARAMETERS) { FPROP(Wide, nullptr); }
 FOUR_A_SM conv_fprop_bf16_narrow(FPROP_PARAMETERS) { FPROP(Narrow, nullptr); }
 FOUR_A_SM conv_fprop_bf16_sums(FPROP_PARAMETERS, double* partial) { FPROP(Wide, partial); }
 FOUR_A_SM conv_fprop_bf16_sums_narrow(FPROP_PARAMETERS, double* partial) { FPROP(Narrow, partial); }
 
-#define DGRAD(name, T)                                                                                        \
-    FOUR_A_SM name(const bf16* gradient, const bf16* w, const float* add, const u32* mask,                    \
-                   const float* scale, const float* residual, float* output, u32 count, u32 height,           \
-                   u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width, u32 vectors,     \
-                   u32 kernel, u32 stride, u32 pad, bf16* next) {                                             \
-        dgrad<T>(gradient, w, add, mask, scale, residual, output, count, height, width, channels,             \
-                 column_tiles, out_height, out_width, vectors, kernel, stride, pad, next, Step{});            \
-    }
-DGRAD(conv_dgrad_bf16, Wide)
-DGRAD(conv_dgrad_bf16_narrow, Narrow)
+#define DGRAD_PARAMETERS                                                                                      \
+    const bf16 *gradient, const bf16 *w, const float *add, const bf16 *rounded_add, const u32 *mask,          \
+        const float *scale, const float *residual, const bf16 *rounded_residual, float *output, u32 count,    \
+        u32 height, u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width, u32 vectors,    \
+        u32 kernel, u32 stride, u32 pad
+#define DGRAD(T, next, step)                                                                                  \
+    dgrad<T>(gradient, w, Summand{add, rounded_add}, mask, scale, Summand{residual, rounded_residual},        \
+             output, count, height, width, channels, column_tiles, out_height, out_width, vectors, kernel,    \
+             stride, pad, next, step)
+
+FOUR_A_SM conv_dgrad_bf16(DGRAD_PARAMETERS, bf16* next) { DGRAD(Wide, next, Step{}); }
+FOUR_A_SM conv_dgrad_bf16_narrow(DGRAD_PARAMETERS, bf16* next) { DGRAD(Narrow, next, Step{}); }
 
 // Narrow: images have few channels.
-FOUR_A_SM conv_dgrad_bf16_step(const bf16* gradient, const bf16* w, const float* add, const u32* mask,
-                               const float* scale, const float* residual, float* output, u32 count, u32 height,
-                               u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width,
-                               u32 vectors, u32 kernel, u32 stride, u32 pad, const float* clean,
-                               const float* epsilons, const float* alphas, float* adversarial, const Run* run) {
-    dgrad<Narrow>(gradient, w, add, mask, scale, residual, output, count, height, width, channels, column_tiles,
-                  out_height, out_width, vectors, kernel, stride, pad, nullptr,
-                  Step{clean, epsilons, alphas, adversarial, run});
+FOUR_A_SM conv_dgrad_bf16_step(DGRAD_PARAMETERS, const float* clean, const float* epsilons, const float* alphas,
+                               float* adversarial, const Run* run) {
+    Step step{clean, epsilons, alphas, adversarial, run};
+    DGRAD(Narrow, nullptr, step);
 }

@@ -95,7 +95,7 @@ __device__ __forceinline__ void cross_entropy(Rows& rows, u32 label, const float
 // back (N, channels), output (N, pixels, channels), next (N, pixels, channels') in bf16, each or null.
 __device__ __forceinline__ void backward(Rows& rows, const float* weight, float* back, float* output, bf16* next,
                                          u32 pixels, u32 channels, u32 classes) {
-    u32 padded = (channels + VECTOR - 1) / VECTOR * VECTOR;
+    u32 padded = whole_vectors(channels);
     for (u32 c = threadIdx.x; c < padded; c += BLOCK) {
         float sum = 0.0f;
         if (c < channels) {

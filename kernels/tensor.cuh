@@ -186,6 +186,8 @@ __device__ __forceinline__ void each_pair(typename T::WarpSums& sums, uint4* mem
     }
 }
 
+__device__ __forceinline__ u32 whole_vectors(u32 channels) { return (channels + VECTOR - 1) / VECTOR * VECTOR; }
+
 // Two neighbouring channels of an f32 tensor, in one access where `aligned`; the second only if `both`.
 __device__ __forceinline__ void add_pair(float2& value, const float* from, bool aligned, bool both) {
     float2 more = aligned ? *(const float2*)from : make_float2(from[0], both ? from[1] : 0.0f);
@@ -200,6 +202,34 @@ __device__ __forceinline__ void store_pair(float* to, float2 value, bool aligned
     }
     to[0] = value.x;
     if (both) to[1] = value.y;
+}
+
+// The same of a rounded tensor, whose pixels are whole vectors of channels, zeros where there are none.
+__device__ __forceinline__ void add_rounded(float2& value, const bf16* from) {
+    u32 two = *(const u32*)from;
+    value.x += __uint_as_float(two << 16);
+    value.y += __uint_as_float(two & 0xffff0000u);
+}
+
+// A summand, in f32 or rounded; both null where there is none.
+struct Summand {
+    const float* wide;
+    const bf16* rounded;
+
+    // Its channels k and k + 1 of a pixel; the second only if `both`.
+    __device__ __forceinline__ void add_to(float2& value, u32 pixel, u32 k, u32 channels, bool aligned,
+                                           bool both) const {
+        if (wide) add_pair(value, wide + pixel * channels + k, aligned, both);
+        if (rounded) add_rounded(value, rounded + pixel * whole_vectors(channels) + k);
+    }
+};
+
+// Channels k and k + 1 of a pixel of a rounded tensor.
+__device__ __forceinline__ void store_rounded(bf16* to, float2 value, u32 pixel, u32 k, u32 channels) {
+    u32 padded = whole_vectors(channels);
+    if (k >= padded) return;
+    u32 low = k < channels ? to_bf16(value.x) : 0, high = k + 1 < channels ? to_bf16(value.y) : 0;
+    *(u32*)(to + pixel * padded + k) = low | high << 16;
 }
 
 // What a convolution hands on to the one that reads its result: bf16 behind that one's prologue, max(0, scale[k] *
@@ -233,10 +263,7 @@ __device__ __forceinline__ void hand_on(const Next& next, float2 value, u32 pixe
     }
     if (next.relu && value.x < 0.0f) value.x = 0.0f;
     if (next.relu && value.y < 0.0f) value.y = 0.0f;
-    u32 padded = (channels + VECTOR - 1) / VECTOR * VECTOR;
-    if (!there || k >= padded) return;
-    u32 low = first ? to_bf16(value.x) : 0, high = second ? to_bf16(value.y) : 0;
-    *(u32*)(next.to + pixel * padded + k) = low | high << 16;
+    if (there) store_rounded(next.to, value, pixel, k, channels);
 }
 
 // Whether all pairs of rows of `channels` can be accessed as one; null counts as aligned.

@@ -28,7 +28,8 @@ pub struct Case {
     /// Images of a lane program's instances; 0 runs one instance with all threads.
     pub lane: usize,
     count: usize,
-    gap: usize,
+    /// Whether operands begin on whole 32 bytes.
+    aligned: bool,
     lengths: [usize; 7],
     floats: Vec<(Span, Vec<f32>)>,
     words: Vec<(Span, Vec<u32>)>,
@@ -52,7 +53,7 @@ impl Case {
             images: None,
             lane,
             count,
-            gap: GAP,
+            aligned: false,
             lengths: [0; 7],
             floats: Vec::new(),
             words: Vec::new(),
@@ -62,10 +63,9 @@ impl Case {
         }
     }
 
-    /// Has the operands that are added from here on begin on whole 32 bytes, as in a network's arena, where
-    /// those before them have lengths that allow it.
+    /// Has the operands that are added from here on begin on whole 32 bytes, as in a network's arena.
     pub fn align(&mut self) {
-        self.gap = ALIGNED_GAP;
+        self.aligned = true;
     }
 
     /// A number in 0..n.
@@ -79,13 +79,22 @@ impl Case {
     }
 
     fn take(&mut self, region: Region, len: usize, copies: usize) -> Span {
+        if self.aligned {
+            let end = self.lengths[region as usize];
+            self.leave(region, end.next_multiple_of(ALIGN) - end);
+        }
         let offset = self.lengths[region as usize];
-        // A gap, so that writing past the end shows: no two of its values are alike anywhere.
-        let gap = Span { region, offset: offset + len * copies, len: self.gap };
+        self.lengths[region as usize] += len * copies;
+        self.leave(region, GAP);
+        Span { region, offset, len }
+    }
+
+    /// A gap, so that writing past the end shows: no two of its values are alike anywhere.
+    fn leave(&mut self, region: Region, len: usize) {
+        let gap = Span { region, offset: self.lengths[region as usize], len };
         let values = (0..gap.len).map(|i| 1000.0 + (gap.offset + i) as f32).collect();
         self.floats.push((gap, values));
-        self.lengths[region as usize] = gap.offset + gap.len;
-        Span { region, offset, len }
+        self.lengths[region as usize] += len;
     }
 
     fn per_image(&self) -> Region {
@@ -275,11 +284,11 @@ fn writes(op: &Op, wanted: &Span) -> bool {
     found
 }
 
-/// Elements behind every operand that nobody should touch, where operands lie anywhere.
+/// Elements behind every operand that nobody should touch.
 const GAP: usize = 3;
 
-/// The same where they begin on whole 32 bytes as far as their lengths allow it.
-const ALIGNED_GAP: usize = 8;
+/// Elements of 32 bytes.
+const ALIGN: usize = 8;
 
 /// A multiple of 1/64 in [-4, 4).
 fn quarter(v: u32) -> f32 {

@@ -16,7 +16,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_sums",
         what: "sums in the place of the squares'",
-        edits: &[("shl.b32 %r816, %r91, 1;", 0, "mov.u32 %r816, 0;")],
+        edits: &[("shl.b32 %r838, %r91, 1;", 0, "mov.u32 %r838, 0;")],
         caught: Row("NormStatistics"),
     },
     Mutation {
@@ -37,14 +37,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_sums_narrow",
         what: "sums in the place of the squares'",
-        edits: &[("shl.b32 %r531, %r92, 1;", 0, "mov.u32 %r531, 0;")],
+        edits: &[("shl.b32 %r548, %r93, 1;", 0, "mov.u32 %r548, 0;")],
         caught: Row("NormStatistics"),
     },
     Mutation {
         mistake: LostWrite,
         kernel: "conv_fprop_bf16_sums_narrow",
         what: "no squares",
-        edits: &[("setp.gt.u32 %p133, %r3, 31;", 0, "setp.gt.u32 %p133, %r3, 15;")],
+        edits: &[("setp.gt.u32 %p141, %r3, 31;", 0, "setp.gt.u32 %p141, %r3, 15;")],
         caught: FindingIn("norm_statistics", "Uninitialised"),
     },
 ];

@@ -100,12 +100,28 @@ impl Step<'_> {
 
     /// Where the op's result goes; 0 where nobody wants it as it is.
     pub fn stored(&self, output: Span) -> u64 {
-        if self.links.stored { self.at(output) } else { 0 }
+        if self.links.stored && !self.links.rounded.output { self.at(output) } else { 0 }
+    }
+
+    /// Where it goes rounded; 0 where nobody wants that.
+    pub fn rounded(&self, output: Span) -> u64 {
+        if self.links.stored && self.links.rounded.output { self.at(output) } else { 0 }
     }
 
     /// Where the result goes behind the prologue of the convolution that reads it, rounded; 0 if none does.
     pub fn next(&self) -> u64 {
         self.links.next.map_or(0, |next| self.memory.scratch.operands[next.buffer].address)
+    }
+
+    /// Where a result goes that is handed on as it is: to its own place, if that is rounded.
+    pub fn next_or_rounded(&self, output: Span) -> u64 {
+        if self.links.rounded.output { self.rounded(output) } else { self.next() }
+    }
+
+    /// A summand that is in f32, or else one in bf16.
+    pub fn summand(&self, span: Option<Span>, rounded: bool) -> [Argument; 2] {
+        let (address, none) = (Argument::from(self.maybe(span)), Argument::from(0u64));
+        if rounded { [none, address] } else { [address, none] }
     }
 
     /// Starts a kernel on operands of a checked op.

@@ -36,7 +36,7 @@ impl Step<'_> {
             self.maybe(gradient),
             self.maybe(back),
             self.stored(output),
-            self.next(),
+            self.next_or_rounded(output),
             self.divisor(mean),
             self.scalars()
         ];

@@ -24,12 +24,15 @@ impl Step<'_> {
                 let rows = self.count() * shape.out_height() * shape.out_width();
                 let columns = Columns::for_channels(shape.out_channels);
                 let tiles = columns.tiles(shape.out_channels);
+                let [wide, rounded] = self.summand(*residual, self.links.rounded.residual);
                 let list = arguments![
                     x,
                     self.memory.filters[filter.0].address,
                     self.maybe(*bias),
-                    self.maybe(*residual),
+                    wide,
+                    rounded,
                     self.stored(*output),
+                    self.rounded(*output),
                     rows,
                     shape.out_height(),
                     shape.out_width(),
@@ -51,7 +54,7 @@ impl Step<'_> {
                 if self.links.share == Share::WithSums {
                     let kernel = columns.choose("conv_fprop_bf16_sums", "conv_fprop_bf16_sums_narrow");
                     let partials = arguments![self.memory.scratch.partials.address];
-                    return self.launch(kernel, grid, &joined::<22>(list, partials));
+                    return self.launch(kernel, grid, &joined::<24>(list, partials));
                 }
                 let kernel = columns.choose("conv_fprop_bf16", "conv_fprop_bf16_narrow");
                 self.launch(kernel, grid, list)
@@ -60,13 +63,17 @@ impl Step<'_> {
                 let g = self.tensor_gradient(shape, *gradient)?;
                 let columns = Columns::for_channels(shape.in_channels);
                 let tiles = columns.tiles(shape.in_channels);
+                let [add, rounded_add] = self.summand(*add, self.links.rounded.add);
+                let [residual, rounded_residual] = self.summand(*residual, self.links.rounded.residual);
                 let list = arguments![
                     g,
                     self.memory.filters[filter.0].address,
-                    self.maybe(*add),
+                    add,
+                    rounded_add,
                     self.maybe(*mask),
                     self.maybe(*scale),
-                    self.maybe(*residual),
+                    residual,
+                    rounded_residual,
                     self.stored(*output),
                     self.count(),
                     shape.height,
@@ -85,12 +92,16 @@ impl Step<'_> {
                 let Share::WithStep(PixelStep { clean, epsilon, alpha, adversarial }) = self.links.share
                 else {
                     let kernel = columns.choose("conv_dgrad_bf16", "conv_dgrad_bf16_narrow");
-                    return self.launch(kernel, grid, &joined::<19>(list, arguments![self.next()]));
+                    return self.launch(
+                        kernel,
+                        grid,
+                        &joined::<21>(list, arguments![self.next_or_rounded(*output)]),
+                    );
                 };
                 let [clean, epsilon, alpha, adversarial] =
                     [clean, epsilon, alpha, adversarial].map(|span| self.at(span));
                 let step = arguments![clean, epsilon, alpha, adversarial, self.scalars()];
-                self.launch("conv_dgrad_bf16_step", grid, &joined::<23>(list, step))
+                self.launch("conv_dgrad_bf16_step", grid, &joined::<25>(list, step))
             }
             Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
                 let x = self.tensor_input(shape, *input, prologue)?;
@@ -133,7 +144,7 @@ impl Step<'_> {
         self.operand(self.links.gradient, self.at(gradient), (0, 0), false, size)
     }
 
-    /// The address of an operand, made of what is at `from` unless it has been handed on.
+    /// The address of an operand: what is at `from` if that is rounded; else made of it, unless it has been handed on.
     fn operand(
         &self,
         operand: Operand,
@@ -142,7 +153,8 @@ impl Step<'_> {
         relu: bool,
         (pixels, channels): (usize, usize),
     ) -> Result<u64, String> {
-        let to = self.memory.scratch.operands[operand.buffer].address;
+        let Some(buffer) = operand.buffer else { return Ok(from) };
+        let to = self.memory.scratch.operands[buffer].address;
         if operand.fill {
             let total = pixels * padded(channels);
             let list = arguments![from, scale, shift, to, total, relu, channels, padded(channels)];

@@ -118,7 +118,12 @@ fn extents(
     };
     let instance = Instance { first: 0, count };
     op.clone().visit_operands(&mut |operand, span| {
-        add(memory.address(*span, instance), operand_bytes(op, operand, count));
+        // What isn't stored may lie over what is read.
+        if operand.name == "output" && !links.stored {
+            return;
+        }
+        let rounded = links.rounded(op, operand.name, count).map(|words| words * size_of::<f32>());
+        add(memory.address(*span, instance), rounded.unwrap_or_else(|| operand_bytes(op, operand, count)));
     });
     // A few words, not worth counting.
     add(memory.scalars.address, 0);
@@ -131,7 +136,7 @@ fn extents(
         for (buffer, elements) in links.operands(op, count) {
             add(memory.scratch.operands[buffer].address, words(elements));
         }
-        for (span, elements) in links.beside(count) {
+        for (span, elements) in links.beside(op, count) {
             add(memory.address(span, instance), words(elements));
         }
     }

@@ -47,12 +47,19 @@ pub use availability::{Listed, Unavailable};
 use availability::{context, device_count, driver_version, list};
 
 pub use forecast::launches;
+pub(super) use relay::Rounded;
 
 use super::{Device, DeviceMemory, KernelLaunch, MemoryLayout, Precision, Program, Session};
 use crate::error::Result;
 use kernels::Kernels;
+use relay::Relay;
 use room::{Room, filters_words};
 use session::CudaSession;
+
+/// Which tensors each op of a program reads or writes in bf16.
+pub(super) fn rounded(program: &Program, precision: Precision) -> Vec<Rounded> {
+    Relay::new(program, precision).links.into_iter().map(|links| links.rounded).collect()
+}
 
 /// Arena elements of an inference or attack instance at most: 512 MiB. A GPU wants enough images to
 /// fill all its processors with one launch and gains little beyond.

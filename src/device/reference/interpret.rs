@@ -4,6 +4,7 @@ use super::attack::{self, Ball};
 use super::generator::{self, Size};
 use super::{conv, head, norm, pooling};
 use crate::data::ImageSet;
+use crate::device::cuda::Rounded;
 use crate::device::{
     ADAM_EPSILON, Affine, Controls, Instance, MemoryLayout, Norm, Op, Precision, Program, Prologue, Region,
     Span, check,
@@ -15,7 +16,7 @@ pub struct Machine {
     pub regions: [Vec<f64>; 7],
     pub images: Vec<Option<ImageSet>>,
     filters: Vec<Vec<f64>>,
-    precision: Precision,
+    pub precision: Precision,
 }
 
 /// A machine at one instance of a run.
@@ -23,6 +24,7 @@ struct Step<'a> {
     machine: &'a mut Machine,
     controls: &'a Controls,
     instance: Instance,
+    rounded: Rounded,
 }
 
 impl Machine {
@@ -31,11 +33,18 @@ impl Machine {
         Self { regions, images: Vec::new(), filters: Vec::new(), precision }
     }
 
-    /// Runs an op of a checked program.
-    pub fn run(&mut self, op: &Op, program: &Program, controls: &Controls, instance: Instance) -> Result<()> {
+    /// Runs an op of a checked program: its number, and which of its tensors are in bf16.
+    pub fn run(
+        &mut self,
+        program: &Program,
+        (op, rounded): (usize, Rounded),
+        controls: &Controls,
+        instance: Instance,
+    ) -> Result<()> {
+        let op = &program.ops[op];
         let missing = program.filters.len().saturating_sub(self.filters.len());
         self.filters.extend(vec![Vec::new(); missing]);
-        let mut step = Step { machine: self, controls, instance };
+        let mut step = Step { machine: self, controls, instance, rounded };
         match op {
             Op::LoadFilter { filter, weights, scale } => {
                 let per_filter = weights.len / program.filters[filter.0].shape.out_channels;
@@ -104,9 +113,11 @@ impl Step<'_> {
     }
 
     /// values += the span, if there is one.
-    fn add(&self, values: &mut [f64], span: Option<Span>) {
+    fn add(&self, values: &mut [f64], span: Option<Span>, rounded: bool) {
         if let Some(span) = span {
-            values.iter_mut().zip(self.read(span)).for_each(|(value, more)| *value += more);
+            let read = self.read(span);
+            let more = if rounded { self.rounded(read) } else { read };
+            values.iter_mut().zip(more).for_each(|(value, more)| *value += more);
         }
     }
 
@@ -119,7 +130,7 @@ impl Step<'_> {
                 if let Some(bias) = bias.map(|bias| self.read(bias)) {
                     values.iter_mut().enumerate().for_each(|(i, value)| *value += bias[i % bias.len()]);
                 }
-                self.add(&mut values, *residual);
+                self.add(&mut values, *residual, self.rounded.residual);
                 if let Some(mask) = prologue.mask {
                     let words: Vec<f64> =
                         conv::mask(&input, shape.in_channels).into_iter().map(f64::from).collect();
@@ -131,7 +142,7 @@ impl Step<'_> {
                 let channels = shape.in_channels;
                 let gradient = self.rounded(self.read(*gradient));
                 let mut values = conv::dgrad(shape, &gradient, &self.machine.filters[filter.0]);
-                self.add(&mut values, *add);
+                self.add(&mut values, *add, self.rounded.add);
                 let mask = mask.map(|mask| self.words(mask));
                 let scale = scale.map(|scale| self.read(scale));
                 for (i, value) in values.iter_mut().enumerate() {
@@ -140,7 +151,7 @@ impl Step<'_> {
                         *value = 0.0;
                     }
                 }
-                self.add(&mut values, *residual);
+                self.add(&mut values, *residual, self.rounded.residual);
                 self.write(*output, &values);
             }
             Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
@@ -190,7 +201,7 @@ impl Step<'_> {
                 }
                 let (mean, inverse_std) = (self.read(*mean), self.read(*inverse_std));
                 let mut backward = norm::dgrad(&input, &gradient, &gamma, &mean, &inverse_std);
-                self.add(&mut backward.output, *residual);
+                self.add(&mut backward.output, *residual, false);
                 self.write(*output, &backward.output);
                 self.write(*gamma_gradient, &backward.gamma_gradient);
                 self.write(*beta_gradient, &backward.beta_gradient);

@@ -11,6 +11,7 @@ pub mod pooling;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use super::cuda::{Rounded, rounded};
 use super::{
     Controls, Device, ImageSlot, Instance, MemoryLayout, Precision, Program, ProgramId, Region, Session,
     check,
@@ -21,8 +22,8 @@ use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use interpret::Machine;
 
-/// The reference device. Where its precision is bf16, operands of convolutions are rounded as a device does
-/// that computes in f32 otherwise.
+/// The reference device. Where its precision is bf16, operands of convolutions, and sums that are kept in bf16, are
+/// rounded as a device does that computes in f32 otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReferenceDevice(pub Precision);
 
@@ -50,7 +51,6 @@ impl Device for ReferenceDevice {
             layout,
             machine: Machine::new(&layout, self.0),
             programs: Vec::new(),
-            rows: Vec::new(),
         }))
     }
 }
@@ -59,9 +59,15 @@ impl Device for ReferenceDevice {
 struct ReferenceSession {
     layout: MemoryLayout,
     machine: Machine,
-    programs: Vec<Program>,
-    /// Staging rows each program has room for.
-    rows: Vec<usize>,
+    programs: Vec<Prepared>,
+}
+
+struct Prepared {
+    program: Program,
+    /// Of each op.
+    rounded: Vec<Rounded>,
+    /// Staging rows it has room for.
+    rows: usize,
 }
 
 impl Session for ReferenceSession {
@@ -90,33 +96,32 @@ impl Session for ReferenceSession {
     }
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
-        self.rows.push(check::check(&program, &self.layout, 1)?);
-        self.programs.push(program);
+        let rows = check::check(&program, &self.layout, 1)?;
+        let rounded = rounded(&program, self.machine.precision);
+        self.programs.push(Prepared { program, rounded, rows });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
     fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
-        let rows = *self.rows.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        let program = &self.programs[program.0];
-        check::check_instances(program, rows, instances)?;
+        let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        check::check_instances(&prepared.program, prepared.rows, instances)?;
         for &instance in instances {
-            for op in program.steps(controls.repeats) {
-                self.machine.run(op, program, controls, instance)?;
+            for op in prepared.program.order(controls.repeats) {
+                self.machine.run(&prepared.program, (op, prepared.rounded[op]), controls, instance)?;
             }
         }
         Ok(())
     }
 
     fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
-        let rows = *self.rows.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        let program = &self.programs[program.0];
-        check::check_instances(program, rows, &[instance])?;
+        let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        check::check_instances(&prepared.program, prepared.rows, &[instance])?;
         let time = |op| {
             let clock = Instant::now();
-            self.machine.run(op, program, controls, instance)?;
+            self.machine.run(&prepared.program, (op, prepared.rounded[op]), controls, instance)?;
             Ok(clock.elapsed().as_secs_f64())
         };
-        program.ops.iter().map(time).collect()
+        (0..prepared.program.ops.len()).map(time).collect()
     }
 
     fn bytes(&self) -> usize {

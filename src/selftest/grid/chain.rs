@@ -6,7 +6,7 @@ use super::{Depth, Visit};
 use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Op, Prologue, Region, Span, mask_words};
 use crate::error::Result;
 
-/// A block: x → first → a → second → y, with a shortcut from a or not, and the gradients' way back.
+/// A block: x → first → a → second → y, to which a shortcut from a is added or not, and the gradients' way back.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain {
     /// Images.
@@ -21,9 +21,9 @@ pub struct Chain {
     pub relu: bool,
     /// Whether the bits of that are kept, and used by the gradient.
     pub mask: bool,
-    /// Whether a third convolution, of one pixel, reads the same.
+    /// Whether a third convolution, of one pixel, reads the same, and is added.
     pub shortcut: bool,
-    /// Whether others read a, and the gradient of it.
+    /// Whether others read a.
     pub kept: bool,
     /// Whether the gradient of y comes out of a batch norm.
     pub norm: bool,
@@ -34,6 +34,7 @@ impl Chain {
     pub fn case(&self, seed: u64) -> Case {
         let Chain { first, second, .. } = *self;
         let mut case = Case::new(self.count, 0, seed);
+        case.align();
         let (x, bias) = (case.image(first.input_len()), case.whole(Region::Weights, first.out_channels));
         let (a, y) = (case.image(first.output_len()), case.image(second.output_len()));
         let pixels = second.height * second.width;
@@ -58,19 +59,21 @@ impl Chain {
         case
     }
 
-    /// The second convolution, and the shortcut.
-    fn read(&self, case: &mut Case, input: Span, prologue: Prologue, output: Span) {
+    /// The second convolution, whose result is added to the shortcut's. The first reader makes the mask.
+    fn read(&self, case: &mut Case, input: Span, mut prologue: Prologue, output: Span) {
         let shape = self.second;
-        let filter = filter(case, shape, Direction::Fprop);
-        let (bias, residual) = (None, None);
-        case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
-        if self.shortcut {
+        let bias = None;
+        let residual = self.shortcut.then(|| {
             let shape = ConvShape { kernel: 1, pad: 0, ..shape };
-            let (filter, output) =
-                (self::filter(case, shape, Direction::Fprop), case.image(shape.output_len()));
-            let prologue = Prologue { mask: None, ..prologue };
+            let (filter, output) = (filter(case, shape, Direction::Fprop), case.image(shape.output_len()));
+            let residual = None;
             case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
-        }
+            prologue.mask = None;
+            case.forget(output);
+            output
+        });
+        let filter = filter(case, shape, Direction::Fprop);
+        case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
     }
 
     /// y's gradient → a's → x's, and the first filter's.
@@ -95,7 +98,8 @@ impl Chain {
         let weight_gradient = case.whole(Region::Gradients, first.filter_len());
         let (shape, gradient, prologue) = (first, of_a, Prologue::default());
         case.ops.push(Op::ConvWgrad { shape, input: x, prologue, gradient, weight_gradient });
-        let residual = self.kept.then_some(of_a).filter(|_| first.input_len() == of_a.len);
+        // As around a block, where there is no shortcut's convolution.
+        let residual = (first.input_len() == of_a.len).then_some(of_a);
         case.ops.push(Op::ConvDgrad {
             shape,
             filter: filters[1],
@@ -106,9 +110,7 @@ impl Chain {
             residual,
             output: of_x,
         });
-        if residual.is_none() {
-            case.forget(of_a);
-        }
+        case.forget(of_a);
     }
 
     /// The gradient behind a norm over y without one in front of it.
@@ -151,13 +153,15 @@ fn filter(case: &mut Case, shape: ConvShape, direction: Direction) -> FilterId {
 
 /// Rows, columns, channels of x, a and y, kernel and stride of the first, of the second, images. Channels of a are
 /// half a word of a mask, a word and a half, whole words, or end within a vector.
-const SHAPES: [[usize; 10]; 6] = [
+const SHAPES: [[usize; 10]; 8] = [
     [6, 5, 3, 16, 16, 3, 1, 3, 1, 2],
     [4, 4, 16, 16, 40, 3, 1, 3, 2, 1],
     [5, 7, 6, 40, 5, 1, 1, 1, 1, 2],
     [6, 6, 5, 64, 64, 3, 2, 3, 1, 3],
     [3, 4, 8, 100, 20, 1, 1, 3, 1, 2],
     [4, 3, 5, 13, 64, 3, 1, 1, 2, 1],
+    [5, 4, 12, 12, 20, 3, 1, 3, 1, 2],
+    [4, 4, 64, 64, 64, 3, 1, 3, 2, 1],
 ];
 
 /// Affine map, ReLU, mask, shortcut, kept, norm.

@@ -50,7 +50,7 @@ fn a_convolution_hands_on_what_the_next_one_reads_and_stores_nothing() {
     let [first, second] = found.links[..] else { panic!() };
     assert!(first.input.fill && !first.stored && second.stored && second.masked && !second.input.fill);
     let next = first.next.unwrap();
-    assert_eq!((next.prologue, next.buffer), (activated(5), second.input.buffer));
+    assert_eq!((next.prologue, Some(next.buffer)), (activated(5), second.input.buffer));
     assert_ne!(first.input.buffer, second.input.buffer);
     // 8 channels of 16 pixels of 2 images, two to a word.
     assert_eq!(found.buffers, [128, 128]);
@@ -118,4 +118,88 @@ fn the_plain_kernels_hand_on_nothing() {
     let ops = vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2)];
     let found = Relay::new(&program(ops), Precision::F32);
     assert_eq!(found, Relay { links: vec![APART; 2], buffers: vec![] });
+}
+
+/// A convolution of tensor `input` whose result is added to `residual`.
+fn added(input: usize, residual: usize, output: usize) -> Op {
+    match conv(input, activated(5), output) {
+        Op::Conv { shape, filter, input, prologue, bias, output, .. } => {
+            Op::Conv { shape, filter, input, prologue, bias, residual: Some(tensor(residual)), output }
+        }
+        op => op,
+    }
+}
+
+fn dgrad(gradient: usize, residual: Option<usize>, output: usize) -> Op {
+    Op::ConvDgrad {
+        shape: shape(),
+        filter: FilterId(0),
+        gradient: tensor(gradient),
+        add: None,
+        mask: None,
+        scale: None,
+        residual: residual.map(tensor),
+        output: tensor(output),
+    }
+}
+
+#[test]
+fn sums_that_only_convolutions_read_are_rounded() {
+    let ops = vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2), added(2, 1, 3)];
+    let links = relay(ops).links;
+    // Rounded twice: as it is, and behind the next convolution's prologue.
+    assert!(links[0].rounded.output && links[0].stored && links[0].next.is_some());
+    assert!(links[2].rounded.residual);
+    // Nobody reads these as a tensor.
+    assert!(!links[1].rounded.output && !links[2].rounded.output);
+}
+
+#[test]
+fn a_rounded_gradient_is_an_operand_where_it_is() {
+    let ops = vec![dgrad(0, None, 1), dgrad(1, None, 2), dgrad(2, Some(1), 3)];
+    let found = relay(ops);
+    let as_it_is = Operand { buffer: None, fill: false };
+    assert_eq!((found.links[1].gradient, found.links[2].gradient), (as_it_is, as_it_is));
+    assert!(found.links[..2].iter().all(|links| links.stored && links.next.is_none()));
+    assert!(found.links[2].rounded.residual && !found.links[2].rounded.output);
+    // A buffer for the first one's gradient alone.
+    assert_eq!(found.buffers.len(), 1);
+}
+
+#[test]
+fn what_somebody_else_reads_stays_in_f32() {
+    let ops = vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2), added(2, 1, 3), copy(1, 4)];
+    let links = relay(ops).links;
+    assert!(!links[0].rounded.output && !links[2].rounded.residual && links[0].stored);
+}
+
+#[test]
+fn what_is_written_over_a_sum_is_rounded_as_it_is() {
+    // In the place of the residual, and a copy reads it there.
+    let chain = || vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2), added(2, 1, 1)];
+    let after = |last: Op| relay(chain().into_iter().chain([last]).collect()).links;
+    let rounded =
+        |links: &[Links]| [links[0].rounded.output, links[2].rounded.residual, links[2].rounded.output];
+    assert_eq!(rounded(&after(copy(1, 4))), [false; 3]);
+    assert_eq!(rounded(&after(added(2, 1, 3))), [true; 3]);
+}
+
+#[test]
+fn vectors_that_dont_fit_the_span_arent_rounded() {
+    // A pixel of 1 channel would take as much as 8, and vectors begin at multiples of 16 bytes.
+    let narrow = ConvShape { in_channels: 1, out_channels: 1, ..shape() };
+    let change = |op: Op, of: ConvShape, by: usize| match op {
+        Op::ConvDgrad { filter, gradient, add, mask, scale, residual, output, .. } => {
+            let moved = |span: Span| Span { offset: span.offset + by, len: of.input_len(), ..span };
+            let (gradient, output, residual) = (moved(gradient), moved(output), residual.map(moved));
+            Op::ConvDgrad { shape: of, filter, gradient, add, mask, scale, residual, output }
+        }
+        op => op,
+    };
+    let ops = [dgrad(0, None, 1), dgrad(1, None, 2), dgrad(2, Some(1), 3)];
+    for (of, by, rounded) in [(shape(), 0, true), (narrow, 0, false), (shape(), 2, false), (shape(), 4, true)]
+    {
+        let ops = ops.iter().map(|op| change(op.clone(), of, by)).collect();
+        assert_eq!(relay(ops).links[0].rounded.output, rounded, "{of:?} {by}");
+    }
 }
