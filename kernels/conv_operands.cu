@@ -49,23 +49,16 @@ KERNEL conv_input(const float* input, const float* scale, const float* shift, fl
     output[i] = value;
 }
 
-// weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`. dgrad's
-// taps are sorted by their rows modulo `stride`, then by their columns, so that those of a phase (conv_bf16.cu)
-// follow each other; with stride 1 they stay as they are. Items: (row, tap, column), the last fastest.
+// weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`, whose taps have
+// places of their own (dgrad_place). Items: (row, tap, column), the last fastest.
 KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, u32 total, u32 kernel,
                         u32 stride, u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {
     u32 i = global_index();
     if (i >= total) return;
     u32 column = i % columns, rest = i / columns, taps = kernel * kernel;
-    u32 tap = rest % taps, row = rest / taps, place = tap;
+    u32 tap = rest % taps, row = rest / taps;
     u32 k = dgrad ? column : row, c = dgrad ? row : column;
-    if (dgrad) {
-        u32 r = tap / kernel, s = tap % kernel;
-        u32 before_y = taps_below(r % stride, kernel, stride), before_x = taps_below(s % stride, kernel, stride);
-        u32 down = taps_below(r % stride + 1, kernel, stride) - before_y;
-        u32 across = taps_below(s % stride + 1, kernel, stride) - before_x;
-        place = before_y * kernel + down * before_x + r / stride * across + s / stride;
-    }
+    u32 place = dgrad ? dgrad_place(tap, kernel, stride) : tap;
     float value = 0.0f;
     if (k < out_channels && c < in_channels) {
         value = weights[(k * in_channels + c) * taps + tap];

@@ -275,3 +275,13 @@ __device__ __forceinline__ bool pairs_aligned(u32 channels, const float* a, cons
 __device__ __forceinline__ u32 taps_below(u32 residue, u32 kernel, u32 stride) {
     return kernel / stride * residue + min(residue, kernel % stride);
 }
+
+// The place of a tap among dgrad's, which are sorted by their rows modulo `stride`, then by their columns, so that those
+// of a phase (conv_bf16.cu) follow each other; with stride 1 they stay as they are.
+__device__ __forceinline__ u32 dgrad_place(u32 tap, u32 kernel, u32 stride) {
+    u32 r = tap / kernel, s = tap % kernel;
+    u32 before_y = taps_below(r % stride, kernel, stride), before_x = taps_below(s % stride, kernel, stride);
+    u32 down = taps_below(r % stride + 1, kernel, stride) - before_y;
+    u32 across = taps_below(s % stride + 1, kernel, stride) - before_x;
+    return before_y * kernel + down * before_x + r / stride * across + s / stride;
+}

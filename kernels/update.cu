@@ -4,18 +4,112 @@
 //   adam     first = b1 first + (1 - b1) g; second = b2 second + (1 - b2) g^2;
 //            w -= rate first / (correction sqrt(second) + 1e-8), the biases' corrections in rate and correction
 //   average  average = d average + (1 - d) weights
-#include "common.cuh"
+//
+// sgd_filters does sgd and the average, and leaves the filters of the next step's convolutions (load_filter_bf16 in
+// conv_operands.cu): before, a step began with a launch for each of them, which read all weights again. A block has 16
+// out and 8 in channels of a filter with all taps, in shared memory, because both forms of a filter have their channels
+// side by side and weights have taps: so it writes vectors.
+#include "tensor.cuh"
 
-KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, const Run* run) {
-    u32 i = global_index();
-    if (i >= total) return;
+// A step of one weight; returns what it is now.
+__device__ __forceinline__ float sgd_step(float* weights, const float* gradients, float* velocity, u32 i,
+                                          const Run* run) {
     float momentum = run->momentum;
     float w = weights[i];
     float g = __fadd_rn(gradients[i], __fmul_rn(run->weight_decay, w));
     float v = __fadd_rn(__fmul_rn(momentum, velocity[i]), g);
     float step = run->nesterov ? __fadd_rn(g, __fmul_rn(momentum, v)) : v;
     velocity[i] = v;
-    weights[i] = __fadd_rn(w, -__fmul_rn(run->learning_rate, step));
+    return weights[i] = __fadd_rn(w, -__fmul_rn(run->learning_rate, step));
+}
+
+__device__ __forceinline__ void average_step(float* average, float weight, u32 i, float decay) {
+    average[i] = __fadd_rn(__fmul_rn(decay, average[i]), __fmul_rn(1.0f - decay, weight));
+}
+
+KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, const Run* run) {
+    u32 i = global_index();
+    if (i < total) sgd_step(weights, gradients, velocity, i, run);
+}
+
+// Weights one after the other, and the first block that has some of them: a filter (K, C, kernel^2), to be left as
+// (K, taps, C') and (C, taps, K') or null; or others, whose kernel is 0. `Entry` in src/device/cuda/update.rs.
+struct Part {
+    u32 block, offset, length, out_channels, in_channels, kernel, stride, unused;
+    bf16 *fprop, *dgrad;
+};
+
+// A tile: out channels, in channels, taps at most; and the weights of a block outside filters.
+constexpr u32 TILE_OUT = 16, TILE_IN = 8, TAPS = 49, PLAIN = 1024;
+
+// 16 bytes in one access, which the compiler doesn't make of single words.
+__device__ __forceinline__ void store_vector(bf16* to, const u32 (&words)[4]) {
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(words[0]),
+                 "r"(words[1]), "r"(words[2]), "r"(words[3])
+                 : "memory");
+}
+
+// A tile of a filter: the step, and its values in both forms. Channels that fill up a vector are zeros in both, as they
+// were when the filter was loaded.
+template <class Step>
+__device__ __forceinline__ void filter_tile(const Part& part, u32 tile, bf16* values, Step step) {
+    u32 across = (part.in_channels + TILE_IN - 1) / TILE_IN, taps = part.kernel * part.kernel;
+    u32 first_k = tile / across * TILE_OUT, first_c = tile % across * TILE_IN, row = TILE_IN * taps;
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < TILE_OUT * row; i += BLOCK) {
+        u32 k = i / row, rest = i % row, c = rest / taps, tap = rest % taps;
+        bool there = first_k + k < part.out_channels && first_c + c < part.in_channels;
+        u32 at = part.offset + ((first_k + k) * part.in_channels + first_c) * taps + rest;
+        values[(tap * TILE_OUT + k) * TILE_IN + c] = there ? to_bf16(step(at)) : 0;
+    }
+    __syncthreads();
+    u32 padded_in = whole_vectors(part.in_channels), padded_out = whole_vectors(part.out_channels);
+    for (u32 i = threadIdx.x; part.fprop && i < TILE_OUT * taps; i += BLOCK) {
+        u32 k = i / taps, tap = i % taps;
+        if (first_k + k >= part.out_channels) continue;
+        const u32* from = (const u32*)(values + (tap * TILE_OUT + k) * TILE_IN);
+        u32 words[] = {from[0], from[1], from[2], from[3]};
+        store_vector(part.fprop + ((first_k + k) * taps + tap) * padded_in + first_c, words);
+    }
+    for (u32 i = threadIdx.x; part.dgrad && i < TILE_OUT / VECTOR * row; i += BLOCK) {
+        u32 k = i % (TILE_OUT / VECTOR) * VECTOR, rest = i / (TILE_OUT / VECTOR), c = rest % TILE_IN;
+        u32 tap = rest / TILE_IN, place = dgrad_place(tap, part.kernel, part.stride);
+        if (first_c + c >= part.in_channels || first_k + k >= padded_out) continue;
+        u32 words[VECTOR / 2];
+#pragma unroll
+        for (u32 j = 0; j < VECTOR / 2; ++j) {
+            const bf16* from = values + (tap * TILE_OUT + k + 2 * j) * TILE_IN + c;
+            words[j] = from[0] | (u32)from[TILE_IN] << 16;
+        }
+        store_vector(part.dgrad + ((first_c + c) * taps + place) * padded_out + first_k + k, words);
+    }
+}
+
+// gradients and velocity are those of the first `trainable` weights; average of all, or null.
+KERNEL sgd_filters(float* weights, const float* gradients, float* velocity, float* average, const Part* parts,
+                   u32 count, u32 trainable, const Run* run) {
+    __shared__ __align__(16) bf16 values[TAPS * TILE_OUT * TILE_IN];
+    u32 low = 0, high = count;
+    while (high - low > 1) {
+        u32 middle = (low + high) / 2;
+        if (parts[middle].block <= blockIdx.x) low = middle;
+        else high = middle;
+    }
+    const Part part = parts[low];
+    float decay = run->average_decay;
+    auto step = [&](u32 i) {
+        float weight = i < trainable ? sgd_step(weights, gradients, velocity, i, run) : weights[i];
+        if (average) average_step(average, weight, i, decay);
+        return weight;
+    };
+    u32 own = blockIdx.x - part.block;
+    if (part.kernel) {
+        filter_tile(part, own, values, step);
+        return;
+    }
+    u32 end = min((own + 1) * PLAIN, part.length);
+#pragma unroll 1
+    for (u32 i = own * PLAIN + threadIdx.x; i < end; i += BLOCK) step(part.offset + i);
 }
 
 KERNEL adam(float* weights, const float* gradients, float* first, float* second, u32 total, const Run* run) {
@@ -34,8 +128,7 @@ KERNEL adam(float* weights, const float* gradients, float* first, float* second,
 KERNEL moving_average(const float* weights, float* average, u32 total, const Run* run) {
     u32 i = global_index();
     if (i >= total) return;
-    float decay = run->average_decay;
-    average[i] = __fadd_rn(__fmul_rn(decay, average[i]), __fmul_rn(1.0f - decay, weights[i]));
+    average_step(average, weights[i], i, run->average_decay);
 }
 
 KERNEL copy(const float* input, float* output, u32 total) {

@@ -51,7 +51,7 @@ fn a_step_allocates_nothing_worth_naming() {
     let labels = &images.labels[..32];
     let budgets = [Budget { epsilon: 0.03, alpha: 0.01 }; 32];
     let reference = engine.logits(&indices).unwrap();
-    let controls = Controls { learning_rate: 0.01, repeats: 3, ..Controls::default() };
+    let controls = Controls { learning_rate: 0.01, average_decay: 0.9, repeats: 3, ..Controls::default() };
     let mut step = || {
         let target = Attacked {
             source: Source::Augmented,
@@ -62,7 +62,6 @@ fn a_step_allocates_nothing_worth_naming() {
         };
         engine.attack(&target, &controls, |_| Ok(())).unwrap();
         engine.train_step(Source::Adversarial, &indices, labels, None, &controls).unwrap();
-        engine.average_step(&controls).unwrap();
         engine.scores(&indices, &reference).unwrap();
     };
     step();

@@ -222,9 +222,5 @@ fn step(
     }
     let controls = Controls { patches: task.tune.patches, ..controls };
     let distil = (!logits.is_empty()).then_some(logits.as_slice());
-    let loss = engine.train_step(source, &indices, &labels, distil, &controls)?;
-    if task.tune.average > 0.0 {
-        engine.average_step(&controls)?;
-    }
-    Ok(loss)
+    engine.train_step(source, &indices, &labels, distil, &controls)
 }

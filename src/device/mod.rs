@@ -91,7 +91,7 @@ pub struct Controls {
     pub betas: (f32, f32),
     /// Adam's step, from 1.
     pub step: u32,
-    /// d of the moving average.
+    /// d of the moving average; 0 leaves that out.
     pub average_decay: f32,
     /// Weight of the distillation term.
     pub distill_weight: f32,

@@ -309,7 +309,7 @@ pub enum Op {
     /// [`super::Controls`]: first = β₁·first + (1 − β₁)·g, second = β₂·second + (1 − β₂)·g²,
     /// w −= lr · first / (1 − β₁ᵗ) / (√(second / (1 − β₂ᵗ)) + 1e-8).
     Adam { weights: Span, gradients: Span, first: Span, second: Span },
-    /// average = d·average + (1 − d)·weights over all of `Weights`, d from [`super::Controls`].
+    /// average = d·average + (1 − d)·weights over all of `Weights`, d from [`super::Controls`]; nothing where d is 0.
     MovingAverage { weights: Span, average: Span },
     /// A copy of `elements` per image between `Arena` and `Staging` (or within either).
     Copy { elements: usize, input: Span, output: Span },

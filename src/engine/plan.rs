@@ -21,7 +21,6 @@ pub(super) enum Job {
     Infer(Source),
     Attack(Source),
     Train(Source, bool),
-    Average,
 }
 
 /// A graph lowered for what some options plan.
@@ -103,9 +102,6 @@ fn list(make: &Programs, options: &EngineOptions) -> Result<Vec<(Job, Program)>>
     }
     if options.given {
         list.push((Job::Stage, make.stage()));
-    }
-    if options.batch > 0 {
-        list.push((Job::Average, make.average()));
     }
     Ok(list)
 }

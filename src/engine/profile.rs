@@ -189,7 +189,9 @@ impl Profiler {
     /// The device fails.
     pub fn time(&mut self, mode: Mode) -> Result<Vec<f64>> {
         let &(_, program, instance) = self.job(mode)?;
-        self.session.time(program, &Controls::default(), instance)
+        // As in epochs that average the weights: everything takes its time.
+        let controls = Controls { average_decay: 0.98, ..Controls::default() };
+        self.session.time(program, &controls, instance)
     }
 
     fn job(&self, mode: Mode) -> Result<&(ModeProfile, ProgramId, Instance)> {

@@ -113,7 +113,7 @@ impl Programs<'_> {
         self.finish(plan, 0..0)
     }
 
-    /// One SGD step; with `distil` the loss has the distillation term from the teacher rows.
+    /// One SGD step, and one of the weight average; with `distil` the loss has the distillation term from the teacher rows.
     pub fn train(&self, source: Source, distil: bool) -> Result<Program> {
         let mut plan = Lowering::new(self.graph, self.shared, Mode::Train);
         plan.ops = self.shared.load_filters(self.graph, false);
@@ -131,18 +131,14 @@ impl Programs<'_> {
             gradients: trainable(Region::Gradients),
             momentum: trainable(Region::Momentum),
         });
+        let all = |region| Span { region, offset: 0, len: self.graph.weights };
+        plan.ops.push(Op::MovingAverage { weights: all(Region::Weights), average: all(Region::Average) });
         Ok(self.finish(plan, 0..0))
     }
 
     /// The ops behind a change of the weights, before any inference or attack.
     pub fn prepare(&self) -> Program {
         self.whole(self.shared.prepare_evaluation(self.graph))
-    }
-
-    /// One step of the weight average.
-    pub fn average(&self) -> Program {
-        let all = |region| Span { region, offset: 0, len: self.graph.weights };
-        self.whole(vec![Op::MovingAverage { weights: all(Region::Weights), average: all(Region::Average) }])
     }
 
     fn input(&self, plan: &mut Lowering, source: Source) -> Span {

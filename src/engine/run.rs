@@ -6,7 +6,7 @@ use super::programs::{IMAGES, Source};
 use super::runner::Runner;
 use super::staging::Staging;
 use crate::data::ImageSet;
-use crate::device::{Augment, Controls, Device, Instance, Norm, Program, ProgramId, Region, Session, Span};
+use crate::device::{Augment, Controls, Device, Norm, Program, ProgramId, Region, Session, Span};
 use crate::error::{Error, Result};
 
 /// What a network is opened for; memory follows from it.
@@ -102,7 +102,6 @@ struct Prepared {
     attack: [Option<ProgramId>; 2],
     /// By source and distillation.
     train: [[Option<ProgramId>; 2]; 3],
-    average: Option<ProgramId>,
 }
 
 /// A network's memory on a device and its programs.
@@ -316,7 +315,8 @@ impl Engine {
         self.runner.session.read(region, offset + row * len, out)
     }
 
-    /// One SGD step on the batch `indices` under `labels` (with [`Source::Adversarial`]: on the
+    /// One SGD step on the batch `indices` under `labels`, and one of the weight average where
+    /// [`Controls::average_decay`] asks for it (with [`Source::Adversarial`]: on the
     /// staged rows of the last attack); with `teacher` rows of logits the loss distils from them.
     /// Returns the mean loss of the batch before the step.
     pub fn train_step(
@@ -340,12 +340,6 @@ impl Engine {
         Ok((losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / count as f64) as f32)
     }
 
-    /// Moves the weight average towards the weights (`controls.average_decay`).
-    pub fn average_step(&mut self, controls: &Controls) -> Result<()> {
-        let program = planned(self.programs.average)?;
-        self.runner.session.run(program, controls, &[Instance { first: 0, count: 0 }])
-    }
-
     fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
         self.runner.session.write_words(Region::Staging, self.staging.labels.offset, labels)
     }
@@ -366,7 +360,6 @@ impl Prepared {
             score: nothing,
             attack: [None; 2],
             train: [[None; 2]; 3],
-            average: None,
         };
         for (job, program) in list {
             let id = session.prepare(program)?;
@@ -379,7 +372,6 @@ impl Prepared {
                 Job::Train(source, distil) => {
                     programs.train[source as usize][usize::from(distil)] = Some(id);
                 }
-                Job::Average => programs.average = Some(id),
             }
         }
         Ok(programs)

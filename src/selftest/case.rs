@@ -23,6 +23,8 @@ pub struct Case {
     pub filters: Vec<FilterSpec>,
     /// The scalars of the run.
     pub controls: Controls,
+    /// Times they run, one after the other.
+    pub runs: usize,
     /// The set that [`ImageSlot`] 0 is.
     pub images: Option<ImageSet>,
     /// Images of a lane program's instances; 0 runs one instance with all threads.
@@ -50,6 +52,7 @@ impl Case {
             repeated: 0..0,
             filters: Vec::new(),
             controls: Controls { seed, ..Controls::default() },
+            runs: 1,
             images: None,
             lane,
             count,
@@ -234,7 +237,7 @@ impl Case {
             session.run(setup, &self.controls, &[Instance { first: 0, count: 0 }])?;
         }
         let program = session.prepare(self.program())?;
-        session.run(program, &self.controls, &self.instances())?;
+        (0..self.runs).try_for_each(|_| session.run(program, &self.controls, &self.instances()))?;
         let read = |region: Region| {
             let mut values = vec![0.0; self.lengths[region as usize]];
             session.read(region, 0, &mut values)?;

@@ -62,7 +62,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongFormula,
         kernel: "load_filter_bf16",
         what: "taps not sorted by phase",
-        edits: &[("mad.lo.s32 %r58, %r50, %r24, %r53;", 0, "")],
+        edits: &[("mad.lo.s32 %r57, %r50, %r24, %r52;", 0, "")],
         caught: Row("ConvDgrad"),
     },
     Mutation {

@@ -26,6 +26,13 @@ fn copy() {
     survive_none(Precision::F32, "Copy", COPY);
 }
 
+#[test]
+fn sgd_filters() {
+    survive_none(Precision::Bf16, "Sgd", SGD_FILTERS);
+    survive_none(Precision::Bf16, "MovingAverage", FILTERS_AVERAGE);
+    survive_none(Precision::Bf16, "Conv", FILTERS);
+}
+
 pub const SGD: &[Mutation] = &[
     Mutation {
         mistake: LostWrite,
@@ -42,7 +49,7 @@ pub const SGD: &[Mutation] = &[
         caught: Row("Sgd"),
     },
     Mutation {
-        mistake: OffByOne,
+        mistake: LostGuard,
         kernel: "sgd",
         what: "a weight too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r2;", 0, "setp.gt.u32 %p1, %r1, %r2;")],
@@ -73,7 +80,7 @@ pub const SGD: &[Mutation] = &[
 
 pub const ADAM: &[Mutation] = &[
     Mutation {
-        mistake: OffByOne,
+        mistake: LostGuard,
         kernel: "adam",
         what: "a weight too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r2;", 0, "setp.gt.u32 %p1, %r1, %r2;")],
@@ -121,14 +128,14 @@ pub const MOVING_AVERAGE: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "moving_average",
         what: "weights of the element before",
-        edits: &[("ld.global.f32 %f6, [%rd9];", 0, "ld.global.f32 %f6, [%rd9+-4];")],
+        edits: &[("ld.global.f32 %f6, [%rd7];", 0, "ld.global.f32 %f6, [%rd7+-4];")],
         caught: Finding("OutOfBounds"),
     },
 ];
 
 pub const COPY: &[Mutation] = &[
     Mutation {
-        mistake: OffByOne,
+        mistake: LostGuard,
         kernel: "copy",
         what: "an element too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r2;", 0, "setp.gt.u32 %p1, %r1, %r2;")],
@@ -147,5 +154,65 @@ pub const COPY: &[Mutation] = &[
         what: "eight bytes at once",
         edits: &[("st.global.f32 [%rd7], %f1;", 0, "st.global.v2.f32 [%rd7], {%f1, %f1};")],
         caught: Finding("Misaligned"),
+    },
+];
+
+/// What `sgd_filters` does to weights.
+pub const SGD_FILTERS: &[Mutation] = &[
+    Mutation {
+        mistake: LostGuard,
+        kernel: "sgd_filters",
+        what: "weights that aren't trained are",
+        edits: &[("setp.lt.u32 %p33, %r57, %r63;", 0, "setp.ge.u32 %p33, %r57, 0;")],
+        caught: Row("Sgd"),
+    },
+    Mutation {
+        mistake: MissingBarrier,
+        kernel: "sgd_filters",
+        what: "a tile is read before it is there",
+        edits: &[("bar.sync 0;", 0, "")],
+        caught: Either("SharedRace", "Uninitialised"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "sgd_filters",
+        what: "the first block of a part belongs to the one before",
+        edits: &[("setp.le.u32 %p2, %r67, %r1;", 0, "setp.lt.u32 %p2, %r67, %r1;")],
+        caught: Row("Sgd"),
+    },
+];
+
+/// To the average.
+pub const FILTERS_AVERAGE: &[Mutation] = &[Mutation {
+    mistake: WrongFormula,
+    kernel: "sgd_filters",
+    what: "the average of the weights before the step",
+    edits: &[("mul.rn.f32 %f50, %f49, %f87;", 0, "mul.rn.f32 %f50, %f49, %f3;")],
+    caught: Row("MovingAverage"),
+}];
+
+/// To the filters. Equivalent, so not here: dgrad's channels compared to those there are instead of whole vectors of them
+/// (both are asked of the first of a vector).
+pub const FILTERS: &[Mutation] = &[
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "sgd_filters",
+        what: "two out channels of a filter are the first",
+        edits: &[("ld.shared.u16 %rs4, [%r164+16];", 0, "ld.shared.u16 %rs4, [%r164];")],
+        caught: Row("ConvDgrad"),
+    },
+    Mutation {
+        mistake: LostZero,
+        kernel: "sgd_filters",
+        what: "channels that fill up a vector are no numbers",
+        edits: &[("mov.u32 %r186, 0;", 0, "mov.u32 %r186, 32704;")],
+        caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "sgd_filters",
+        what: "taps of a strided filter's phases are where those of stride 1 are",
+        edits: &[("mad.lo.s32 %r176, %r175, %r144, %r171;", 0, "mov.u32 %r176, %r171;")],
+        caught: Row("ConvDgrad"),
     },
 ];

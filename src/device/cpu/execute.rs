@@ -421,7 +421,7 @@ fn update(op: &Op, frame: Frame) {
                 let moments = (frame.output(*first), frame.output(*second));
                 optimiser::adam(frame.output(*weights), frame.input(*gradients), moments, controls, threads);
             }
-            Op::MovingAverage { weights, average } => {
+            Op::MovingAverage { weights, average } if controls.average_decay > 0.0 => {
                 let decay = controls.average_decay;
                 optimiser::moving_average(frame.output(*average), frame.input(*weights), decay, threads);
             }

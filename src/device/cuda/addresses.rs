@@ -13,6 +13,8 @@ pub(super) struct Place {
 pub(super) struct Scratch {
     pub operands: Vec<Place>,
     pub partials: Place,
+    /// Of the update's parts.
+    pub table: Place,
 }
 
 /// A resident image set.

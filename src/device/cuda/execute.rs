@@ -1,6 +1,7 @@
 //! From ops to launches: an op's spans become addresses.
 
 use super::addresses::Addresses;
+use super::execute_update::Updated;
 use super::fuse::Share;
 use super::launch::{Argument, Grid, Launch};
 use super::relay::Links;
@@ -27,6 +28,8 @@ pub(super) struct Step<'a> {
     pub precision: Precision,
     /// What the op takes from others and hands on.
     pub links: &'a Links,
+    /// What its program ends with, if that is one launch.
+    pub update: Option<Updated<'a>>,
 }
 
 impl Step<'_> {
@@ -280,35 +283,5 @@ impl Step<'_> {
             self.scalars()
         ];
         self.launch("gather", Grid::Blocks(self.count(), 1), list)
-    }
-
-    fn update(&self, op: &Op) -> Launched {
-        match op {
-            Op::Sgd { weights, gradients, momentum } => {
-                let (gradients, velocity) = (self.at(*gradients), self.at(*momentum));
-                let list = arguments![self.at(*weights), gradients, velocity, weights.len, self.scalars()];
-                self.launch("sgd", Grid::Items(weights.len), list)
-            }
-            Op::Adam { weights, gradients, first, second } => {
-                let list = arguments![
-                    self.at(*weights),
-                    self.at(*gradients),
-                    self.at(*first),
-                    self.at(*second),
-                    weights.len,
-                    self.scalars()
-                ];
-                self.launch("adam", Grid::Items(weights.len), list)
-            }
-            Op::MovingAverage { weights, average } => {
-                let list = arguments![self.at(*weights), self.at(*average), weights.len, self.scalars()];
-                self.launch("moving_average", Grid::Items(weights.len), list)
-            }
-            Op::Copy { elements, input, output } => {
-                let total = self.count() * elements;
-                self.launch("copy", Grid::Items(total), arguments![self.at(*input), self.at(*output), total])
-            }
-            _ => Ok(()),
-        }
     }
 }

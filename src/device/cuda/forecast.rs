@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::addresses::{Addresses, Images, Place, Scratch};
 use super::execute::Step;
+use super::execute_update::Updated;
 use super::fuse::Share;
 use super::launch::{Argument, Grid, Launch};
 use super::relay::{Links, PLAIN, Relay};
@@ -27,10 +28,11 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
     let relay = Relay::new(program, precision);
     let memory = imaginary(program, relay.buffers.len());
     let costs = program.costs(count, precision);
-    let of = |((op, cost), links): ((&Op, &Cost), &Links)| {
+    let of = |(number, ((op, cost), links)): (usize, ((&Op, &Cost), &Links))| {
         let log = Log::default();
         let instance = Instance { first: 0, count };
-        let controls = Controls::default();
+        // As in epochs that average the weights.
+        let controls = Controls { average_decay: 0.98, ..Controls::default() };
         let step = Step {
             launcher: &log,
             memory: &memory,
@@ -39,9 +41,22 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
             controls: &controls,
             precision,
             links,
+            update: Updated::of(program, relay.update.as_ref(), memory.scratch.table.address),
         };
+        if number < relay.opening() {
+            // Of a step behind another.
+            return Ok(Vec::new());
+        }
         step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))?;
-        let extents = extents((op, links), program, &memory, count, precision);
+        let mut extents = extents((op, links), program, &memory, count, precision);
+        if let Some(Updated { update, average, table }) =
+            step.update.filter(|_| links.share == Share::WithUpdate)
+        {
+            extents.insert(table, update.filter_bytes(program));
+            let average =
+                average.map(|span| (memory.address(span, instance), 2 * span.len * size_of::<f32>()));
+            extents.extend(average);
+        }
         let known = |launch: Asked| {
             let mut extents = extents.clone();
             if let ("norm_statistics", Op::NormStatistics { channels, input, .. }) = (launch.kernel, op) {
@@ -57,7 +72,8 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
         }
         Ok(list)
     };
-    let all = program.ops.iter().zip(&costs).zip(&relay.links).map(of).collect::<Result<Vec<_>>>();
+    let all =
+        program.ops.iter().zip(&costs).zip(&relay.links).enumerate().map(of).collect::<Result<Vec<_>>>();
     let mut all = all?;
     for (links, cost) in relay.links.iter().zip(&costs) {
         if let Share::Done(op) = links.share
@@ -90,7 +106,7 @@ fn imaginary(program: &Program, buffers: usize) -> Addresses {
     };
     let regions = std::array::from_fn(|_| place());
     let operands = (0..buffers.max(PLAIN)).map(|_| place()).collect();
-    let scratch = Scratch { operands, partials: place() };
+    let scratch = Scratch { operands, partials: place(), table: place() };
     let (scalars, filters) = (place(), program.filters.iter().map(|_| place()).collect());
     let mut images = Vec::new();
     for op in &program.ops {

@@ -27,6 +27,8 @@ pub(super) enum Share {
     WithSums,
     /// Itself, with the sums there.
     Summed,
+    /// Itself, the weight average, and the filters of the next step.
+    WithUpdate,
 }
 
 /// The step's tensors beside the gradient.
@@ -80,7 +82,7 @@ impl Share {
     pub fn spans(&self, count: usize) -> Vec<(Span, usize)> {
         let rows = |span: Span| (span, count * span.len);
         match self {
-            Share::Own | Share::Done(_) | Share::WithSums | Share::Summed => Vec::new(),
+            Share::Own | Share::Done(_) | Share::WithSums | Share::Summed | Share::WithUpdate => Vec::new(),
             Share::WithStep(PixelStep { clean, epsilon, alpha, adversarial }) => {
                 // It reads what it writes.
                 let twice = (*adversarial, 2 * count * adversarial.len);

@@ -21,6 +21,7 @@ struct Key {
     repeats: usize,
     patches: bool,
     distil: bool,
+    average: bool,
 }
 
 struct Recorded {
@@ -56,7 +57,8 @@ impl Graphs {
         launch: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let (patches, distil) = (controls.patches > 0.0, controls.distill_weight != 0.0);
-        let key = Key { instance, repeats: controls.repeats, patches, distil };
+        let average = controls.average_decay > 0.0;
+        let key = Key { instance, repeats: controls.repeats, patches, distil, average };
         if !self.recorded.iter().any(|one| one.key == key) {
             if self.recorded.len() == KEPT {
                 self.recorded.remove(0);

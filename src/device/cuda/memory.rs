@@ -31,6 +31,7 @@ pub(super) struct Memory {
 struct Buffers {
     operands: Vec<CudaSlice<f32>>,
     partials: CudaSlice<f32>,
+    table: CudaSlice<f32>,
 }
 
 /// `len` zeros, or one where that is none: the driver allocates nothing empty.
@@ -174,6 +175,21 @@ impl Memory {
         copied.map_err(|error| fail("writing the scalars of a run", error))
     }
 
+    /// Writes the table of a training step's update, for which there is room.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn set_table(&mut self, table: &[u32]) -> Result<()> {
+        if table.is_empty() {
+            return Ok(());
+        }
+        let mut view = self.scratch.table.slice_mut(..table.len());
+        let copied = self.stream.memcpy_htod(bytemuck::cast_slice::<u32, f32>(table), &mut view);
+        copied
+            .and_then(|()| self.stream.synchronize())
+            .map_err(|error| fail("writing the table of filters", error))
+    }
+
     /// Copies to a region.
     ///
     /// # Errors
@@ -228,12 +244,12 @@ impl Buffers {
     fn new(stream: &Arc<CudaStream>, room: &Room) -> Result<Self> {
         let buffer = |len| unwritten(stream, len).map_err(|error| fail("allocating working memory", error));
         let operands = room.operands.iter().map(|&len| buffer(len)).collect::<Result<_>>()?;
-        Ok(Self { operands, partials: buffer(room.partials)? })
+        Ok(Self { operands, partials: buffer(room.partials)?, table: buffer(room.table)? })
     }
 
     fn places(&self, stream: &CudaStream) -> Scratch {
         let operands = self.operands.iter().map(|slice| place(stream, slice)).collect();
-        Scratch { operands, partials: place(stream, &self.partials) }
+        Scratch { operands, partials: place(stream, &self.partials), table: place(stream, &self.table) }
     }
 }
 

@@ -7,9 +7,9 @@
 //! | `launch` | how a kernel is started |
 //! | `memory`, `addresses`, `room` | what a session holds on the device, where, and known beforehand |
 //! | `graphs`, `scalars` | runs, recorded, and what changes from one to the next |
-//! | `relay`, `fuse` | what ops hand on to the tensor-core convolutions, and which do another's work along |
+//! | `relay`, `fuse`, `update` | what ops hand on to the tensor-core convolutions, which do another's work along, and what a training step ends with |
 //! | `session` | prepared programs, running them |
-//! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator`, `execute_head` | an op's spans become addresses, and go to its kernels |
+//! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator`, `execute_head`, `execute_update` | an op's spans become addresses, and go to its kernels |
 //! | `forecast` | which launches a program becomes, without a device |
 //! | `geometry` | what the convolution kernels want their operands to look like |
 //!
@@ -26,6 +26,7 @@ mod execute_head;
 mod execute_norm;
 mod execute_pool;
 mod execute_tensor;
+mod execute_update;
 mod forecast;
 mod fuse;
 mod geometry;
@@ -38,6 +39,7 @@ mod room;
 mod scalars;
 mod session;
 mod tensor;
+mod update;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -12,6 +12,7 @@ mod rounded;
 
 use super::fuse::{Share, shares};
 use super::tensor::padded;
+use super::update::Update;
 use crate::device::op::Prologue;
 use crate::device::{Affine, Op, Precision, Program, Region, Span};
 use planner::Planner;
@@ -56,6 +57,8 @@ pub(super) struct Links {
 pub(super) struct Relay {
     pub links: Vec<Links>,
     pub buffers: Vec<usize>,
+    /// What a training step ends with.
+    pub update: Option<Update>,
 }
 
 /// Buffers of the plain kernels, and how many these are.
@@ -122,14 +125,32 @@ impl Relay {
     /// operands [`super::room::Room`] knows, are each for itself.
     pub fn new(program: &Program, precision: Precision) -> Self {
         if precision == Precision::F32 {
-            return Self { links: vec![APART; program.ops.len()], buffers: Vec::new() };
+            return Self { links: vec![APART; program.ops.len()], ..Self::default() };
         }
         let links = shares(program).into_iter().map(|share| Links { share, ..APART }).collect();
         let mut planner = Planner::new(program, links);
         for (index, op) in program.ops.iter().enumerate() {
             planner.take(index, op);
         }
-        planner.finish()
+        let mut relay = planner.finish();
+        if let Some(update) = Update::of(program) {
+            relay.links[update.sgd].share = Share::WithUpdate;
+            update.average.into_iter().for_each(|op| relay.links[op].share = Share::Done(update.sgd));
+            relay.update = Some(update);
+        }
+        relay
+    }
+
+    /// Leaves the update to its ops.
+    pub fn without_update(&mut self) {
+        let update = self.update.take();
+        let ops = update.into_iter().flat_map(|update| [Some(update.sgd), update.average]).flatten();
+        ops.for_each(|op| self.links[op].share = Share::Own);
+    }
+
+    /// Ops that need not run where the filters are those that the update has left.
+    pub fn opening(&self) -> usize {
+        self.update.as_ref().map_or(0, |update| update.opening)
     }
 }
 
@@ -200,7 +221,7 @@ fn result(op: &Op, share: &Share) -> Option<(Span, usize, usize)> {
     match (op, share) {
         (_, Share::WithStep(_) | Share::Done(_)) => None,
         (_, Share::WithHead(head)) => head.output().map(|output| (output, head.pixels, head.channels)),
-        (op, Share::Own | Share::WithSums | Share::Summed) => own_result(op),
+        (op, Share::Own | Share::WithSums | Share::Summed | Share::WithUpdate) => own_result(op),
     }
     .filter(|(span, ..)| span.region == Region::Arena)
 }

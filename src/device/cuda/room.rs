@@ -3,6 +3,7 @@
 use super::geometry::{Padded, filter_len, norm_partials, wgrad_partials};
 use super::relay::{GRADIENT, INPUT, Relay};
 use super::tensor;
+use super::update::Update;
 use crate::device::op::Prologue;
 use crate::device::{ConvShape, FilterSpec, Op, Precision, Program};
 use crate::error::{Error, Result};
@@ -17,6 +18,8 @@ pub(super) struct Room {
     pub operands: Vec<usize>,
     /// Partial sums.
     pub partials: usize,
+    /// The table of a training step's update.
+    pub table: usize,
 }
 
 impl Room {
@@ -30,7 +33,8 @@ impl Room {
 
     /// The same for one program, whose relay is known.
     pub fn with_relay(program: &Program, relay: &Relay, precision: Precision) -> Self {
-        let mut room = Self { operands: relay.buffers.clone(), partials: 0 };
+        let table = relay.update.as_ref().map_or(0, Update::words);
+        let mut room = Self { operands: relay.buffers.clone(), partials: 0, table };
         for op in &program.ops {
             room.make(op, program.capacity, precision);
         }
@@ -48,6 +52,7 @@ impl Room {
     pub fn with(mut self, other: &Room) -> Self {
         other.operands.iter().enumerate().for_each(|(buffer, &elements)| self.operand(buffer, elements));
         self.partials = self.partials.max(other.partials);
+        self.table = self.table.max(other.table);
         self
     }
 
@@ -105,7 +110,7 @@ impl Room {
 
     /// Elements in all.
     pub fn elements(&self) -> usize {
-        self.operands.iter().sum::<usize>() + self.partials
+        self.operands.iter().sum::<usize>() + self.partials + self.table
     }
 }
 

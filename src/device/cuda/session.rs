@@ -6,18 +6,19 @@ use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys};
 
 use super::availability::describe;
 use super::execute::Step;
+use super::execute_update::Updated;
 use super::graphs::Graphs;
 use super::kernels::Kernels;
 use super::launch::Launcher;
 use super::memory::Memory;
-use super::relay::{Links, Relay};
+use super::relay::Relay;
 use super::room::{Room, check_sizes, filter_words};
 use super::scalars::RunScalars;
 use crate::data::ImageSet;
 use crate::device::check::{check, check_images, check_instances};
 use crate::device::{
-    Controls, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Precision, Program, ProgramId, Region,
-    Session, Span,
+    Access, Controls, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Precision, Program, ProgramId,
+    Region, Session, Span,
 };
 use crate::error::{Error, Result};
 
@@ -28,6 +29,8 @@ struct Prepared {
     rows: usize,
     relay: Relay,
     graphs: Graphs,
+    /// Whether it loads filters or changes weights.
+    changes: bool,
 }
 
 /// The session of [`super::CudaDevice`]. Everything happens in order on one stream.
@@ -38,6 +41,10 @@ pub(super) struct CudaSession {
     launcher: Launcher,
     specs: Vec<FilterSpec>,
     programs: Vec<Prepared>,
+    /// The table of its training programs' update, the same for all.
+    table: Vec<u32>,
+    /// Whether the filters are those that the last update has left.
+    fresh: bool,
     /// Whether programs run as graphs. A driver that is told to wait for every launch names the one that fails; a
     /// graph is one.
     graphs: bool,
@@ -57,7 +64,8 @@ impl CudaSession {
         let launcher = Launcher { stream: Arc::clone(stream), kernels: Arc::clone(kernels) };
         let (specs, programs, staged) = (Vec::new(), Vec::new(), vec![0; layout.staging]);
         let graphs = std::env::var_os("CUDA_LAUNCH_BLOCKING").is_none();
-        Ok(Self { layout, precision, memory, launcher, specs, programs, graphs, staged })
+        let (table, fresh) = (Vec::new(), false);
+        Ok(Self { layout, precision, memory, launcher, specs, programs, table, fresh, graphs, staged })
     }
 
     /// Takes a program's filter table, which continues the session's.
@@ -74,7 +82,14 @@ impl CudaSession {
     }
 
     /// What an op of a program is executed with.
-    fn step<'a>(&'a self, links: &'a Links, instance: Instance, controls: &'a Controls) -> Step<'a> {
+    fn step<'a>(
+        &'a self,
+        Prepared { program, relay, .. }: &'a Prepared,
+        op: usize,
+        instance: Instance,
+        controls: &'a Controls,
+    ) -> Step<'a> {
+        let table = self.memory.addresses.scratch.table.address;
         Step {
             launcher: &self.launcher,
             memory: &self.memory.addresses,
@@ -82,7 +97,47 @@ impl CudaSession {
             instance,
             controls,
             precision: self.precision,
-            links,
+            links: &relay.links[op],
+            update: Updated::of(program, relay.update.as_ref(), table),
+        }
+    }
+
+    /// Starts the ops at a program's beginning that a step leaves to the one before, where nothing has come between.
+    fn open(&self, prepared: &Prepared, instance: Instance, controls: &Controls) -> Result<()> {
+        let ops = if self.fresh { 0..0 } else { 0..prepared.relay.opening() };
+        ops.into_iter().try_for_each(|op| self.start_op(prepared, op, instance, controls))
+    }
+
+    fn start_op(
+        &self,
+        prepared: &Prepared,
+        op: usize,
+        instance: Instance,
+        controls: &Controls,
+    ) -> Result<()> {
+        let (step, op) = (self.step(prepared, op, instance, controls), &prepared.program.ops[op]);
+        step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))
+    }
+
+    /// Writes the table of a program's update, where it's the first or the same as the others'.
+    fn tabulate(&mut self, relay: &mut Relay) -> Result<()> {
+        let table = relay.update.as_ref().map(|update| update.table(&self.memory.addresses));
+        match table {
+            Some(table) if self.table.is_empty() => self.table = table,
+            Some(table) if self.table != table => relay.without_update(),
+            _ => {}
+        }
+        // Making room may have moved it.
+        self.memory.set_table(&self.table)
+    }
+
+    /// Notes what a run has left of the filters.
+    fn ran(&mut self, program: ProgramId, well: bool) {
+        let Prepared { relay, changes, .. } = &self.programs[program.0];
+        if relay.update.is_some() {
+            self.fresh = well;
+        } else if *changes {
+            self.fresh = false;
         }
     }
 
@@ -106,10 +161,10 @@ impl CudaSession {
         instance: Instance,
     ) -> Result<()> {
         let Prepared { program, relay, .. } = prepared;
+        self.open(prepared, instance, controls)?;
         let launch = || {
-            program.order(controls.repeats).try_for_each(|index| {
-                start(&self.step(&relay.links[index], instance, controls), &program.ops[index])
-            })
+            let mut ops = program.order(controls.repeats).filter(|&op| op >= relay.opening());
+            ops.try_for_each(|op| self.start_op(prepared, op, instance, controls))
         };
         match self.graphs && program.ops.len() > 1 {
             true => graphs.run(&self.launcher.stream, instance, controls, launch),
@@ -165,8 +220,15 @@ impl CudaSession {
     }
 }
 
-fn start(step: &Step, op: &Op) -> Result<()> {
-    step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))
+/// Whether a program loads filters or changes weights. Running statistics count, though no filter has them.
+fn changes(program: &Program) -> bool {
+    program.ops.iter().any(|op| {
+        let mut found = matches!(op, Op::LoadFilter { .. });
+        op.clone().visit_spans(&mut |span, access| {
+            found |= access == Access::Write && span.region == Region::Weights;
+        });
+        found
+    })
 }
 
 fn kernel_failed(error: DriverError) -> Error {
@@ -180,6 +242,7 @@ impl Session for CudaSession {
     }
 
     fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()> {
+        self.fresh &= region != Region::Weights;
         self.memory.write(region, offset, values)?;
         if region == Region::Staging {
             self.staged[offset..offset + values.len()].copy_from_slice(bytemuck::cast_slice(values));
@@ -197,12 +260,14 @@ impl Session for CudaSession {
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
         let rows = check(&program, &self.layout, 1)?;
-        let relay = Relay::new(&program, self.precision);
+        let mut relay = Relay::new(&program, self.precision);
         check_sizes(&program, &relay, self.precision)?;
         self.add_filters(&program.filters)?;
         self.moved();
         self.memory.make_room(Room::with_relay(&program, &relay, self.precision))?;
-        self.programs.push(Prepared { program, rows, relay, graphs: Graphs::default() });
+        self.tabulate(&mut relay)?;
+        let changes = changes(&program);
+        self.programs.push(Prepared { program, rows, relay, graphs: Graphs::default(), changes });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
@@ -213,23 +278,29 @@ impl Session for CudaSession {
         let mut graphs = std::mem::take(&mut prepared.graphs);
         let started = self.run_all(program, &mut graphs, controls, instances);
         self.programs[program.0].graphs = graphs;
-        started?;
         // A kernel that fails does so after its launch: its error belongs to this run.
-        self.launcher.stream.synchronize().map_err(kernel_failed)
+        let done = started.and_then(|()| self.launcher.stream.synchronize().map_err(kernel_failed));
+        self.ran(program, done.is_ok() && !instances.is_empty());
+        done
     }
 
     fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
         self.memory.set_scalars(&RunScalars::new(controls))?;
-        let Prepared { program, rows, relay, .. } =
-            self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        check_instances(program, *rows, &[instance])?;
-        program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
+        let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
+        let ops = &prepared.program.ops;
+        check_instances(&prepared.program, prepared.rows, &[instance])?;
+        ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
+        self.open(prepared, instance, controls)?;
         let mut events = vec![self.event()?];
-        for (op, links) in program.ops.iter().zip(&relay.links) {
-            start(&self.step(links, instance, controls), op)?;
+        for op in 0..ops.len() {
+            if op >= prepared.relay.opening() {
+                self.start_op(prepared, op, instance, controls)?;
+            }
             events.push(self.event()?);
         }
-        self.launcher.stream.synchronize().map_err(kernel_failed)?;
+        let done = self.launcher.stream.synchronize().map_err(kernel_failed);
+        self.ran(program, done.is_ok());
+        done?;
         let between = |pair: &[CudaEvent]| {
             let milliseconds = pair[0].elapsed_ms(&pair[1]).map_err(|error| Error::run(describe(error)))?;
             Ok(f64::from(milliseconds) / 1e3)

@@ -449,7 +449,7 @@ impl Step<'_> {
                     self.write(span, values);
                 }
             }
-            Op::MovingAverage { weights, average } => {
+            Op::MovingAverage { weights, average } if controls.average_decay > 0.0 => {
                 let d = f64::from(controls.average_decay);
                 let (w, old) = (self.read(*weights), self.read(*average));
                 let values: Vec<f64> = old.iter().zip(&w).map(|(a, w)| d * a + (1.0 - d) * w).collect();

@@ -10,6 +10,7 @@ pub mod head;
 pub mod norm;
 pub mod pooling;
 pub mod stem;
+pub mod update;
 
 use super::case::Case;
 use crate::error::Result;
@@ -35,6 +36,7 @@ pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     chain::visit(depth, visit)?;
     stem::visit(depth, visit)?;
     norm::visit(depth, visit)?;
+    update::visit(depth, visit)?;
     pooling::visit(depth, visit)?;
     head::visit(depth, visit)?;
     classifier::visit(depth, visit)?;

@@ -218,7 +218,7 @@ impl<'a> Planner<'a> {
                 next.buffer = life.buffer;
             }
         }
-        Relay { links: self.links, buffers }
+        Relay { links: self.links, buffers, update: None }
     }
 }
 

@@ -1,0 +1,277 @@
+//! A training step's whole update as one launch: SGD, the weight average, and the filters that the next step's
+//! convolutions read.
+//!
+//! A training program begins with a launch for each of its filters, which have to be made anew because its last ops
+//! change the weights. Whoever changes them has them in registers: it leaves the filters as well, and they need
+//! loading only where somebody else has changed weights or filters in between.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::addresses::Addresses;
+use super::tensor::filter_len;
+use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Program, Region, Span};
+
+/// Taps that a tile in `kernels/update.cu` has room for.
+const TAPS: usize = 49;
+
+/// A tile's out and in channels, and the weights of a block outside filters.
+const TILE: (usize, usize) = (16, 8);
+const PLAIN: usize = 1024;
+
+/// The update of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Update {
+    /// Ops at the beginning that load filters.
+    pub opening: usize,
+    /// The SGD op, whose launch it is, and the average's, if there is one.
+    pub sgd: usize,
+    pub average: Option<usize>,
+    parts: Vec<Part>,
+}
+
+/// Weights one after the other: a filter's, or what lies between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    offset: usize,
+    len: usize,
+    filter: Option<Filter>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Filter {
+    shape: ConvShape,
+    fprop: Option<FilterId>,
+    dgrad: Option<FilterId>,
+}
+
+/// `Part` in `kernels/update.cu`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Entry {
+    block: u32,
+    offset: u32,
+    length: u32,
+    out_channels: u32,
+    in_channels: u32,
+    kernel: u32,
+    stride: u32,
+    unused: u32,
+    fprop: [u32; 2],
+    dgrad: [u32; 2],
+}
+
+impl Update {
+    /// The update of a program that loads its filters, each once and as they are, before anything else, and has one
+    /// SGD step over all of them.
+    pub fn of(program: &Program) -> Option<Self> {
+        let load = |op: &Op| matches!(op, Op::LoadFilter { scale: None, .. });
+        let opening = program.ops.iter().take_while(|op| load(op)).count();
+        let mut later = program.ops[opening..].iter();
+        if opening == 0 || later.any(|op| matches!(op, Op::LoadFilter { .. })) {
+            return None;
+        }
+        let sgd = program.ops.iter().position(|op| matches!(op, Op::Sgd { .. }))?;
+        let Op::Sgd { weights, .. } = program.ops[sgd] else { return None };
+        let next = sgd + 1;
+        let (average, end) = match program.ops.get(next) {
+            Some(Op::MovingAverage { weights: all, average }) if all.offset == 0 && average.offset == 0 => {
+                (Some(next), all.len.max(weights.len))
+            }
+            _ => (None, weights.len),
+        };
+        if weights.offset != 0 {
+            return None;
+        }
+        let filters = filters(program, opening, &weights)?;
+        Some(Self { opening, sgd, average, parts: parts(&filters, end) })
+    }
+
+    /// Words of its table.
+    pub fn words(&self) -> usize {
+        self.parts.len() * size_of::<Entry>() / size_of::<u32>()
+    }
+
+    /// Entries of its table.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Blocks of its launch.
+    pub fn blocks(&self) -> usize {
+        self.parts.iter().map(Part::blocks).sum()
+    }
+
+    /// Bytes of the filters.
+    pub fn filter_bytes(&self, program: &Program) -> usize {
+        let filters = self.parts.iter().filter_map(|part| part.filter);
+        let ids = filters.flat_map(|filter| [filter.fprop, filter.dgrad]).flatten();
+        let values: usize = ids.map(|id| filter_len(&program.filters[id.0])).sum();
+        values * size_of::<f32>() / Precision::Bf16.per_word()
+    }
+
+    /// Its table, for filters at these addresses.
+    pub fn table(&self, memory: &Addresses) -> Vec<u32> {
+        let mut block = 0;
+        let mut table: Vec<u32> = Vec::new();
+        let address = |filter: Option<FilterId>| {
+            let address = filter.map_or(0, |filter| memory.filters[filter.0].address);
+            [address as u32, (address >> 32) as u32]
+        };
+        for part in &self.parts {
+            let mut entry = Entry::zeroed();
+            (entry.block, entry.offset, entry.length) = (block, part.offset as u32, part.len as u32);
+            if let Some(Filter { shape, fprop, dgrad }) = part.filter {
+                (entry.out_channels, entry.in_channels) =
+                    (shape.out_channels as u32, shape.in_channels as u32);
+                (entry.kernel, entry.stride) = (shape.kernel as u32, shape.stride as u32);
+                (entry.fprop, entry.dgrad) = (address(fprop), address(dgrad));
+            }
+            table.extend_from_slice(bytemuck::cast_slice(&[entry]));
+            block += part.blocks() as u32;
+        }
+        table
+    }
+}
+
+impl Part {
+    fn blocks(&self) -> usize {
+        match self.filter {
+            Some(Filter { shape, .. }) => {
+                shape.out_channels.div_ceil(TILE.0) * shape.in_channels.div_ceil(TILE.1)
+            }
+            None => self.len.div_ceil(PLAIN),
+        }
+    }
+}
+
+/// The weights of the filters that the first ops load, in order; none where the kernel couldn't.
+fn filters(program: &Program, opening: usize, weights: &Span) -> Option<Vec<Part>> {
+    let mut parts: Vec<Part> = Vec::new();
+    for op in &program.ops[..opening] {
+        let &Op::LoadFilter { filter: id, weights: own, .. } = op else { return None };
+        let spec = program.filters[id.0];
+        let inside = own.region == Region::Weights && own.offset + own.len <= weights.len;
+        if !inside || spec.shape.kernel * spec.shape.kernel > TAPS {
+            return None;
+        }
+        let known = parts.iter().position(|part| (part.offset, part.len) == (own.offset, own.len));
+        let at = known.unwrap_or_else(|| {
+            let filter = Some(Filter { shape: spec.shape, fprop: None, dgrad: None });
+            parts.push(Part { offset: own.offset, len: own.len, filter });
+            parts.len() - 1
+        });
+        let Some(filter) = &mut parts[at].filter else { return None };
+        let place = match spec.direction {
+            Direction::Fprop => &mut filter.fprop,
+            Direction::Dgrad => &mut filter.dgrad,
+        };
+        if place.replace(id).is_some() {
+            return None;
+        }
+    }
+    parts.sort_by_key(|part| part.offset);
+    let apart = parts.windows(2).all(|pair| pair[0].offset + pair[0].len <= pair[1].offset);
+    apart.then_some(parts)
+}
+
+/// These, and what lies between them, up to `end`.
+fn parts(filters: &[Part], end: usize) -> Vec<Part> {
+    let mut all = Vec::new();
+    let mut at = 0;
+    let plain = |from: usize, to: usize| Part { offset: from, len: to - from, filter: None };
+    for filter in filters {
+        if at < filter.offset {
+            all.push(plain(at, filter.offset));
+        }
+        all.push(*filter);
+        at = filter.offset + filter.len;
+    }
+    if at < end {
+        all.push(plain(at, end));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::FilterSpec;
+
+    fn shape(in_channels: usize, kernel: usize) -> ConvShape {
+        ConvShape { height: 8, width: 8, in_channels, out_channels: 20, kernel, stride: 1, pad: kernel / 2 }
+    }
+
+    fn load(filter: usize, offset: usize, len: usize) -> Op {
+        let weights = Span { region: Region::Weights, offset, len };
+        Op::LoadFilter { filter: FilterId(filter), weights, scale: None }
+    }
+
+    fn all(region: Region, len: usize) -> Span {
+        Span { region, offset: 0, len }
+    }
+
+    fn program(kernel: usize) -> Program {
+        let (first, second) = (shape(3, 3), shape(20, kernel));
+        let spec = |shape, direction| FilterSpec { shape, direction };
+        let filters = vec![
+            spec(first, Direction::Fprop),
+            spec(second, Direction::Fprop),
+            spec(second, Direction::Dgrad),
+        ];
+        let (a, b) = (first.filter_len(), second.filter_len());
+        let sgd = Op::Sgd {
+            weights: all(Region::Weights, a + 10 + b),
+            gradients: all(Region::Gradients, a + 10 + b),
+            momentum: all(Region::Momentum, a + 10 + b),
+        };
+        let (weights, average) = (all(Region::Weights, a + b + 40), all(Region::Average, a + b + 40));
+        let ops = vec![
+            load(1, a + 10, b),
+            load(2, a + 10, b),
+            load(0, 0, a),
+            sgd,
+            Op::MovingAverage { weights, average },
+        ];
+        Program { ops, filters, capacity: 1, ..Program::default() }
+    }
+
+    #[test]
+    fn parts_cover_all_weights_and_blocks_their_parts() {
+        let program = program(3);
+        let update = Update::of(&program).unwrap();
+        assert_eq!((update.opening, update.sgd, update.average), (3, 3, Some(4)));
+        let kinds: Vec<bool> = update.parts.iter().map(|part| part.filter.is_some()).collect();
+        assert_eq!(kinds, [true, false, true, false]);
+        let mut end = 0;
+        for part in &update.parts {
+            assert_eq!(part.offset, end);
+            end += part.len;
+        }
+        assert_eq!(end, shape(3, 3).filter_len() + shape(20, 3).filter_len() + 40);
+        // 20 out channels are two tiles, 3 and 20 in channels one and three.
+        assert_eq!(update.blocks(), 2 + 1 + 6 + 1);
+        let [first, _, second, _] = &update.parts[..] else { panic!() };
+        assert_eq!(first.filter.unwrap().dgrad, None);
+        assert_eq!(second.filter.unwrap().dgrad, Some(FilterId(2)));
+    }
+
+    #[test]
+    fn other_programs_have_none() {
+        assert_eq!(Update::of(&program(8)), None, "too many taps");
+        let scaled = |op: Op| match op {
+            Op::LoadFilter { filter, weights, .. } => {
+                Op::LoadFilter { filter, weights, scale: Some(all(Region::Derived, 20)) }
+            }
+            op => op,
+        };
+        let mut folded = program(3);
+        folded.ops = folded.ops.into_iter().map(scaled).collect();
+        assert_eq!(Update::of(&folded), None, "not the weights");
+        let mut late = program(3);
+        late.ops.swap(2, 3);
+        assert_eq!(Update::of(&late), None, "a filter loaded late");
+        let mut twice = program(3);
+        twice.ops.insert(0, load(1, 0, shape(3, 3).filter_len()));
+        assert_eq!(Update::of(&twice), None, "a filter of two weights");
+    }
+}

@@ -1,0 +1,85 @@
+//! A training step's end and the beginning of the next: a device may leave the filters for it as it changes the
+//! weights.
+
+use super::super::case::Case;
+use super::{Depth, Visit, chain};
+use crate::device::{ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span};
+use crate::error::Result;
+
+/// Two steps of a convolution, forwards and backwards, whose weights change in between.
+#[derive(Clone, Copy, Debug)]
+pub struct Stepping {
+    /// Images.
+    pub count: usize,
+    /// Sizes of the convolution.
+    pub shape: ConvShape,
+    /// Weights in front of the filter's, and behind them: the last three of these aren't trained.
+    pub others: usize,
+    /// Whether there is a weight average.
+    pub average: bool,
+    /// Whether the gradient of the input is wanted.
+    pub backward: bool,
+}
+
+impl Stepping {
+    /// The case, filled from `seed`.
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { count, shape, others, .. } = self;
+        let mut case = Case::new(count, 0, seed);
+        case.runs = 2;
+        // Exact in f32, and so are roundings to bf16 then.
+        (case.controls.learning_rate, case.controls.momentum, case.controls.nesterov) = (0.5, 0.5, false);
+        case.controls.weight_decay = 0.0;
+        case.controls.average_decay = if self.average { 0.5 } else { 0.0 };
+        let all = shape.filter_len() + 2 * others + 3;
+        let small = |v: u32| (v % 64) as f32 / 64.0 - 0.5;
+        let weights = case.whole_of(Region::Weights, all, small);
+        let average = case.whole_of(Region::Average, all, small);
+        let trained = Span { len: all - 3, ..weights };
+        let gradients = case.whole_of(Region::Gradients, trained.len, small);
+        let momentum = case.whole_of(Region::Momentum, trained.len, small);
+        let own = Span { offset: others, len: shape.filter_len(), ..weights };
+        let load = |case: &mut Case, direction| {
+            let filter = case.filter(FilterSpec { shape, direction });
+            case.ops.push(Op::LoadFilter { filter, weights: own, scale: None });
+            filter
+        };
+        let fprop = load(&mut case, Direction::Fprop);
+        let dgrad = self.backward.then(|| load(&mut case, Direction::Dgrad));
+        let (input, output) = (case.image(shape.input_len()), case.image(shape.output_len()));
+        let (prologue, bias, residual) = (Prologue::default(), None, None);
+        case.ops.push(Op::Conv { shape, filter: fprop, input, prologue, bias, residual, output });
+        if let Some(filter) = dgrad {
+            let (gradient, output) = (case.image(shape.output_len()), case.image(shape.input_len()));
+            let (add, mask, scale) = (None, None, None);
+            case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
+        }
+        case.ops.push(Op::Sgd { weights: trained, gradients, momentum });
+        case.ops.push(Op::MovingAverage { weights, average });
+        case
+    }
+}
+
+/// Rows, columns, channels in and out, kernel, stride, images: vectors and tiles that end early or don't, phases.
+const SHAPES: [[usize; 7]; 5] = [
+    [4, 5, 3, 20, 3, 1, 2],
+    [5, 6, 21, 9, 3, 2, 1],
+    [4, 4, 16, 40, 1, 2, 2],
+    [7, 8, 3, 16, 7, 2, 1],
+    [3, 3, 24, 32, 3, 1, 1],
+];
+
+/// Visits the grid.
+pub(super) fn visit(_: Depth, visit: &mut Visit) -> Result<()> {
+    for (number, [height, width, inputs, outputs, kernel, stride, count]) in SHAPES.into_iter().enumerate() {
+        let shape = chain::shape([height, width, inputs, outputs, kernel, stride]);
+        for (turn, (average, backward)) in
+            [(true, true), (false, true), (true, false)].into_iter().enumerate()
+        {
+            let others = if turn == 0 { 1100 } else { 7 * (number % 2) };
+            let made = Stepping { count, shape, others, average, backward };
+            visit(&format!("{made:?}"), made.case((3 * number + turn) as u64))?;
+        }
+    }
+    Ok(())
+}
