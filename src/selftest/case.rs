@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::data::ImageSet;
 use crate::device::{
     Access, Affine, Controls, Device, FilterId, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program,
-    Region, Span,
+    Region, Session, Span,
 };
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
@@ -23,8 +23,12 @@ pub struct Case {
     pub filters: Vec<FilterSpec>,
     /// The scalars of the run.
     pub controls: Controls,
-    /// Times they run, one after the other.
-    pub runs: usize,
+    /// Whether they run twice.
+    pub twice: bool,
+    /// Runs in between, as `setup` before.
+    pub between: Vec<Op>,
+    /// What the host writes in between.
+    pub rewritten: Vec<(Span, Vec<f32>)>,
     /// The set that [`ImageSlot`] 0 is.
     pub images: Option<ImageSet>,
     /// Images of a lane program's instances; 0 runs one instance with all threads.
@@ -52,7 +56,9 @@ impl Case {
             repeated: 0..0,
             filters: Vec::new(),
             controls: Controls { seed, ..Controls::default() },
-            runs: 1,
+            twice: false,
+            between: Vec::new(),
+            rewritten: Vec::new(),
             images: None,
             lane,
             count,
@@ -215,6 +221,16 @@ impl Case {
         starts.map(|first| Instance { first, count: size.min(self.count - first) }).collect()
     }
 
+    /// Runs ops as a program of its own with all threads, if there are any.
+    fn run_whole(&self, session: &mut dyn Session, ops: &[Op]) -> Result<()> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let program = Program { ops: ops.to_vec(), filters: self.filters.clone(), ..Program::default() };
+        let program = session.prepare(program)?;
+        session.run(program, &self.controls, &[Instance { first: 0, count: 0 }])
+    }
+
     /// All memory after the ops ran on `device`.
     ///
     /// # Errors
@@ -230,14 +246,16 @@ impl Case {
         if let Some(images) = &self.images {
             session.attach(ImageSlot(0), images)?;
         }
-        if !self.setup.is_empty() {
-            let setup =
-                Program { ops: self.setup.clone(), filters: self.filters.clone(), ..Program::default() };
-            let setup = session.prepare(setup)?;
-            session.run(setup, &self.controls, &[Instance { first: 0, count: 0 }])?;
-        }
+        self.run_whole(session.as_mut(), &self.setup)?;
         let program = session.prepare(self.program())?;
-        (0..self.runs).try_for_each(|_| session.run(program, &self.controls, &self.instances()))?;
+        session.run(program, &self.controls, &self.instances())?;
+        self.run_whole(session.as_mut(), &self.between)?;
+        for (span, values) in &self.rewritten {
+            session.write(span.region, span.offset, values)?;
+        }
+        if self.twice {
+            session.run(program, &self.controls, &self.instances())?;
+        }
         let read = |region: Region| {
             let mut values = vec![0.0; self.lengths[region as usize]];
             session.read(region, 0, &mut values)?;

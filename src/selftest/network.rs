@@ -306,14 +306,6 @@ impl Setup {
                 nesterov: step % 3 != 0,
                 ..Controls::default()
             };
-            // In between others load filters, and weights come from the host.
-            if step == 3 {
-                engine.logits(&picked)?;
-            }
-            if step == 6 {
-                let weights = engine.weights()?;
-                engine.set_weights(&weights)?;
-            }
             let source = if step == 0 { Source::Images } else { Source::Augmented };
             let teacher = (step % 2 == 1).then_some(teacher.as_slice());
             losses.push(engine.train_step(source, &picked, &labels, teacher, &controls)?);

@@ -19,6 +19,19 @@ pub struct Stepping {
     pub average: bool,
     /// Whether the gradient of the input is wanted.
     pub backward: bool,
+    /// What comes between the steps.
+    pub between: Between,
+}
+
+/// What comes between two steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// Nothing.
+    Nothing,
+    /// Another program loads the filters, scaled.
+    Filters,
+    /// The host writes weights.
+    Weights,
 }
 
 impl Stepping {
@@ -26,7 +39,7 @@ impl Stepping {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, shape, others, .. } = self;
         let mut case = Case::new(count, 0, seed);
-        case.runs = 2;
+        case.twice = true;
         // Exact in f32, and so are roundings to bf16 then.
         (case.controls.learning_rate, case.controls.momentum, case.controls.nesterov) = (0.5, 0.5, false);
         case.controls.weight_decay = 0.0;
@@ -54,6 +67,18 @@ impl Stepping {
             let (add, mask, scale) = (None, None, None);
             case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
         }
+        match self.between {
+            Between::Nothing => {}
+            Between::Filters => {
+                let scale = Some(case.whole(Region::Derived, shape.out_channels));
+                let filters = [Some(fprop), dgrad].into_iter().flatten();
+                case.between = filters.map(|filter| Op::LoadFilter { filter, weights: own, scale }).collect();
+            }
+            Between::Weights => {
+                let values = (0..own.len).map(|_| small(case.below(512))).collect();
+                case.rewritten.push((own, values));
+            }
+        }
         case.ops.push(Op::Sgd { weights: trained, gradients, momentum });
         case.ops.push(Op::MovingAverage { weights, average });
         case
@@ -73,12 +98,16 @@ const SHAPES: [[usize; 7]; 5] = [
 pub(super) fn visit(_: Depth, visit: &mut Visit) -> Result<()> {
     for (number, [height, width, inputs, outputs, kernel, stride, count]) in SHAPES.into_iter().enumerate() {
         let shape = chain::shape([height, width, inputs, outputs, kernel, stride]);
-        for (turn, (average, backward)) in
-            [(true, true), (false, true), (true, false)].into_iter().enumerate()
-        {
+        let turns = [
+            (true, true, Between::Nothing),
+            (false, true, Between::Filters),
+            (true, true, Between::Weights),
+            (true, false, Between::Nothing),
+        ];
+        for (turn, (average, backward, between)) in turns.into_iter().enumerate() {
             let others = if turn == 0 { 1100 } else { 7 * (number % 2) };
-            let made = Stepping { count, shape, others, average, backward };
-            visit(&format!("{made:?}"), made.case((3 * number + turn) as u64))?;
+            let made = Stepping { count, shape, others, average, backward, between };
+            visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
         }
     }
     Ok(())
