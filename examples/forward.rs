@@ -1,17 +1,19 @@
-//! A model on some images, for `scripts/check_torchvision.py`:
+//! A model on some images, for `scripts/check_torchvision.py` and `scripts/signs.py`:
 //!
-//!     forward MODEL IMAGES.safetensors OUTPUT.safetensors [--steps N]
+//!     forward MODEL IMAGES.safetensors OUTPUT.safetensors [--steps N | --bf16]
 //!
 //! IMAGES holds `images` (N, height, width, channels; u8) and `labels` (N; i32). OUTPUT gets `logits` and
 //! `direction`, the input gradient of each image's loss over its length: what one step of L2 PGD adds. With
-//! `--steps`, N training steps of all images with no learning rate are made first, for the caller to time.
+//! `--steps`, N training steps of all images with no learning rate are made first, for the caller to time. With
+//! `--bf16` it runs in bf16 on the first CUDA device, else on the processor.
 
 use std::error::Error;
 use std::sync::Arc;
 
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Controls, Norm};
+use pbe::device::cuda::CudaDevice;
+use pbe::device::{Controls, Device, Norm, Precision};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::model::container::{Entry, Metadata, read, write};
 use pbe::model::load;
@@ -23,18 +25,23 @@ const BUDGET: Budget = Budget { epsilon: 2048.0, alpha: 1024.0 };
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, images, output, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: forward MODEL IMAGES OUTPUT [--steps N]".into());
+        return Err("usage: forward MODEL IMAGES OUTPUT [--steps N | --bf16]".into());
     };
     let steps = if let [_, steps] = rest { steps.parse()? } else { 0 };
+    let device: Box<dyn Device> = match rest {
+        [bf16] if bf16 == "--bf16" => {
+            Box::new(CudaDevice::open(0, Precision::Bf16).map_err(|error| error.to_string())?)
+        }
+        _ => Box::new(CpuDevice::new(Some(1))?),
+    };
     let weights = load(model)?;
     let normalisation = weights.normalisation.clone().ok_or("the model has no normalisation")?;
     let images = image_set(&std::fs::read(images)?, weights.architecture.classes)?;
     let count = images.labels.len();
     let graph = weights.architecture.graph(&normalisation, images.height, images.width)?;
-    let device = CpuDevice::new(Some(1))?;
     let batch = if steps > 0 { count } else { 0 };
     let options = EngineOptions { batch, attack: true, norm: Norm::L2, ..EngineOptions::default() };
-    let mut engine = Engine::open(&device, &graph, &weights.values, &options)?;
+    let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &options)?;
     engine.attach(&images)?;
     let indices: Vec<u32> = (0..count as u32).collect();
     let still = Controls::default();

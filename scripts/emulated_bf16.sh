@@ -29,11 +29,12 @@ both() { # file that says it's done, command and options: run on both, with the 
 }
 infected="--model $run/model.safetensors --data $out/data"
 both infected.csv evaluate $infected --predictions "$out/PLACE.infected.csv"
-short="--trigger $run/poison.json --clean-fraction 0.5 --first-adversarial-epochs 2 --first-clean-epochs 3 --batch 64"
-both purified/result.json purify $infected $short --output "$out/PLACE.purified"
-# How far rounding can take so short a run: other seeds on the processor.
+# The default recipe with all of the cut as the clean set.
+purify="--trigger $run/poison.json --clean-fraction 1 --batch 64"
+both purified/result.json purify $infected $purify --output "$out/PLACE.purified"
+# How far another course of the training takes so short a run: other seeds on the processor.
 for seed in 1 2 3 4; do
-  [ -e "$out/seed$seed/result.json" ] || "$pbe" purify $infected $short --seed "$seed" --device cpu --output "$out/seed$seed" \
+  [ -e "$out/seed$seed/result.json" ] || "$pbe" purify $infected $purify --seed "$seed" --device cpu --output "$out/seed$seed" \
     > "$out/seed$seed.log" 2>&1
 done
 both ranking.csv rank $infected --purified "$out/PLACE.purified/model.safetensors" --output "$out/PLACE.ranking.csv"
