@@ -50,5 +50,14 @@ A cut of CIFAR-10 (600 training and 400 test images) and an infected model of wi
 - Predictions of the infected model that agree: {same} of {len(pairs)}.
 - Top half of the ranking of the training images by `pbe rank`, each by the model purified there: {len(one & other)} of {len(one)} images are in both.""")
 
+    signs = OUT / "signs.txt"
+    if signs.exists():
+        print(f"""
+## Signs of the input gradient
+
+What a step of L∞ PGD goes by: pixels of 100 test images, at the images themselves, whose sign differs from f32's on the processor (`scripts/signs.py`). Operands rounded to bf16, whoever multiplies them, turn the signs of pixels that hardly matter; 1 % can't be had with them.
+
+{signs.read_text().strip()}""")
+
 
 main()

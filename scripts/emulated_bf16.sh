@@ -6,6 +6,7 @@
 #
 # CIFAR10_FOLDER is an image folder: train/<class>/*, test/<class>/*. INFECTED_RUN is a run folder of `pbe infect`
 # on it, as scripts/reproduce.sh makes them (cifar-badnets). OUT is target/emulated-bf16 by default. Resumable.
+# With PYTHON, one that has PyTorch (see scripts/signs.py), it also compares gradients' signs with PyTorch's.
 # PBE and DRIVER, a program and a folder with libcuda.so, take the place of the release builds. The emulator's
 # checks are off: the self-test has them on.
 set -euo pipefail
@@ -38,5 +39,11 @@ for seed in 1 2 3 4; do
     > "$out/seed$seed.log" 2>&1
 done
 both ranking.csv rank $infected --purified "$out/PLACE.purified/model.safetensors" --output "$out/PLACE.ranking.csv"
+# Gradients' signs, of all the models that stand beside this one, where PYTHON names one with PyTorch.
+if [ -n "${PYTHON:-}" ] && [ ! -s "$out/signs.txt" ]; then
+  cargo build --release --quiet --locked --example forward
+  PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$PYTHON" scripts/signs.py "$data" \
+    "$run"/../cifar-{badnets,blend,wanet,benign}/model.safetensors > "$out/signs.txt" 2> "$out/signs.log"
+fi
 python3 scripts/bf16_table.py "$out" > docs/bf16.md
 echo "== docs/bf16.md"
