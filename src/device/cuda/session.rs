@@ -1,12 +1,12 @@
 //! A network's memory on the device, and the running of programs.
 
+mod start;
+
 use std::sync::Arc;
 
-use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys};
+use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 
 use super::availability::describe;
-use super::execute::Step;
-use super::execute_update::Updated;
 use super::graphs::Graphs;
 use super::kernels::Kernels;
 use super::launch::Launcher;
@@ -15,10 +15,10 @@ use super::relay::Relay;
 use super::room::{Room, check_sizes, filter_words};
 use super::scalars::RunScalars;
 use crate::data::ImageSet;
-use crate::device::check::{check, check_images, check_instances};
+use crate::device::check::{check, check_instances};
 use crate::device::{
     Access, Controls, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Precision, Program, ProgramId,
-    Region, Session, Span,
+    Region, Session,
 };
 use crate::error::{Error, Result};
 
@@ -81,44 +81,6 @@ impl CudaSession {
         Ok(())
     }
 
-    /// What an op of a program is executed with.
-    fn step<'a>(
-        &'a self,
-        Prepared { program, relay, .. }: &'a Prepared,
-        op: usize,
-        instance: Instance,
-        controls: &'a Controls,
-    ) -> Step<'a> {
-        let table = self.memory.addresses.scratch.table.address;
-        Step {
-            launcher: &self.launcher,
-            memory: &self.memory.addresses,
-            specs: &self.specs,
-            instance,
-            controls,
-            precision: self.precision,
-            links: &relay.links[op],
-            update: Updated::of(program, relay.update.as_ref(), table),
-        }
-    }
-
-    /// Starts the ops at a program's beginning that a step leaves to the one before, where nothing has come between.
-    fn open(&self, prepared: &Prepared, instance: Instance, controls: &Controls) -> Result<()> {
-        let ops = if self.fresh { 0..0 } else { 0..prepared.relay.opening() };
-        ops.into_iter().try_for_each(|op| self.start_op(prepared, op, instance, controls))
-    }
-
-    fn start_op(
-        &self,
-        prepared: &Prepared,
-        op: usize,
-        instance: Instance,
-        controls: &Controls,
-    ) -> Result<()> {
-        let (step, op) = (self.step(prepared, op, instance, controls), &prepared.program.ops[op]);
-        step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))
-    }
-
     /// Writes the table of a program's update, where it's the first or the same as the others'.
     fn tabulate(&mut self, relay: &mut Relay) -> Result<()> {
         let table = relay.update.as_ref().map(|update| update.table(&self.memory.addresses));
@@ -141,82 +103,9 @@ impl CudaSession {
         }
     }
 
-    /// The moment at which all that was started so far is done.
-    fn event(&self) -> Result<CudaEvent> {
-        let event = self.launcher.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
-        event.map_err(|error| Error::run(format!("an event: {}", describe(error))))
-    }
-
     /// Forgets what holds addresses, before memory moves.
     fn moved(&mut self) {
         self.programs.iter_mut().for_each(|prepared| prepared.graphs.clear());
-    }
-
-    /// Starts a program's ops for an instance, as a graph where there are several.
-    fn start(
-        &self,
-        prepared: &Prepared,
-        graphs: &mut Graphs,
-        controls: &Controls,
-        instance: Instance,
-    ) -> Result<()> {
-        let Prepared { program, relay, .. } = prepared;
-        self.open(prepared, instance, controls)?;
-        let launch = || {
-            let mut ops = program.order(controls.repeats).filter(|&op| op >= relay.opening());
-            ops.try_for_each(|op| self.start_op(prepared, op, instance, controls))
-        };
-        match self.graphs && program.ops.len() > 1 {
-            true => graphs.run(&self.launcher.stream, instance, controls, launch),
-            false => launch(),
-        }
-    }
-
-    /// Checks what is to be run, and starts it for every instance.
-    fn run_all(
-        &self,
-        program: ProgramId,
-        graphs: &mut Graphs,
-        controls: &Controls,
-        instances: &[Instance],
-    ) -> Result<()> {
-        let prepared = &self.programs[program.0];
-        check_instances(&prepared.program, prepared.rows, instances)?;
-        for &instance in instances {
-            prepared.program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
-        }
-        instances.iter().try_for_each(|&instance| self.start(prepared, graphs, controls, instance))
-    }
-
-    /// What the host wrote to the rows of an instance.
-    fn staged(&self, span: Span, instance: Instance) -> &[u32] {
-        let first = span.offset + instance.first * span.len;
-        match span.region {
-            Region::Staging => self.staged.get(first..first + span.len * instance.count).unwrap_or_default(),
-            _ => &[],
-        }
-    }
-
-    /// Checks what the host staged for an op to use: indices of images, labels.
-    fn check_staged(&self, op: &Op, instance: Instance) -> Result<()> {
-        match op {
-            Op::NormStatistics { .. } if instance.count == 0 => {
-                Err(Error::run("batch statistics of no images"))
-            }
-            Op::Gather { images, indices, height, width, channels, .. } if instance.count > 0 => {
-                let attached = self.memory.addresses.images.get(images.0).and_then(Option::as_ref);
-                let attached =
-                    attached.ok_or_else(|| Error::run(format!("no images attached as {}", images.0)))?;
-                check_images(&attached.set, (*height, *width, *channels), self.staged(*indices, instance))
-            }
-            Op::SoftmaxCrossEntropy { classes, labels, .. } => {
-                match self.staged(*labels, instance).iter().find(|&&label| label as usize >= *classes) {
-                    Some(label) => Err(Error::run(format!("label {label} of {classes} classes"))),
-                    None => Ok(()),
-                }
-            }
-            _ => Ok(()),
-        }
     }
 }
 
