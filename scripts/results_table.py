@@ -18,7 +18,7 @@ MODELS = {
     "foreign-badnets": "BadNets, CIFAR-10, of another program",
     "foreign-blend": "Blend, CIFAR-10, of another program",
 }
-for label, words in (("", ""), ("-all", ", all-to-all")):
+for label, words in (("", ""), ("-all", ", all-to-all"), ("-1", ", 1 % poison")):
     for data, title in SETS.items():
         for attack, name in ATTACKS.items():
             MODELS[f"{data}-{attack}{label}"] = f"{name}{words}, {title}, `pbe infect`"
@@ -55,13 +55,15 @@ def planted():
     print("## The models\n")
     print("| model | ACC | ASR | ASR, target class included | R-ACC | benign model's ASR (the floor) |")
     print("|---|---|---|---|---|---|")
-    for name in [*(f"{data}-benign" for data in SETS), *MODELS]:
+    benign = {f"{data}-benign": f"{title}, benign" for data, title in SETS.items()}
+    benign["cifar-benign-20"] = "CIFAR-10, benign, 20 epochs"
+    for name in [*benign, *MODELS]:
         result = read(f"{name}.json") or read(f"{name}/result.json")
         if result is None:
             continue
         after, floor = result["after"], read(f"{name}.floor.json")
         print(
-            f"| {MODELS.get(name, name.replace('-', ', ') + ' (`pbe infect --attack none`)')} | {figure(after['acc'])} "
+            f"| {MODELS.get(name) or benign[name] + ' (`pbe infect --attack none`)'} | {figure(after['acc'])} "
             f"| {figure(after['asr'])} | {figure(after['asr_inclusive'])} | {figure(after['racc'])} "
             f"| {figure(floor['after']['asr'] if floor else None)} |"
         )
@@ -163,8 +165,8 @@ def main():
     devices = sorted({json.loads(p.read_text())["device"] for p in OUT.glob("*/result.json")})
     print("# Results\n")
     print(
-        "Made by `scripts/reproduce.sh`; every run is here, none was chosen. Pre-activation ResNet-18 of width 16, "
-        "10 % poison, all-to-one to class 0 where nothing else is said; figures in per cent on the full test set; ASR leaves out images of the "
+        "Made by `scripts/reproduce.sh`; every run is here, none was chosen. Pre-activation ResNet-18 of width 16 (GTSRB: 8), "
+        "10 % poison, all-to-one to class 0 (GTSRB: 2) where nothing else is said; figures in per cent on the full test set; ASR leaves out images of the "
         "target class. Minutes are of a machine that did up to twice as much other work: some 6 minutes of one core without a clean set, 1.3 with one.\n"
     )
     print(f"Commits: {', '.join(commits)}. Device: {'; '.join(devices)}.\n")
