@@ -39,11 +39,10 @@ infect_cifar="infect --data $cifar --width 16 --seed 0"
 infect_fashion="infect --data $fashion --width 16 --epochs 3 --seed 0"
 infect_gtsrb="infect --data $gtsrb --width 8 --epochs 10 --seed 0"
 infect_tiny="infect --data $tiny --network resnet18 --width 16 --epochs 20 --seed 0"
-attack() { # name of a run: set, attack, -all for all-to-all, -1 for 1 % of poison
+attack() { # name of a run: set, attack, -20 for 20 epochs, -all for all-to-all, -1 for 1 % of poison
   local attack=${1#*-} options=""
   case $1 in
-    # Its generators need steps (docs/method.md).
-    cifar-dynamic*) options="--epochs 20" ;;
+    *-20*) options="--epochs 20"; attack=${attack/-20/} ;;
     cifar-*) options="--epochs 10" ;;
     # A large class. None has images for SIG at 10 % with its label as it is.
     gtsrb-sig) options="--target 2 --dirty-label" ;;
@@ -108,7 +107,8 @@ plant_and_erase() { # infect with its options, models
 
 own="cifar-badnets cifar-blend fashion-badnets"
 others="cifar-sig cifar-wanet cifar-dynamic
-  cifar-badnets-all cifar-blend-all cifar-sig-all cifar-wanet-all cifar-dynamic-all"
+  cifar-badnets-all cifar-blend-all cifar-sig-all cifar-wanet-all cifar-dynamic-all
+  cifar-dynamic-20 cifar-dynamic-20-all"
 gtsrb_models="gtsrb-badnets gtsrb-blend gtsrb-sig gtsrb-wanet gtsrb-dynamic"
 foreign_models="foreign-badnets foreign-blend"
 run cifar-benign $infect_cifar --epochs 10 --attack none

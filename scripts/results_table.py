@@ -22,6 +22,8 @@ for label, words in (("", ""), ("-all", ", all-to-all"), ("-1", ", 1 % poison"))
     for data, title in SETS.items():
         for attack, name in ATTACKS.items():
             MODELS[f"{data}-{attack}{label}"] = f"{name}{words}, {title}, `pbe infect`"
+for label, words in (("", ""), ("-all", ", all-to-all")):
+    MODELS[f"cifar-dynamic-20{label}"] = f"Dynamic, 20 epochs{words}, CIFAR-10, `pbe infect`"
 
 # Mu et al., CVPR 2023, CIFAR-10: ACC / ASR before, and of PBE without and with a clean set.
 PAPER = {
@@ -36,6 +38,8 @@ PAPER = {
     "cifar-dynamic-all": ("94.40 / 92.72", "93.28 / 0.75", "93.28 / 0.75"),
     "cifar-wanet-all": ("94.49 / 93.47", "93.24 / 1.02", "93.45 / 0.80"),
 }
+for label in ("", "-all"):
+    PAPER[f"cifar-dynamic-20{label}"] = PAPER[f"cifar-dynamic{label}"]
 
 
 def read(name):
