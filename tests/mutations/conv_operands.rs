@@ -34,7 +34,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "load_filter",
         what: "scale of the input channel",
         edits: &[("mul.wide.u32 %rd8, %r2, 4;", 0, "mul.wide.u32 %rd8, %r3, 4;")],
-        caught: Row("Conv"),
+        caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: LostZero,
