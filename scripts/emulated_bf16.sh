@@ -39,6 +39,15 @@ for seed in 1 2 3 4; do
     > "$out/seed$seed.log" 2>&1
 done
 both ranking.csv rank $infected --purified "$out/PLACE.purified/model.safetensors" --output "$out/PLACE.ranking.csv"
+# The demo's short form, from planting on.
+for place in processor emulator; do
+  [ -s "$out/$place.demo.txt" ] && continue
+  device="--device cpu"
+  [ $place = processor ] || device="--device cuda --precision bf16"
+  # shellcheck disable=SC2086
+  PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$pbe" demo --quick $device > "$out/demo.txt" 2> "$out/demo.log"
+  mv "$out/demo.txt" "$out/$place.demo.txt"
+done
 # Gradients' signs, of all the models that stand beside this one, where PYTHON names one with PyTorch.
 if [ -n "${PYTHON:-}" ] && [ ! -s "$out/signs.txt" ]; then
   cargo build --release --quiet --locked --example forward
