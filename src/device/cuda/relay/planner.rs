@@ -77,8 +77,7 @@ impl<'a> Planner<'a> {
     /// The op that can hand `tensor` on to op `index`: it wrote it, all of it, shortly before, in the same part of
     /// the program, it knows how, and the affine map was there already.
     fn maker(&self, index: usize, tensor: &Tensor) -> Option<usize> {
-        let writes = |op: &usize| self.spans(*op, true).any(|span| self.overlap(&span, &tensor.span));
-        let maker = (0..index).rev().find(writes)?;
+        let maker = (0..index).rev().find(|&op| self.writes(op, &tensor.span))?;
         let able = index - maker <= REACH
             && self.same_part(maker, index)
             && self.links[self.launch(maker)].next.is_none()
@@ -118,17 +117,14 @@ impl<'a> Planner<'a> {
 
     /// Whether any of `ops` writes what `tensor` is made of.
     fn changed(&self, tensor: &Tensor, ops: Range<usize>) -> bool {
-        let written = |op| self.spans(op, true).any(|span| self.overlap(&span, &tensor.span));
-        ops.clone().any(written) || self.changed_affine(tensor, ops)
+        ops.clone().any(|op| self.writes(op, &tensor.span)) || self.changed_affine(tensor, ops)
     }
 
     fn changed_affine(&self, tensor: &Tensor, mut ops: Range<usize>) -> bool {
         let Some(Affine { scale, shift }) = tensor.affine else {
             return false;
         };
-        ops.any(|op| {
-            self.spans(op, true).any(|span| self.overlap(&span, &scale) || self.overlap(&span, &shift))
-        })
+        ops.any(|op| self.writes(op, &scale) || self.writes(op, &shift))
     }
 
     /// Whether any of `ops` uses memory that `mask` will be written to.
@@ -160,6 +156,11 @@ impl<'a> Planner<'a> {
             }
         });
         spans
+    }
+
+    /// Whether an op writes any of `span`.
+    pub fn writes(&self, op: usize, span: &Span) -> bool {
+        self.spans(op, true).any(|written| self.overlap(&written, span))
     }
 
     pub fn overlap(&self, one: &Span, other: &Span) -> bool {

@@ -76,10 +76,6 @@ impl Planner<'_> {
         !norm && self.result(op).is_some_and(fits)
     }
 
-    fn writes(&self, op: usize, span: &Span) -> bool {
-        self.spans(op, true).any(|written| self.overlap(&written, span))
-    }
-
     /// What op `reader` reads, and whose results these are. No writer is named for what is made of several tensors'
     /// parts, or was written in another part of the program.
     fn reads(&self, reader: usize) -> Vec<Read> {
