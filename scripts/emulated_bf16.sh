@@ -16,16 +16,21 @@ out=${3:-target/emulated-bf16}
 source scripts/emulated_cut.sh
 [ -d "$out/data/test" ] || { cut "$data" train 60; cut "$data" test 40; }
 
+on() { # place, command and options
+  local device="--device cpu"
+  [ "$1" = processor ] || device="--device cuda --precision bf16"
+  shift
+  # The options are words.
+  # shellcheck disable=SC2086
+  PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$pbe" "$@" $device
+}
 both() { # file that says it's done, command and options: run on both, with the place in front of the file
   local done=$1 place; shift
   for place in processor emulator; do
     [ -e "$out/$place.$done" ] && continue
-    local device="--device cpu"
-    [ $place = processor ] || device="--device cuda --precision bf16"
     # The options are words; PLACE stands for the place.
-    # shellcheck disable=SC2068,SC2086
-    PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$pbe" ${@//PLACE/$place} $device \
-      > "$out/$place.log" 2>&1 || { tail -n 3 "$out/$place.log"; return 1; }
+    # shellcheck disable=SC2068
+    on $place ${@//PLACE/$place} > "$out/$place.log" 2>&1 || { tail -n 3 "$out/$place.log"; return 1; }
   done
 }
 infected="--model $run/model.safetensors --data $out/data"
@@ -42,10 +47,7 @@ both ranking.csv rank $infected --purified "$out/PLACE.purified/model.safetensor
 # The demo's short form, from planting on.
 for place in processor emulator; do
   [ -s "$out/$place.demo.txt" ] && continue
-  device="--device cpu"
-  [ $place = processor ] || device="--device cuda --precision bf16"
-  # shellcheck disable=SC2086
-  PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$pbe" demo --quick $device > "$out/demo.txt" 2> "$out/demo.log"
+  on $place demo --quick > "$out/demo.txt" 2> "$out/demo.log"
   mv "$out/demo.txt" "$out/$place.demo.txt"
 done
 # Gradients' signs, of all the models that stand beside this one, where PYTHON names one with PyTorch.
