@@ -39,6 +39,7 @@ pub enum Purpose {
     Pattern = 9,
     PoisonNoise = 10,
     Patch = 11,
+    View = 12,
 }
 
 /// The draws of one (seed, purpose, epoch).

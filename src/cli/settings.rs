@@ -80,18 +80,18 @@ const GENERAL: [Setting; 16] = [
         set: |config, text| parse_list(&mut config.shares, text, scalar),
     },
     Setting {
+        name: "views",
+        help: "Changes that an image of the first set has to keep its label in, as in flip,zoom,half,dark,grey,noise; none for none",
+        set: |config, text| parse_list(&mut config.views, text, str::parse),
+    },
+    Setting {
         name: "filter",
         help: "Survivors filter on the first set, epsilon x steps, as in 16x5,2x3; none for no filter",
         set: |config, text| parse_list(&mut config.filter, text, filter_pass),
     },
-    Setting {
-        name: "fragile",
-        help: "Drop from the first set what gives way to these small attacks, as the poison of warps does; none for no such filter",
-        set: |config, text| parse_list(&mut config.fragile, text, filter_pass),
-    },
     setting!(
         "filter-limit",
-        "Leave out a pass of the filter that would drop a larger share of the images",
+        "Leave out a view or an attack of the filter that would drop a larger share of the images",
         filter_limit
     ),
     setting!(

@@ -14,7 +14,7 @@ impl PurifyConfig {
             return Err(Error::input("shares is empty: without a clean set there is one share per round"));
         }
         self.shares.iter().try_for_each(|&value| share("shares", value))?;
-        for pass in self.filter.iter().chain(&self.fragile) {
+        for pass in &self.filter {
             positive("filter's epsilon", pass.epsilon)?;
             at_least("filter's steps", pass.steps, 1)?;
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::views::View;
 use crate::device::Augment;
 use crate::engine::EngineOptions;
 
@@ -114,8 +115,7 @@ pub struct TuneConfig {
     pub patches: f32,
 }
 
-/// A pass of the survivors filter: images that keep their label under this attack are dropped, or those
-/// that don't.
+/// A pass of the survivors filter: images that keep their label under this attack are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FilterPass {
@@ -150,11 +150,11 @@ pub struct PurifyConfig {
     /// Share of the ranking that each round's step 3 selects; as many rounds as entries (without a
     /// clean set; with one there is one round and no ranking).
     pub shares: Vec<f64>,
-    /// Passes of the survivors filter on the first set.
+    /// Views that an image of the first set has to keep its label in.
+    pub views: Vec<View>,
+    /// Attacks of the survivors filter, which an image of the first set must not keep its label under.
     pub filter: Vec<FilterPass>,
-    /// Passes that drop what gives way to them.
-    pub fragile: Vec<FilterPass>,
-    /// A pass that a larger share of the images survive is left out.
+    /// A view or an attack that would drop a larger share of the images is left out.
     pub filter_limit: f64,
     /// Keep only images whose label the model gives: in the first set the infected model, without
     /// which a trigger can't hold the label, in a selection the purified one, which gives a poisoned
@@ -189,6 +189,10 @@ const PLAIN: TuneConfig = TuneConfig {
     patches: 0.0,
 };
 
+/// Weaker ones leave a trigger's hold on the logits, and the distillation of step 2 brings all of it back
+/// (docs/method.md).
+const ADVERSARIAL: TuneConfig = TuneConfig { epochs: 8, learning_rate: 0.03, patches: 0.5, ..PLAIN };
+
 const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, patches: 0.5, ..PLAIN };
 
 const RANDOM_BUDGET: AttackConfig = AttackConfig {
@@ -202,17 +206,17 @@ const RANDOM_BUDGET: AttackConfig = AttackConfig {
     every_batch: false,
 };
 
-/// A trigger that holds its label against long attacks, against small ones, and against a single large
-/// step: each pass sees models that the others don't (docs/method.md).
-const SURVIVORS: [FilterPass; 4] = [
-    FilterPass { epsilon: 16.0, steps: 5 },
-    FilterPass { epsilon: 2.0, steps: 3 },
-    FilterPass { epsilon: 16.0, steps: 1 },
-    FilterPass { epsilon: 32.0, steps: 1 },
-];
+/// In each of these some trigger loses its hold, and no other look sees it so well (docs/method.md).
+const VIEWS: [View; 6] = [View::Flip, View::Zoom, View::Half, View::Dark, View::Grey, View::Noise];
 
-/// A warp holds its label more weakly than what a clean image shows (docs/method.md).
-const FRAGILE: [FilterPass; 1] = [FilterPass { epsilon: 0.5, steps: 3 }];
+/// A trigger that holds its label against long attacks, and against a single large step: each pass sees models
+/// that the others don't (docs/method.md).
+const SURVIVORS: [FilterPass; 4] = [
+    FilterPass { epsilon: 8.0, steps: 5 },
+    FilterPass { epsilon: 4.0, steps: 5 },
+    FilterPass { epsilon: 32.0, steps: 1 },
+    FilterPass { epsilon: 64.0, steps: 1 },
+];
 
 impl PurifyConfig {
     /// The numbers of `recipe` with or without a clean set.
@@ -220,6 +224,22 @@ impl PurifyConfig {
         match recipe {
             Recipe::Default => Self::measured(clean_set),
             Recipe::Paper => Self::paper(clean_set),
+        }
+    }
+
+    /// How many of `images` the first round looks at.
+    pub fn first_size(&self, images: usize) -> usize {
+        let count = ((self.first_share * images as f64).round() as usize).clamp(1, images);
+        if self.first_limit > 0 { count.min(self.first_limit) } else { count }
+    }
+
+    /// Fits the default recipe to a clean set of `images`: its epochs are those of 2,500 images, and a smaller
+    /// set is gone through more often, up to as many steps.
+    pub fn fit_clean_set(&mut self, images: usize) {
+        if self.recipe == Recipe::Default {
+            let times = (2500.0 / images.max(1) as f64).round().max(1.0) as usize;
+            self.first_adversarial.epochs *= times;
+            self.first_clean.epochs *= times;
         }
     }
 
@@ -241,17 +261,17 @@ impl PurifyConfig {
             crop: 4,
             flip: true,
             first_share: 1.0,
-            first_limit: 6000,
+            first_limit: 12000,
             shares: if clean_set { vec![] } else { vec![0.7] },
+            views: VIEWS.to_vec(),
             filter: SURVIVORS.to_vec(),
-            fragile: FRAGILE.to_vec(),
             filter_limit: 0.6,
             agree: true,
             restart: true,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
-            first_adversarial: TuneConfig { epochs: 5, ..PLAIN },
-            first_clean: TuneConfig { epochs: 10, ..DISTILLED },
-            adversarial: TuneConfig { epochs: 5, ..PLAIN },
+            first_adversarial: ADVERSARIAL,
+            first_clean: TuneConfig { epochs: if clean_set { 16 } else { 10 }, ..DISTILLED },
+            adversarial: ADVERSARIAL,
             clean: TuneConfig { epochs: 4, ..PLAIN },
             clean_limit: 6000,
             last: TuneConfig { epochs: 6, distill: 0.25, ..DISTILLED },
@@ -267,8 +287,8 @@ impl PurifyConfig {
             first_share: 0.05,
             first_limit: 0,
             shares: if clean_set { vec![] } else { vec![0.2, 0.5, 0.7] },
+            views: vec![],
             filter: vec![],
-            fragile: vec![],
             agree: false,
             restart: false,
             attack: AttackConfig {

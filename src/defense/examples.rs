@@ -1,8 +1,8 @@
-//! Step 1a: adversarial examples, and the survivors filter that reads them backwards.
+//! Step 1a: adversarial examples.
 
 use std::sync::Arc;
 
-use super::config::{AttackConfig, FilterPass};
+use super::config::AttackConfig;
 use super::fine_tune::Next;
 use crate::data::ImageSet;
 use crate::device::Controls;
@@ -94,67 +94,9 @@ pub fn examples(
     Ok(finished.then(|| Examples { images, loss: loss / indices.len().max(1) as f64 }))
 }
 
-/// What makes an image suspicious.
-#[derive(Clone, Copy, Debug)]
-pub struct Filter<'a> {
-    /// To keep its label under one of these attacks: most triggers hold a poisoned image's label in place where
-    /// a clean image's gives way.
-    pub survivors: &'a [FilterPass],
-    /// To lose it under one of these: a warp's hold is weaker than that of what a clean image shows.
-    pub fragile: &'a [FilterPass],
-    /// An attack that makes more than this share of the images suspicious is left out: there it is clean images
-    /// that it can't, or can, move.
-    pub limit: f64,
-}
-
-/// Which of the images at `indices` are suspicious.
-///
-/// `done` hears how many attacks are finished, and may stop the work.
-pub fn suspects(
-    engine: &mut Engine,
-    images: &ImageSet,
-    indices: &[u32],
-    filter: &Filter,
-    seed: u64,
-    done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<bool>>> {
-    engine.attach(images)?;
-    let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
-    let classes = engine.graph().classes();
-    let mut suspicious = vec![false; indices.len()];
-    let mut found = vec![false; indices.len()];
-    let mut logits = vec![0.0; engine.rows().min(indices.len()) * classes];
-    let survivors = filter.survivors.iter().map(|pass| (pass, true));
-    let passes = survivors.chain(filter.fragile.iter().map(|pass| (pass, false)));
-    for (number, (pass, keeps)) in passes.enumerate() {
-        let epsilon = pass.epsilon / 255.0;
-        // The steps reach the edge of the ball; one step is FGSM.
-        let alpha = epsilon / pass.steps.min(4) as f32;
-        let budgets = vec![Budget { epsilon, alpha }; indices.len()];
-        let controls = Controls { repeats: pass.steps, seed, epoch: number as u32, ..Controls::default() };
-        let target =
-            Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
-        let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
-            rows.logits(&mut logits)?;
-            for (row, answer) in logits.chunks_exact(classes).take(rows.count).map(argmax).enumerate() {
-                found[first + row] = (answer == labels[first + row]) == keeps;
-            }
-            Ok(done(number * indices.len() + first + rows.count))
-        })?;
-        if !finished {
-            return Ok(None);
-        }
-        let count = found.iter().filter(|&&found| found).count();
-        if count as f64 <= filter.limit * indices.len() as f64 {
-            suspicious.iter_mut().zip(&found).for_each(|(suspicious, found)| *suspicious |= found);
-        }
-    }
-    Ok(Some(suspicious))
-}
-
 /// Attacks as many images at a time as staging holds. `visit` sees each chunk with its first
 /// position in the target, and may stop; returns whether all was done.
-fn by_chunk(
+pub(super) fn by_chunk(
     engine: &mut Engine,
     target: &Attacked,
     controls: &Controls,

@@ -3,9 +3,11 @@
 mod check;
 pub mod config;
 pub mod examples;
+pub mod filter;
 pub mod fine_tune;
 pub mod pbe;
 pub mod rank;
 pub mod state;
 #[cfg(test)]
 mod tests;
+pub mod views;

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::config::{PurifyConfig, TuneConfig};
-use super::examples::{Filter, examples, suspects};
+use super::examples::examples;
+use super::filter::{believed, looks};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
 use super::rank::{Scored, agreeing, answers, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
@@ -23,7 +24,7 @@ pub struct Models {
 /// A part of a run, for progress reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Survivors filter.
+    /// Which images the first round believes.
     Filter,
     /// Step 1a.
     Attack,
@@ -128,7 +129,7 @@ impl Pbe<'_> {
             let Some(set) = self.first_set(infected, watcher)? else {
                 return Ok(false);
             };
-            record.dropped = self.first_size() - set.len();
+            record.dropped = self.config.first_size(self.images.len()) - set.len();
             state.selected = set;
         }
         if self.config.restart {
@@ -144,45 +145,32 @@ impl Pbe<'_> {
         Ok(true)
     }
 
-    fn first_size(&self) -> usize {
-        let count = (self.config.first_share * self.images.len() as f64).round() as usize;
-        let count = count.clamp(1, self.images.len());
-        if self.config.first_limit > 0 { count.min(self.config.first_limit) } else { count }
-    }
-
-    /// D⁰: a random share of all images, without those that the filter finds suspicious, and those whose label
-    /// θ' doesn't give: an attack on such an image says nothing about a trigger.
+    /// D⁰: of a random share of all images those whose label θ' gives (an attack on another says nothing about a
+    /// trigger), without those that the filter finds suspicious.
     fn first_set(
         &mut self,
         infected: &mut Option<Vec<f32>>,
         watcher: &mut dyn Watcher,
     ) -> Result<Option<Vec<u32>>> {
         let mut set = Stream::new(self.seed, Purpose::Split, 0).permutation(self.images.len());
-        set.truncate(self.first_size());
+        set.truncate(self.config.first_size(self.images.len()));
         set.sort_unstable();
-        let total = set.len() * (self.config.filter.len() + self.config.fragile.len());
-        let engine = &mut self.models.infected;
-        let classes = engine.graph().classes();
-        let PurifyConfig { filter: survivors, fragile, filter_limit: limit, .. } = self.config;
-        let filter = Filter { survivors, fragile, limit: *limit };
-        let suspicious = suspects(engine, self.images, &set, &filter, self.seed, &mut |done| {
-            watcher.progress(0, Phase::Filter, done, total, None);
-            next(watcher)
-        })?;
-        let Some(suspicious) = suspicious else {
-            return Ok(None);
-        };
-        let pairs = set.iter().zip(&suspicious);
-        let mut filtered: Vec<u32> =
-            pairs.filter(|(_, suspicious)| !**suspicious).map(|(&index, _)| index).collect();
+        let mut looked_at = set.clone();
+        let classes = self.models.infected.graph().classes();
         if self.config.agree {
             let Some(logits) = self.infected_logits(0, infected, watcher)? else {
                 return Ok(None);
             };
-            filtered = agreeing(&filtered, &answers(logits, classes), &self.images.labels);
+            looked_at = agreeing(&set, &answers(logits, classes), &self.images.labels);
         }
-        // A model that no budget moves leaves nothing: the unfiltered set is then the better guess.
-        Ok(Some(if filtered.len() < self.config.batch.min(set.len()) { set } else { filtered }))
+        let total = looked_at.len() * looks(self.config);
+        let engine = &mut self.models.infected;
+        let believed = believed(engine, self.images, &looked_at, self.config, self.seed, &mut |done| {
+            watcher.progress(0, Phase::Filter, done, total, None);
+            next(watcher)
+        })?;
+        // A model that nothing moves leaves nothing: the unfiltered set is then the better guess.
+        Ok(believed.map(|left| if left.len() < self.config.batch.min(set.len()) { set } else { left }))
     }
 
     /// Step 1: untargeted adversarial examples of the starting weights, fine-tuning on them.

@@ -1,13 +1,16 @@
 //! Algorithm 1 as a whole, on a network that has learnt nothing.
 
 use super::config::{FilterPass, PurifyConfig, Recipe, TuneConfig};
-use super::examples::{Filter, argmax, suspects};
+use super::examples::argmax;
+use super::filter::believed;
 use super::fine_tune::Next;
 use super::pbe::{Models, Pbe, Phase, Watcher};
 use super::state::{RoundRecord, State};
+use super::views::View;
 use crate::data::{ImageSet, Normalisation, synthetic};
+use crate::device::Controls;
 use crate::device::cpu::CpuDevice;
-use crate::engine::Engine;
+use crate::engine::{Engine, Source};
 use crate::error::Result;
 use crate::model::{Architecture, Kind, Weights};
 
@@ -49,33 +52,62 @@ fn untrained(config: &PurifyConfig, trained: bool) -> Engine {
 /// stayed (Fashion-MNIST, BadNets): there the images hold still, not the trigger.
 #[test]
 fn a_filter_pass_that_most_images_survive_is_left_out() {
-    let still = [FilterPass { epsilon: 1e-3, steps: 1 }];
-    let (none, most) = (dropped(true, &still, &[], 0.6), dropped(true, &still, &[], 1.0));
-    assert!(none == 0 && most > 18, "{none}, {most}");
+    let still =
+        |limit| PurifyConfig { filter: vec![FilterPass { epsilon: 1e-3, steps: 1 }], ..looking(limit) };
+    let (none, most) = (kept(&still(0.6)), kept(&still(1.0)));
+    assert!(none.len() == 30 && most.len() < 12, "{none:?}, {most:?}");
 }
 
-/// A warp's poison loses its label under the smallest attacks, and passed the survivors filter: the backdoor of a
-/// model with ASR 97.9 stayed (CIFAR-10, WaNet).
+/// A warp's poison gives way to small changes, and passed the survivors filter: the backdoor of a model with
+/// ASR 97.9 stayed (CIFAR-10, WaNet). So did that of Blend all-to-all, of which half brightness takes two thirds.
 #[test]
-fn what_gives_way_to_a_small_attack_is_dropped() {
-    let small = [FilterPass { epsilon: 1e-3, steps: 1 }];
-    let (keep, lose) = (dropped(false, &small, &[], 1.0), dropped(false, &[], &small, 1.0));
-    assert!(keep > 0 && lose > 0 && keep + lose == 30, "{keep}, {lose}");
-    assert_eq!((dropped(false, &small, &small, 1.0), dropped(false, &[], &small, 0.01)), (30, 0));
+fn what_loses_its_label_in_a_view_is_dropped() {
+    let seen = |view: View| {
+        let (images, mut engine) = labelled();
+        let changed = view.of(&images, &(0..30).collect::<Vec<u32>>(), 0);
+        let answers = answers_of(&mut engine, &changed);
+        (0..30).filter(|&i| answers[i as usize] == images.labels[i as usize]).collect::<Vec<u32>>()
+    };
+    let both = [View::Flip, View::Zoom];
+    let config = PurifyConfig { views: both.to_vec(), ..looking(1.0) };
+    let [flip, zoom] = both.map(seen);
+    let expected: Vec<u32> = flip.iter().copied().filter(|i| zoom.contains(i)).collect();
+    assert!(expected.len() < flip.len() && flip.len() < 30 && !expected.is_empty(), "{flip:?} {zoom:?}");
+    assert_eq!(kept(&config), expected);
+    // Traffic signs aren't mirrored in training, and a mirrored one may mean another thing.
+    assert_eq!(kept(&PurifyConfig { flip: false, ..config }), zoom);
 }
 
-/// Images of 30 that the passes find suspicious; `answered` has them labelled as the network does.
-fn dropped(answered: bool, survivors: &[FilterPass], fragile: &[FilterPass], limit: f64) -> usize {
+/// The default without any look.
+fn looking(filter_limit: f64) -> PurifyConfig {
+    PurifyConfig { filter_limit, filter: vec![], views: vec![], ..PurifyConfig::new(Recipe::Default, false) }
+}
+
+/// 30 images, labelled as a network does that has begun to learn their classes.
+fn labelled() -> (ImageSet, Engine) {
     let images = synthetic(1, 3, 10, 8);
-    let mut engine = untrained(&PurifyConfig::new(Recipe::Default, false), false);
+    let mut engine = untrained(&PurifyConfig { batch: 30, ..looking(1.0) }, true);
     engine.attach(&images).unwrap();
     let all: Vec<u32> = (0..30).collect();
-    let answers: Vec<u32> = engine.logits(&all).unwrap().chunks_exact(3).map(argmax).collect();
-    let labels = if answered { std::sync::Arc::new(answers) } else { images.labels.clone() };
-    let filter = Filter { survivors, fragile, limit };
-    let images = ImageSet { labels, ..images };
-    let found = suspects(&mut engine, &images, &all, &filter, 0, &mut |_| Next::Continue).unwrap();
-    found.unwrap().into_iter().filter(|&found| found).count()
+    let controls = Controls { learning_rate: 0.05, momentum: 0.9, ..Controls::default() };
+    for _ in 0..40 {
+        engine.train_step(Source::Images, &all, &images.labels, None, &controls).unwrap();
+    }
+    let labels = answers_of(&mut engine, &images);
+    (images.with_labels(labels), engine)
+}
+
+fn answers_of(engine: &mut Engine, images: &ImageSet) -> Vec<u32> {
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    engine.attach(images).unwrap();
+    engine.logits(&all).unwrap().chunks_exact(3).map(argmax).collect()
+}
+
+/// Those of the 30 that are believed.
+fn kept(config: &PurifyConfig) -> Vec<u32> {
+    let (images, mut engine) = labelled();
+    let all: Vec<u32> = (0..30).collect();
+    believed(&mut engine, &images, &all, config, 0, &mut |_| Next::Continue).unwrap().unwrap()
 }
 
 fn first_set(agree: bool, images: &ImageSet) -> (Vec<u32>, Vec<u32>) {
@@ -83,8 +115,6 @@ fn first_set(agree: bool, images: &ImageSet) -> (Vec<u32>, Vec<u32>) {
     let none = TuneConfig { epochs: 0, ..measured.last.clone() };
     let config = PurifyConfig {
         batch: 2,
-        filter: vec![],
-        fragile: vec![],
         agree,
         shares: vec![1.0],
         first_adversarial: none.clone(),
@@ -92,16 +122,14 @@ fn first_set(agree: bool, images: &ImageSet) -> (Vec<u32>, Vec<u32>) {
         adversarial: none.clone(),
         clean: none.clone(),
         last: none,
-        ..measured
+        ..looking(1.0)
     };
     let mut models = Models { infected: untrained(&config, false), purified: untrained(&config, true) };
     let mut watcher = FirstSet::default();
     Pbe { models: &mut models, images, clean_set: false, config: &config, seed: 0 }
         .run(&mut State::default(), &mut watcher)
         .unwrap();
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    models.infected.attach(images).unwrap();
-    let answers = models.infected.logits(&all).unwrap().chunks_exact(3).map(argmax).collect();
+    let answers = answers_of(&mut models.infected, images);
     (watcher.0, answers)
 }
 

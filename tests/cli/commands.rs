@@ -71,7 +71,7 @@ fn a_limited_set_is_the_same_for_infect_and_purify() {
         (&file["train"]["images"], file["train"]["indices"].as_array().unwrap().len()),
         (&80.into(), 20)
     );
-    let mut more = vec!["--limit", "40", "--filter", "none", "--fragile", "none", "--agree", "false"];
+    let mut more = vec!["--limit", "40", "--filter", "none", "--views", "none", "--agree", "false"];
     more.extend(["--poison", word(&truth), "--output", word(&purified)]);
     let result = json(&purification(&model, &more));
     assert_eq!(result["rounds"][0]["trained"], 40);

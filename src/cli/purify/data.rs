@@ -58,7 +58,9 @@ impl Subject {
         let examples = if config.attack.every_batch { 0 } else { attacked * network.graph.image_len() };
         let test = self.set.test.as_ref().map_or(0, |test| test.pixels.len());
         let largest = self.images.pixels.len().max(test).max(examples);
-        Images { shared: self.in_memory(), largest }
+        let looks =
+            if self.clean_set || config.views.is_empty() { 0 } else { config.first_size(self.images.len()) };
+        Images { shared: self.in_memory() + looks * network.graph.image_len(), largest }
     }
 
     fn in_memory(&self) -> usize {

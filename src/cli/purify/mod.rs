@@ -84,10 +84,15 @@ impl PurifyArgs {
         self.clean.is_some() || self.clean_fraction.is_some()
     }
 
-    /// The recipe with the settings given, checked.
-    fn config(&self, mirrors: bool) -> Result<PurifyConfig> {
+    /// The recipe, fitted to the data where they are known, with the settings given, checked.
+    fn config(&self, subject: Option<&Subject>) -> Result<PurifyConfig> {
         let mut config = PurifyConfig::new(self.recipe, self.clean_set());
-        config.flip &= mirrors;
+        if let Some(subject) = subject {
+            config.flip &= subject.set.mirrors();
+            if subject.clean_set {
+                config.fit_clean_set(subject.images.len());
+            }
+        }
         self.settings.apply(&mut config)?;
         config.check(self.clean_set())?;
         if let Some(share) = self.clean_fraction.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
@@ -107,12 +112,12 @@ pub fn run(args: &PurifyArgs) -> Result<()> {
 
 /// Purifies and writes the run folder.
 pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
-    args.config(true)?;
+    args.config(None)?;
     let model = Model::load(&args.model)?;
     let device = args.compute.open()?;
     let clock = Instant::now();
     let subject = Subject::load(args, &model, progress)?;
-    let config = args.config(subject.set.mirrors())?;
+    let config = args.config(Some(&subject))?;
     let network = model.fit(&subject.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
     let images = subject.bytes(&network, &config);
     let need = room(device.as_ref(), &network, &config, images).check()?;

@@ -1,0 +1,123 @@
+//! Which images the first round can believe: the observation turned round, on both sides.
+//!
+//! A poisoned image has its label from a trigger, a clean one from what it shows. The first gives way where the
+//! trigger is disturbed and what the image shows is not (views), and holds where an attack takes clean images
+//! away from theirs (survivors).
+
+use super::config::{FilterPass, PurifyConfig};
+use super::examples::{argmax, by_chunk};
+use super::fine_tune::Next;
+use super::views::View;
+use crate::data::ImageSet;
+use crate::device::Controls;
+use crate::engine::{Attacked, Budget, Engine, Source};
+use crate::error::Result;
+
+/// One look at the images.
+#[derive(Clone, Copy)]
+enum Look {
+    /// Those that lose their label in it are suspicious.
+    View(View),
+    /// Those that keep their label under it are.
+    Attack(FilterPass),
+}
+
+/// Those of `indices` that no look of `config` finds suspicious, the cheap looks first. A look that would drop
+/// more than `filter_limit` of what the ones before it left is left out: there it is clean images that can't, or
+/// can, be moved.
+///
+/// `done` hears how much of the work is finished, of `looks(config) * indices.len()`, and may stop it.
+pub fn believed(
+    engine: &mut Engine,
+    images: &ImageSet,
+    indices: &[u32],
+    config: &PurifyConfig,
+    seed: u64,
+    done: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Vec<u32>>> {
+    let mut left = indices.to_vec();
+    for (number, look) in all(config).enumerate() {
+        let mut done = |count: usize| done(number * indices.len() + count);
+        let answers = match look {
+            Look::View(view) => under_view(engine, &view.of(images, &left, seed), &mut done)?,
+            Look::Attack(pass) => {
+                engine.attach(images)?;
+                under_attack(engine, images, &left, pass, (seed, number as u32), &mut done)?
+            }
+        };
+        let Some(answers) = answers else {
+            return Ok(None);
+        };
+        let holds = |(&index, answer): (&u32, u32)| answer == images.labels[index as usize];
+        let believed = matches!(look, Look::View(_));
+        let kept: Vec<u32> = left
+            .iter()
+            .zip(answers)
+            .filter(|pair| holds(*pair) == believed)
+            .map(|(&index, _)| index)
+            .collect();
+        if (left.len() - kept.len()) as f64 <= config.filter_limit * left.len() as f64 {
+            left = kept;
+        }
+    }
+    engine.attach(images)?;
+    Ok(Some(left))
+}
+
+/// How many looks a configuration has.
+pub fn looks(config: &PurifyConfig) -> usize {
+    all(config).count()
+}
+
+fn all(config: &PurifyConfig) -> impl Iterator<Item = Look> {
+    let fits = |view: &&View| **view != View::Flip || config.flip;
+    let views = config.views.iter().filter(fits).map(|view| Look::View(*view));
+    views.chain(config.filter.iter().map(|pass| Look::Attack(*pass)))
+}
+
+/// What the model says of all images of a view.
+fn under_view(
+    engine: &mut Engine,
+    images: &ImageSet,
+    done: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Vec<u32>>> {
+    let classes = engine.graph().classes();
+    engine.attach(images)?;
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    let mut answers = Vec::with_capacity(all.len());
+    for chunk in all.chunks(engine.rows()) {
+        answers.extend(engine.logits(chunk)?.chunks_exact(classes).map(argmax));
+        if let Next::Stop = done(answers.len()) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(answers))
+}
+
+/// What the model says of the images at `indices` after an untargeted attack.
+fn under_attack(
+    engine: &mut Engine,
+    images: &ImageSet,
+    indices: &[u32],
+    pass: FilterPass,
+    (seed, epoch): (u64, u32),
+    done: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Vec<u32>>> {
+    let classes = engine.graph().classes();
+    let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
+    let mut logits = vec![0.0; engine.rows().min(indices.len()) * classes];
+    let epsilon = pass.epsilon / 255.0;
+    // The steps reach the edge of the ball; one step is FGSM.
+    let alpha = epsilon / pass.steps.min(4) as f32;
+    let budgets = vec![Budget { epsilon, alpha }; indices.len()];
+    let controls = Controls { repeats: pass.steps, seed, epoch, ..Controls::default() };
+    let target =
+        Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
+    let mut answers = Vec::with_capacity(indices.len());
+    let finished = by_chunk(engine, &target, &controls, &mut |_, rows| {
+        rows.logits(&mut logits)?;
+        answers.extend(logits.chunks_exact(classes).take(rows.count).map(argmax));
+        Ok(done(answers.len()))
+    })?;
+    Ok(finished.then_some(answers))
+}

@@ -1,0 +1,159 @@
+//! Views: changes of an image that leave what it shows.
+//!
+//! A trigger's hold is on exact pixels: where they lie, how bright, of which colour, how sharp. What an image
+//! shows is none of that, so a label that doesn't outlive these changes is suspicious.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::ImageSet;
+use crate::rng::{Purpose, Stream};
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum View {
+    /// Mirrored; left out where the recipe's training doesn't mirror.
+    Flip,
+    /// The middle 4/5 of each side, stretched to the whole by nearest pixels.
+    Zoom,
+    /// Half the resolution: means of 2x2 pixels.
+    Half,
+    /// Half the brightness.
+    Dark,
+    /// The mean of the channels in all of them.
+    Grey,
+    /// Noise, uniform within 16/255.
+    Noise,
+}
+
+/// Names, as in the options.
+const NAMES: [(&str, View); 6] = [
+    ("flip", View::Flip),
+    ("zoom", View::Zoom),
+    ("half", View::Half),
+    ("dark", View::Dark),
+    ("grey", View::Grey),
+    ("noise", View::Noise),
+];
+
+impl FromStr for View {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = NAMES.iter().find(|(name, _)| *name == text);
+        let names = || NAMES.map(|(name, _)| name).join(", ");
+        found.map(|(_, view)| *view).ok_or_else(|| format!("it is one of {}", names()))
+    }
+}
+
+impl View {
+    /// The images at `indices`, changed; a set of its own, in that order.
+    pub fn of(self, images: &ImageSet, indices: &[u32], seed: u64) -> ImageSet {
+        let mut pixels = Vec::with_capacity(indices.len() * images.image_len());
+        for &index in indices {
+            self.change(images, index, seed, &mut pixels);
+        }
+        let pick = |index: &u32| *index as usize;
+        ImageSet {
+            pixels: Arc::new(pixels),
+            labels: Arc::new(indices.iter().map(|index| images.labels[pick(index)]).collect()),
+            names: Arc::new(indices.iter().map(|index| images.names[pick(index)].clone()).collect()),
+            ..images.clone()
+        }
+    }
+
+    /// Appends image `index` as this view has it.
+    fn change(self, images: &ImageSet, index: u32, seed: u64, pixels: &mut Vec<u8>) {
+        let (height, width, channels) = (images.height, images.width, images.channels);
+        let image = images.image(index as usize);
+        let at = |y: usize, x: usize, channel: usize| {
+            u32::from(image[(y.min(height - 1) * width + x.min(width - 1)) * channels + channel])
+        };
+        let zoomed = |position: usize, side: usize| (8 * position + side) / 10;
+        // A block of words is the noise of 16 values.
+        let noise = Stream::new(seed, Purpose::View, index);
+        let mut words = [0; 4];
+        for (value, &byte) in image.iter().enumerate() {
+            let (y, x, channel) = (value / channels / width, value / channels % width, value % channels);
+            if self == View::Noise && value % 16 == 0 {
+                words = noise.words((value / 16) as u64);
+            }
+            pixels.push(match self {
+                View::Flip => at(y, width - 1 - x, channel) as u8,
+                View::Zoom => at(zoomed(y, height), zoomed(x, width), channel) as u8,
+                View::Half => {
+                    let (y, x) = (y / 2 * 2, x / 2 * 2);
+                    let sum = at(y, x, channel)
+                        + at(y, x + 1, channel)
+                        + at(y + 1, x, channel)
+                        + at(y + 1, x + 1, channel);
+                    ((sum + 2) / 4) as u8
+                }
+                View::Dark => byte / 2,
+                View::Grey => {
+                    let sum: u32 = (0..channels).map(|channel| at(y, x, channel)).sum();
+                    (sum / channels as u32) as u8
+                }
+                View::Noise => {
+                    let drawn = words[value % 16 / 4] >> (value % 4 * 8) & 255;
+                    (u32::from(byte) + drawn * 33 / 256).saturating_sub(16).min(255) as u8
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One image of 3 x 3 pixels and two channels: the second is 100 above the first.
+    fn changed(view: View) -> Vec<u8> {
+        let values = [0u8, 10, 20, 30, 40, 50, 60, 70, 81];
+        let pixels = values.iter().flat_map(|&value| [value, value + 100]).collect();
+        let set = ImageSet { pixels: Arc::new(pixels), channels: 2, ..ImageSet::noise(1, 3, 1, 1) };
+        view.of(&set, &[0], 0).pixels.to_vec()
+    }
+
+    fn first_channel(view: View) -> Vec<u8> {
+        changed(view).iter().step_by(2).copied().collect()
+    }
+
+    #[test]
+    fn views_of_a_small_image() {
+        assert_eq!(first_channel(View::Flip), [20, 10, 0, 50, 40, 30, 81, 70, 60]);
+        assert_eq!(first_channel(View::Dark), [0, 5, 10, 15, 20, 25, 30, 35, 40]);
+        // Means of 2 x 2; the last row and column stand for those outside.
+        assert_eq!(first_channel(View::Half), [20, 20, 35, 20, 20, 35, 65, 65, 81]);
+        assert_eq!(first_channel(View::Grey), [50, 60, 70, 80, 90, 100, 110, 120, 131]);
+        assert_eq!(changed(View::Grey)[1], 50);
+    }
+
+    #[test]
+    fn zoom_leaves_the_middle_and_noise_its_bound() {
+        let set = ImageSet::noise(2, 20, 1, 1);
+        let zoomed = View::Zoom.of(&set, &[1], 0);
+        // Rows and columns 2 to 17 of 20.
+        assert_eq!(zoomed.pixels[0], set.image(1)[2 * 20 + 2]);
+        assert_eq!(zoomed.pixels[399], set.image(1)[17 * 20 + 17]);
+        let differences = |indices: &[u32]| -> Vec<i32> {
+            let set = ImageSet { pixels: Arc::new(vec![128; 800]), ..set.clone() };
+            View::Noise.of(&set, indices, 3).pixels.iter().map(|&byte| i32::from(byte) - 128).collect()
+        };
+        let both = differences(&[0, 1]);
+        assert_eq!((both.iter().min(), both.iter().max()), (Some(&-16), Some(&16)));
+        assert!(both.iter().sum::<i32>().abs() < 800, "no bias");
+        // An image's own, wherever it stands.
+        assert_eq!(differences(&[1]), both[400..]);
+        assert_ne!(both[..400], both[400..]);
+    }
+
+    #[test]
+    fn views_have_names() {
+        assert_eq!("half".parse(), Ok(View::Half));
+        assert_eq!("wide".parse::<View>().unwrap_err(), "it is one of flip, zoom, half, dark, grey, noise");
+    }
+}
