@@ -27,7 +27,9 @@ fn infection<'a>(output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
 /// Arguments of a purification in a folder: attack, both trainings, a ranking.
 fn purification<'a>(model: &'a Path, output: &'a Path) -> Vec<&'a str> {
     let mut arguments = vec!["purify", "--data", DATA, "--model", word(model), "--batch", "8"];
-    arguments.extend(["--steps", "2", "--filter", "none", "--views", "none", "--shares", "0.7", "--device", "cuda"]);
+    arguments.extend([
+        "--steps", "2", "--filter", "none", "--views", "none", "--shares", "0.7", "--device", "cuda",
+    ]);
     for phase in
         ["--first-adversarial-epochs", "--first-clean-epochs", "--adversarial-epochs", "--last-epochs"]
     {
