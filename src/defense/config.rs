@@ -207,7 +207,8 @@ const RANDOM_BUDGET: AttackConfig = AttackConfig {
 };
 
 /// In each of these some trigger loses its hold, and no other look sees it so well (docs/method.md).
-const VIEWS: [View; 6] = [View::Flip, View::Zoom, View::Half, View::Dark, View::Grey, View::Noise];
+const VIEWS: [View; 7] =
+    [View::Flip, View::Zoom, View::Dark, View::Grey, View::Noise, View::Rows, View::Columns];
 
 /// A trigger that holds its label against long attacks, and against a single large step: each pass sees models
 /// that the others don't (docs/method.md).
@@ -261,7 +262,7 @@ impl PurifyConfig {
             crop: 4,
             flip: true,
             first_share: 1.0,
-            first_limit: 12000,
+            first_limit: 15000,
             shares: if clean_set { vec![] } else { vec![0.7] },
             views: VIEWS.to_vec(),
             filter: SURVIVORS.to_vec(),

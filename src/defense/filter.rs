@@ -13,6 +13,19 @@ use crate::device::Controls;
 use crate::engine::{Attacked, Budget, Engine, Source};
 use crate::error::Result;
 
+/// What a look at images made of them.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The view's name; the attack as in 8x5; `label` for what the model says of the images themselves.
+    pub look: String,
+    /// The images looked at.
+    pub came: Vec<u32>,
+    /// Those of them that aren't suspicious.
+    pub held: Vec<u32>,
+    /// Whether the look was left out, and all that came are still believed.
+    pub left_out: bool,
+}
+
 /// One look at the images.
 #[derive(Clone, Copy)]
 enum Look {
@@ -22,9 +35,9 @@ enum Look {
     Attack(FilterPass),
 }
 
-/// Those of `indices` that no look of `config` finds suspicious, the cheap looks first. A look that would drop
-/// more than `filter_limit` of what the ones before it left is left out: there it is clean images that can't, or
-/// can, be moved.
+/// Looks at the images at `indices`, the cheap looks first, each at those that the ones before it left: in the end
+/// those that no look of `config` finds suspicious. A look that would drop more than `filter_limit` of what comes
+/// to it is left out: there it is clean images that can't, or can, be moved.
 ///
 /// `done` hears how much of the work is finished, of `looks(config) * indices.len()`, and may stop it.
 pub fn believed(
@@ -34,34 +47,43 @@ pub fn believed(
     config: &PurifyConfig,
     seed: u64,
     done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<u32>>> {
+) -> Result<Option<(Vec<u32>, Vec<Looked>)>> {
     let mut left = indices.to_vec();
+    let mut all_looked = vec![];
     for (number, look) in all(config).enumerate() {
         let mut done = |count: usize| done(number * indices.len() + count);
-        let answers = match look {
-            Look::View(view) => under_view(engine, &view.of(images, &left, seed), &mut done)?,
+        let (answers, has_to_hold) = match look {
+            Look::View(view) => (under_view(engine, &view.of(images, &left, seed), &mut done)?, true),
             Look::Attack(pass) => {
                 engine.attach(images)?;
-                under_attack(engine, images, &left, pass, (seed, number as u32), &mut done)?
+                (under_attack(engine, images, &left, pass, (seed, number as u32), &mut done)?, false)
             }
         };
         let Some(answers) = answers else {
             return Ok(None);
         };
-        let holds = |(&index, answer): (&u32, u32)| answer == images.labels[index as usize];
-        let believed = matches!(look, Look::View(_));
-        let kept: Vec<u32> = left
-            .iter()
-            .zip(answers)
-            .filter(|pair| holds(*pair) == believed)
+        let holds = |index: u32, answer: u32| answer == images.labels[index as usize];
+        let pairs = left.iter().zip(answers);
+        let held: Vec<u32> = pairs
+            .filter(|&(&index, answer)| holds(index, answer) == has_to_hold)
             .map(|(&index, _)| index)
             .collect();
-        if (left.len() - kept.len()) as f64 <= config.filter_limit * left.len() as f64 {
-            left = kept;
-        }
+        let left_out = (left.len() - held.len()) as f64 > config.filter_limit * left.len() as f64;
+        let next = if left_out { left.clone() } else { held.clone() };
+        let came = std::mem::replace(&mut left, next);
+        all_looked.push(Looked { look: look.name(), came, held, left_out });
     }
     engine.attach(images)?;
-    Ok(Some(left))
+    Ok(Some((left, all_looked)))
+}
+
+impl Look {
+    fn name(self) -> String {
+        match self {
+            Look::View(view) => view.to_string(),
+            Look::Attack(FilterPass { epsilon, steps }) => format!("{epsilon}x{steps}"),
+        }
+    }
 }
 
 /// How many looks a configuration has.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::config::{PurifyConfig, TuneConfig};
 use super::examples::examples;
-use super::filter::{believed, looks};
+use super::filter::{Looked, believed, looks};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
 use super::rank::{Scored, agreeing, answers, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
@@ -46,6 +46,8 @@ pub trait Watcher {
     fn interrupted(&mut self) -> bool;
     /// The state can be stored: `state` holds everything.
     fn checkpoint(&mut self, state: &State) -> Result<()>;
+    /// The first round's set has been looked at, in this order.
+    fn looked(&mut self, looked: &[Looked]);
     /// A round begins with the images `selected`.
     fn begun(&mut self, round: usize, selected: &[u32]) -> Result<()>;
     /// Step 3 has ranked all images (`scores`) and selected `selected`.
@@ -65,6 +67,7 @@ impl Watcher for Quiet {
     fn checkpoint(&mut self, _: &State) -> Result<()> {
         Ok(())
     }
+    fn looked(&mut self, _: &[Looked]) {}
     fn begun(&mut self, _: usize, _: &[u32]) -> Result<()> {
         Ok(())
     }
@@ -155,22 +158,26 @@ impl Pbe<'_> {
         let mut set = Stream::new(self.seed, Purpose::Split, 0).permutation(self.images.len());
         set.truncate(self.config.first_size(self.images.len()));
         set.sort_unstable();
-        let mut looked_at = set.clone();
-        let classes = self.models.infected.graph().classes();
+        let (mut given, classes) = (set.clone(), self.models.infected.graph().classes());
         if self.config.agree {
             let Some(logits) = self.infected_logits(0, infected, watcher)? else {
                 return Ok(None);
             };
-            looked_at = agreeing(&set, &answers(logits, classes), &self.images.labels);
+            given = agreeing(&set, &answers(logits, classes), &self.images.labels);
         }
-        let total = looked_at.len() * looks(self.config);
+        let total = given.len() * looks(self.config);
         let engine = &mut self.models.infected;
-        let believed = believed(engine, self.images, &looked_at, self.config, self.seed, &mut |done| {
+        let believed = believed(engine, self.images, &given, self.config, self.seed, &mut |done| {
             watcher.progress(0, Phase::Filter, done, total, None);
             next(watcher)
         })?;
+        let Some((left, mut looked)) = believed else {
+            return Ok(None);
+        };
+        looked.insert(0, Looked { look: "label".into(), came: set.clone(), held: given, left_out: false });
+        watcher.looked(&looked);
         // A model that nothing moves leaves nothing: the unfiltered set is then the better guess.
-        Ok(believed.map(|left| if left.len() < self.config.batch.min(set.len()) { set } else { left }))
+        Ok(Some(if left.len() < self.config.batch.min(set.len()) { set } else { left }))
     }
 
     /// Step 1: untargeted adversarial examples of the starting weights, fine-tuning on them.

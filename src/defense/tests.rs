@@ -2,7 +2,7 @@
 
 use super::config::{FilterPass, PurifyConfig, Recipe, TuneConfig};
 use super::examples::argmax;
-use super::filter::believed;
+use super::filter::{Looked, believed};
 use super::fine_tune::Next;
 use super::pbe::{Models, Pbe, Phase, Watcher};
 use super::state::{RoundRecord, State};
@@ -26,6 +26,7 @@ impl Watcher for FirstSet {
     fn checkpoint(&mut self, _: &State) -> Result<()> {
         Ok(())
     }
+    fn looked(&mut self, _: &[Looked]) {}
     fn begun(&mut self, round: usize, selected: &[u32]) -> Result<()> {
         if round == 0 {
             self.0 = selected.to_vec();
@@ -107,7 +108,15 @@ fn answers_of(engine: &mut Engine, images: &ImageSet) -> Vec<u32> {
 fn kept(config: &PurifyConfig) -> Vec<u32> {
     let (images, mut engine) = labelled();
     let all: Vec<u32> = (0..30).collect();
-    believed(&mut engine, &images, &all, config, 0, &mut |_| Next::Continue).unwrap().unwrap()
+    let (left, looked) =
+        believed(&mut engine, &images, &all, config, 0, &mut |_| Next::Continue).unwrap().unwrap();
+    let mut came = all;
+    for one in looked {
+        assert_eq!(one.came, came, "each looks at what is left");
+        came = if one.left_out { one.came } else { one.held };
+    }
+    assert_eq!(came, left);
+    left
 }
 
 fn first_set(agree: bool, images: &ImageSet) -> (Vec<u32>, Vec<u32>) {

@@ -19,24 +19,27 @@ pub enum View {
     Flip,
     /// The middle 4/5 of each side, stretched to the whole by nearest pixels.
     Zoom,
-    /// Half the resolution: means of 2x2 pixels.
-    Half,
     /// Half the brightness.
     Dark,
     /// The mean of the channels in all of them.
     Grey,
     /// Noise, uniform within 16/255.
     Noise,
+    /// Blurred along its rows: means of 5 pixels.
+    Rows,
+    /// Blurred along its columns.
+    Columns,
 }
 
 /// Names, as in the options.
-const NAMES: [(&str, View); 6] = [
+const NAMES: [(&str, View); 7] = [
     ("flip", View::Flip),
     ("zoom", View::Zoom),
-    ("half", View::Half),
     ("dark", View::Dark),
     ("grey", View::Grey),
     ("noise", View::Noise),
+    ("rows", View::Rows),
+    ("columns", View::Columns),
 ];
 
 impl FromStr for View {
@@ -46,6 +49,13 @@ impl FromStr for View {
         let found = NAMES.iter().find(|(name, _)| *name == text);
         let names = || NAMES.map(|(name, _)| name).join(", ");
         found.map(|(_, view)| *view).ok_or_else(|| format!("it is one of {}", names()))
+    }
+}
+
+impl std::fmt::Display for View {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, _) = NAMES[NAMES.iter().position(|(_, view)| view == self).unwrap_or_default()];
+        formatter.write_str(name)
     }
 }
 
@@ -84,14 +94,6 @@ impl View {
             pixels.push(match self {
                 View::Flip => at(y, width - 1 - x, channel) as u8,
                 View::Zoom => at(zoomed(y, height), zoomed(x, width), channel) as u8,
-                View::Half => {
-                    let (y, x) = (y / 2 * 2, x / 2 * 2);
-                    let sum = at(y, x, channel)
-                        + at(y, x + 1, channel)
-                        + at(y + 1, x, channel)
-                        + at(y + 1, x + 1, channel);
-                    ((sum + 2) / 4) as u8
-                }
                 View::Dark => byte / 2,
                 View::Grey => {
                     let sum: u32 = (0..channels).map(|channel| at(y, x, channel)).sum();
@@ -101,9 +103,16 @@ impl View {
                     let drawn = words[value % 16 / 4] >> (value % 4 * 8) & 255;
                     (u32::from(byte) + drawn * 33 / 256).saturating_sub(16).min(255) as u8
                 }
+                View::Rows => mean(&|shift| at(y, (x + shift).saturating_sub(2), channel)),
+                View::Columns => mean(&|shift| at((y + shift).saturating_sub(2), x, channel)),
             });
         }
     }
+}
+
+/// The mean of five.
+fn mean(value: &dyn Fn(usize) -> u32) -> u8 {
+    (((0..5).map(value).sum::<u32>() + 2) / 5) as u8
 }
 
 #[cfg(test)]
@@ -126,8 +135,9 @@ mod tests {
     fn views_of_a_small_image() {
         assert_eq!(first_channel(View::Flip), [20, 10, 0, 50, 40, 30, 81, 70, 60]);
         assert_eq!(first_channel(View::Dark), [0, 5, 10, 15, 20, 25, 30, 35, 40]);
-        // Means of 2 x 2; the last row and column stand for those outside.
-        assert_eq!(first_channel(View::Half), [20, 20, 35, 20, 20, 35, 65, 65, 81]);
+        // Means of five; the edge stands for what lies outside.
+        assert_eq!(first_channel(View::Rows), [6, 10, 14, 36, 40, 44, 66, 70, 75]);
+        assert_eq!(first_channel(View::Columns), [18, 28, 38, 30, 40, 50, 42, 52, 63]);
         assert_eq!(first_channel(View::Grey), [50, 60, 70, 80, 90, 100, 110, 120, 131]);
         assert_eq!(changed(View::Grey)[1], 50);
     }
@@ -153,7 +163,11 @@ mod tests {
 
     #[test]
     fn views_have_names() {
-        assert_eq!("half".parse(), Ok(View::Half));
-        assert_eq!("wide".parse::<View>().unwrap_err(), "it is one of flip, zoom, half, dark, grey, noise");
+        assert_eq!("rows".parse(), Ok(View::Rows));
+        assert_eq!(NAMES.map(|(_, view)| view.to_string()), NAMES.map(|(name, _)| name));
+        assert_eq!(
+            "wide".parse::<View>().unwrap_err(),
+            "it is one of flip, zoom, dark, grey, noise, rows, columns"
+        );
     }
 }

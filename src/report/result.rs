@@ -48,14 +48,35 @@ pub struct RunResult {
     pub seconds: Seconds,
 }
 
+/// A look at the images that the first set is taken from; null is what isn't known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    /// `label`: the model gives the image's label. A view: it does so of the changed image. An attack (epsilon x
+    /// steps): it doesn't, under attack.
+    pub look: String,
+    /// Images looked at.
+    pub images: u64,
+    /// Poisoned ones among those.
+    pub poisoned: Option<u64>,
+    /// Images of which it is so.
+    pub held: u64,
+    /// Poisoned ones among those.
+    pub held_poisoned: Option<u64>,
+    /// Whether the look was left out, having dropped too many.
+    pub left_out: bool,
+}
+
 /// One round of Algorithm 1; null is what was not measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Round {
     /// From 0.
     pub round: u32,
-    /// Images the survivors filter dropped from the first set.
+    /// Images that were looked at for the first set and not taken.
     #[serde(default)]
     pub dropped: Option<u64>,
+    /// The looks that decided it, each at what the ones before it left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<Look>,
     /// Images the round trained on, before its limits.
     #[serde(default)]
     pub trained: Option<u64>,

@@ -1,11 +1,12 @@
 //! Follows a purification: progress, checkpoints, what each round is worth.
 
+use pbe::defense::filter::Looked;
 use pbe::defense::pbe::{Phase, Watcher};
 use pbe::defense::state::{RoundRecord, State};
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
 use pbe::report::csv::write_metrics;
-use pbe::report::{Figures, Round, RunFolder, average_precision, precision};
+use pbe::report::{Figures, Look, Round, RunFolder, average_precision, precision};
 use serde::{Deserialize, Serialize};
 
 use super::Subject;
@@ -115,7 +116,7 @@ pub fn restore(
 impl Watcher for Watch<'_> {
     fn progress(&mut self, round: usize, phase: Phase, done: usize, total: usize, loss: Option<f32>) {
         let step = match phase {
-            Phase::Filter => "survivors filter",
+            Phase::Filter => "first set",
             Phase::Attack => "step 1a, attack",
             Phase::Adversarial => "step 1b, fine-tuning",
             Phase::Clean => "step 2, fine-tuning",
@@ -132,6 +133,23 @@ impl Watcher for Watch<'_> {
 
     fn checkpoint(&mut self, state: &State) -> Result<()> {
         self.store(state)
+    }
+
+    fn looked(&mut self, looked: &[Looked]) {
+        let clean = self.subject.clean.as_ref();
+        let poisoned = |images: &[u32]| {
+            clean.map(|clean| images.iter().filter(|&&index| !clean[index as usize]).count() as u64)
+        };
+        let look = |one: &Looked| Look {
+            look: one.look.clone(),
+            images: one.came.len() as u64,
+            poisoned: poisoned(&one.came),
+            held: one.held.len() as u64,
+            held_poisoned: poisoned(&one.held),
+            left_out: one.left_out,
+        };
+        let looks = looked.iter().map(look).collect();
+        self.round(0).looks = looks;
     }
 
     fn begun(&mut self, round: usize, selected: &[u32]) -> Result<()> {
