@@ -91,6 +91,9 @@ def erased(setting, recipe):
             ]
             if setting == "none":
                 ranked = [r for r in result["rounds"] if r["average_precision"] is not None]
+                first = result["rounds"][0]
+                poisoned = round(first["trained"] * (1 - first["trained_precision"]))
+                cells.append(f"{first['trained']}, {poisoned}")
                 cells.append(", ".join(figure(r["average_precision"], 4) for r in ranked))
                 cells.append(", ".join(figure(100 * r["selected_precision"]) for r in ranked))
             rows.append(cells + [minutes(result)])
@@ -99,12 +102,43 @@ def erased(setting, recipe):
         return
     head = ["model", "seed", "before ACC / ASR", "after ACC / ASR", "floor ASR", "R-ACC", "DER"]
     if setting == "none":
-        head += ["AP of clean, by round", "% clean in the selection, by round"]
+        head += ["first set, poisoned", "AP of clean, by round", "% clean in the selection, by round"]
     head.append("minutes")
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
     for cells in rows:
         print("| " + " | ".join(cells) + " |")
+
+
+def looks():
+    """What each look at the images of the first set leaves."""
+    rows, names = [], []
+    for name, title in MODELS.items():
+        paths = sorted(OUT.glob(f"{name}.default.none.*/result.json"))
+        result = json.loads(paths[0].read_text()) if paths else None
+        if result is None or not result["rounds"][0].get("looks"):
+            continue
+        cells = {}
+        for look in result["rounds"][0]["looks"]:
+            poisoned, held = look["poisoned"], look["held_poisoned"]
+            clean, held_clean = look["images"] - poisoned, look["held"] - held
+            share = " / ".join(figure(100 * a / b, 0) if b else "—" for a, b in ((held, poisoned), (held_clean, clean)))
+            cells[look["look"]] = f"({share})" if look["left_out"] else share
+        names += [look for look in cells if look not in names]
+        rows.append((title, cells))
+    if not rows:
+        return
+    order = [name for name in names if "x" not in name] + [name for name in names if "x" in name]
+    print("\n## How the first set is found\n")
+    print(
+        "The first seed of each model, without a clean set: of the images that come to a look, per cent of the poisoned / the "
+        "clean ones that it believes. `label`: the model gives the image's label. A view: it still does. An attack (ε x steps): "
+        "it doesn't any more. In brackets: left out, because it would have dropped more than 60 %.\n"
+    )
+    print("| model | " + " | ".join(order) + " |")
+    print("|" + "---|" * (len(order) + 1))
+    for title, cells in rows:
+        print("| " + " | ".join([title, *(cells.get(name, "") for name in order)]) + " |")
 
 
 def mean(name, setting):
@@ -185,6 +219,7 @@ def main():
         note = " (on 10,000 of the training images)" if setting == "none" else ""
         print(f"\n### `--recipe paper`{note}\n")
         erased(setting, "paper")
+    looks()
     beside_paper()
 
 
