@@ -65,7 +65,7 @@ macro_rules! phase {
     };
 }
 
-const GENERAL: [Setting; 16] = [
+const GENERAL: [Setting; 15] = [
     setting!("batch", "Images of a training step", batch),
     setting!("momentum", "SGD's momentum", momentum),
     setting!("weight-decay", "L2 penalty", weight_decay),
@@ -99,7 +99,6 @@ const GENERAL: [Setting; 16] = [
         "Keep only images whose label the model gives, the infected one in the first set, the purified one in a selection: true or false",
         agree
     ),
-    setting!("restart", "Every round starts from the suspect model: true or false", restart),
     setting!("clean-limit", "Step 2 before the last round: images at most; 0 for all", clean_limit),
     Setting {
         name: "lr",
@@ -236,6 +235,7 @@ impl clap::FromArgMatches for Settings {
 mod tests {
     use super::*;
     use pbe::defense::config::{Recipe, Schedule};
+    use pbe::defense::views::View;
     use serde_json::Value;
 
     fn config(settings: &[(&'static str, &str)]) -> Result<PurifyConfig> {
@@ -262,13 +262,14 @@ mod tests {
         assert_eq!(all().count() - 1, fields - 1);
         let mut seen = std::collections::BTreeSet::new();
         for setting in all() {
-            let changed = ["77", "0.123", "false", "true", "cosine", "constant", "1x1"].iter().any(|text| {
-                let mut config = plain.clone();
-                (setting.set)(&mut config, text).is_ok() && config != plain && {
-                    seen.insert(serde_json::to_string(&config).unwrap());
-                    true
-                }
-            });
+            let changed =
+                ["77", "0.123", "false", "true", "cosine", "constant", "1x1", "grey"].iter().any(|text| {
+                    let mut config = plain.clone();
+                    (setting.set)(&mut config, text).is_ok() && config != plain && {
+                        seen.insert(serde_json::to_string(&config).unwrap());
+                        true
+                    }
+                });
             assert!(changed, "{}", setting.name);
         }
         assert_eq!(seen.len(), all().count(), "two options set the same field");
@@ -281,8 +282,8 @@ mod tests {
             ("lr", "0.25"),
             ("shares", "0.7, 0.8"),
             ("filter", "16x5,2x3"),
-            ("fragile", "0.5x3"),
-            ("restart", "false"),
+            ("views", "grey,flip"),
+            ("nesterov", "false"),
             ("clean-schedule", "one-cycle"),
             ("epsilon-min", "-3"),
         ])
@@ -290,8 +291,8 @@ mod tests {
         assert_eq!((config.last.learning_rate, config.clean.learning_rate), (0.5, 0.25));
         assert_eq!(config.shares, [0.7, 0.8]);
         assert_eq!(config.filter[1], FilterPass { epsilon: 2.0, steps: 3 });
-        assert_eq!(config.fragile, [FilterPass { epsilon: 0.5, steps: 3 }]);
-        assert!(!config.restart && config.clean.schedule == Schedule::OneCycle);
+        assert_eq!(config.views, [View::Grey, View::Flip]);
+        assert!(!config.nesterov && config.clean.schedule == Schedule::OneCycle);
         assert_eq!(config.attack.epsilon_min, -3.0);
     }
 
@@ -299,7 +300,7 @@ mod tests {
     fn values_that_mean_nothing_are_named() {
         for (name, text, cause) in [
             ("steps", "-1", "--steps -1: "),
-            ("restart", "maybe", "--restart maybe: "),
+            ("nesterov", "maybe", "--nesterov maybe: "),
             ("filter", "16", "16x5,2x3"),
             ("last-schedule", "step", "one of constant"),
         ] {

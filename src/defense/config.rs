@@ -10,7 +10,7 @@ use crate::engine::EngineOptions;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recipe {
-    /// One setting for all attacks: a random budget per image, survivors filter, restarts,
+    /// One setting for all attacks: a random budget per image, views and survivors filter,
     /// distillation, weight average.
     #[default]
     Default,
@@ -160,8 +160,6 @@ pub struct PurifyConfig {
     /// which a trigger can't hold the label, in a selection the purified one, which gives a poisoned
     /// image with a false label another where the erasure has worked.
     pub agree: bool,
-    /// Every round starts from the infected model.
-    pub restart: bool,
     /// Step 1a.
     pub attack: AttackConfig,
     /// Step 1b of the first round.
@@ -268,7 +266,6 @@ impl PurifyConfig {
             filter: SURVIVORS.to_vec(),
             filter_limit: 0.6,
             agree: true,
-            restart: false,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
             first_adversarial: if clean_set { ADVERSARIAL } else { TuneConfig { epochs: 5, ..PLAIN } },
             first_clean: TuneConfig { epochs: if clean_set { 16 } else { 10 }, ..DISTILLED },
@@ -291,7 +288,6 @@ impl PurifyConfig {
             views: vec![],
             filter: vec![],
             agree: false,
-            restart: false,
             attack: AttackConfig {
                 epsilon_min: 6.0,
                 epsilon_max: 6.0,

@@ -135,9 +135,6 @@ impl Pbe<'_> {
             record.dropped = self.config.first_size(self.images.len()) - set.len();
             state.selected = set;
         }
-        if self.config.restart {
-            self.models.purified.set_weights(&self.models.infected.weights()?)?;
-        }
         watcher.begun(state.round, &state.selected)?;
         record.selected = state.selected.len();
         record.seconds.filter = clock.elapsed().as_secs_f64();
