@@ -81,7 +81,7 @@ const GENERAL: [Setting; 15] = [
     },
     Setting {
         name: "views",
-        help: "Changes that an image of the first set has to keep its label in, as in flip,zoom,dark,grey,noise,rows,columns; none for none",
+        help: "Changes that an image of the first set has to keep its label in, as in flip,zoom,dark,grey,noise; none for none",
         set: |config, text| parse_list(&mut config.views, text, str::parse),
     },
     Setting {

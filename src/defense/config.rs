@@ -205,8 +205,7 @@ const RANDOM_BUDGET: AttackConfig = AttackConfig {
 };
 
 /// In each of these some trigger loses its hold, and no other look sees it so well (docs/method.md).
-const VIEWS: [View; 7] =
-    [View::Flip, View::Zoom, View::Dark, View::Grey, View::Noise, View::Rows, View::Columns];
+const VIEWS: [View; 5] = [View::Flip, View::Zoom, View::Dark, View::Grey, View::Noise];
 
 /// A trigger that holds its label against long attacks, and against a single large step: each pass sees models
 /// that the others don't (docs/method.md).
@@ -260,7 +259,7 @@ impl PurifyConfig {
             crop: 4,
             flip: true,
             first_share: 1.0,
-            first_limit: 15000,
+            first_limit: 12000,
             shares: if clean_set { vec![] } else { vec![0.7] },
             views: VIEWS.to_vec(),
             filter: SURVIVORS.to_vec(),
