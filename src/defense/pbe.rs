@@ -156,11 +156,14 @@ impl Pbe<'_> {
         set.truncate(self.config.first_size(self.images.len()));
         set.sort_unstable();
         let (mut given, classes) = (set.clone(), self.models.infected.graph().classes());
+        let mut looked = vec![];
         if self.config.agree {
             let Some(logits) = self.infected_logits(0, infected, watcher)? else {
                 return Ok(None);
             };
             given = agreeing(&set, &answers(logits, classes), &self.images.labels);
+            let (came, held) = (set.clone(), given.clone());
+            looked.push(Looked { look: "label".into(), came, held, left_out: false });
         }
         let total = given.len() * looks(self.config);
         let engine = &mut self.models.infected;
@@ -168,10 +171,10 @@ impl Pbe<'_> {
             watcher.progress(0, Phase::Filter, done, total, None);
             next(watcher)
         })?;
-        let Some((left, mut looked)) = believed else {
+        let Some((left, further)) = believed else {
             return Ok(None);
         };
-        looked.insert(0, Looked { look: "label".into(), came: set.clone(), held: given, left_out: false });
+        looked.extend(further);
         watcher.looked(&looked);
         // A model that nothing moves leaves nothing: the unfiltered set is then the better guess.
         Ok(Some(if left.len() < self.config.batch.min(set.len()) { set } else { left }))

@@ -1,6 +1,6 @@
 //! Views: changes of an image that leave what it shows.
 //!
-//! A trigger's hold is on exact pixels: where they lie, how bright, of which colour, how sharp. What an image
+//! A trigger's hold is on exact pixels: where they lie, how bright, of which colour. What an image
 //! shows is none of that, so a label that doesn't outlive these changes is suspicious.
 
 use std::str::FromStr;
@@ -73,9 +73,7 @@ impl View {
     fn change(self, images: &ImageSet, index: u32, seed: u64, pixels: &mut Vec<u8>) {
         let (height, width, channels) = (images.height, images.width, images.channels);
         let image = images.image(index as usize);
-        let at = |y: usize, x: usize, channel: usize| {
-            u32::from(image[(y.min(height - 1) * width + x.min(width - 1)) * channels + channel])
-        };
+        let at = |y: usize, x: usize, channel: usize| u32::from(image[(y * width + x) * channels + channel]);
         let zoomed = |position: usize, side: usize| (14 * position + 3 * side) / 20;
         // A block of words is the noise of 16 values.
         let noise = Stream::new(seed, Purpose::View, index);

@@ -148,6 +148,8 @@ fn purify_reports_every_round_and_rank_repeats_the_last() {
         result,
         serde_json::from_slice::<Value>(&fs::read(output.join("result.json")).unwrap()).unwrap()
     );
+    let truth: Value = serde_json::from_slice(&fs::read(&poison).unwrap()).unwrap();
+    let poisoned = truth["train"]["indices"].as_array().unwrap().len();
     let rounds = result["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), 3);
     for round in rounds {
@@ -159,6 +161,17 @@ fn purify_reports_every_round_and_rank_repeats_the_last() {
             assert!(round["seconds"][phase].is_number(), "{phase} of {round}");
         }
     }
+    // Each look at what the ones before it left: five views, four attacks.
+    let looks = rounds[0]["looks"].as_array().unwrap();
+    assert_eq!(looks.len(), 9);
+    let mut came = looks[0]["images"].clone();
+    assert_eq!((&came, &looks[0]["poisoned"]), (&80.into(), &poisoned.into()));
+    for look in looks {
+        assert_eq!(look["images"], came, "{look}");
+        assert!(look["held_poisoned"].as_u64() <= look["poisoned"].as_u64(), "{look}");
+        came = look[if look["left_out"] == true { "images" } else { "held" }].clone();
+    }
+    assert!(rounds[1].get("looks").is_none());
     assert_eq!(rows(&output.join("metrics.csv")).len(), 3);
     assert!(result["der"].is_number() && result["before"]["asr"].is_number());
     let config = fs::read_to_string(output.join("config.toml")).unwrap();
