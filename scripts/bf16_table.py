@@ -41,7 +41,7 @@ def main():
 
 Made by `scripts/emulated_bf16.sh`, commit {emulator["commit"]}. Devices: {processor["device"]}; {emulator["device"]}.
 
-A cut of CIFAR-10 (600 training and 400 test images) and an infected model of width 16 (`pbe infect`, BadNets). `pbe purify` with its default recipe and all 600 training images as the clean set.
+A cut of CIFAR-10 (600 training and 400 test images) and an infected model of width 16 (`pbe infect`, BadNets). `pbe purify` with 5 epochs of step 1b and 10 of step 2 and all 600 training images as the clean set.
 
 | | f32, processor | bf16, emulated GPU |
 |---|---|---|""")
