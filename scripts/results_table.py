@@ -205,7 +205,7 @@ def main():
     print(
         "Made by `scripts/reproduce.sh`; every run is here, none was chosen. Pre-activation ResNet-18 of width 16 (GTSRB: 8), "
         "10 % poison, all-to-one to class 0 (GTSRB: 2) where nothing else is said; figures in per cent on the full test set; ASR leaves out images of the "
-        "target class. Minutes are of a machine that did up to twice as much other work: some 6 minutes of one core without a clean set, 1.3 with one.\n"
+        "target class. Minutes are of a machine that did up to twice as much other work: some 6 minutes of one core without a clean set, 2 with one.\n"
     )
     print(f"Commits: {', '.join(commits)}. Device: {'; '.join(devices)}.\n")
     in_short()
