@@ -139,8 +139,10 @@ fn purify_interrupted_and_resumed() {
     let (whole, parts) = (parent.path().join("whole"), parent.path().join("parts"));
     let (model, poison) = (model(), poison());
     let arguments = |folder| {
-        let longer =
-            ["--first-adversarial-epochs", "40", "--adversarial-epochs", "40", "--last-epochs", "60"];
+        // Long enough that no pause below outlasts a round, whatever the first set is.
+        let mut longer = vec!["--first-adversarial-epochs", "200", "--first-clean-epochs", "200"];
+        longer.extend(["--adversarial-epochs", "200", "--last-epochs", "200", "--agree", "false"]);
+        longer.extend(["--views", "none"]);
         let mut arguments = purification(&model, &longer);
         arguments.extend(["--poison", word(&poison), "--output", folder]);
         arguments
