@@ -47,6 +47,11 @@ def read(name):
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def erasures(name, setting, recipe="default"):
+    """The results of a model's purifications, by seed."""
+    return [json.loads(path.read_text()) for path in sorted(OUT.glob(f"{name}.{recipe}.{setting}.*/result.json"))]
+
+
 def figure(value, digits=2):
     return "—" if value is None else f"{value:.{digits}f}"
 
@@ -77,8 +82,7 @@ def erased(setting, recipe):
     rows = []
     for name, title in MODELS.items():
         floor = read(f"{name}.floor.json")
-        for path in sorted(OUT.glob(f"{name}.{recipe}.{setting}.*/result.json")):
-            result = json.loads(path.read_text())
+        for result in erasures(name, setting, recipe):
             before, after = result["before"], result["after"]
             cells = [
                 title,
@@ -114,12 +118,11 @@ def looks():
     """What each look at the images of the first set leaves."""
     rows, names = [], []
     for name, title in MODELS.items():
-        paths = sorted(OUT.glob(f"{name}.default.none.*/result.json"))
-        result = json.loads(paths[0].read_text()) if paths else None
-        if result is None or not result["rounds"][0].get("looks"):
+        results = erasures(name, "none")
+        if not results or not results[0]["rounds"][0].get("looks"):
             continue
         cells = {}
-        for look in result["rounds"][0]["looks"]:
+        for look in results[0]["rounds"][0]["looks"]:
             poisoned, held = look["poisoned"], look["held_poisoned"]
             clean, held_clean = look["images"] - poisoned, look["held"] - held
             share = " / ".join(figure(100 * a / b, 0) if b else "—" for a, b in ((held, poisoned), (held_clean, clean)))
@@ -143,8 +146,7 @@ def looks():
 
 def mean(name, setting):
     """ACC / ASR after, mean of the seeds, and how many these are."""
-    paths = sorted(OUT.glob(f"{name}.default.{setting}.*/result.json"))
-    after = [json.loads(path.read_text())["after"] for path in paths]
+    after = [result["after"] for result in erasures(name, setting)]
     if not after:
         return "—"
     acc, asr = (sum(one[key] for one in after) / len(after) for key in ("acc", "asr"))
@@ -158,8 +160,7 @@ def span(values):
 
 
 def seeds(name, setting):
-    paths = sorted(OUT.glob(f"{name}.default.{setting}.*/result.json"))
-    after = [json.loads(path.read_text())["after"] for path in paths]
+    after = [result["after"] for result in erasures(name, setting)]
     if not after:
         return "—"
     count = f" ({len(after)} seeds)" if len(after) > 1 else ""

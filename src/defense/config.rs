@@ -204,9 +204,6 @@ const RANDOM_BUDGET: AttackConfig = AttackConfig {
     every_batch: false,
 };
 
-/// In each of these some trigger loses its hold, and no other look sees it so well (docs/method.md).
-const VIEWS: [View; 5] = [View::Flip, View::Zoom, View::Dark, View::Grey, View::Noise];
-
 /// A trigger that holds its label against long attacks, and against a single large step: each pass sees models
 /// that the others don't (docs/method.md).
 const SURVIVORS: [FilterPass; 4] = [
@@ -261,7 +258,8 @@ impl PurifyConfig {
             first_share: 1.0,
             first_limit: 12000,
             shares: if clean_set { vec![] } else { vec![0.7] },
-            views: VIEWS.to_vec(),
+            // In each some trigger loses its hold, and no other look sees it so well (docs/method.md).
+            views: View::ALL.to_vec(),
             filter: SURVIVORS.to_vec(),
             filter_limit: 0.6,
             agree: true,

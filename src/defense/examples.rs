@@ -1,7 +1,5 @@
 //! Step 1a: adversarial examples.
 
-use std::sync::Arc;
-
 use super::config::AttackConfig;
 use super::fine_tune::Next;
 use crate::data::ImageSet;
@@ -56,20 +54,15 @@ pub fn examples(
     done: &mut dyn FnMut(usize) -> Next,
 ) -> Result<Option<Examples>> {
     engine.attach(images)?;
-    let picked = images.subset(indices);
+    let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
     let (len, classes) = (engine.graph().image_len(), engine.graph().classes());
     let mut pixels = vec![0u8; indices.len() * len];
     let rows = engine.rows().min(indices.len());
     let (mut chunk, mut logits) = (vec![0.0f32; rows * len], vec![0.0f32; rows * classes]);
     let budgets = budgets(attack, indices, seed);
     let controls = attack_controls(attack, seed, 0);
-    let target = Attacked {
-        source: Source::Images,
-        indices,
-        labels: &picked.labels,
-        budgets: &budgets,
-        predict: true,
-    };
+    let target =
+        Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
     let mut loss = 0.0;
     let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
         let bytes = &mut pixels[first * len..][..rows.count * len];
@@ -78,19 +71,14 @@ pub fn examples(
             *byte = (value * 255.0).round().clamp(0.0, 255.0) as u8;
         }
         rows.logits(&mut logits)?;
-        let labels = &picked.labels[first..first + rows.count];
+        let labels = &labels[first..first + rows.count];
         loss +=
             logits.chunks_exact(classes).zip(labels).map(|(row, &label)| loss_of(row, label)).sum::<f64>();
         Ok(done(first + rows.count))
     })?;
     let node = &engine.graph().nodes[0];
-    let images = ImageSet {
-        pixels: Arc::new(pixels),
-        height: node.height,
-        width: node.width,
-        channels: node.channels,
-        ..picked
-    };
+    let (height, width, channels) = (node.height, node.width, node.channels);
+    let images = ImageSet { height, width, channels, ..images.redrawn(indices, pixels) };
     Ok(finished.then(|| Examples { images, loss: loss / indices.len().max(1) as f64 }))
 }
 

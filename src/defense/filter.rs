@@ -5,8 +5,9 @@
 //! away from theirs (survivors).
 
 use super::config::{FilterPass, PurifyConfig};
-use super::examples::{argmax, by_chunk};
+use super::examples::by_chunk;
 use super::fine_tune::Next;
+use super::rank::{answers, reference};
 use super::views::View;
 use crate::data::ImageSet;
 use crate::device::Controls;
@@ -52,16 +53,16 @@ pub fn believed(
     let mut all_looked = vec![];
     for (number, look) in all(config).enumerate() {
         let mut done = |count: usize| done(number * indices.len() + count);
-        let (answers, has_to_hold) = match look {
-            Look::View(view) => (under_view(engine, &view.of(images, &left, seed), &mut done)?, true),
+        let (logits, has_to_hold) = match look {
+            Look::View(view) => (reference(engine, &view.of(images, &left, seed), &mut done)?, true),
             Look::Attack(pass) => {
-                engine.attach(images)?;
                 (under_attack(engine, images, &left, pass, (seed, number as u32), &mut done)?, false)
             }
         };
-        let Some(answers) = answers else {
+        let Some(logits) = logits else {
             return Ok(None);
         };
+        let answers = answers(&logits, engine.graph().classes());
         let holds = |index: u32, answer: u32| answer == images.labels[index as usize];
         let pairs = left.iter().zip(answers);
         let held: Vec<u32> = pairs
@@ -73,14 +74,13 @@ pub fn believed(
         let came = std::mem::replace(&mut left, next);
         all_looked.push(Looked { look: look.name(), came, held, left_out });
     }
-    engine.attach(images)?;
     Ok(Some((left, all_looked)))
 }
 
 impl Look {
     fn name(self) -> String {
         match self {
-            Look::View(view) => view.to_string(),
+            Look::View(view) => view.name().into(),
             Look::Attack(FilterPass { epsilon, steps }) => format!("{epsilon}x{steps}"),
         }
     }
@@ -97,26 +97,7 @@ fn all(config: &PurifyConfig) -> impl Iterator<Item = Look> {
     views.chain(config.filter.iter().map(|pass| Look::Attack(*pass)))
 }
 
-/// What the model says of all images of a view.
-fn under_view(
-    engine: &mut Engine,
-    images: &ImageSet,
-    done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<u32>>> {
-    let classes = engine.graph().classes();
-    engine.attach(images)?;
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    let mut answers = Vec::with_capacity(all.len());
-    for chunk in all.chunks(engine.rows()) {
-        answers.extend(engine.logits(chunk)?.chunks_exact(classes).map(argmax));
-        if let Next::Stop = done(answers.len()) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(answers))
-}
-
-/// What the model says of the images at `indices` after an untargeted attack.
+/// Logits of the images at `indices` after an untargeted attack, a row each.
 fn under_attack(
     engine: &mut Engine,
     images: &ImageSet,
@@ -124,10 +105,11 @@ fn under_attack(
     pass: FilterPass,
     (seed, epoch): (u64, u32),
     done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<u32>>> {
+) -> Result<Option<Vec<f32>>> {
+    engine.attach(images)?;
     let classes = engine.graph().classes();
     let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
-    let mut logits = vec![0.0; engine.rows().min(indices.len()) * classes];
+    let mut logits = vec![0.0; indices.len() * classes];
     let epsilon = pass.epsilon / 255.0;
     // The steps reach the edge of the ball; one step is FGSM.
     let alpha = epsilon / pass.steps.min(4) as f32;
@@ -135,11 +117,9 @@ fn under_attack(
     let controls = Controls { repeats: pass.steps, seed, epoch, ..Controls::default() };
     let target =
         Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
-    let mut answers = Vec::with_capacity(indices.len());
-    let finished = by_chunk(engine, &target, &controls, &mut |_, rows| {
-        rows.logits(&mut logits)?;
-        answers.extend(logits.chunks_exact(classes).take(rows.count).map(argmax));
-        Ok(done(answers.len()))
+    let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
+        rows.logits(&mut logits[first * classes..])?;
+        Ok(done(first + rows.count))
     })?;
-    Ok(finished.then_some(answers))
+    Ok(finished.then_some(logits))
 }

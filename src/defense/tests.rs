@@ -1,10 +1,10 @@
 //! Algorithm 1 as a whole, on a network that has learnt nothing.
 
 use super::config::{FilterPass, PurifyConfig, Recipe, TuneConfig};
-use super::examples::argmax;
 use super::filter::{Looked, believed};
 use super::fine_tune::Next;
 use super::pbe::{Models, Pbe, Phase, Watcher};
+use super::rank::answers;
 use super::state::{RoundRecord, State};
 use super::views::View;
 use crate::data::{ImageSet, Normalisation, synthetic};
@@ -115,7 +115,7 @@ fn labelled() -> (ImageSet, Engine) {
 fn answers_of(engine: &mut Engine, images: &ImageSet) -> Vec<u32> {
     let all: Vec<u32> = (0..images.len() as u32).collect();
     engine.attach(images).unwrap();
-    engine.logits(&all).unwrap().chunks_exact(3).map(argmax).collect()
+    answers(&engine.logits(&all).unwrap(), 3)
 }
 
 /// Those of the 30 that are believed.

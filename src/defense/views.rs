@@ -4,7 +4,6 @@
 //! shows is none of that, so a label that doesn't outlive these changes is suspicious.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,46 +26,37 @@ pub enum View {
     Noise,
 }
 
-/// Names, as in the options.
-const NAMES: [(&str, View); 5] = [
-    ("flip", View::Flip),
-    ("zoom", View::Zoom),
-    ("dark", View::Dark),
-    ("grey", View::Grey),
-    ("noise", View::Noise),
-];
-
 impl FromStr for View {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(name, _)| *name == text);
-        let names = || NAMES.map(|(name, _)| name).join(", ");
-        found.map(|(_, view)| *view).ok_or_else(|| format!("it is one of {}", names()))
-    }
-}
-
-impl std::fmt::Display for View {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (name, _) = NAMES[NAMES.iter().position(|(_, view)| view == self).unwrap_or_default()];
-        formatter.write_str(name)
+        let found = View::ALL.into_iter().find(|view| view.name() == text);
+        found.ok_or_else(|| format!("it is one of {}", View::ALL.map(View::name).join(", ")))
     }
 }
 
 impl View {
+    /// All of them.
+    pub const ALL: [View; 5] = [View::Flip, View::Zoom, View::Dark, View::Grey, View::Noise];
+
+    /// Name in files, reports and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            View::Flip => "flip",
+            View::Zoom => "zoom",
+            View::Dark => "dark",
+            View::Grey => "grey",
+            View::Noise => "noise",
+        }
+    }
+
     /// The images at `indices`, changed; a set of its own, in that order.
     pub fn of(self, images: &ImageSet, indices: &[u32], seed: u64) -> ImageSet {
         let mut pixels = Vec::with_capacity(indices.len() * images.image_len());
         for &index in indices {
             self.change(images, index, seed, &mut pixels);
         }
-        let pick = |index: &u32| *index as usize;
-        ImageSet {
-            pixels: Arc::new(pixels),
-            labels: Arc::new(indices.iter().map(|index| images.labels[pick(index)]).collect()),
-            names: Arc::new(indices.iter().map(|index| images.names[pick(index)].clone()).collect()),
-            ..images.clone()
-        }
+        images.redrawn(indices, pixels)
     }
 
     /// Appends image `index` as this view has it.
@@ -103,6 +93,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     /// One image of 3 x 3 pixels and two channels: the second is 100 above the first.
     fn changed(view: View) -> Vec<u8> {
@@ -146,7 +137,8 @@ mod tests {
     #[test]
     fn views_have_names() {
         assert_eq!("dark".parse(), Ok(View::Dark));
-        assert_eq!(NAMES.map(|(_, view)| view.to_string()), NAMES.map(|(name, _)| name));
+        assert_eq!(View::ALL.map(|view| view.name().parse()), View::ALL.map(Ok));
+        assert_eq!(serde_json::to_value(View::ALL).unwrap(), serde_json::json!(View::ALL.map(View::name)));
         assert_eq!("wide".parse::<View>().unwrap_err(), "it is one of flip, zoom, dark, grey, noise");
     }
 }
