@@ -38,6 +38,12 @@ PAPER = {
     "cifar-dynamic-all": ("94.40 / 92.72", "93.28 / 0.75", "93.28 / 0.75"),
     "cifar-wanet-all": ("94.49 / 93.47", "93.24 / 1.02", "93.45 / 0.80"),
 }
+# What was to be reached, at width 16 on CIFAR-10.
+AIMS = {
+    "clean": "the aims: an ASR of 3 or the floor + 0.5, at most 2 points of ACC lost",
+    "none": "the aims: an ASR of 4 (WaNet: 5) or the floor + 0.5, at most 1.5 points of ACC lost, a first ranking with an AP "
+    "of 0.995 and a selection that is 99.8 % clean (WaNet: 99)",
+}
 for label in ("", "-all"):
     PAPER[f"cifar-dynamic-20{label}"] = PAPER[f"cifar-dynamic{label}"]
 
@@ -56,23 +62,49 @@ def figure(value, digits=2):
     return "—" if value is None else f"{value:.{digits}f}"
 
 
+def clock(result):
+    """Seconds; a purification's parts are told besides their sum, `run`."""
+    seconds = result["seconds"]
+    return seconds.get("run") or sum(seconds.values())
+
+
 def minutes(result):
-    return f"{sum(result['seconds'].values()) / 60:.1f}" if result.get("seconds") else "—"
+    return figure(clock(result) / 60, 1)
+
+
+def beyond(name, setting, result, floor):
+    """Which aims of the default recipe a run misses."""
+    before, after = result["before"], result["after"]
+    clean, wanet = setting == "clean", "wanet" in name
+    least = floor["after"]["asr"] + 0.5 if floor else 0
+    ranked = [r for r in result["rounds"] if r["average_precision"] is not None]
+    aims = {
+        "ASR": after["asr"] <= max(least, 3 if clean else 5 if wanet else 4),
+        "ACC": before["acc"] - after["acc"] <= (2 if clean else 1.5),
+        "AP": all(r["average_precision"] >= 0.995 for r in ranked[:1]),
+        "selection": all(r["selected_precision"] >= (0.99 if wanet else 0.998) for r in ranked[:1]),
+    }
+    return ", ".join(aim for aim, reached in aims.items() if not reached)
+
+
+def benign():
+    """Names and titles of the benign models."""
+    names = {f"{data}-benign": f"{title}, benign" for data, title in SETS.items()}
+    return names | {"cifar-benign-20": "CIFAR-10, benign, 20 epochs"}
 
 
 def planted():
     print("## The models\n")
     print("| model | ACC | ASR | ASR, target class included | R-ACC | benign model's ASR (the floor) |")
     print("|---|---|---|---|---|---|")
-    benign = {f"{data}-benign": f"{title}, benign" for data, title in SETS.items()}
-    benign["cifar-benign-20"] = "CIFAR-10, benign, 20 epochs"
-    for name in [*benign, *MODELS]:
+    titles = benign()
+    for name in [*titles, *MODELS]:
         result = read(f"{name}.json") or read(f"{name}/result.json")
         if result is None:
             continue
         after, floor = result["after"], read(f"{name}.floor.json")
         print(
-            f"| {MODELS.get(name) or benign[name] + ' (`pbe infect --attack none`)'} | {figure(after['acc'])} "
+            f"| {MODELS.get(name) or titles[name] + ' (`pbe infect --attack none`)'} | {figure(after['acc'])} "
             f"| {figure(after['asr'])} | {figure(after['asr_inclusive'])} | {figure(after['racc'])} "
             f"| {figure(floor['after']['asr'] if floor else None)} |"
         )
@@ -100,7 +132,10 @@ def erased(setting, recipe):
                 cells.append(f"{first['trained']}, {poisoned}")
                 cells.append(", ".join(figure(r["average_precision"], 4) for r in ranked))
                 cells.append(", ".join(figure(100 * r["selected_precision"]) for r in ranked))
-            rows.append(cells + [minutes(result)])
+            cells.append(minutes(result))
+            if recipe == "default":
+                cells.append(beyond(name, setting, result, floor))
+            rows.append(cells)
     if not rows:
         print("Not run yet.")
         return
@@ -108,6 +143,9 @@ def erased(setting, recipe):
     if setting == "none":
         head += ["first set, poisoned", "AP of clean, by round", "% clean in the selection, by round"]
     head.append("minutes")
+    if recipe == "default":
+        head.append("misses")
+        print(f"{sum(not cells[-1] for cells in rows)} of {len(rows)} runs reach {AIMS[setting]}.\n")
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
     for cells in rows:
@@ -167,6 +205,23 @@ def seeds(name, setting):
     return " / ".join(span([one[key] for one in after]) for key in ("acc", "asr")) + count
 
 
+def time_taken():
+    """Core hours by part: the sum of clock time times threads."""
+    parts = {
+        "planting, benign models": [f"{name}/result.json" for name in [*benign(), *MODELS]],
+        "with a clean set": [f"{name}.default.clean.*/result.json" for name in MODELS],
+        "without": [f"{name}.default.none.*/result.json" for name in MODELS],
+        "`--recipe paper`": [f"{name}.paper.*/result.json" for name in MODELS],
+    }
+    print("\n## What it took\n")
+    print("| part | runs | core hours |")
+    print("|---|---|---|")
+    for part, patterns in parts.items():
+        results = [json.loads(path.read_text()) for pattern in patterns for path in OUT.glob(pattern)]
+        seconds = sum(clock(result) * int(result["device"].split()[1]) for result in results)
+        print(f"| {part} | {len(results)} | {figure(seconds / 3600, 1)} |")
+
+
 def in_short():
     """The table that README has too."""
     print("## In short\n")
@@ -205,8 +260,10 @@ def main():
     print("# Results\n")
     print(
         "Made by `scripts/reproduce.sh`; every run is here, none was chosen. Pre-activation ResNet-18 of width 16 (GTSRB: 8), "
-        "10 % poison, all-to-one to class 0 (GTSRB: 2) where nothing else is said; figures in per cent on the full test set; ASR leaves out images of the "
-        "target class. Minutes are of a machine that did up to twice as much other work: some 6 minutes of one core without a clean set, 2 with one.\n"
+        "10 % poison, all-to-one to class 0 (GTSRB: 2) where nothing else is said; figures in per cent on the full test set; "
+        "ASR leaves out images of the target class. Training images and epochs of the models: CIFAR-10 50,000 and 10, "
+        "Fashion-MNIST 60,000 and 3, GTSRB 39,209 and 10, Tiny-ImageNet (20 classes) 10,000 and 20. Each run had one thread of "
+        "a machine that did other work too; minutes are by the clock.\n"
     )
     print(f"Commits: {', '.join(commits)}. Device: {'; '.join(devices)}.\n")
     in_short()
@@ -222,6 +279,7 @@ def main():
         erased(setting, "paper")
     looks()
     beside_paper()
+    time_taken()
 
 
 if __name__ == "__main__":
