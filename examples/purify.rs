@@ -5,8 +5,9 @@ use std::path::Path;
 
 use pbe::data::LoadOptions;
 use pbe::defense::config::{PurifyConfig, Recipe};
-use pbe::defense::pbe::{Models, Pbe, Quiet};
+use pbe::defense::pbe::{Models, Pbe};
 use pbe::defense::state::State;
+use pbe::defense::watcher::Quiet;
 use pbe::device::cpu::CpuDevice;
 use pbe::engine::Engine;
 use pbe::report::TestBed;

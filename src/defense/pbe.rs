@@ -8,6 +8,7 @@ use super::filter::{Looked, believed, looks};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
 use super::rank::{Scored, agreeing, answers, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
+use super::watcher::{Phase, Watcher};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -19,64 +20,6 @@ pub struct Models {
     pub infected: Engine,
     /// θ, the model being purified.
     pub purified: Engine,
-}
-
-/// A part of a run, for progress reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Which images the first round believes.
-    Filter,
-    /// Step 1a.
-    Attack,
-    /// Step 1b.
-    Adversarial,
-    /// Step 2.
-    Clean,
-    /// What the infected model says about all images.
-    Reference,
-    /// Step 3.
-    Rank,
-}
-
-/// Who follows a run: progress, checkpoints, measurements.
-pub trait Watcher {
-    /// `done` of `total` units of a phase; a loss where the phase trains.
-    fn progress(&mut self, round: usize, phase: Phase, done: usize, total: usize, loss: Option<f32>);
-    /// Whether the run should end after this batch.
-    fn interrupted(&mut self) -> bool;
-    /// The state can be stored: `state` holds everything.
-    fn checkpoint(&mut self, state: &State) -> Result<()>;
-    /// The first round's set has been looked at, in this order.
-    fn looked(&mut self, looked: &[Looked]);
-    /// A round begins with the images `selected`.
-    fn begun(&mut self, round: usize, selected: &[u32]) -> Result<()>;
-    /// Step 3 has ranked all images (`scores`) and selected `selected`.
-    fn ranked(&mut self, round: usize, scores: &[f32], selected: &[u32]) -> Result<()>;
-    /// A round is over; `purified` may be measured.
-    fn round_done(&mut self, record: &RoundRecord, purified: &mut Engine) -> Result<()>;
-}
-
-/// A watcher that lets the run go on and keeps nothing.
-pub struct Quiet;
-
-impl Watcher for Quiet {
-    fn progress(&mut self, _: usize, _: Phase, _: usize, _: usize, _: Option<f32>) {}
-    fn interrupted(&mut self) -> bool {
-        false
-    }
-    fn checkpoint(&mut self, _: &State) -> Result<()> {
-        Ok(())
-    }
-    fn looked(&mut self, _: &[Looked]) {}
-    fn begun(&mut self, _: usize, _: &[u32]) -> Result<()> {
-        Ok(())
-    }
-    fn ranked(&mut self, _: usize, _: &[f32], _: &[u32]) -> Result<()> {
-        Ok(())
-    }
-    fn round_done(&mut self, _: &RoundRecord, _: &mut Engine) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// A run of Algorithm 1.

@@ -1,12 +1,13 @@
 //! Algorithm 1 as a whole, on a network that has learnt nothing.
 
 use super::config::{FilterPass, PurifyConfig, Recipe, TuneConfig};
-use super::filter::{Looked, believed};
+use super::filter::believed;
 use super::fine_tune::Next;
-use super::pbe::{Models, Pbe, Phase, Watcher};
+use super::pbe::{Models, Pbe};
 use super::rank::answers;
-use super::state::{RoundRecord, State};
+use super::state::State;
 use super::views::View;
+use super::watcher::Watcher;
 use crate::data::{ImageSet, Normalisation, synthetic};
 use crate::device::Controls;
 use crate::device::cpu::CpuDevice;
@@ -19,24 +20,10 @@ use crate::model::{Architecture, Kind, Weights};
 struct FirstSet(Vec<u32>);
 
 impl Watcher for FirstSet {
-    fn progress(&mut self, _: usize, _: Phase, _: usize, _: usize, _: Option<f32>) {}
-    fn interrupted(&mut self) -> bool {
-        false
-    }
-    fn checkpoint(&mut self, _: &State) -> Result<()> {
-        Ok(())
-    }
-    fn looked(&mut self, _: &[Looked]) {}
     fn begun(&mut self, round: usize, selected: &[u32]) -> Result<()> {
         if round == 0 {
             self.0 = selected.to_vec();
         }
-        Ok(())
-    }
-    fn ranked(&mut self, _: usize, _: &[f32], _: &[u32]) -> Result<()> {
-        Ok(())
-    }
-    fn round_done(&mut self, _: &RoundRecord, _: &mut Engine) -> Result<()> {
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Follows a purification: progress, checkpoints, what each round is worth.
 
 use pbe::defense::filter::Looked;
-use pbe::defense::pbe::{Phase, Watcher};
 use pbe::defense::state::{RoundRecord, State};
+use pbe::defense::watcher::{Phase, Watcher};
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
 use pbe::report::csv::write_metrics;
