@@ -119,6 +119,7 @@ pub fn plant(
         schedule: config.schedule,
         distill: 0.0,
         temperature: 1.0,
+        doubt: 1.0,
         average: 0.0,
         patches: 0.0,
     };

@@ -52,6 +52,14 @@ macro_rules! phase {
                 $field.temperature
             ),
             setting!(
+                concat!($phase, "-doubt"),
+                concat!(
+                    $title,
+                    ": probability that the suspect model may at most give another label, in the distillation"
+                ),
+                $field.doubt
+            ),
+            setting!(
                 concat!($phase, "-average"),
                 concat!($title, ": decay of the weight average the step ends with; 0 for none"),
                 $field.average

@@ -50,6 +50,7 @@ impl TuneConfig {
         not_negative(&format!("{phase}-lr"), self.learning_rate)?;
         not_negative(&format!("{phase}-distill"), self.distill)?;
         positive(&format!("{phase}-temperature"), self.temperature)?;
+        share(&format!("{phase}-doubt"), f64::from(self.doubt))?;
         below_one(&format!("{phase}-average"), self.average)?;
         if (0.0..=1.0).contains(&self.patches) {
             return Ok(());

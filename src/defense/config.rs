@@ -108,6 +108,9 @@ pub struct TuneConfig {
     pub distill: f32,
     /// Temperature of the distillation.
     pub temperature: f32,
+    /// Largest probability at this temperature that the teacher may give a label other than the image's: what is
+    /// above it goes to the image's label; 1 for any.
+    pub doubt: f32,
     /// d of the weight average that the step ends with; 0 for none.
     pub average: f32,
     /// Probability of each of the four random patches painted over an image before the network sees it
@@ -183,6 +186,7 @@ const PLAIN: TuneConfig = TuneConfig {
     schedule: Schedule::Cosine,
     distill: 0.0,
     temperature: 2.0,
+    doubt: 1.0,
     average: 0.0,
     patches: 0.0,
 };
@@ -192,6 +196,10 @@ const PLAIN: TuneConfig = TuneConfig {
 const ADVERSARIAL: TuneConfig = TuneConfig { epochs: 8, learning_rate: 0.03, patches: 0.5, ..PLAIN };
 
 const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, patches: 0.5, ..PLAIN };
+
+/// Images that carry a trigger and a right label can be told from clean ones by nothing but the infected model's
+/// doubt; there the distillation would teach the trigger (docs/method.md).
+const DOUBT: f32 = 0.05;
 
 const RANDOM_BUDGET: AttackConfig = AttackConfig {
     epsilon_min: 4.0,
@@ -265,11 +273,15 @@ impl PurifyConfig {
             agree: true,
             attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
             first_adversarial: if clean_set { ADVERSARIAL } else { TuneConfig { epochs: 5, ..PLAIN } },
-            first_clean: TuneConfig { epochs: if clean_set { 16 } else { 10 }, ..DISTILLED },
+            first_clean: if clean_set {
+                TuneConfig { epochs: 16, ..DISTILLED }
+            } else {
+                TuneConfig { epochs: 10, doubt: DOUBT, ..DISTILLED }
+            },
             adversarial: ADVERSARIAL,
             clean: TuneConfig { epochs: 4, ..PLAIN },
             clean_limit: 6000,
-            last: TuneConfig { epochs: 6, distill: 0.25, ..DISTILLED },
+            last: TuneConfig { epochs: 6, distill: 0.25, doubt: DOUBT, ..DISTILLED },
         }
     }
 

@@ -219,8 +219,60 @@ fn step(
         teacher.infer(Source::Augmented, &indices, &controls, |rows| {
             rows.logits(&mut logits[rows.first * classes..])
         })?;
+        for (row, &label) in logits.chunks_exact_mut(classes).zip(&labels) {
+            resolve(row, label as usize, task.tune);
+        }
     }
     let controls = Controls { patches: task.tune.patches, ..controls };
     let distil = (!logits.is_empty()).then_some(logits.as_slice());
     engine.train_step(source, &indices, &labels, distil, &controls)
+}
+
+/// Raises the label's logit until no other label has more than `tune.doubt` of the probability at the
+/// distillation's temperature.
+///
+/// An infected model is in doubt where an image has a trigger and its own label all the same (the cross mode of
+/// WaNet and of the dynamic attack): what it gives the attacker's label there would teach the trigger anew.
+fn resolve(row: &mut [f32], label: usize, tune: &TuneConfig) {
+    let others = || row.iter().enumerate().filter(|&(other, _)| other != label).map(|(_, &logit)| logit);
+    let best = others().fold(f32::MIN, f32::max);
+    let odds: f32 = others().map(|logit| ((logit - best) / tune.temperature).exp()).sum();
+    // best has 1 / (odds + e^((logit - best) / T)).
+    let rest = 1.0 / tune.doubt - odds;
+    if rest > 0.0 {
+        row[label] = row[label].max(best + tune.temperature * rest.ln());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defense::config::{PurifyConfig, Recipe};
+
+    /// Cross mode kept the dynamic attack alive: ASR 21 after the first round with not a poisoned image in the
+    /// data, 3.6 without the images of cross mode.
+    #[test]
+    fn the_teacher_gives_other_labels_no_more_than_the_doubt() {
+        let tune = TuneConfig { doubt: 0.05, ..PurifyConfig::new(Recipe::Default, false).last };
+        let largest_other = |row: &[f32], label: usize| {
+            let odds: Vec<f32> = row.iter().map(|logit| (logit / tune.temperature).exp()).collect();
+            let total: f32 = odds.iter().sum();
+            (0..row.len()).filter(|&k| k != label).map(|k| odds[k] / total).fold(0.0, f32::max)
+        };
+        for label in 0..3 {
+            let mut row = [2.0, -1.0, 0.5];
+            resolve(&mut row, label, &tune);
+            assert!((largest_other(&row, label) - 0.05).abs() < 1e-6, "{row:?}");
+            // Among themselves the others stay as they were.
+            let original = [2.0, -1.0, 0.5];
+            assert!((0..3).filter(|&k| k != label).all(|k| row[k] == original[k]));
+        }
+        // Without doubt nothing changes.
+        let mut certain = [12.0, -1.0, 0.5];
+        resolve(&mut certain, 0, &tune);
+        assert_eq!(certain, [12.0, -1.0, 0.5]);
+        let mut any = [2.0, -1.0, 0.5];
+        resolve(&mut any, 1, &TuneConfig { doubt: 1.0, ..tune });
+        assert_eq!(any, [2.0, -1.0, 0.5]);
+    }
 }

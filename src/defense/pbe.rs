@@ -6,7 +6,7 @@ use super::config::{PurifyConfig, TuneConfig};
 use super::examples::examples;
 use super::filter::{Looked, believed, looks};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
-use super::rank::{Scored, agreeing, answers, reference, scores, select};
+use super::rank::{Scored, agreeing, agreeing_by_class, answers, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
 use super::watcher::{Phase, Watcher};
 use crate::data::ImageSet;
@@ -188,11 +188,8 @@ impl Pbe<'_> {
             let share = self.config.shares[state.round.min(rounds - 2)];
             let mut selected = select(&scores, share);
             if self.config.agree {
-                let agreed = agreeing(&selected, &answers, &self.images.labels);
-                // A purified model that has forgotten its task is no judge.
-                if agreed.len() >= self.config.batch.min(selected.len()) {
-                    selected = agreed;
-                }
+                let limit = self.config.filter_limit;
+                selected = agreeing_by_class(&selected, &answers, &self.images.labels, limit);
             }
             watcher.ranked(state.round, &scores, &selected)?;
             if state.round + 1 < rounds {

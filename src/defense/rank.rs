@@ -101,6 +101,21 @@ pub fn agreeing(selected: &[u32], answers: &[u32], labels: &[u32]) -> Vec<u32> {
     selected.iter().copied().filter(|&i| answers[i as usize] == labels[i as usize]).collect()
 }
 
+/// As [`agreeing`], but a class that would lose more than `limit` of its images keeps them all: there it is the
+/// purified model that has forgotten what they show.
+pub fn agreeing_by_class(selected: &[u32], answers: &[u32], labels: &[u32], limit: f64) -> Vec<u32> {
+    let agrees = |i: u32| answers[i as usize] == labels[i as usize];
+    let label = |i: u32| labels[i as usize] as usize;
+    let classes = selected.iter().map(|&i| label(i) + 1).max().unwrap_or(0);
+    let (mut all, mut agreed) = (vec![0usize; classes], vec![0usize; classes]);
+    for &i in selected {
+        all[label(i)] += 1;
+        agreed[label(i)] += usize::from(agrees(i));
+    }
+    let forgotten = |class: usize| (all[class] - agreed[class]) as f64 > limit * all[class] as f64;
+    selected.iter().copied().filter(|&i| agrees(i) || forgotten(label(i))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +131,15 @@ mod tests {
         let (answers, labels) = ([0, 2, 1, 0], [0, 1, 1, 2]);
         assert_eq!(agreeing(&[0, 1, 2], &answers, &labels), vec![0, 2]);
         assert_eq!(agreeing(&[3], &answers, &labels), Vec::<u32>::new());
+    }
+    /// The infected model's adversarial examples all landed on its target, so no image of that class came into the
+    /// first set (Blend of another program, CIFAR-10): the purified model had forgotten the class, agreed with 6 of
+    /// its images, and ended with a recall of 40 % there, 85 % before.
+    #[test]
+    fn a_forgotten_class_keeps_its_images() {
+        let (answers, labels) = ([1, 1, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1]);
+        let all = [0, 1, 2, 3, 4, 5];
+        assert_eq!(agreeing_by_class(&all, &answers, &labels, 0.6), vec![0, 1, 2, 3, 4]);
+        assert_eq!(agreeing_by_class(&all, &answers, &labels, 1.0), vec![3, 4]);
     }
 }
