@@ -199,7 +199,7 @@ const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, patches:
 
 /// Images that carry a trigger and a right label can be told from clean ones by nothing but the infected model's
 /// doubt; there the distillation would teach the trigger (docs/method.md).
-const DOUBT: f32 = 0.05;
+const DOUBT: f32 = 0.1;
 
 const RANDOM_BUDGET: AttackConfig = AttackConfig {
     epsilon_min: 4.0,

@@ -250,7 +250,7 @@ mod tests {
     use crate::defense::config::{PurifyConfig, Recipe};
 
     /// Cross mode kept the dynamic attack alive: ASR 21 after the first round with not a poisoned image in the
-    /// data, 3.6 without the images of cross mode.
+    /// data, 3.6 without the images of cross mode (docs/method.md).
     #[test]
     fn the_teacher_gives_other_labels_no_more_than_the_doubt() {
         let tune = TuneConfig { doubt: 0.05, ..PurifyConfig::new(Recipe::Default, false).last };

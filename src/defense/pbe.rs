@@ -6,7 +6,7 @@ use super::config::{PurifyConfig, TuneConfig};
 use super::examples::examples;
 use super::filter::{Looked, believed, looks};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
-use super::rank::{Scored, agreeing, agreeing_by_class, answers, reference, scores, select};
+use super::rank::{Scored, agreeing, agreeing_where_known, answers, reference, scores, select};
 use super::state::{RoundRecord, Stage, State};
 use super::watcher::{Phase, Watcher};
 use crate::data::ImageSet;
@@ -188,8 +188,8 @@ impl Pbe<'_> {
             let share = self.config.shares[state.round.min(rounds - 2)];
             let mut selected = select(&scores, share);
             if self.config.agree {
-                let limit = self.config.filter_limit;
-                selected = agreeing_by_class(&selected, &answers, &self.images.labels, limit);
+                let classes = self.models.purified.graph().classes();
+                selected = agreeing_where_known(&selected, &answers, &self.images.labels, classes);
             }
             watcher.ranked(state.round, &scores, &selected)?;
             if state.round + 1 < rounds {

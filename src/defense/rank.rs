@@ -101,19 +101,19 @@ pub fn agreeing(selected: &[u32], answers: &[u32], labels: &[u32]) -> Vec<u32> {
     selected.iter().copied().filter(|&i| answers[i as usize] == labels[i as usize]).collect()
 }
 
-/// As [`agreeing`], but a class that would lose more than `limit` of its images keeps them all: there it is the
-/// purified model that has forgotten what they show.
-pub fn agreeing_by_class(selected: &[u32], answers: &[u32], labels: &[u32], limit: f64) -> Vec<u32> {
-    let agrees = |i: u32| answers[i as usize] == labels[i as usize];
-    let label = |i: u32| labels[i as usize] as usize;
-    let classes = selected.iter().map(|&i| label(i) + 1).max().unwrap_or(0);
-    let (mut all, mut agreed) = (vec![0usize; classes], vec![0usize; classes]);
-    for &i in selected {
-        all[label(i)] += 1;
-        agreed[label(i)] += usize::from(agrees(i));
-    }
-    let forgotten = |class: usize| (all[class] - agreed[class]) as f64 > limit * all[class] as f64;
-    selected.iter().copied().filter(|&i| agrees(i) || forgotten(label(i))).collect()
+/// As [`agreeing`], but a class that the purified model has forgotten keeps its images: one that it gives to fewer
+/// than a fifth of the images that are to have it. `answers` and `labels` are those of all images. A label may have
+/// poisoned images besides, so no more than an equal share of all images is expected for it.
+pub fn agreeing_where_known(selected: &[u32], answers: &[u32], labels: &[u32], classes: usize) -> Vec<u32> {
+    let count = |list: &[u32]| {
+        let mut counts = vec![0usize; classes];
+        list.iter().for_each(|&class| counts[class as usize] += 1);
+        counts
+    };
+    let (given, labelled) = (count(answers), count(labels));
+    let known = |class: usize| 5 * given[class] >= labelled[class].min(labels.len() / classes);
+    let keeps = |i: usize| answers[i] == labels[i] || !known(labels[i] as usize);
+    selected.iter().copied().filter(|&i| keeps(i as usize)).collect()
 }
 
 #[cfg(test)]
@@ -137,9 +137,19 @@ mod tests {
     /// its images, and ended with a recall of 40 % there, 85 % before.
     #[test]
     fn a_forgotten_class_keeps_its_images() {
-        let (answers, labels) = ([1, 1, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1]);
-        let all = [0, 1, 2, 3, 4, 5];
-        assert_eq!(agreeing_by_class(&all, &answers, &labels, 0.6), vec![0, 1, 2, 3, 4]);
-        assert_eq!(agreeing_by_class(&all, &answers, &labels, 1.0), vec![3, 4]);
+        let labels = [0, 0, 0, 0, 1, 1, 1, 1];
+        let keep = |answers: &[u32]| agreeing_where_known(&[0, 1, 4, 5], answers, &labels, 2);
+        assert_eq!(keep(&[1, 1, 1, 1, 1, 0, 1, 1]), [4], "it gives class 0 to one image, if a wrong one");
+        assert_eq!(keep(&[1, 1, 1, 1, 1, 1, 1, 1]), [0, 1, 4, 5], "it doesn't give class 0");
+    }
+
+    /// Most images of the target's label are poisoned there (GTSRB, Dynamic: 3,921 of 6,171), and a purified model
+    /// that gives them their true label has forgotten nothing: asked label by label whether it agrees with most,
+    /// 4 % of the selection were poisoned, and ASR 50 after 1.4.
+    #[test]
+    fn a_label_that_is_mostly_poison_is_not_forgotten() {
+        let labels = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let answers = [0, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+        assert_eq!(agreeing_where_known(&[0, 1, 2, 9], &answers, &labels, 2), [0, 9]);
     }
 }
