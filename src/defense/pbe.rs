@@ -189,7 +189,8 @@ impl Pbe<'_> {
             let mut selected = select(&scores, share);
             if self.config.agree {
                 let classes = self.models.purified.graph().classes();
-                selected = agreeing_where_known(&selected, &answers, &self.images.labels, classes);
+                selected =
+                    agreeing_where_known(&selected, &state.selected, &answers, &self.images.labels, classes);
             }
             watcher.ranked(state.round, &scores, &selected)?;
             if state.round + 1 < rounds {

@@ -102,17 +102,29 @@ pub fn agreeing(selected: &[u32], answers: &[u32], labels: &[u32]) -> Vec<u32> {
 }
 
 /// As [`agreeing`], but a class that the purified model has forgotten keeps its images: one that it gives to fewer
-/// than a fifth of the images that are to have it. `answers` and `labels` are those of all images. A label may have
-/// poisoned images besides, so no more than an equal share of all images is expected for it.
-pub fn agreeing_where_known(selected: &[u32], answers: &[u32], labels: &[u32], classes: usize) -> Vec<u32> {
-    let count = |list: &[u32]| {
+/// than half of the images that are to have it, after a round whose set, `taught`, had less than a tenth of its
+/// share of them. `answers` and `labels` are those of all images. A label may have poisoned images besides, so no
+/// more than an equal share of all images is expected for it.
+pub fn agreeing_where_known(
+    selected: &[u32],
+    taught: &[u32],
+    answers: &[u32],
+    labels: &[u32],
+    classes: usize,
+) -> Vec<u32> {
+    let count = |list: &mut dyn Iterator<Item = u32>| {
         let mut counts = vec![0usize; classes];
-        list.iter().for_each(|&class| counts[class as usize] += 1);
+        list.for_each(|class| counts[class as usize] += 1);
         counts
     };
-    let (given, labelled) = (count(answers), count(labels));
-    let known = |class: usize| 5 * given[class] >= labelled[class].min(labels.len() / classes);
-    let keeps = |i: usize| answers[i] == labels[i] || !known(labels[i] as usize);
+    let given = count(&mut answers.iter().copied());
+    let labelled = count(&mut labels.iter().copied());
+    let shown = count(&mut taught.iter().map(|&i| labels[i as usize]));
+    let forgotten = |class: usize| {
+        let expected = labelled[class].min(labels.len() / classes);
+        2 * given[class] < expected && 10 * shown[class] * labels.len() < expected * taught.len()
+    };
+    let keeps = |i: usize| answers[i] == labels[i] || forgotten(labels[i] as usize);
     selected.iter().copied().filter(|&i| keeps(i as usize)).collect()
 }
 
@@ -138,9 +150,13 @@ mod tests {
     #[test]
     fn a_forgotten_class_keeps_its_images() {
         let labels = [0, 0, 0, 0, 1, 1, 1, 1];
-        let keep = |answers: &[u32]| agreeing_where_known(&[0, 1, 4, 5], answers, &labels, 2);
-        assert_eq!(keep(&[1, 1, 1, 1, 1, 0, 1, 1]), [4], "it gives class 0 to one image, if a wrong one");
-        assert_eq!(keep(&[1, 1, 1, 1, 1, 1, 1, 1]), [0, 1, 4, 5], "it doesn't give class 0");
+        let keep = |taught: &[u32], answers: &[u32]| {
+            agreeing_where_known(&[0, 1, 4, 5], taught, answers, &labels, 2)
+        };
+        let (once, twice) = ([1, 1, 1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 0, 1, 1]);
+        assert_eq!(keep(&[4, 5], &once), [0, 1, 4], "neither shown class 0 nor giving it");
+        assert_eq!(keep(&[0, 4], &once), [4], "shown");
+        assert_eq!(keep(&[4, 5], &twice), [4], "gives it often enough, if to others");
     }
 
     /// Most images of the target's label are poisoned there (GTSRB, Dynamic: 3,921 of 6,171), and a purified model
@@ -149,7 +165,7 @@ mod tests {
     #[test]
     fn a_label_that_is_mostly_poison_is_not_forgotten() {
         let labels = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-        let answers = [0, 1, 1, 1, 1, 1, 1, 1, 1, 1];
-        assert_eq!(agreeing_where_known(&[0, 1, 2, 9], &answers, &labels, 2), [0, 9]);
+        let answers = [0, 0, 0, 1, 1, 1, 1, 1, 1, 1];
+        assert_eq!(agreeing_where_known(&[0, 3, 4, 9], &[9], &answers, &labels, 2), [0, 9]);
     }
 }
