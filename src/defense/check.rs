@@ -124,6 +124,7 @@ mod tests {
         assert!(refusal(|c| c.first_share = 0.0).starts_with("first-share"));
         assert!(refusal(|c| c.filter[0].steps = 0).contains("filter's steps"));
         assert!(refusal(|c| c.filter_limit = 0.0).starts_with("filter-limit: 0 is not above 0"));
+        assert!(refusal(|c| c.last.doubt = 0.0).starts_with("last-doubt: 0 is not above 0"));
         assert!(refusal(|c| c.last.average = 1.0).starts_with("last-average is 1"));
         assert!(refusal(|c| c.last.patches = 1.1).starts_with("last-patches is 1.1"));
         assert!(refusal(|c| c.clean.patches = f32::NAN).starts_with("clean-patches is NaN"));
