@@ -189,8 +189,12 @@ impl Pbe<'_> {
             let mut selected = select(&scores, share);
             if self.config.agree {
                 let classes = self.models.purified.graph().classes();
-                selected =
-                    agreeing_where_known(&selected, &state.selected, &answers, &self.images.labels, classes);
+                let labels = &self.images.labels;
+                let agreed = agreeing_where_known(&selected, &state.selected, &answers, labels, classes);
+                // A purified model that has forgotten its task is no judge.
+                if agreed.len() >= self.config.batch.min(selected.len()) {
+                    selected = agreed;
+                }
             }
             watcher.ranked(state.round, &scores, &selected)?;
             if state.round + 1 < rounds {
