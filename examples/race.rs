@@ -1,23 +1,39 @@
-//! One PGD step, one training step and one scoring pass of pre-activation ResNet-18 on random images,
-//! timed as `torch_pbe.py` of the PyTorch baseline does: `race [--width 64] [--batch 128] [--size 32]
-//! [--reps 5] [--threads N]`. `scripts/race_pytorch.sh` runs both in turn.
+//! A PGD attack, a training step and a scoring pass on random images, timed as a PyTorch baseline does:
+//! `race [--network preact-resnet18] [--width 64] [--batch 128] [--size 32] [--classes 10] [--steps 1] [--reps 5]
+//! [--threads N] [--device cpu|cuda] [--precision f32|bf16]`. Calls are timed from the host, copies of indices,
+//! labels and results among them. `scripts/race_pytorch.sh` runs it beside PyTorch on the processor,
+//! `scripts/race_gpu.py` on a GPU.
 
 use std::error::Error;
+use std::str::FromStr;
 use std::time::Instant;
 
 use pbe::data::{ImageSet, Normalisation};
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Controls, Device};
+use pbe::device::cuda::CudaDevice;
+use pbe::device::{Controls, Device, Precision};
 use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-fn option(name: &str, default: usize) -> Outcome<usize> {
+fn option<T: FromStr>(name: &str, default: T) -> Outcome<T> {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().position(|argument| argument == &format!("--{name}")) {
-        Some(at) => Ok(arguments.get(at + 1).ok_or("a number is missing")?.parse()?),
+        Some(at) => {
+            let value = arguments.get(at + 1).and_then(|value| value.parse().ok());
+            Ok(value.ok_or(format!("--{name}: no such value"))?)
+        }
         None => Ok(default),
+    }
+}
+
+fn device() -> Outcome<Box<dyn Device>> {
+    let threads = option("threads", 0)?;
+    match option("device", "cpu".to_string())?.as_str() {
+        "cpu" => Ok(Box::new(CpuDevice::new((threads > 0).then_some(threads))?)),
+        "cuda" => Ok(Box::new(CudaDevice::open(0, option("precision", Precision::F32)?)?)),
+        other => Err(format!("--device: no {other}").into()),
     }
 }
 
@@ -36,15 +52,15 @@ fn time(reps: usize, mut call: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
 
 fn main() -> Outcome<()> {
     let (width, batch) = (option("width", 64)?, option("batch", 128)?);
-    let (size, reps) = (option("size", 32)?, option("reps", 5)?);
-    let threads = option("threads", 0)?;
-    let device = CpuDevice::new((threads > 0).then_some(threads))?;
-    let architecture = Architecture { kind: Kind::PreActResNet18, width, classes: 10, channels: 3 };
+    let (size, reps, steps) = (option("size", 32)?, option("reps", 5)?, option("steps", 1)?);
+    let (kind, classes) = (option("network", Kind::PreActResNet18)?, option("classes", 10)?);
+    let device = device()?;
+    let architecture = Architecture { kind, width, classes, channels: 3 };
     let graph = architecture.graph(&Normalisation::identity(3), size, size)?;
     let weights = Weights::initialise(architecture, 0);
     let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
-    let mut engine = Engine::open(&device, &graph, &weights.values, &options)?;
-    let images = ImageSet::noise(batch, size, 3, 10);
+    let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &options)?;
+    let images = ImageSet::noise(batch, size, 3, classes);
     engine.attach(&images)?;
     let indices: Vec<u32> = (0..batch as u32).collect();
     let flop = 2.0 * graph.multiply_adds() as f64 * batch as f64;
@@ -59,7 +75,7 @@ fn main() -> Outcome<()> {
             budgets: &budgets,
             predict: false,
         };
-        let controls = Controls { random_start: false, ..Controls::default() };
+        let controls = Controls { random_start: false, repeats: steps, ..Controls::default() };
         Ok(engine.attack(&target, &controls, |_| Ok(()))?)
     })?;
     let controls = Controls { learning_rate: 0.01, nesterov: false, ..Controls::default() };
@@ -72,10 +88,11 @@ fn main() -> Outcome<()> {
         engine.scores(&indices, &reference)?;
         Ok(())
     })?;
-    for (name, seconds, passes) in [("pgd_step", pgd, 2.0), ("train_step", train, 3.0), ("score", score, 1.0)]
+    for (name, seconds, passes) in
+        [("pgd_step", pgd / steps as f64, 2.0), ("train_step", train, 3.0), ("score", score, 1.0)]
     {
         println!(
-            "{name:11} {:9.1} img/s  {:8.1} ms  {:7.1} GFLOP/s",
+            "{name:11} {:9.1} img/s  {:8.3} ms  {:7.1} GFLOP/s",
             batch as f64 / seconds,
             seconds * 1e3,
             passes * flop / seconds / 1e9
