@@ -9,8 +9,10 @@
 // every stride-th of a row and column, so that nothing is multiplied by the zeros between the gradients of
 // a strided convolution. Within a phase dgrad reads gradients as fprop reads its input, backwards.
 //
-// Each comes with tiles of 64 and of 16 columns, for many channels and for few; the host chooses. Sums run in
-// one fixed order.
+// Each comes with tiles of 64 columns, and for few channels of 16; and of half the rows, where there would be few
+// blocks; the host chooses. Sums run in one fixed order, the same in all. Tried and lost on an H100: tiles of 128 x 128
+// (2 blocks on a multiprocessor aren't enough to wait for each other's copies; a tenth faster with 128 channels, half as
+// fast with 64), four stages (no difference), copies through L1 (up to a fourth slower).
 //
 // Sums and gradients that only convolutions read are in bf16 (src/device/cuda/relay/rounded.rs): in f32 they were a
 // third of an attack's bytes. A summand, y or output then comes with a pointer of its own.
@@ -28,19 +30,29 @@
 #include "tensor.cuh"
 
 typedef Tile<128, 64, 64, 32> Wide;
+typedef Tile<64, 64, 32, 32, 4> Low;
 typedef Tile<128, 16, 32, 16> Narrow;
 
 // Threads that copy one row of a tile with k along its rows, and rows copied at once.
 constexpr u32 ALONG = DEPTH / VECTOR, AT_ONCE = BLOCK / ALONG;
 
+// Bits 0 to 15, those below `n`.
+__device__ __forceinline__ u32 bits_below(int n) { return n <= 0 ? 0 : n >= 16 ? 0xffff : (1u << n) - 1; }
+
 // A tensor (N, height, width, vectors) of which row i of a product reads pixel (y + sign * u, x + sign * v)
 // of its image for tap (u, v), and the place of the thread's next vector among the taps' channels: digits
-// of one number, to which a stage adds its four vectors without a division.
+// of one number, to which a stage adds its four vectors without a division. All rows of a thread are at the same tap, so
+// that a stage adds one distance to what each row keeps, and asks each for two bits: which taps lie outside. There are
+// 15 taps at most down and across (`TAPS` in src/device/cuda/tensor.rs), and bit 15 says no. Before, bounds and place were
+// computed anew for each vector: 120 instructions a stage beside 32 products.
 template <u32 ROWS> struct Window {
     static constexpr u32 EACH = ROWS / AT_ONCE;
     const bf16* tensor;
     u32 height, width, vectors, taps_down, taps_across;
-    int sign, y[EACH], x[EACH], image[EACH];
+    int sign;
+    // Vectors up to tap (0, 0); bit u, if row y + sign * u isn't there, bit 16 + v of columns alike.
+    int at[EACH];
+    u32 outside[EACH];
     u32 vector, u, v;
     u32 next_vector, next_u, next_v;
 
@@ -57,22 +69,28 @@ template <u32 ROWS> struct Window {
         next_u = ALONG / vectors / across;
     }
 
-    // A row outside the product reads nothing: its y is far outside the tensor.
+    // Taps that lie outside `size` pixels from `place` on.
+    __device__ __forceinline__ u32 taps_outside(int place, int size, u32 taps) const {
+        int from = sign > 0 ? -place : place - size + 1, to = sign > 0 ? size - place : place + 1;
+        return ~(bits_below(min(to, (int)taps)) & ~bits_below(from)) & 0xffff;
+    }
+
+    // A row outside the product reads nothing.
     __device__ __forceinline__ void set(u32 i, bool there, u32 n, int row, int column) {
-        y[i] = there ? row : -(1 << 30);
-        x[i] = column;
-        image[i] = n * height;
+        at[i] = ((int)(n * height) + row) * (int)(width * vectors) + column * (int)vectors;
+        outside[i] = taps_outside(row, height, taps_down) | taps_outside(column, width, taps_across) << 16;
+        if (!there) outside[i] = ~0u;
     }
 
     __device__ __forceinline__ void fill(u32 to) {
+        u32 bits = 1u << min(u, 15) | 0x10000u << v;
+        int distance = sign * (int)((u * width + v) * vectors) + (int)vector;
+        to += place<ALONG>(threadIdx.x / ALONG, threadIdx.x % ALONG);
 #pragma unroll
-        for (u32 i = 0; i < EACH; ++i) {
-            int row = y[i] + sign * (int)u, column = x[i] + sign * (int)v;
-            bool there = u < taps_down && (u32)row < height && (u32)column < width;
-            u32 at = ((image[i] + row) * width + column) * vectors + vector;
-            copy_vector(to + place<ALONG>(threadIdx.x / ALONG + i * AT_ONCE, threadIdx.x % ALONG),
-                        tensor + (there ? at * VECTOR : 0), there);
-        }
+        for (u32 i = 0; i < EACH; ++i)
+            // Rows that AT_ONCE lie between are permuted alike.
+            copy_vector(to + i * AT_ONCE * DEPTH * 2, tensor + (long long)(at[i] + distance) * VECTOR,
+                        !(outside[i] & bits));
         vector += next_vector;
         bool carry = vector >= vectors;
         vector -= carry ? vectors : 0;
@@ -91,16 +109,16 @@ template <u32 ROWS> struct FilterRows {
     __device__ __forceinline__ FilterRows(const bf16* filter, u32 first, u32 rows, u32 pitch, u32 length)
         : k(threadIdx.x % ALONG * VECTOR), length(length), pitch(pitch), row(first + threadIdx.x / ALONG),
           rows(rows) {
-        from = filter;
+        from = filter + row * pitch;
     }
 
     __device__ __forceinline__ void fill(u32 to) {
+        to += place<ALONG>(threadIdx.x / ALONG, threadIdx.x % ALONG);
 #pragma unroll
         for (u32 i = 0; i < (ROWS + AT_ONCE - 1) / AT_ONCE; ++i) {
             if (ROWS < AT_ONCE && threadIdx.x / ALONG >= ROWS) break;
-            bool there = k < length && row + i * AT_ONCE < rows;
-            copy_vector(to + place<ALONG>(threadIdx.x / ALONG + i * AT_ONCE, threadIdx.x % ALONG),
-                        from + (there ? (row + i * AT_ONCE) * pitch + k : 0), there);
+            copy_vector(to + i * AT_ONCE * DEPTH * 2, from + (i * AT_ONCE * pitch + k),
+                        k < length && row + i * AT_ONCE < rows);
         }
         k += DEPTH;
     }
@@ -110,47 +128,54 @@ template <u32 ROWS> struct FilterRows {
 template <class T>
 __device__ __forceinline__ void multiply(typename T::WarpSums& sums, uint4* memory, Window<T::ROWS>& window,
                                          FilterRows<T::COLUMNS>& filter, u32 length) {
-    u32 a = shared_address(memory), b = a + STAGES * T::A;
+    typedef typename T::WarpSums Warp;
+    u32 a = shared_address(memory), b = a + T::STAGES * T::A;
+    u32 own_a = a + Warp::along_a(T::row()), own_b = b + Warp::along_b(T::column());
     sums.clear();
-    pipeline(
+    pipeline<T::STAGES>(
         (length + DEPTH - 1) / DEPTH,
         [&](u32 stage) {
             window.fill(a + stage * T::A);
             filter.fill(b + stage * T::B);
         },
-        [&](u32 stage) { sums.add_along(a + stage * T::A, b + stage * T::B, T::row(), T::column()); });
+        [&](u32 stage) { sums.add_along(own_a + stage * T::A, own_b + stage * T::B); });
 }
 
-// Sums of a tile's columns and of their squares. Every thread of a block meets one pair of columns (each_pair). f64:
+// Sums of a tile's columns and of their squares. A thread meets the same eight columns in all its rows (each_octet). f64:
 // without a row to take differences from, f32 would lose the variance beside a large mean.
 template <class T> struct ColumnSums {
-    static constexpr u32 PAIRS = T::COLUMNS / 2;
-    double sum[2] = {0.0, 0.0}, squares[2] = {0.0, 0.0};
+    // What follows in memory from one thread to the next, from one column to the next.
+    static constexpr u32 PITCH = BLOCK + 2, WARPS_ACROSS = T::COLUMNS / T::WARP_COLUMNS, ACROSS = T::WARP_COLUMNS / 8;
+    static_assert(16 * PITCH * sizeof(double) <= T::BYTES, "room for them");
+    double sum[8] = {}, squares[8] = {};
 
-    __device__ __forceinline__ void add(float2 value, bool both) {
-        sum[0] += value.x;
-        squares[0] += (double)value.x * value.x;
-        if (!both) return;
-        sum[1] += value.y;
-        squares[1] += (double)value.y * value.y;
+    __device__ __forceinline__ void add(const Octet& octet) {
+#pragma unroll
+        for (u32 j = 0; j < 8; ++j) {
+            sum[j] += octet.value[j];
+            squares[j] += (double)octet.value[j] * octet.value[j];
+        }
     }
 
     // To `partial` (tiles, 2, channels), as norm.cu leaves parts; all threads call this.
     __device__ __forceinline__ void leave(double* memory, double* partial, u32 tile, u32 first, u32 channels) {
         // No thread reads the tile any more.
         __syncthreads();
-        double* own = memory + threadIdx.x * 4;
-        own[0] = sum[0];
-        own[1] = sum[1];
-        own[2] = squares[0];
-        own[3] = squares[1];
+#pragma unroll
+        for (u32 j = 0; j < 8; ++j) {
+            memory[j * PITCH + threadIdx.x] = sum[j];
+            memory[(8 + j) * PITCH + threadIdx.x] = squares[j];
+        }
         __syncthreads();
-        u32 column = threadIdx.x % T::COLUMNS, which = threadIdx.x / T::COLUMNS, c = first + column;
-        if (which > 1 || c >= channels) return;
-        double total = 0.0;
-        for (u32 thread = column / 2; thread < BLOCK; thread += PAIRS)
-            total += memory[thread * 4 + which * 2 + column % 2];
-        partial[(tile * 2 + which) * channels + c] = total;
+        for (u32 i = threadIdx.x; i < 2 * T::COLUMNS; i += BLOCK) {
+            u32 column = i % T::COLUMNS, which = i / T::COLUMNS, octet = column / 8, c = first + column;
+            if (c >= channels) continue;
+            const double* row = memory + (which * 8 + column % 8) * PITCH;
+            double total = 0.0;
+            for (u32 warp = octet / ACROSS; warp < BLOCK / 32; warp += WARPS_ACROSS)
+                for (u32 lane = octet % ACROSS; lane < 32; lane += ACROSS) total += row[warp * 32 + lane];
+            partial[(tile * 2 + which) * channels + c] = total;
+        }
     }
 };
 
@@ -178,24 +203,34 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
     typename T::WarpSums sums;
     multiply<T>(sums, memory, window, filter, length);
 
-    bool aligned = pairs_aligned(out_channels, residual.wide, y, nullptr);
+    bool aligned = octets_aligned(out_channels, bias, residual.wide, y, next.scale, next.shift);
     ColumnSums<T> columns;
-    each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
-        u32 pixel = first_row + row, k = first_column + column;
-        bool there = pixel < rows;
-        if (there && k < out_channels) {
-            bool both = k + 1 < out_channels;
-            u32 at = pixel * out_channels + k;
-            if (bias) add_pair(value, bias + k, false, both);
-            residual.add_to(value, pixel, k, out_channels, aligned, both);
-            if (y) store_pair(y + at, value, aligned, both);
-            if (partial) columns.add(value, both);
-        }
-        if (rounded_y && there) store_rounded(rounded_y, value, pixel, k, out_channels);
-        if (next.to) hand_on(next, value, pixel, k, out_channels, there);
-    });
+    auto there = [&](u32 pixel, u32 k) { return pixel < rows && k < out_channels; };
+    each_octet<T>(
+        sums, memory,
+        [&](u32 row, u32 column) {
+            u32 pixel = first_row + row, k = first_column + column;
+            return there(pixel, k) ? residual.load(pixel, k, out_channels, aligned) : Raw{};
+        },
+        [&](u32 row, u32 column, Octet& octet, const Raw& more) {
+            u32 pixel = first_row + row, k = first_column + column;
+            if (!there(pixel, k)) return;
+            if (bias) add(octet, as_floats(load_floats(bias + k, aligned, out_channels - k)));
+            residual.add_to(octet, more);
+            if (partial) columns.add(octet);
+            if (y) store_floats(y + pixel * out_channels + k, octet, aligned, out_channels - k);
+            if (rounded_y) store_rounded(rounded_y + pixel * whole_vectors(out_channels) + k, octet);
+            if (next.to) hand_on(next, octet, pixel, k, out_channels, aligned);
+        });
     if (partial) columns.leave((double*)memory, partial, blockIdx.x / column_tiles, first_column, out_channels);
 }
+
+// What an octet of dgrad's needs: where it is, or that it isn't; its summands, and its byte of the mask.
+struct DgradOperands {
+    u32 pixel, bits;
+    bool there;
+    Raw add, residual;
+};
 
 // output = (dgrad(gradient) + add) * mask * scale[c] + residual.
 // gradient (N, out_height, out_width, K'); w (C, taps, K'), taps by phase, see load_filter_bf16; mask (N,
@@ -232,38 +267,43 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
     typename T::WarpSums sums;
     multiply<T>(sums, memory, window, filter, length);
 
-    bool aligned = pairs_aligned(channels, add.wide, residual.wide, output);
-    each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
-        u32 pixel = first_row + row, c = first_column + column;
-        bool there = pixel < rows;
-        if (there && stride > 1) {
-            u32 rest = pixel / across;
-            u32 y = rest % down * stride + phase_y, x = pixel % across * stride + phase_x;
-            pixel = (rest / down * height + y) * width + x;
-        }
-        if (there && c < channels) {
-            bool both = c + 1 < channels;
-            u32 at = pixel * channels + c;
-            add.add_to(value, pixel, c, channels, aligned, both);
-            if (mask) {
-                u32 bits = mask[pixel * ((channels + 31) / 32) + c / 32] >> c % 32;
-                if (!(bits & 1)) value.x = 0.0f;
-                if (!(bits & 2)) value.y = 0.0f;
+    bool aligned = octets_aligned(channels, add.wide, scale, residual.wide, output, nullptr);
+    each_octet<T>(
+        sums, memory,
+        [&](u32 row, u32 column) {
+            u32 pixel = first_row + row, c = first_column + column;
+            DgradOperands operands = {pixel, 0xff, pixel < rows && c < channels, {}, {}};
+            if (!operands.there) return operands;
+            if (stride > 1) {
+                u32 rest = pixel / across;
+                u32 y = rest % down * stride + phase_y, x = pixel % across * stride + phase_x;
+                operands.pixel = pixel = (rest / down * height + y) * width + x;
             }
+            operands.add = add.load(pixel, c, channels, aligned);
+            operands.residual = residual.load(pixel, c, channels, aligned);
+            if (mask) operands.bits = ((const u8*)(mask + pixel * ((channels + 31) / 32)))[c / 8];
+            return operands;
+        },
+        [&](u32, u32 column, Octet& octet, const DgradOperands& operands) {
+            u32 pixel = operands.pixel, c = first_column + column, at = pixel * channels + c;
+            if (!operands.there) return;
+            add.add_to(octet, operands.add);
+#pragma unroll
+            for (u32 j = 0; j < 8; ++j)
+                if (!(operands.bits >> j & 1)) octet.value[j] = 0.0f;
             if (scale) {
-                value.x *= scale[c];
-                if (both) value.y *= scale[c + 1];
+                Octet factor = as_floats(load_floats(scale + c, aligned, channels - c));
+#pragma unroll
+                for (u32 j = 0; j < 8; ++j) octet.value[j] *= factor.value[j];
             }
-            residual.add_to(value, pixel, c, channels, aligned, both);
-            if (output) store_pair(output + at, value, aligned, both);
-            if (step.adversarial) {
-                u32 image = pixel / (height * width);
-                step.take(at, image, value.x);
-                if (both) step.take(at + 1, image, value.y);
-            }
-        }
-        if (next) hand_on(Next{next, nullptr, nullptr, nullptr, 0}, value, pixel, c, channels, there);
-    });
+            residual.add_to(octet, operands.residual);
+            if (output) store_floats(output + at, octet, aligned, channels - c);
+            if (step.adversarial)
+#pragma unroll
+                for (u32 j = 0; j < 8; ++j)
+                    if (c + j < channels) step.take(at + j, pixel / (height * width), octet.value[j]);
+            if (next) store_rounded(next + pixel * whole_vectors(channels) + c, octet);
+        });
 }
 
 // Registers for four blocks on an SM of sm_80: 128 each.
@@ -280,8 +320,10 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
              Next{next, next_scale, next_shift, next_mask, next_relu}, partial)
 
 FOUR_A_SM conv_fprop_bf16(FPROP_PARAMETERS) { FPROP(Wide, nullptr); }
+FOUR_A_SM conv_fprop_bf16_low(FPROP_PARAMETERS) { FPROP(Low, nullptr); }
 FOUR_A_SM conv_fprop_bf16_narrow(FPROP_PARAMETERS) { FPROP(Narrow, nullptr); }
 FOUR_A_SM conv_fprop_bf16_sums(FPROP_PARAMETERS, double* partial) { FPROP(Wide, partial); }
+FOUR_A_SM conv_fprop_bf16_sums_low(FPROP_PARAMETERS, double* partial) { FPROP(Low, partial); }
 FOUR_A_SM conv_fprop_bf16_sums_narrow(FPROP_PARAMETERS, double* partial) { FPROP(Narrow, partial); }
 
 #define DGRAD_PARAMETERS                                                                                      \
@@ -295,6 +337,7 @@ FOUR_A_SM conv_fprop_bf16_sums_narrow(FPROP_PARAMETERS, double* partial) { FPROP
              stride, pad, next, step)
 
 FOUR_A_SM conv_dgrad_bf16(DGRAD_PARAMETERS, bf16* next) { DGRAD(Wide, next, Step{}); }
+FOUR_A_SM conv_dgrad_bf16_low(DGRAD_PARAMETERS, bf16* next) { DGRAD(Low, next, Step{}); }
 FOUR_A_SM conv_dgrad_bf16_narrow(DGRAD_PARAMETERS, bf16* next) { DGRAD(Narrow, next, Step{}); }
 
 // Narrow: images have few channels.

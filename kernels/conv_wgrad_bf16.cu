@@ -104,27 +104,29 @@ __device__ __forceinline__ void wgrad(const bf16* x, const bf16* gradient, float
     Inputs<T::ROWS> inputs(x, height, width, vectors, out_height, out_width, stride, first, last);
     inputs.take(first_row, kernel, pad);
     Gradients<T::COLUMNS> gradients(gradient, out_vectors, first_column, first, last);
-    u32 a = shared_address(memory), b = a + STAGES * T::A;
-    typename T::WarpSums sums;
+    constexpr u32 LEFT = T::ROWS / VECTOR, RIGHT = T::COLUMNS / VECTOR;
+    typedef typename T::WarpSums Warp;
+    u32 a = shared_address(memory), b = a + T::STAGES * T::A;
+    u32 own_a = a + Warp::template across_a<LEFT>(T::row()), own_b = b + Warp::template across_b<RIGHT>(T::column());
+    Warp sums;
     sums.clear();
-    pipeline(
+    pipeline<T::STAGES>(
         (last - first + DEPTH - 1) / DEPTH,
         [&](u32 stage) {
             inputs.fill(a + stage * T::A);
             gradients.fill(b + stage * T::B);
         },
-        [&](u32 stage) {
-            sums.template add_across<T::ROWS / VECTOR, T::COLUMNS / VECTOR>(a + stage * T::A, b + stage * T::B,
-                                                                            T::row(), T::column());
-        });
+        [&](u32 stage) { sums.template add_across<LEFT, RIGHT>(own_a + stage * T::A, own_b + stage * T::B); });
 
     u32 rows = kernel * kernel * vectors * VECTOR, columns = out_vectors * VECTOR;
-    each_pair<T>(sums, memory, [&](u32 row, u32 column, float2 value) {
-        row += first_row;
-        column += first_column;
-        if (row < rows && column < columns)
-            *(float2*)(partial + (blockIdx.y * rows + row) * columns + column) = value;
-    });
+    each_octet<T>(
+        sums, memory, [](u32, u32) { return 0; },
+        [&](u32 row, u32 column, const Octet& octet, int) {
+            row += first_row;
+            column += first_column;
+            if (row < rows && column < columns)
+                store_floats(partial + (blockIdx.y * rows + row) * columns + column, octet, true, 8);
+        });
 }
 
 #define WGRAD(name, T)                                                                                        \

@@ -10,8 +10,6 @@
 
 // Values of k in a stage.
 constexpr u32 DEPTH = 32;
-// Stages: while one is used, the copies of the next two are on their way.
-constexpr u32 STAGES = 3;
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -85,59 +83,75 @@ template <u32 ROWS, u32 COLUMNS> struct Sums {
                 multiply_add(sum[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
     }
 
-    // A stage whose operands hold k along their rows: a (rows, k) at address `a`, b (columns, k).
-    __device__ __forceinline__ void add_along(u32 a, u32 b, u32 row, u32 column) {
-        u32 lane = threadIdx.x % 32, left[DOWN][4], right[ACROSS / 2][4];
+    // Where a lane's matrices begin in operands whose k lies along their rows: a (rows, k) from `row`, b (columns, k)
+    // from `column` on.
+    __device__ __forceinline__ static u32 along_a(u32 row) {
+        u32 lane = threadIdx.x % 32;
+        return place<DEPTH / VECTOR>(row + lane % 16, lane / 16);
+    }
+    __device__ __forceinline__ static u32 along_b(u32 column) {
+        u32 lane = threadIdx.x % 32;
+        return place<DEPTH / VECTOR>(column + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+    }
+
+    // A stage of such operands, from the lane's addresses. The second half of k is two vectors on: a bit of the address,
+    // for rows have four vectors and permutations keep pairs of them.
+    __device__ __forceinline__ void add_along(u32 a, u32 b) {
+        u32 left[DOWN][4], right[ACROSS / 2][4];
 #pragma unroll
-        for (u32 k = 0; k < DEPTH / VECTOR; k += 2) {
+        for (u32 half = 0; half < DEPTH * 2; half += 32) {
 #pragma unroll
-            for (u32 i = 0; i < DOWN; ++i)
-                load_matrices(left[i], a + place<DEPTH / VECTOR>(row + i * 16 + lane % 16, k + lane / 16));
+            for (u32 i = 0; i < DOWN; ++i) load_matrices(left[i], (a ^ half) + i * 16 * DEPTH * 2);
 #pragma unroll
-            for (u32 j = 0; j < ACROSS / 2; ++j)
-                load_matrices(right[j], b + place<DEPTH / VECTOR>(column + j * 16 + lane / 16 * 8 + lane % 8,
-                                                                  k + lane / 8 % 2));
+            for (u32 j = 0; j < ACROSS / 2; ++j) load_matrices(right[j], (b ^ half) + j * 16 * DEPTH * 2);
             multiply(left, right);
         }
     }
 
-    // A stage whose operands hold k across: a (k, rows) with A vectors a row, b (k, columns) with B.
-    template <u32 A, u32 B> __device__ __forceinline__ void add_across(u32 a, u32 b, u32 row, u32 column) {
-        u32 lane = threadIdx.x % 32, left[DOWN][4], right[ACROSS / 2][4];
+    // The same of operands that hold k across: a (k, rows) with A vectors a row, b (k, columns) with B.
+    template <u32 A> __device__ __forceinline__ static u32 across_a(u32 row) {
+        u32 lane = threadIdx.x % 32;
+        return place<A>(lane / 16 * 8 + lane % 8, row / VECTOR + lane / 8 % 2);
+    }
+    template <u32 B> __device__ __forceinline__ static u32 across_b(u32 column) {
+        u32 lane = threadIdx.x % 32;
+        return place<B>(lane % 16, column / VECTOR + lane / 16);
+    }
+
+    // A stage of such operands. The next 16 rows or columns are two vectors on, a bit or two of the address.
+    template <u32 A, u32 B> __device__ __forceinline__ void add_across(u32 a, u32 b) {
+        u32 left[DOWN][4], right[ACROSS / 2][4];
 #pragma unroll
         for (u32 k = 0; k < DEPTH; k += 16) {
 #pragma unroll
-            for (u32 i = 0; i < DOWN; ++i)
-                load_transposed(left[i], a + place<A>(k + lane / 16 * 8 + lane % 8,
-                                                      row / VECTOR + i * 2 + lane / 8 % 2));
+            for (u32 i = 0; i < DOWN; ++i) load_transposed(left[i], (a ^ i * 32) + k * A * 16);
 #pragma unroll
-            for (u32 j = 0; j < ACROSS / 2; ++j)
-                load_transposed(right[j],
-                                b + place<B>(k + lane % 16, column / VECTOR + j * 2 + lane / 16));
+            for (u32 j = 0; j < ACROSS / 2; ++j) load_transposed(right[j], (b ^ j * 32) + k * B * 16);
             multiply(left, right);
         }
     }
 
-    // To rows of PITCH floats in shared memory, at address `to`.
-    template <u32 PITCH> __device__ __forceinline__ void store(u32 to, u32 row, u32 column) {
+    // 16 * `tiles` of its rows, from the `first` tile on, to rows of PITCH floats in shared memory, at address `to`.
+    template <u32 PITCH> __device__ __forceinline__ void store(u32 to, u32 first, u32 tiles) {
         u32 lane = threadIdx.x % 32;
 #pragma unroll
-        for (u32 i = 0; i < DOWN * 2; ++i)
+        for (u32 i = 0; i < tiles * 2; ++i)
 #pragma unroll
             for (u32 j = 0; j < ACROSS; ++j)
-                store_two(to + ((row + i * 8 + lane / 4) * PITCH + column + j * 8 + lane % 4 * 2) * 4,
-                          sum[i / 2][j][i % 2 * 2], sum[i / 2][j][i % 2 * 2 + 1]);
+                store_two(to + ((i * 8 + lane / 4) * PITCH + j * 8 + lane % 4 * 2) * 4,
+                          sum[first + i / 2][j][i % 2 * 2], sum[first + i / 2][j][i % 2 * 2 + 1]);
     }
 };
 
-// What a block makes, and each of its four warps.
-template <u32 R, u32 C, u32 WARP_R, u32 WARP_C> struct Tile {
-    static constexpr u32 ROWS = R, COLUMNS = C;
-    // Shared memory: the stages' operands, a and b, and afterwards the sums; their rows are 8 floats longer,
-    // so that lanes that store to four of them meet different banks.
-    static constexpr u32 A = R * DEPTH * 2, B = C * DEPTH * 2, PITCH = C + 8;
-    static constexpr u32 STAGED = STAGES * (A + B), SUMMED = R * PITCH * 4;
-    static constexpr u32 BYTES = STAGED > SUMMED ? STAGED : SUMMED;
+// What a block makes, and each of its four warps; and how many stages there are: while one is used, the copies of the
+// others are on their way.
+template <u32 R, u32 C, u32 WARP_R, u32 WARP_C, u32 S = 3> struct Tile {
+    static constexpr u32 ROWS = R, COLUMNS = C, WARP_ROWS = WARP_R, WARP_COLUMNS = WARP_C, STAGES = S;
+    // Bytes of shared memory: the stages' operands, a and b. Afterwards each warp lays down some rows of its sums at a
+    // time; these are 8 floats longer, so that lanes that store to four of them meet different banks.
+    static constexpr u32 A = R * DEPTH * 2, B = C * DEPTH * 2, STAGED = STAGES * (A + B);
+    static constexpr u32 SLAB = WARP_R < 32 ? WARP_R : 32, PITCH = WARP_C + 8, SLABS = BLOCK / 32 * SLAB * PITCH * 4;
+    static constexpr u32 BYTES = STAGED > SLABS ? STAGED : SLABS;
     static_assert(R / WARP_R * (C / WARP_C) * 32 == BLOCK, "four warps");
     typedef Sums<WARP_R, WARP_C> WarpSums;
 
@@ -148,7 +162,7 @@ template <u32 R, u32 C, u32 WARP_R, u32 WARP_C> struct Tile {
 // `fill(stage)` starts the copies of the next step, `use(stage)` multiplies what an earlier one brought.
 // One barrier a step does for both: behind it all copies of the stage have arrived, and the stage that
 // is filled next has been used by every warp.
-template <class Fill, class Use> __device__ __forceinline__ void pipeline(u32 steps, Fill fill, Use use) {
+template <u32 STAGES, class Fill, class Use> __device__ __forceinline__ void pipeline(u32 steps, Fill fill, Use use) {
 #pragma unroll
     for (u32 step = 0; step < STAGES - 1; ++step) {
         if (step < steps) fill(step);
@@ -166,71 +180,128 @@ template <class Fill, class Use> __device__ __forceinline__ void pipeline(u32 st
     }
 }
 
-// Hands the sums of a block, all of whose warps call this, to `each(row, column, two neighbouring sums)`: a warp
-// sees whole rows, and what is written for each sum is written once.
-template <class T, class Each>
-__device__ __forceinline__ void each_pair(typename T::WarpSums& sums, uint4* memory, Each each) {
-    const float* values = (const float*)memory;
+// Eight neighbouring channels of a pixel: what a thread finishes at once, for in memory they are one access of 16 bytes
+// rounded, and two in f32. Pairs took four times the instructions, and left too few bytes on their way: on an H100 the
+// ends of blocks took longer than their products.
+struct Octet {
+    float value[8];
+};
+
+// Hands the sums of a block, all of whose warps call this, to `use(row, column, octet, operands)`, where operands is
+// what `load(row, column)` has returned: loads of several octets are on their way before the first is used. Each warp
+// does so with its own rows, and waits for no other.
+template <class T, class Load, class Use>
+__device__ __forceinline__ void each_octet(typename T::WarpSums& sums, uint4* memory, Load load, Use use) {
+    constexpr u32 ACROSS = T::WARP_COLUMNS / 8, DOWN = 32 / ACROSS, PASSES = T::SLAB / DOWN;
+    constexpr u32 TOGETHER = PASSES < 2 ? 1 : 2;
+    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = T::column() + lane % ACROSS * 8;
+    float* slab = (float*)memory + warp * (T::SLAB * T::PITCH);
+    const float* own = slab + lane / ACROSS * T::PITCH + lane % ACROSS * 8;
+    // Which half of its octet a lane reads first: eight lanes then meet all banks.
+    u32 swap = ACROSS == 2 ? lane % 2 : lane / 4 % 2;
+    auto read = [&](u32 pass) {
+        float4 one = *(const float4*)(own + pass * (DOWN * T::PITCH) + swap * 4);
+        float4 two = *(const float4*)(own + pass * (DOWN * T::PITCH) + (1 - swap) * 4);
+        float4 low = swap ? two : one, high = swap ? one : two;
+        return Octet{{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+    };
     // No warp reads operands any more.
     __syncthreads();
-    sums.template store<T::PITCH>(shared_address(memory), T::row(), T::column());
-    __syncthreads();
-    // Counted in steps that all threads take, so that the compiler sees a warp stay together.
+#pragma unroll
+    for (u32 first = 0; first < T::WARP_ROWS; first += T::SLAB) {
+        // Nor does a lane of this one the rows before.
+        __syncwarp();
+        sums.template store<T::PITCH>(shared_address(slab), first / 16, T::SLAB / 16);
+        __syncwarp();
 #pragma unroll 1
-    for (u32 step = 0; step < T::ROWS * T::COLUMNS / 2 / BLOCK; ++step) {
-        u32 i = step * BLOCK + threadIdx.x;
-        u32 row = i / (T::COLUMNS / 2), column = i % (T::COLUMNS / 2) * 2;
-        // Of four rows the middle ones change places: half a warp with two rows then meets all banks.
-        row = row / 4 * 4 + row % 2 * 2 + row / 2 % 2;
-        each(row, column, *(const float2*)(values + row * T::PITCH + column));
+        for (u32 pass = 0; pass < PASSES; pass += TOGETHER) {
+            u32 row = T::row() + first + pass * DOWN + lane / ACROSS;
+            decltype(load(row, column)) operands[TOGETHER];
+#pragma unroll
+            for (u32 i = 0; i < TOGETHER; ++i) operands[i] = load(row + i * DOWN, column);
+#pragma unroll
+            for (u32 i = 0; i < TOGETHER; ++i) {
+                Octet octet = read(pass + i);
+                use(row + i * DOWN, column, octet, operands[i]);
+            }
+        }
     }
 }
 
 __device__ __forceinline__ u32 whole_vectors(u32 channels) { return (channels + VECTOR - 1) / VECTOR * VECTOR; }
 
-// Two neighbouring channels of an f32 tensor, in one access where `aligned`; the second only if `both`.
-__device__ __forceinline__ void add_pair(float2& value, const float* from, bool aligned, bool both) {
-    float2 more = aligned ? *(const float2*)from : make_float2(from[0], both ? from[1] : 0.0f);
-    value.x += more.x;
-    value.y += more.y;
+// An octet as it is in memory: f32, or rounded in the first half.
+struct Raw {
+    uint4 low, high;
+};
+
+// `count` floats, at most eight, and zeros behind them; all eight in whole accesses where `aligned`.
+__device__ __forceinline__ Raw load_floats(const float* from, bool aligned, u32 count) {
+    if (aligned) return {*(const uint4*)from, *(const uint4*)(from + 4)};
+    u32 word[8];
+#pragma unroll
+    for (u32 j = 0; j < 8; ++j) word[j] = j < count ? __float_as_uint(from[j]) : 0;
+    return {{word[0], word[1], word[2], word[3]}, {word[4], word[5], word[6], word[7]}};
 }
 
-__device__ __forceinline__ void store_pair(float* to, float2 value, bool aligned, bool both) {
+__device__ __forceinline__ Octet as_floats(const Raw& raw) {
+    const uint4 &a = raw.low, &b = raw.high;
+    return {{__uint_as_float(a.x), __uint_as_float(a.y), __uint_as_float(a.z), __uint_as_float(a.w),
+             __uint_as_float(b.x), __uint_as_float(b.y), __uint_as_float(b.z), __uint_as_float(b.w)}};
+}
+
+__device__ __forceinline__ Octet from_rounded(const uint4& words) {
+    u32 word[4] = {words.x, words.y, words.z, words.w};
+    Octet octet;
+#pragma unroll
+    for (u32 j = 0; j < 4; ++j) {
+        octet.value[2 * j] = __uint_as_float(word[j] << 16);
+        octet.value[2 * j + 1] = __uint_as_float(word[j] & 0xffff0000u);
+    }
+    return octet;
+}
+
+__device__ __forceinline__ void add(Octet& octet, const Octet& more) {
+#pragma unroll
+    for (u32 j = 0; j < 8; ++j) octet.value[j] += more.value[j];
+}
+
+__device__ __forceinline__ void store_floats(float* to, const Octet& octet, bool aligned, u32 count) {
+    const float* v = octet.value;
     if (aligned) {
-        *(float2*)to = value;
+        ((float4*)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
+        ((float4*)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
         return;
     }
-    to[0] = value.x;
-    if (both) to[1] = value.y;
+#pragma unroll
+    for (u32 j = 0; j < 8; ++j)
+        if (j < count) to[j] = v[j];
 }
 
-// The same of a rounded tensor, whose pixels are whole vectors of channels, zeros where there are none.
-__device__ __forceinline__ void add_rounded(float2& value, const bf16* from) {
-    u32 two = *(const u32*)from;
-    value.x += __uint_as_float(two << 16);
-    value.y += __uint_as_float(two & 0xffff0000u);
+__device__ __forceinline__ void store_rounded(bf16* to, const Octet& octet) {
+    u32 word[4];
+#pragma unroll
+    for (u32 j = 0; j < 4; ++j) word[j] = to_bf16(octet.value[2 * j]) | (u32)to_bf16(octet.value[2 * j + 1]) << 16;
+    *(uint4*)to = make_uint4(word[0], word[1], word[2], word[3]);
 }
 
-// A summand, in f32 or rounded; both null where there is none.
+// A summand, in f32 or rounded (channels in whole vectors, zeros where there are none); both null where there is none.
 struct Summand {
     const float* wide;
     const bf16* rounded;
 
-    // Its channels k and k + 1 of a pixel; the second only if `both`.
-    __device__ __forceinline__ void add_to(float2& value, u32 pixel, u32 k, u32 channels, bool aligned,
-                                           bool both) const {
-        if (wide) add_pair(value, wide + pixel * channels + k, aligned, both);
-        if (rounded) add_rounded(value, rounded + pixel * whole_vectors(channels) + k);
+    // Its channels of a pixel from k on.
+    __device__ __forceinline__ Raw load(u32 pixel, u32 k, u32 channels, bool aligned) const {
+        if (wide) return load_floats(wide + pixel * channels + k, aligned, channels - k);
+        if (rounded) return {*(const uint4*)(rounded + pixel * whole_vectors(channels) + k), {}};
+        return {};
+    }
+
+    __device__ __forceinline__ void add_to(Octet& octet, const Raw& raw) const {
+        if (wide) add(octet, as_floats(raw));
+        if (rounded) add(octet, from_rounded(raw.low));
     }
 };
-
-// Channels k and k + 1 of a pixel of a rounded tensor.
-__device__ __forceinline__ void store_rounded(bf16* to, float2 value, u32 pixel, u32 k, u32 channels) {
-    u32 padded = whole_vectors(channels);
-    if (k >= padded) return;
-    u32 low = k < channels ? to_bf16(value.x) : 0, high = k + 1 < channels ? to_bf16(value.y) : 0;
-    *(u32*)(to + pixel * padded + k) = low | high << 16;
-}
 
 // What a convolution hands on to the one that reads its result: bf16 behind that one's prologue, max(0, scale[k] *
 // value + shift[k]), channels in whole vectors, and the mask of the prologue's ReLU. Nulls where it hands on nothing.
@@ -242,33 +313,35 @@ struct Next {
     u32 relu;
 };
 
-// Channels k and k + 1 of a pixel, `there` or not. All lanes of a warp call this; eight neighbours have the same
-// pixel and 16 channels, half a word of the mask.
-__device__ __forceinline__ void hand_on(const Next& next, float2 value, u32 pixel, u32 k, u32 channels, bool there) {
-    bool first = there && k < channels, second = there && k + 1 < channels;
+// Channels of a pixel from k on, of which there is at least one; those behind the last are zeros.
+__device__ __forceinline__ void hand_on(const Next& next, Octet octet, u32 pixel, u32 k, u32 channels, bool aligned) {
     if (next.scale) {
-        if (first) value.x = affine(value.x, next.scale[k], next.shift[k]);
-        if (second) value.y = affine(value.y, next.scale[k + 1], next.shift[k + 1]);
+        Octet scale = as_floats(load_floats(next.scale + k, aligned, channels - k));
+        Octet shift = as_floats(load_floats(next.shift + k, aligned, channels - k));
+#pragma unroll
+        for (u32 j = 0; j < 8; ++j) octet.value[j] = affine(octet.value[j], scale.value[j], shift.value[j]);
     }
     if (next.mask) {
-        u32 bits = ((first && value.x > 0.0f) | (u32)(second && value.y > 0.0f) << 1) << threadIdx.x % 8 * 2;
+        u32 bits = 0;
 #pragma unroll
-        for (u32 lane = 1; lane < 8; lane *= 2) bits |= __shfl_xor_sync(~0u, bits, lane);
-        if (first && threadIdx.x % 8 == 0) {
-            unsigned short* half = (unsigned short*)next.mask + pixel * ((channels + 31) / 32 * 2) + k / 16;
-            half[0] = (unsigned short)bits;
-            // The last word's other half has no channels, and no one else to write it.
-            if (k / 16 % 2 == 0 && k + 16 >= channels) half[1] = 0;
-        }
+        for (u32 j = 0; j < 8; ++j) bits |= (u32)(octet.value[j] > 0.0f) << j;
+        u8* byte = (u8*)(next.mask + pixel * ((channels + 31) / 32)) + k / 8;
+        *byte = (u8)bits;
+        // The last word's other bytes have no channels, and no one else to write them.
+        if (k + 8 >= channels)
+            for (u32 rest = k / 8 + 1; rest % 4; ++rest) *++byte = 0;
     }
-    if (next.relu && value.x < 0.0f) value.x = 0.0f;
-    if (next.relu && value.y < 0.0f) value.y = 0.0f;
-    if (there) store_rounded(next.to, value, pixel, k, channels);
+    if (next.relu)
+#pragma unroll
+        for (u32 j = 0; j < 8; ++j)
+            if (octet.value[j] < 0.0f) octet.value[j] = 0.0f;
+    store_rounded(next.to + pixel * whole_vectors(channels) + k, octet);
 }
 
-// Whether all pairs of rows of `channels` can be accessed as one; null counts as aligned.
-__device__ __forceinline__ bool pairs_aligned(u32 channels, const float* a, const float* b, const float* c) {
-    return channels % 2 == 0 && (((u64)a | (u64)b | (u64)c) & 7) == 0;
+// Whether all octets of rows of `channels` floats can be accessed in whole; null counts as aligned.
+__device__ __forceinline__ bool octets_aligned(u32 channels, const float* a, const float* b, const float* c,
+                                               const float* d, const float* e) {
+    return channels % 8 == 0 && (((u64)a | (u64)b | (u64)c | (u64)d | (u64)e) & 15) == 0;
 }
 
 // Taps of a row or column of `kernel` whose place modulo `stride` is below `residue`.

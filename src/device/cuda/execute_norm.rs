@@ -4,7 +4,7 @@ use super::execute::{Launched, Step, arguments};
 use super::fuse::Share;
 use super::geometry::Parts;
 use super::launch::{Argument, Grid};
-use super::tensor::{padded, row_tiles};
+use super::tensor::{Tile, padded};
 use crate::device::{Op, Span};
 
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
@@ -56,7 +56,7 @@ impl Step<'_> {
         let partials = self.memory.scratch.partials.address;
         // A convolution's sums are of its tiles, and not of differences from a row.
         let (parts, pivot) = match self.links.share {
-            Share::Summed => (row_tiles(rows), 0),
+            Share::Summed => (Tile::new(rows, *channels, 1).down(rows), 0),
             _ => {
                 let parts = Parts::norm(rows);
                 let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);

@@ -5,7 +5,7 @@ use super::fuse::{PixelStep, Share};
 use super::launch::{Argument, Grid};
 use super::relay::Operand;
 use super::tensor::{
-    Columns, filter_len, padded, phase_pixels, row_tiles, vectors, wgrad_parts, wgrad_tiles,
+    Tile, filter_len, padded, phase_pixels, vectors, wgrad_across, wgrad_parts, wgrad_tiles, wide,
 };
 use crate::device::op::Prologue;
 use crate::device::{ConvShape, Direction, FilterId, Op, Span};
@@ -22,8 +22,8 @@ impl Step<'_> {
                 let next = self.links.next.map(|next| next.prologue).unwrap_or_default();
                 let (scale, shift) = self.affine(&next);
                 let rows = self.count() * shape.out_height() * shape.out_width();
-                let columns = Columns::for_channels(shape.out_channels);
-                let tiles = columns.tiles(shape.out_channels);
+                let tile = Tile::new(rows, shape.out_channels, 1);
+                let tiles = tile.across(shape.out_channels);
                 let [wide, rounded] = self.summand(*residual, self.links.rounded.residual);
                 let list = arguments![
                     x,
@@ -50,19 +50,24 @@ impl Step<'_> {
                     self.maybe(next.mask),
                     next.relu
                 ];
-                let grid = Grid::Blocks(row_tiles(rows) * tiles, 1);
+                let grid = Grid::Blocks(tile.down(rows) * tiles, 1);
                 if self.links.share == Share::WithSums {
-                    let kernel = columns.choose("conv_fprop_bf16_sums", "conv_fprop_bf16_sums_narrow");
+                    let kernel = tile.choose(
+                        "conv_fprop_bf16_sums",
+                        "conv_fprop_bf16_sums_low",
+                        "conv_fprop_bf16_sums_narrow",
+                    );
                     let partials = arguments![self.memory.scratch.partials.address];
                     return self.launch(kernel, grid, &joined::<24>(list, partials));
                 }
-                let kernel = columns.choose("conv_fprop_bf16", "conv_fprop_bf16_narrow");
+                let kernel = tile.choose("conv_fprop_bf16", "conv_fprop_bf16_low", "conv_fprop_bf16_narrow");
                 self.launch(kernel, grid, list)
             }
             Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
                 let g = self.tensor_gradient(shape, *gradient)?;
-                let columns = Columns::for_channels(shape.in_channels);
-                let tiles = columns.tiles(shape.in_channels);
+                let (rows, phases) = (phase_pixels(shape, self.count()), shape.stride * shape.stride);
+                let tile = Tile::new(rows, shape.in_channels, phases);
+                let tiles = tile.across(shape.in_channels);
                 let [add, rounded_add] = self.summand(*add, self.links.rounded.add);
                 let [residual, rounded_residual] = self.summand(*residual, self.links.rounded.residual);
                 let list = arguments![
@@ -87,11 +92,11 @@ impl Step<'_> {
                     shape.stride,
                     shape.pad
                 ];
-                let rows = row_tiles(phase_pixels(shape, self.count()));
-                let grid = Grid::Blocks(rows * tiles, shape.stride * shape.stride);
+                let grid = Grid::Blocks(tile.down(rows) * tiles, phases);
                 let Share::WithStep(PixelStep { clean, epsilon, alpha, adversarial }) = self.links.share
                 else {
-                    let kernel = columns.choose("conv_dgrad_bf16", "conv_dgrad_bf16_narrow");
+                    let kernel =
+                        tile.choose("conv_dgrad_bf16", "conv_dgrad_bf16_low", "conv_dgrad_bf16_narrow");
                     return self.launch(
                         kernel,
                         grid,
@@ -166,12 +171,11 @@ impl Step<'_> {
     fn tensor_wgrad(&self, shape: &ConvShape, x: u64, g: u64, weight_gradient: Span) -> Launched {
         let parts = wgrad_parts(shape, self.count());
         let partials = self.memory.scratch.partials.address;
-        let columns = Columns::for_channels(shape.out_channels);
         let list = arguments![
             x,
             g,
             partials,
-            columns.tiles(shape.out_channels),
+            wgrad_across(shape),
             shape.out_height(),
             shape.out_width(),
             vectors(shape.out_channels),
@@ -184,7 +188,7 @@ impl Step<'_> {
             self.count() * shape.out_height() * shape.out_width(),
             parts.rows
         ];
-        let kernel = columns.choose("conv_wgrad_bf16", "conv_wgrad_bf16_narrow");
+        let kernel = if wide(shape.out_channels) { "conv_wgrad_bf16" } else { "conv_wgrad_bf16_narrow" };
         self.launch(kernel, Grid::Blocks(wgrad_tiles(shape), parts.count), list)?;
         let (out_channels, in_channels) = (padded(shape.out_channels), padded(shape.in_channels));
         self.wgrad_sum(shape, partials, parts.count, (out_channels, in_channels), weight_gradient)

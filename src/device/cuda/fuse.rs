@@ -5,7 +5,7 @@
 //! loss and back to the pixels, belongs to the first of its ops. The sums of a batch norm belong to the convolution
 //! that makes its input.
 
-use super::tensor::Columns;
+use super::tensor::wide;
 use crate::device::{Access, Norm, Op, Program, Span};
 
 /// Channels and classes that `kernels/head_loss.cu` has room for.
@@ -168,7 +168,7 @@ fn step(ops: &[Op]) -> Option<PixelStep> {
             Op::ConvDgrad { shape, output, .. },
             Op::PgdStep { clean, gradient, epsilon, alpha, norm: Norm::Linf, adversarial, .. },
             ..,
-        ] if gradient == output && Columns::for_channels(shape.in_channels) == Columns::Narrow => {
+        ] if gradient == output && !wide(shape.in_channels) => {
             Some(PixelStep { clean, epsilon, alpha, adversarial })
         }
         _ => None,

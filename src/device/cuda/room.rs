@@ -101,7 +101,7 @@ impl Room {
             Op::ConvWgrad { shape, .. } => tensor::wgrad_partials(shape, count),
             // Those that a convolution may leave.
             Op::NormStatistics { pixels, channels, .. } => {
-                tensor::column_sums(count.saturating_mul(*pixels), *channels)
+                tensor::most_column_sums(count.saturating_mul(*pixels), *channels)
             }
             _ => 0,
         };
@@ -180,6 +180,16 @@ pub(super) fn check_sizes(program: &Program, relay: &Relay, precision: Precision
         let copied = room.operands.iter().copied().max().unwrap_or_default();
         if largest.max(copied).max(room.partials) >= LARGEST {
             return too_large(&op.name());
+        }
+        if let Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } = op
+            && precision == Precision::Bf16
+            && shape.kernel > tensor::TAPS
+        {
+            let most = tensor::TAPS;
+            return Err(Error::run(format!(
+                "{}: in bf16 a kernel has at most {most} taps a side",
+                op.name()
+            )));
         }
     }
     if relay.buffers.iter().any(|&words| values(words) >= LARGEST) {

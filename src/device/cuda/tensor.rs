@@ -9,8 +9,15 @@ const VECTOR: usize = 8;
 /// k of a stage: `DEPTH` in kernels/tensor.cuh.
 const DEPTH: usize = 32;
 
-/// Rows of a block's tile, fprop's and dgrad's.
-const ROWS: usize = 128;
+/// Taps of a kernel at most, down and across: `Window` in kernels/conv_bf16.cu has a bit for each.
+pub(super) const TAPS: usize = 15;
+
+/// Rows of a block's tile at least, fprop's and dgrad's.
+const LEAST_ROWS: usize = 64;
+
+/// Wide tiles fewer than these leave multiprocessors of a large GPU with one block or none: half a tile each is faster
+/// then, though it reads the filter twice as often (4x4 with 512 channels on an H100: 41 us in place of 46).
+const FEW: usize = 256;
 
 /// Rows of a block's tile, wgrad's.
 const WGRAD_ROWS: usize = 64;
@@ -41,48 +48,81 @@ pub(super) fn filter_len(spec: &FilterSpec) -> usize {
     kernel * kernel * sides
 }
 
-/// The tile's columns that a kernel comes with.
+/// The tiles that a kernel comes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Columns {
-    /// 64.
+pub(super) enum Tile {
+    /// 128 rows and 64 columns.
     Wide,
-    /// 16.
+    /// 64 and 64.
+    Low,
+    /// 128 and 16.
     Narrow,
 }
 
-impl Columns {
-    /// Wide tiles, which read their rows least often, where they waste no more than a quarter.
-    pub fn for_channels(channels: usize) -> Self {
-        let wide = channels.next_multiple_of(64) * 4 <= channels.next_multiple_of(16) * 5;
-        if wide { Columns::Wide } else { Columns::Narrow }
-    }
-
-    /// The kernel of this width.
-    pub fn choose(self, wide: &'static str, narrow: &'static str) -> &'static str {
-        match self {
-            Columns::Wide => wide,
-            Columns::Narrow => narrow,
+impl Tile {
+    /// fprop's or dgrad's for so many rows, in each of `phases`, and columns. Wide tiles, which read their rows least
+    /// often, where they waste no more than a quarter and there are enough of them. What a sum is added up from doesn't
+    /// depend on it, nor in which order.
+    pub fn new(rows: usize, columns: usize, phases: usize) -> Self {
+        if !wide(columns) {
+            Tile::Narrow
+        } else if Tile::Wide.count(rows, columns).saturating_mul(phases) < FEW {
+            Tile::Low
+        } else {
+            Tile::Wide
         }
     }
 
-    /// Tiles side by side.
-    pub fn tiles(self, channels: usize) -> usize {
+    fn sides(self) -> (usize, usize) {
         match self {
-            Columns::Wide => channels.div_ceil(64),
-            Columns::Narrow => channels.div_ceil(16),
+            Tile::Wide => (128, 64),
+            Tile::Low => (LEAST_ROWS, 64),
+            Tile::Narrow => (128, 16),
+        }
+    }
+
+    /// Tiles one below the other.
+    pub fn down(self, rows: usize) -> usize {
+        rows.div_ceil(self.sides().0)
+    }
+
+    /// Tiles side by side.
+    pub fn across(self, columns: usize) -> usize {
+        columns.div_ceil(self.sides().1)
+    }
+
+    fn count(self, rows: usize, columns: usize) -> usize {
+        self.down(rows).saturating_mul(self.across(columns))
+    }
+
+    /// The kernel of this tile.
+    pub fn choose(self, wide: &'static str, low: &'static str, narrow: &'static str) -> &'static str {
+        match self {
+            Tile::Wide => wide,
+            Tile::Low => low,
+            Tile::Narrow => narrow,
         }
     }
 }
 
-/// fprop's tiles over so many output pixels, one below the other.
-pub(super) fn row_tiles(pixels: usize) -> usize {
-    pixels.div_ceil(ROWS)
+/// Whether tiles of 64 columns waste no more than a quarter.
+pub(super) fn wide(columns: usize) -> bool {
+    columns.next_multiple_of(64) * 4 <= columns.next_multiple_of(16) * 5
 }
 
 /// Elements that the sums of fprop's tiles take: two f64 a column.
 pub(super) fn column_sums(pixels: usize, channels: usize) -> usize {
+    sums(Tile::new(pixels, channels, 1).down(pixels), channels)
+}
+
+/// The same at most, of so many pixels or fewer, whichever tiles they take.
+pub(super) fn most_column_sums(pixels: usize, channels: usize) -> usize {
+    sums(pixels.div_ceil(LEAST_ROWS), channels)
+}
+
+fn sums(tiles: usize, channels: usize) -> usize {
     let words = size_of::<f64>() / size_of::<f32>();
-    row_tiles(pixels).saturating_mul(2 * words * channels)
+    tiles.saturating_mul(2 * words * channels)
 }
 
 /// Pixels of dgrad's largest phase, the first.
@@ -90,10 +130,15 @@ pub(super) fn phase_pixels(shape: &ConvShape, count: usize) -> usize {
     count * shape.height.div_ceil(shape.stride) * shape.width.div_ceil(shape.stride)
 }
 
+/// wgrad's tiles side by side.
+pub(super) fn wgrad_across(shape: &ConvShape) -> usize {
+    shape.out_channels.div_ceil(if wide(shape.out_channels) { 64 } else { 16 })
+}
+
 /// wgrad's tiles in one part.
 pub(super) fn wgrad_tiles(shape: &ConvShape) -> usize {
     let rows = shape.kernel * shape.kernel * padded(shape.in_channels);
-    rows.div_ceil(WGRAD_ROWS) * Columns::for_channels(shape.out_channels).tiles(shape.out_channels)
+    rows.div_ceil(WGRAD_ROWS) * wgrad_across(shape)
 }
 
 /// wgrad over the output pixels of `count` images: parts of so many pixels, whole stages. It depends on
@@ -123,18 +168,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_are_wide_where_little_is_wasted() {
-        for (channels, columns, tiles) in [
-            (3, Columns::Narrow, 1),
-            (32, Columns::Narrow, 2),
-            (48, Columns::Narrow, 3),
-            (56, Columns::Wide, 1),
+    fn tiles_are_wide_where_little_is_wasted_and_there_are_enough() {
+        let pixels = 128 * 1024;
+        for (channels, tile, across) in [
+            (3, Tile::Narrow, 1),
+            (32, Tile::Narrow, 2),
+            (48, Tile::Narrow, 3),
+            (56, Tile::Wide, 1),
+            (100, Tile::Wide, 2),
+            (512, Tile::Wide, 8),
         ] {
-            assert_eq!(Columns::for_channels(channels), columns, "{channels}");
-            assert_eq!(columns.tiles(channels), tiles, "{channels}");
+            assert_eq!(Tile::new(pixels, channels, 1), tile, "{channels}");
+            assert_eq!(tile.across(channels), across, "{channels}");
         }
-        assert_eq!(Columns::for_channels(100).tiles(100), 2);
-        assert_eq!(Columns::for_channels(512).tiles(512), 8);
+        assert_eq!(Tile::new(128 * 16, 512, 1), Tile::Low);
+        assert_eq!(Tile::new(128 * 16, 512, 4), Tile::Wide);
+        assert_eq!(Tile::new(1, 3, 1), Tile::Narrow);
+    }
+
+    #[test]
+    fn there_is_room_for_the_sums_of_fewer_pixels_in_lower_tiles() {
+        let channels = 64;
+        let most = most_column_sums(256 * 128, channels);
+        for pixels in 1..=256 * 128 {
+            assert!(column_sums(pixels, channels) <= most, "{pixels}");
+        }
+        assert!(column_sums(256 * 128 - 1, channels) <= column_sums(255 * 128, channels));
     }
 
     #[test]
