@@ -233,7 +233,7 @@ def time_taken():
                 cores += clock(result) * int(threads)
             else:
                 gpu += clock(result)
-        print(f"| {part} | {len(results)} | {figure(cores / 3600, 1)} | {figure(gpu / 3600, 1)} |")
+        print(f"| {part} | {len(results)} | {figure(cores / 3600)} | {figure(gpu / 3600)} |")
 
 
 def in_short():
