@@ -5,7 +5,7 @@
 #   scripts/emulated_bf16.sh CIFAR10_FOLDER INFECTED_RUN [OUT]
 #
 # CIFAR10_FOLDER is an image folder: train/<class>/*, test/<class>/*. INFECTED_RUN is a run folder of `pbe infect`
-# on it, as scripts/reproduce.sh makes them (cifar-badnets). OUT is target/emulated-bf16 by default. Resumable.
+# on it, as scripts/reproduce.py makes them (cifar-badnets). OUT is target/emulated-bf16 by default. Resumable.
 # With PYTHON, one that has PyTorch (see scripts/signs.py), it also compares gradients' signs with PyTorch's.
 # PBE and DRIVER, a program and a folder with libcuda.so, take the place of the release builds. The emulator's
 # checks are off: the self-test has them on.

@@ -5,7 +5,7 @@
 #   scripts/inspect_calibration.sh CIFAR10_FOLDER FASHION_MNIST_FOLDER [OUT [REPRODUCED MODELS]]
 #
 # CIFAR10_FOLDER is an image folder with train/ and test/. Resumable: what is there is not made again.
-# OUT is target/inspect by default. REPRODUCED holds the runs of `scripts/reproduce.sh`, MODELS the two
+# OUT is target/inspect by default. REPRODUCED holds the runs of `scripts/reproduce.py`, MODELS the two
 # models of another program that it names: larger models. GTSRB in the environment is the folder of that set,
 # for its models. Each small model takes about 20 seconds of one core.
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints docs/observation.md: does the paper's observation hold for the models of scripts/reproduce.sh, attack by
+# Prints docs/observation.md: does the paper's observation hold for the models of scripts/reproduce.py, attack by
 # attack? `pbe observe` on 500 test images of each, at five radii, beside the benign model of the same set.
 #
 #   scripts/observation.sh REPRODUCED CIFAR10_FOLDER FASHION_MNIST_FOLDER [GTSRB_FOLDER]

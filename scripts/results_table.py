@@ -1,9 +1,10 @@
-"""Prints docs/results.md from the run folders that scripts/reproduce.sh leaves.
+"""Prints docs/results.md from the run folders that scripts/reproduce.py leaves.
 
 Usage: results_table.py OUT
 """
 import json
 import pathlib
+import string
 import sys
 
 OUT = pathlib.Path(sys.argv[1])
@@ -87,6 +88,13 @@ def beyond(name, setting, result, floor):
     return ", ".join(aim for aim, reached in aims.items() if not reached)
 
 
+def devices():
+    """Each device and precision that computed a run, by the letter that stands for it in the tables."""
+    paths = [*OUT.glob("*/result.json"), *OUT.glob("foreign-*.json")]
+    names = sorted({json.loads(path.read_text())["device"] for path in paths})
+    return dict(zip(names, string.ascii_uppercase))
+
+
 def benign():
     """Names and titles of the benign models."""
     names = {f"{data}-benign": f"{title}, benign" for data, title in SETS.items()}
@@ -95,9 +103,9 @@ def benign():
 
 def planted():
     print("## The models\n")
-    print("| model | ACC | ASR | ASR, target class included | R-ACC | benign model's ASR (the floor) |")
-    print("|---|---|---|---|---|---|")
-    titles = benign()
+    print("| model | ACC | ASR | ASR, target class included | R-ACC | benign model's ASR (the floor) | on |")
+    print("|---|---|---|---|---|---|---|")
+    titles, letters = benign(), devices()
     for name in [*titles, *MODELS]:
         result = read(f"{name}.json") or read(f"{name}/result.json")
         if result is None:
@@ -106,12 +114,12 @@ def planted():
         print(
             f"| {MODELS.get(name) or titles[name] + ' (`pbe infect --attack none`)'} | {figure(after['acc'])} "
             f"| {figure(after['asr'])} | {figure(after['asr_inclusive'])} | {figure(after['racc'])} "
-            f"| {figure(floor['after']['asr'] if floor else None)} |"
+            f"| {figure(floor['after']['asr'] if floor else None)} | {letters[result['device']]} |"
         )
 
 
 def erased(setting, recipe):
-    rows = []
+    rows, letters = [], devices()
     for name, title in MODELS.items():
         floor = read(f"{name}.floor.json")
         for result in erasures(name, setting, recipe):
@@ -132,7 +140,7 @@ def erased(setting, recipe):
                 cells.append(f"{first['trained']}, {poisoned}")
                 cells.append(", ".join(figure(r["average_precision"], 4) for r in ranked))
                 cells.append(", ".join(figure(100 * r["selected_precision"]) for r in ranked))
-            cells.append(minutes(result))
+            cells += [minutes(result), letters[result["device"]]]
             if recipe == "default":
                 cells.append(beyond(name, setting, result, floor))
             rows.append(cells)
@@ -142,7 +150,7 @@ def erased(setting, recipe):
     head = ["model", "seed", "before ACC / ASR", "after ACC / ASR", "floor ASR", "R-ACC", "DER"]
     if setting == "none":
         head += ["first set, poisoned", "AP of clean, by round", "% clean in the selection, by round"]
-    head.append("minutes")
+    head += ["minutes", "on"]
     if recipe == "default":
         head.append("misses")
         print(f"{sum(not cells[-1] for cells in rows)} of {len(rows)} runs reach {AIMS[setting]}.\n")
@@ -206,7 +214,7 @@ def seeds(name, setting):
 
 
 def time_taken():
-    """Core hours by part: the sum of clock time times threads."""
+    """Hours by part: the sum of clock time, on the processor times threads."""
     parts = {
         "planting, benign models": [f"{name}/result.json" for name in [*benign(), *MODELS]],
         "with a clean set": [f"{name}.default.clean.*/result.json" for name in MODELS],
@@ -214,12 +222,18 @@ def time_taken():
         "`--recipe paper`": [f"{name}.paper.*/result.json" for name in MODELS],
     }
     print("\n## What it took\n")
-    print("| part | runs | core hours |")
-    print("|---|---|---|")
+    print("| part | runs | core hours, on the processor | hours of runs on a GPU |")
+    print("|---|---|---|---|")
     for part, patterns in parts.items():
         results = [json.loads(path.read_text()) for pattern in patterns for path in OUT.glob(pattern)]
-        seconds = sum(clock(result) * int(result["device"].split()[1]) for result in results)
-        print(f"| {part} | {len(results)} | {figure(seconds / 3600, 1)} |")
+        cores, gpu = 0, 0
+        for result in results:
+            kind, threads, *_ = result["device"].split()
+            if kind == "cpu:":
+                cores += clock(result) * int(threads)
+            else:
+                gpu += clock(result)
+        print(f"| {part} | {len(results)} | {figure(cores / 3600)} | {figure(gpu / 3600)} |")
 
 
 def in_short():
@@ -256,16 +270,17 @@ def beside_paper():
 
 def main():
     commits = sorted({json.loads(p.read_text())["commit"] for p in OUT.glob("*/result.json")})
-    devices = sorted({json.loads(p.read_text())["device"] for p in OUT.glob("*/result.json")})
     print("# Results\n")
     print(
-        "Made by `scripts/reproduce.sh`; every run is here, none was chosen. Pre-activation ResNet-18 of width 16 (GTSRB: 8), "
+        "Made by `scripts/reproduce.py`; every run is here, none was chosen. Pre-activation ResNet-18 of width 16 (GTSRB: 8), "
         "10 % poison, all-to-one to class 0 (GTSRB: 2) where nothing else is said; figures in per cent on the full test set; "
         "ASR leaves out images of the target class. Training images and epochs of the models: CIFAR-10 50,000 and 10, "
-        "Fashion-MNIST 60,000 and 3, GTSRB 39,209 and 10, Tiny-ImageNet (20 classes) 10,000 and 20. Each run had one thread of "
-        "a machine that did other work too; minutes are by the clock.\n"
+        "Fashion-MNIST 60,000 and 3, GTSRB 39,209 and 10, Tiny-ImageNet (20 classes) 10,000 and 20. Minutes are by the "
+        "clock, on machines that did other work too; `on` is the device and precision of a run.\n"
     )
-    print(f"Commits: {', '.join(commits)}. Device: {'; '.join(devices)}.\n")
+    # The processor knows one precision, and doesn't say so.
+    listed = "; ".join(f"{letter} = {name}{', f32' * name.startswith('cpu')}" for name, letter in devices().items())
+    print(f"Commits: {', '.join(commits)}. Devices: {listed}.\n")
     in_short()
     planted()
     for setting, title in (
