@@ -96,7 +96,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: Unaligned,
         kernel: "conv_fprop_bf16_narrow",
         what: "a rounded residual without filled up vectors",
-        edits: &[("mul.lo.s32 %r501, %r82, %r76;", 0, "mul.lo.s32 %r501, %r82, %r96;")],
+        edits: &[("mul.lo.s32 %r1197, %r355, %r483;", 0, "mul.lo.s32 %r1197, %r355, %r483;")],
         caught: Finding("Misaligned"),
     },
     Mutation {
@@ -110,7 +110,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: LostZero,
         kernel: "conv_dgrad_bf16_narrow",
         what: "a rounded residual left out",
-        edits: &[("add.f32 %f253, %f253, %f213;", 0, "")],
+        edits: &[("add.f32 %f552, %f552, %f401;", 0, "")],
         caught: Row("ConvDgrad"),
     },
 ];

@@ -16,7 +16,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "conv_dgrad_bf16_step",
         what: "every image has the first one's radius",
-        edits: &[("div.u32 %r561, %r606, %r84;", 0, "mov.u32 %r561, 0;")],
+        edits: &[("div.u32 %r1228, %r1395, %r1227;", 0, "mov.u32 %r1228, 0;")],
         caught: Row("PgdStep"),
     },
     Mutation {

@@ -23,14 +23,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: MissingBarrier,
         kernel: "conv_fprop_bf16_sums_narrow",
         what: "sums over what other threads still read of the tile",
-        edits: &[("bar.sync 0;", 4, "")],
+        edits: &[("bar.sync 0;", 3, "")],
         caught: Finding("SharedRace"),
     },
     Mutation {
         mistake: MissingBarrier,
         kernel: "conv_fprop_bf16_sums_narrow",
         what: "threads' sums added before they are there",
-        edits: &[("bar.sync 0;", 5, "")],
+        edits: &[("bar.sync 0;", 4, "")],
         caught: Finding("SharedRace"),
     },
     Mutation {

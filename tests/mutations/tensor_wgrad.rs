@@ -16,7 +16,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: MissingTail,
         kernel: "conv_wgrad_bf16_narrow",
         what: "the last part as long as the others",
-        edits: &[("min.u32 %r3, %r122, %r116;", 0, "mov.u32 %r3, %r122;")],
+        edits: &[("min.u32 %r119, %r118, %r110;", 0, "mov.u32 %r119, %r118;")],
         caught: OneOf(&["OutOfBounds", "Uninitialised"]),
     },
     Mutation {
@@ -30,11 +30,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongFragment,
         kernel: "conv_wgrad_bf16",
         what: "inputs not transposed",
-        edits: &[(
-            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r363,",
-            0,
-            "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r363,",
-        )],
+        edits: &[("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r344,", 0, "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r344,")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
