@@ -39,9 +39,12 @@ template <bool WHOLE> __device__ __forceinline__ void store_four(float* to, cons
     }
 }
 
-// The same rounded, in one access: 8 bytes, at a multiple of 8; all of them, so that zeros fill up a pixel's vector.
+// Two rounded ones as they lie in memory.
+__device__ __forceinline__ u32 rounded_pair(float first, float second) {
+    return to_bf16(first) | (u32)to_bf16(second) << 16;
+}
+
+// Four rounded ones, in one access: 8 bytes, at a multiple of 8; all of them, so that zeros fill up a pixel's vector.
 __device__ __forceinline__ void store_rounded_four(bf16* to, const Four& four) {
-    u32 low = to_bf16(four.of[0]) | (u32)to_bf16(four.of[1]) << 16;
-    u32 high = to_bf16(four.of[2]) | (u32)to_bf16(four.of[3]) << 16;
-    *(uint2*)to = make_uint2(low, high);
+    *(uint2*)to = make_uint2(rounded_pair(four.of[0], four.of[1]), rounded_pair(four.of[2], four.of[3]));
 }

@@ -17,7 +17,7 @@
 // loads together and f64 from there on: one rounding more of a term whose factors are themselves rounded to f32, and
 // roundings of many rows cancel, while f64 for every term took three conversions, a quarter of f32's rate on an H100
 // and a sixty-fourth on a consumer's GPU. The statistics stay f64 throughout, as the variance is a difference.
-// The parts of a channel are added by 32 lanes, each those in its turn, eight loads at once, then the lanes: one thread
+// The parts of a channel are added by 64 lanes, each those in its turn, eight loads at once, then the lanes: one thread
 // that adds up a thousand took longer than all the sums, and 16 lanes with a load at a time 12 us.
 #include "four.cuh"
 
@@ -102,7 +102,7 @@ KERNEL norm_sums(const float* x, double* partial, u32 rows, u32 channels, u32 ro
 }
 
 // Channels of a block that adds up parts, the lanes of each, and the parts that a lane loads at once.
-constexpr u32 TOTALS = 4, TURNS = BLOCK / TOTALS, AT_ONCE = 8;
+constexpr u32 TOTALS = 2, TURNS = BLOCK / TOTALS, AT_ONCE = 8;
 
 // Adds up the warp's lanes of a channel, the nearest first.
 __device__ __forceinline__ double turns_sum(double value) {
@@ -120,18 +120,17 @@ __device__ __forceinline__ bool total(const double* partial, u32 channels, u32 p
     a = b = 0.0;
     const double* from = partial + min(c, channels - 1);
 #pragma unroll 1
-    for (u32 first = lane; first < parts; first += TURNS * AT_ONCE) {
+    for (u32 first = 0; first < parts; first += TURNS * AT_ONCE) {
         double one[AT_ONCE], other[AT_ONCE];
 #pragma unroll
         for (u32 j = 0; j < AT_ONCE; ++j) {
-            u32 part = first + j * TURNS;
-            part = part < parts ? part : first;
+            u32 part = min(first + j * TURNS + lane, parts - 1);
             one[j] = from[part * 2 * channels];
             other[j] = from[(part * 2 + 1) * channels];
         }
 #pragma unroll
         for (u32 j = 0; j < AT_ONCE; ++j) {
-            bool there = first + j * TURNS < parts;
+            bool there = first + j * TURNS + lane < parts;
             a += there ? one[j] : 0.0;
             b += there ? other[j] : 0.0;
         }
@@ -152,7 +151,7 @@ __device__ __forceinline__ bool total(const double* partial, u32 channels, u32 p
     return true;
 }
 
-// x, whose first row the sums' differences are from, or null. Blocks of 4 channels.
+// x, whose first row the sums' differences are from, or null. Blocks of 2 channels.
 KERNEL norm_statistics(const double* partial, const float* x, const float* gamma, const float* beta,
                        float* running_mean, float* running_variance, float* mean, float* inverse_std,
                        float* scale, float* shift, u32 rows, u32 channels, u32 parts, float momentum,
@@ -221,7 +220,7 @@ KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean,
     sums.leave(partial, channels);
 }
 
-// Blocks of 4 channels.
+// Blocks of 2 channels.
 KERNEL norm_dgrad_total(const double* partial, const float* inverse_std, float* gamma_gradient,
                         float* beta_gradient, u32 channels, u32 parts) {
     u32 c;

@@ -10,7 +10,7 @@ use crate::device::{Op, Span};
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
 const CHANNELS: usize = 32;
 /// Channels of a block that adds up the parts: `TOTALS` there.
-const TOTALS: usize = 4;
+const TOTALS: usize = 2;
 
 impl Step<'_> {
     pub(super) fn norm(&self, op: &Op) -> Launched {

@@ -130,9 +130,10 @@ fn wgrad_parts(shape: &ConvShape) -> usize {
     (WGRAD_THREADS / wgrad_items(shape)).max(1)
 }
 
-/// 64 rows each, four for every lane of a block; at most 512 parts, which 32 threads add up.
+/// 64 rows each, four for every lane of a block; at most 448 parts, which
+/// 64 threads add up: of 64 channels that is as many blocks as an H100 holds at once.
 fn norm_parts(rows: usize) -> usize {
-    rows.div_ceil(64).clamp(1, 512)
+    rows.div_ceil(64).clamp(1, 448)
 }
 
 /// Elements that partial sums take for at most `rows` rows: wgrad's.
