@@ -9,6 +9,7 @@
 //
 // For conv_bf16.cu the same values are rounded to bf16, with channels in whole vectors of 8, marked ', and
 // no border: filter (rows, taps, columns'), rows being what the product's columns are.
+#include "four.cuh"
 #include "tensor.cuh"
 
 // weights (K, C, taps), scale (K) or null -> filter (taps, C', K'), or (taps, K', C') where `dgrad`.
@@ -67,34 +68,59 @@ KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, 
     filter[(row * taps + place) * columns + column] = to_bf16(value);
 }
 
-// input (pixels, channels) -> output (pixels, padded_channels), behind the prologue.
+// input (pixels, channels) -> output (pixels, padded_channels), behind the prologue. One thread makes a vector.
+template <bool WHOLE>
+__device__ __forceinline__ Four behind(const float* input, const float* scale, const float* shift, u32 relu, u32 c,
+                                       u32 there) {
+    Four four = load_four<WHOLE>(input, there);
+    if (scale) {
+        Four factor = load_four<WHOLE>(scale + c, there), offset = load_four<WHOLE>(shift + c, there);
+#pragma unroll
+        for (u32 k = 0; k < FOUR; ++k) four.of[k] = affine(four.of[k], factor.of[k], offset.of[k]);
+    }
+#pragma unroll
+    for (u32 k = 0; k < FOUR; ++k)
+        if (relu && four.of[k] < 0.0f) four.of[k] = 0.0f;
+    return four;
+}
+
+// `total` vectors.
 KERNEL conv_input_bf16(const float* input, const float* scale, const float* shift, bf16* output, u32 total,
                        u32 relu, u32 channels, u32 padded_channels) {
     u32 i = global_index();
     if (i >= total) return;
-    u32 c = i % padded_channels, pixel = i / padded_channels;
-    float value = 0.0f;
-    if (c < channels) {
-        value = input[pixel * channels + c];
-        if (scale) value = affine(value, scale[c], shift[c]);
-        if (relu && value < 0.0f) value = 0.0f;
+    u32 vectors = padded_channels / VECTOR, c = i % vectors * VECTOR, pixel = i / vectors;
+    const float* from = input + pixel * channels + c;
+    Four low, high;
+    if (channels % VECTOR == 0 && fours(channels, input, scale, shift)) {
+        low = behind<true>(from, scale, shift, relu, c, FOUR);
+        high = behind<true>(from + FOUR, scale, shift, relu, c + FOUR, FOUR);
+    } else {
+        u32 there = channels - c, more = there > FOUR ? there - FOUR : 0;
+        low = behind<false>(from, scale, shift, relu, c, there);
+        high = behind<false>(from + FOUR, scale, shift, relu, c + FOUR, more);
     }
-    output[i] = to_bf16(value);
+    *(uint4*)(output + i * VECTOR) = make_uint4(rounded_pair(low.of[0], low.of[1]), rounded_pair(low.of[2], low.of[3]),
+                                                rounded_pair(high.of[0], high.of[1]), rounded_pair(high.of[2], high.of[3]));
 }
 
 // mask (pixels, words): bit b of a pixel's word w is 1 where channel 32 w + b of the prologue is
-// positive. One thread makes a word.
+// positive. Eight threads make a word, four channels each: one with all 32 read a line for itself, and waited for
+// one value after the other. `total` words.
 KERNEL conv_mask(const float* input, const float* scale, const float* shift, u32* mask, u32 total,
                  u32 channels, u32 words) {
-    u32 i = global_index();
-    if (i >= total) return;
-    u32 first = i % words * 32, pixel = i / words;
-    u32 last = min(first + 32, channels);
-    u32 word = 0;
-    for (u32 c = first; c < last; ++c) {
-        float value = input[pixel * channels + c];
-        if (scale) value = affine(value, scale[c], shift[c]);
-        if (value > 0.0f) word |= 1u << (c - first);
+    u32 i = global_index() / 8, c = i % words * 32 + threadIdx.x % 8 * FOUR, pixel = i / words;
+    u32 there = i < total && c < channels ? channels - c : 0, word = 0;
+    const float* from = input + pixel * channels + c;
+    if (there) {
+        Four four = fours(channels, input, scale, shift) ? behind<true>(from, scale, shift, 0, c, FOUR)
+                                                         : behind<false>(from, scale, shift, 0, c, there);
+#pragma unroll
+        for (u32 k = 0; k < FOUR; ++k)
+            if (k < there && four.of[k] > 0.0f) word |= 1u << k;
     }
-    mask[i] = word;
+    word <<= threadIdx.x % 8 * FOUR;
+#pragma unroll
+    for (u32 lane = 1; lane < 8; lane *= 2) word |= __shfl_xor_sync(~0u, word, lane);
+    if (i < total && threadIdx.x % 8 == 0) mask[i] = word;
 }

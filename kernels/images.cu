@@ -2,36 +2,50 @@
 //   x' = flip ? width - 1 - x : x
 //   output[n,y,x,c] = image[y + row - pad, x' + column - pad, c] / 255, 0 outside
 // row, column, flip are Philox's draw for (seed, epoch, index in the set), the same as the CPU's.
-#include "common.cuh"
+// A thread makes four neighbouring elements, of the same image and mostly the same pixel, and writes them at once where
+// images are whole fours. Tried and lost: a block for an image, 0.6 ms for 128 images of 224 x 224 on an H100.
+#include "four.cuh"
 
 // images (set, height, width, from) u8, from = channels or 1 (grey to all channels); indices (N);
-// output (N, height, width, channels). A block makes an image.
+// output (N, height, width, channels). Grid: (N, an image's fours / 128).
 KERNEL gather(const u8* images, const u32* indices, float* output, u32 set, int height, int width, u32 from,
               u32 channels, int pad, u32 flip, const Run* run) {
+    u32 length = height * width * channels, i = (blockIdx.y * BLOCK + threadIdx.x) * FOUR;
+    if (i >= length) return;
     u32 index = indices[blockIdx.x];
     Words draw = philox(index, run->epoch, PURPOSE_AUGMENT, run->seed());
     int row = (int)below(draw.word[0], 2 * pad + 1) - pad, column = (int)below(draw.word[1], 2 * pad + 1) - pad;
     bool mirrored = flip && draw.word[2] >> 31;
-    u32 length = height * width * channels;
     // The host has refused other indices; this keeps a wrong one from being an address.
     const u8* image = images + (u64)min(index, set - 1) * (height * width * from);
-    for (u32 i = threadIdx.x; i < length; i += BLOCK) {
-        u32 c = i % channels, pixel = i / channels;
-        int x = (int)(pixel % width), y = (int)(pixel / width) + row;
-        x = (mirrored ? width - 1 - x : x) + column;
-        float value = 0.0f;
-        if (y >= 0 && y < height && x >= 0 && x < width)
-            value = (float)image[(y * width + x) * from + min(c, from - 1)] * (1.0f / 255.0f);
-        output[blockIdx.x * length + i] = value;
+    u32 c = i % channels, pixel = i / channels;
+    int left = (int)(pixel % width), top = (int)(pixel / width) + row;
+    Four four;
+#pragma unroll
+    for (u32 k = 0; k < FOUR; ++k) {
+        int x = (mirrored ? width - 1 - left : left) + column;
+        four.of[k] = 0.0f;
+        if (i + k < length && top >= 0 && top < height && x >= 0 && x < width)
+            four.of[k] = (float)image[(top * width + x) * from + min(c, from - 1)] * (1.0f / 255.0f);
+        if (++c < channels) continue;
+        c = 0;
+        if (++left < width) continue;
+        left = 0;
+        ++top;
     }
+    float* to = output + blockIdx.x * length + i;
+    if (fours(length, output)) store_four<true>(to, four, FOUR);
+    else store_four<false>(to, four, length - i);
 }
 
 // Random patches over images, in place (src/device/patch.rs has the draws):
 //   images[n,y,x,c] = value of the last patch of image n that covers (y, x), where there is one
-// indices (N); images (N, height, width, channels), at most 3 channels. A block paints an image: its first
-// threads draw a patch each, then every thread asks the patches for its pixels. Tried and lost: a block for
+// indices (N); images (N, height, width, channels), at most 3 channels. A block paints 512 pixels of an
+// image: its first threads draw a patch each, then every thread asks the patches for its pixels. Tried and lost: a block for
 // each patch, where two patches of an image write to the same place in no order.
 constexpr int PATCHES = 4;
+// Pixels of a block.
+constexpr int PAINTED = 512;
 
 struct Patch {
     int top, bottom, left, right;  // first row and the one behind the last, columns alike; none where 0, 0
@@ -47,6 +61,7 @@ __device__ __forceinline__ void place(u32 side, u32 position, int size, int* fir
     *last = min(end, size);
 }
 
+// Grid: (N, pixels / 512).
 KERNEL patches(const u32* indices, float* images, int height, int width, u32 channels, const Run* run) {
     __shared__ Patch drawn[PATCHES];
     u64 seed = run->seed(), image = (u64)indices[blockIdx.x] << 32;
@@ -64,7 +79,8 @@ KERNEL patches(const u32* indices, float* images, int height, int width, u32 cha
     }
     __syncthreads();
     float* output = images + (u64)blockIdx.x * (height * width * channels);
-    for (int pixel = threadIdx.x; pixel < height * width; pixel += BLOCK) {
+    int last = min((int)(blockIdx.y + 1) * PAINTED, height * width);
+    for (int pixel = blockIdx.y * PAINTED + threadIdx.x; pixel < last; pixel += BLOCK) {
         int y = pixel / width, x = pixel % width, n = PATCHES - 1;
         while (n >= 0 && !(y >= drawn[n].top && y < drawn[n].bottom && x >= drawn[n].left && x < drawn[n].right)) --n;
         if (n < 0) continue;

@@ -5,8 +5,10 @@
 // u are Philox's draws for (seed, epoch, index, position); products and sums that the CPU rounds one
 // by one are rounded so here (__fmul_rn, __fadd_rn): starts have the CPU's bits.
 //
-// Tensors are (N, elements); epsilon and alpha one per image. A block makes an image; the squares of
-// L2 are summed in f64, per thread and then over the threads in order.
+// Tensors are (N, elements); epsilon and alpha one per image. The squares of L2 are summed in f64, per thread and then
+// over the threads in order: there a block makes an image. In L-infinity blocks share one, a thread taking four
+// elements, which are a draw's.
+#include "four.cuh"
 #include "pgd.cuh"
 
 // Bits of a draw's counter left to the position inside an image.
@@ -35,48 +37,79 @@ __device__ __forceinline__ float shrink_into(float epsilon, double square) {
     return length > epsilon ? (float)(epsilon / length) : 1.0f;
 }
 
-// epsilon (2u - 1) for element i of an image.
-__device__ __forceinline__ float start_offset(u32 index, u32 i, float epsilon, u64 seed, u32 epoch) {
-    Words draw = philox((u64)index << POSITION_BITS | i / 4, epoch, PURPOSE_ATTACK_START, seed);
-    // No array indexed by a variable: that would live in local memory.
-    u32 low = i & 1 ? draw.word[1] : draw.word[0], high = i & 1 ? draw.word[3] : draw.word[2];
-    return __fmul_rn(epsilon, 2.0f * unit(i & 2 ? high : low) - 1.0f);
+// epsilon (2u - 1) for elements i to i + 3 of an image, i a multiple of four.
+__device__ __forceinline__ Four start_offsets(u32 index, u32 i, float epsilon, u64 seed, u32 epoch) {
+    Words draw = philox((u64)index << POSITION_BITS | i / FOUR, epoch, PURPOSE_ATTACK_START, seed);
+    Four offset;
+#pragma unroll
+    for (u32 k = 0; k < FOUR; ++k) offset.of[k] = __fmul_rn(epsilon, 2.0f * unit(draw.word[k]) - 1.0f);
+    return offset;
 }
 
+template <bool WHOLE>
+__device__ __forceinline__ void start(const float* clean, float* adversarial, u32 at, u32 there, float shrink,
+                                      const Four& offset, u32 clamp) {
+    Four value = load_four<WHOLE>(clean + at, there);
+#pragma unroll
+    for (u32 k = 0; k < FOUR; ++k)
+        value.of[k] = bounded(__fadd_rn(value.of[k], __fmul_rn(shrink, offset.of[k])), clamp);
+    store_four<WHOLE>(adversarial + at, value, there);
+}
+
+// Grid: (N, an image's fours / 128); for L2 (N, 1).
 KERNEL pgd_start(const float* clean, const u32* indices, const float* epsilons, float* adversarial, u32 elements,
                  u32 l2, const Run* run) {
     u32 image = blockIdx.x, index = indices[image], clamp = run->clamp, epoch = run->epoch;
     u64 seed = run->seed();
     float epsilon = epsilons[image];
-    const float* from = clean + image * elements;
-    float* to = adversarial + image * elements;
+    u32 first = (blockIdx.y * BLOCK + threadIdx.x) * FOUR, step = gridDim.y * BLOCK * FOUR;
     if (!run->random_start) {
-        for (u32 i = threadIdx.x; i < elements; i += BLOCK) to[i] = from[i];
+        for (u32 i = first; i < elements; i += step)
+            for (u32 k = i; k < min(i + FOUR, elements); ++k)
+                adversarial[image * elements + k] = clean[image * elements + k];
         return;
     }
     float shrink = 1.0f;
     if (l2) {
         double square = 0.0;
-        for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
-            double offset = start_offset(index, i, epsilon, seed, epoch);
-            square += offset * offset;
+        for (u32 i = first; i < elements; i += step) {
+            Four offset = start_offsets(index, i, epsilon, seed, epoch);
+#pragma unroll
+            for (u32 k = 0; k < FOUR; ++k)
+                if (i + k < elements) square += (double)offset.of[k] * offset.of[k];
         }
         shrink = shrink_into(epsilon, block_sum(square));
     }
-    for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
-        float offset = start_offset(index, i, epsilon, seed, epoch);
-        to[i] = bounded(__fadd_rn(from[i], __fmul_rn(shrink, offset)), clamp);
+    bool whole = fours(elements, clean, adversarial);
+    for (u32 i = first; i < elements; i += step) {
+        Four offset = start_offsets(index, i, epsilon, seed, epoch);
+        u32 at = image * elements + i;
+        if (whole) start<true>(clean, adversarial, at, FOUR, shrink, offset, clamp);
+        else start<false>(clean, adversarial, at, elements - i, shrink, offset, clamp);
     }
 }
 
+template <bool WHOLE>
+__device__ __forceinline__ void step_four(const float* clean, const float* gradient, float* adversarial, u32 at,
+                                          u32 there, float epsilon, float alpha, u32 clamp) {
+    Four x = load_four<WHOLE>(clean + at, there), g = load_four<WHOLE>(gradient + at, there);
+    Four value = load_four<WHOLE>(adversarial + at, there);
+#pragma unroll
+    for (u32 k = 0; k < FOUR; ++k) value.of[k] = linf_step(value.of[k], x.of[k], g.of[k], epsilon, alpha, clamp);
+    store_four<WHOLE>(adversarial + at, value, there);
+}
+
+// Grid: (N, an image's fours / 128).
 KERNEL pgd_step_linf(const float* clean, const float* gradient, const float* epsilons, const float* alphas,
                      float* adversarial, u32 elements, const Run* run) {
-    u32 image = blockIdx.x, clamp = run->clamp;
+    u32 image = blockIdx.x, clamp = run->clamp, i = (blockIdx.y * BLOCK + threadIdx.x) * FOUR;
+    if (i >= elements) return;
     float epsilon = epsilons[image], alpha = alphas[image];
-    for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
-        u32 at = image * elements + i;
-        adversarial[at] = linf_step(adversarial[at], clean[at], gradient[at], epsilon, alpha, clamp);
-    }
+    u32 at = image * elements + i;
+    if (fours(elements, clean, gradient, adversarial))
+        step_four<true>(clean, gradient, adversarial, at, FOUR, epsilon, alpha, clamp);
+    else
+        step_four<false>(clean, gradient, adversarial, at, elements - i, epsilon, alpha, clamp);
 }
 
 KERNEL pgd_step_l2(const float* clean, const float* gradient, const float* epsilons, const float* alphas,

@@ -3,11 +3,14 @@
 use super::addresses::Addresses;
 use super::execute_update::Updated;
 use super::fuse::Share;
-use super::launch::{Argument, Grid, Launch};
+use super::launch::{Argument, BLOCK, FOUR, Grid, Launch};
 use super::relay::Links;
 use crate::device::{
     Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Precision, Prologue, Span,
 };
+
+/// Pixels that a block of `patches` paints: `PAINTED` in kernels/images.cu.
+const PAINTED: usize = 512;
 
 /// Arguments of one launch.
 macro_rules! arguments {
@@ -209,7 +212,7 @@ impl Step<'_> {
 
     fn attack(&self, op: &Op) -> Launched {
         let controls = self.controls;
-        let grid = Grid::Blocks(self.count(), 1);
+        let image = Grid::Blocks(self.count(), 1);
         match op {
             Op::Gather { images, indices, height, width, channels, augment, output } => {
                 self.gather(*images, *indices, [*height, *width, *channels], *augment, *output)
@@ -224,7 +227,8 @@ impl Step<'_> {
                     *channels,
                     self.scalars()
                 ];
-                self.launch("patches", grid, list)
+                let blocks = (height * width).div_ceil(PAINTED);
+                self.launch("patches", Grid::Blocks(self.count(), blocks), list)
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let list = arguments![
@@ -236,12 +240,14 @@ impl Step<'_> {
                     *norm == Norm::L2,
                     self.scalars()
                 ];
+                // In L2 a block sums an image's squares.
+                let grid = if *norm == Norm::L2 { image } else { self.fours(*elements) };
                 self.launch("pgd_start", grid, list)
             }
             Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
-                let kernel = match norm {
-                    Norm::Linf => "pgd_step_linf",
-                    Norm::L2 => "pgd_step_l2",
+                let (kernel, grid) = match norm {
+                    Norm::Linf => ("pgd_step_linf", self.fours(*elements)),
+                    Norm::L2 => ("pgd_step_l2", image),
                 };
                 let list = arguments![
                     self.at(*clean),
@@ -282,6 +288,11 @@ impl Step<'_> {
             augment.flip,
             self.scalars()
         ];
-        self.launch("gather", Grid::Blocks(self.count(), 1), list)
+        self.launch("gather", self.fours(height * width * channels), list)
+    }
+
+    /// Blocks by images and by four elements of one, a thread each.
+    fn fours(&self, elements: usize) -> Grid {
+        Grid::Blocks(self.count(), elements.div_ceil(FOUR * BLOCK))
     }
 }

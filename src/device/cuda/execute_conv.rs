@@ -8,6 +8,9 @@ use super::room::{Operand, conv_input, dgrad_gradient, wgrad_gradient};
 use crate::device::op::Prologue;
 use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Span};
 
+/// Threads that make a word of a mask.
+const MASK_THREADS: usize = 8;
+
 /// An operand as a kernel reads it.
 struct Ready {
     address: u64,
@@ -116,7 +119,7 @@ impl Step<'_> {
         let total = self.count() * shape.height * shape.width * words;
         let (scale, shift) = self.affine(prologue);
         let list = arguments![self.at(input), scale, shift, self.at(mask), total, shape.in_channels, words];
-        self.launch("conv_mask", Grid::Items(total), list)
+        self.launch("conv_mask", Grid::Items(total * MASK_THREADS), list)
     }
 
     /// A convolution's input behind its prologue.

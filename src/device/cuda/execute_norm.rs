@@ -10,7 +10,7 @@ use crate::device::{Op, Span};
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
 const CHANNELS: usize = 32;
 /// Channels of a block that adds up the parts: `TOTALS` there.
-const TOTALS: usize = 8;
+const TOTALS: usize = 2;
 
 impl Step<'_> {
     pub(super) fn norm(&self, op: &Op) -> Launched {
@@ -116,7 +116,7 @@ impl Step<'_> {
         self.launch("norm_dgrad_sums", grid, list)?;
         let list = arguments![partials, inverse_std, gamma_gradient, beta_gradient, *channels, parts.count];
         self.launch("norm_dgrad_total", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)?;
-        let total = rows * channels;
+        let parts = Parts::norm_dgrad(rows);
         let list = arguments![
             x,
             at(gamma),
@@ -129,12 +129,13 @@ impl Step<'_> {
             gradient,
             self.maybe(*residual),
             self.stored(*output),
-            total,
+            rows,
             *channels,
-            rows as f32,
+            parts.rows,
             self.next(),
             padded(*channels)
         ];
-        self.launch("norm_dgrad", Grid::Items(total), list)
+        let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
+        self.launch("norm_dgrad", grid, list)
     }
 }

@@ -1,7 +1,7 @@
 //! Sums and max pooling.
 
 use super::execute::{Launched, Step, arguments};
-use super::launch::{Argument, Grid};
+use super::launch::{Argument, BLOCK, FOUR, Grid};
 use crate::device::Op;
 
 impl Step<'_> {
@@ -24,7 +24,7 @@ impl Step<'_> {
                     left.prologue.relu,
                     right.prologue.relu
                 ];
-                self.launch("sum", Grid::Items(total), list)
+                self.launch("sum", Grid::Items(total.div_ceil(FOUR)), list)
             }
             Op::MaxPool { shape, input, prologue, output, winners } => {
                 let pixels = shape.out_height() * shape.out_width();
@@ -50,12 +50,11 @@ impl Step<'_> {
                 self.launch("max_pool", Grid::Items(total), list)
             }
             Op::MaxPoolDgrad { shape, gradient, winners, output } => {
-                let total = self.count() * shape.input_len();
+                let row = shape.width * shape.pixel_words();
                 let list = arguments![
                     self.at(*gradient),
                     self.at(*winners),
                     self.at(*output),
-                    total,
                     shape.height,
                     shape.width,
                     shape.channels,
@@ -65,7 +64,8 @@ impl Step<'_> {
                     shape.stride,
                     shape.pad
                 ];
-                self.launch("max_pool_dgrad", Grid::Items(total), list)
+                let grid = Grid::Blocks(self.count() * shape.height, row.div_ceil(BLOCK));
+                self.launch("max_pool_dgrad", grid, list)
             }
             _ => Ok(()),
         }

@@ -161,7 +161,7 @@ impl Step<'_> {
         let Some(buffer) = operand.buffer else { return Ok(from) };
         let to = self.memory.scratch.operands[buffer].address;
         if operand.fill {
-            let total = pixels * padded(channels);
+            let total = pixels * vectors(channels);
             let list = arguments![from, scale, shift, to, total, relu, channels, padded(channels)];
             self.launch("conv_input_bf16", Grid::Items(total), list)?;
         }

@@ -113,6 +113,11 @@ impl Parts {
     pub fn norm(rows: usize) -> Self {
         Self::new(rows, norm_parts(rows))
     }
+
+    /// Rows of its gradient, which leave no sums: as many parts as fill a large GPU twice.
+    pub fn norm_dgrad(rows: usize) -> Self {
+        Self::new(rows, rows.div_ceil(64).clamp(1, 1024))
+    }
 }
 
 /// Items of wgrad in one part.
@@ -125,9 +130,10 @@ fn wgrad_parts(shape: &ConvShape) -> usize {
     (WGRAD_THREADS / wgrad_items(shape)).max(1)
 }
 
-/// 256 rows each: enough to be worth a block; at most 512 parts, which one thread adds up.
+/// 64 rows each, four for every lane of a block; at most 448 parts, which
+/// 64 threads add up: of 64 channels that is as many blocks as an H100 holds at once.
 fn norm_parts(rows: usize) -> usize {
-    rows.div_ceil(256).clamp(1, 512)
+    rows.div_ceil(64).clamp(1, 448)
 }
 
 /// Elements that partial sums take for at most `rows` rows: wgrad's.

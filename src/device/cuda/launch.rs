@@ -8,7 +8,10 @@ use super::availability::describe;
 use super::kernels::{Kernels, Kind};
 
 /// Threads of a block: `BLOCK` in kernels/common.cuh.
-const BLOCK: u32 = 128;
+pub(super) const BLOCK: usize = 128;
+
+/// Elements that a thread of a kernel that memory bounds takes at once: `FOUR` in kernels/four.cuh.
+pub(super) const FOUR: usize = 4;
 
 /// Kernels count their items with 32 bits.
 const LARGEST: usize = 1 << 31;
@@ -77,7 +80,7 @@ pub(super) enum Grid {
 impl Grid {
     pub fn blocks(self) -> (u32, u32, u32) {
         match self {
-            Grid::Items(items) => ((items as u32).div_ceil(BLOCK), 1, 1),
+            Grid::Items(items) => ((items as u32).div_ceil(BLOCK as u32), 1, 1),
             Grid::Blocks(x, y) => (x as u32, y as u32, 1),
         }
     }
@@ -123,7 +126,7 @@ impl Launch for Launcher {
                 Argument::Float(value) => builder.arg(value),
             };
         }
-        let config = LaunchConfig { grid_dim, block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
+        let config = LaunchConfig { grid_dim, block_dim: (BLOCK as u32, 1, 1), shared_mem_bytes: 0 };
         // SAFETY: the arguments are of the types the kernel declares, as was just checked; what they
         // point to is the caller's promise.
         unsafe { builder.launch(config) }.map_err(|error| format!("{name}: {}", describe(error)))?;
