@@ -36,14 +36,14 @@ pub const LINEAR: &[Mutation] = &[
         mistake: WrongLane,
         kernel: "head",
         what: "half of a warp's sums are missing",
-        edits: &[("shfl.sync.bfly.b32 %r355|%p264, %r351, %r353, %r352, %r354;", 0, "mov.b32 %r355, 0;")],
+        edits: &[("shfl.sync.bfly.b32 %r278|%p216, %r274, %r276, %r275, %r277;", 0, "mov.b32 %r278, 0;")],
         caught: Row("Linear"),
     },
     Mutation {
         mistake: LostZero,
         kernel: "head_loss",
         what: "what is handed on has no zeros in the last vector",
-        edits: &[("and.b32 %r137, %r900, -8;", 0, "mov.b32 %r137, %r211;")],
+        edits: &[("and.b32 %r137, %r801, -8;", 0, "mov.b32 %r137, %r201;")],
         caught: FindingIn("conv_dgrad_bf16_narrow", "Uninitialised"),
     },
 ];
@@ -53,7 +53,7 @@ pub const LOSS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "head_loss",
         what: "the gradient pulls to the first class",
-        edits: &[("setp.eq.s32 %p329, %r1208, %r2;", 0, "setp.eq.s32 %p329, %r1208, 0;")],
+        edits: &[("setp.eq.s32 %p281, %r1032, %r2;", 0, "setp.eq.s32 %p281, %r1032, 0;")],
         caught: Row("SoftmaxCrossEntropy"),
     },
     Mutation {
