@@ -156,7 +156,7 @@ pub const SGD_FILTERS: &[Mutation] = &[
         mistake: LostGuard,
         kernel: "sgd_filters",
         what: "weights that aren't trained are",
-        edits: &[("setp.ge.u32 %p59, %r230, %r75;", 0, "setp.ge.u32 %p59, %r230, -1;"), ("setp.ge.u32 %p61, %r72, %r75;", 0, "setp.ge.u32 %p61, %r72, -1;")],
+        edits: &[("setp.ge.u32 %p59, %r231, %r76;", 0, "setp.ge.u32 %p59, %r231, -1;"), ("setp.ge.u32 %p61, %r73, %r76;", 0, "setp.ge.u32 %p61, %r73, -1;")],
         caught: Row("Sgd"),
     },
     Mutation {
@@ -170,7 +170,7 @@ pub const SGD_FILTERS: &[Mutation] = &[
         mistake: LostGuard,
         kernel: "sgd_filters",
         what: "the first block of a part belongs to the one before",
-        edits: &[("setp.le.u32 %p2, %r79, %r1;", 0, "setp.lt.u32 %p2, %r79, %r1;")],
+        edits: &[("setp.le.u32 %p2, %r80, %r1;", 0, "setp.lt.u32 %p2, %r80, %r1;")],
         caught: Row("Sgd"),
     },
 ];
@@ -180,7 +180,7 @@ pub const FILTERS_AVERAGE: &[Mutation] = &[Mutation {
     mistake: WrongFormula,
     kernel: "sgd_filters",
     what: "the average of the weights before the step",
-    edits: &[("mul.rn.f32 %f186, %f67, %f270;", 0, "mul.rn.f32 %f186, %f67, %f177;")],
+    edits: &[("mul.rn.f32 %f192, %f73, %f276;", 0, "mul.rn.f32 %f192, %f73, %f183;")],
     caught: Row("MovingAverage"),
 }];
 
@@ -191,21 +191,21 @@ pub const FILTERS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "sgd_filters",
         what: "two out channels of a filter are the first",
-        edits: &[("ld.shared.u16 %rs8, [%r212+16];", 0, "ld.shared.u16 %rs8, [%r212];")],
+        edits: &[("ld.shared.u16 %rs8, [%r213+16];", 0, "ld.shared.u16 %rs8, [%r213];")],
         caught: Row("ConvDgrad"),
     },
     Mutation {
         mistake: LostZero,
         kernel: "sgd_filters",
         what: "channels that fill up a vector are no numbers",
-        edits: &[("mov.u32 %r235, 0;", 0, "mov.u32 %r235, 32704;")],
+        edits: &[("mov.u32 %r236, 0;", 0, "mov.u32 %r236, 32704;")],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "sgd_filters",
         what: "taps of a strided filter's phases are where those of stride 1 are",
-        edits: &[("mad.lo.s32 %r224, %r223, %r192, %r219;", 0, "mov.u32 %r224, %r219;")],
+        edits: &[("mad.lo.s32 %r225, %r224, %r193, %r220;", 0, "mov.u32 %r225, %r220;")],
         caught: Row("ConvDgrad"),
     },
 ];
