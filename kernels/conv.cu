@@ -156,6 +156,9 @@ KERNEL conv_wgrad(const float* x, const float* gradient, float* partial, u32 tot
         for (u32 j = 0; j < TILE; ++j) to[i * out_channels + j] = tile.sum[i][j];
 }
 
+// Parts whose sums a thread loads at once.
+constexpr u32 PARTS_AT_ONCE = 8;
+
 // weight_gradient (K, C, taps) = the sum of partial (parts, taps, C', K') over the parts, in order.
 // Items: (tap, c, k), the last fastest, as the partial sums lie.
 KERNEL conv_wgrad_sum(const float* partial, float* weight_gradient, u32 total, u32 parts, u32 taps,
@@ -165,7 +168,16 @@ KERNEL conv_wgrad_sum(const float* partial, float* weight_gradient, u32 total, u
     u32 k = item % out_channels, rest = item / out_channels;
     u32 c = rest % in_channels, tap = rest / in_channels;
     const float* from = partial + (tap * padded_in + c) * padded_out + k;
+    u32 size = taps * padded_in * padded_out;
     float sum = 0.0f;
-    for (u32 part = 0; part < parts; ++part) sum += from[part * taps * padded_in * padded_out];
+    // A thread adds few: what counts is how many are on their way.
+#pragma unroll 1
+    for (u32 first = 0; first < parts; first += PARTS_AT_ONCE) {
+        float one[PARTS_AT_ONCE];
+#pragma unroll
+        for (u32 j = 0; j < PARTS_AT_ONCE; ++j) one[j] = first + j < parts ? from[(first + j) * size] : -0.0f;
+#pragma unroll
+        for (u32 j = 0; j < PARTS_AT_ONCE; ++j) sum += one[j];
+    }
     weight_gradient[(k * in_channels + c) * taps + tap] = sum;
 }

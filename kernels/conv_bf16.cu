@@ -205,27 +205,27 @@ __device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float*
 
     bool aligned = octets_aligned(out_channels, bias, residual.wide, y, next.scale, next.shift);
     ColumnSums<T> columns;
-    auto there = [&](u32 pixel, u32 k) { return pixel < rows && k < out_channels; };
     each_octet<T>(
         sums, memory,
         [&](u32 row, u32 column) {
             u32 pixel = first_row + row, k = first_column + column;
-            return there(pixel, k) ? residual.load(pixel, k, out_channels, aligned) : Raw{};
+            return pixel < rows && k < out_channels ? residual.load(pixel, k, out_channels, aligned) : Raw{};
         },
         [&](u32 row, u32 column, Octet& octet, const Raw& more) {
             u32 pixel = first_row + row, k = first_column + column;
-            if (!there(pixel, k)) return;
-            if (bias) add(octet, as_floats(load_floats(bias + k, aligned, out_channels - k)));
-            residual.add_to(octet, more);
-            if (partial) columns.add(octet);
-            if (y) store_floats(y + pixel * out_channels + k, octet, aligned, out_channels - k);
+            bool there = pixel < rows && k < out_channels;
+            if (there && bias) add(octet, as_floats(load_floats(bias + k, aligned, out_channels - k)));
+            if (there) residual.add_to(octet, more);
+            if (there && partial) columns.add(octet);
+            if (y) store_floats(y + pixel * out_channels, octet, aligned, k, out_channels, pixel < rows);
+            if (!there) return;
             if (rounded_y) store_rounded(rounded_y + pixel * whole_vectors(out_channels) + k, octet);
             if (next.to) hand_on(next, octet, pixel, k, out_channels, aligned);
         });
     if (partial) columns.leave((double*)memory, partial, blockIdx.x / column_tiles, first_column, out_channels);
 }
 
-// What an octet of dgrad's needs: where it is, or that it isn't; its summands, and its byte of the mask.
+// What an octet of dgrad's needs: its pixel, or that there is none; its summands, and its byte of the mask.
 struct DgradOperands {
     u32 pixel, bits;
     bool there;
@@ -272,36 +272,41 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
         sums, memory,
         [&](u32 row, u32 column) {
             u32 pixel = first_row + row, c = first_column + column;
-            DgradOperands operands = {pixel, 0xff, pixel < rows && c < channels, {}, {}};
-            if (!operands.there) return operands;
+            DgradOperands operands = {pixel, 0xff, pixel < rows, {}, {}};
+            if (pixel >= rows) return operands;
             if (stride > 1) {
                 u32 rest = pixel / across;
                 u32 y = rest % down * stride + phase_y, x = pixel % across * stride + phase_x;
                 operands.pixel = pixel = (rest / down * height + y) * width + x;
             }
+            if (c >= channels) return operands;
             operands.add = add.load(pixel, c, channels, aligned);
             operands.residual = residual.load(pixel, c, channels, aligned);
             if (mask) operands.bits = ((const u8*)(mask + pixel * ((channels + 31) / 32)))[c / 8];
             return operands;
         },
         [&](u32, u32 column, Octet& octet, const DgradOperands& operands) {
-            u32 pixel = operands.pixel, c = first_column + column, at = pixel * channels + c;
-            if (!operands.there) return;
-            add.add_to(octet, operands.add);
+            u32 pixel = operands.pixel, c = first_column + column;
+            bool there = operands.there && c < channels;
+            if (there) {
+                add.add_to(octet, operands.add);
 #pragma unroll
-            for (u32 j = 0; j < 8; ++j)
-                if (!(operands.bits >> j & 1)) octet.value[j] = 0.0f;
-            if (scale) {
-                Octet factor = as_floats(load_floats(scale + c, aligned, channels - c));
+                for (u32 j = 0; j < 8; ++j)
+                    if (!(operands.bits >> j & 1)) octet.value[j] = 0.0f;
+                if (scale) {
+                    Octet factor = as_floats(load_floats(scale + c, aligned, channels - c));
 #pragma unroll
-                for (u32 j = 0; j < 8; ++j) octet.value[j] *= factor.value[j];
+                    for (u32 j = 0; j < 8; ++j) octet.value[j] *= factor.value[j];
+                }
+                residual.add_to(octet, operands.residual);
             }
-            residual.add_to(octet, operands.residual);
-            if (output) store_floats(output + at, octet, aligned, channels - c);
+            if (output) store_floats(output + pixel * channels, octet, aligned, c, channels, operands.there);
+            if (!there) return;
             if (step.adversarial)
 #pragma unroll
                 for (u32 j = 0; j < 8; ++j)
-                    if (c + j < channels) step.take(at + j, pixel / (height * width), octet.value[j]);
+                    if (c + j < channels)
+                        step.take(pixel * channels + c + j, pixel / (height * width), octet.value[j]);
             if (next) store_rounded(next + pixel * whole_vectors(channels) + c, octet);
         });
 }

@@ -124,8 +124,7 @@ __device__ __forceinline__ void wgrad(const bf16* x, const bf16* gradient, float
         [&](u32 row, u32 column, const Octet& octet, int) {
             row += first_row;
             column += first_column;
-            if (row < rows && column < columns)
-                store_floats(partial + (blockIdx.y * rows + row) * columns + column, octet, true, 8);
+            store_floats(partial + (blockIdx.y * rows + row) * columns, octet, true, column, columns, row < rows);
         });
 }
 

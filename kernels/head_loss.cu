@@ -20,7 +20,7 @@ constexpr u32 FEATURES = 2048, CLASSES = 1024;
 
 // Classes whose dot products a warp makes at once, fours of channels of each that a lane loads at once, and the pixels or
 // classes of a four of channels.
-constexpr u32 SIDE_BY_SIDE = 4, CHUNKS = 2, AHEAD = 16;
+constexpr u32 SIDE_BY_SIDE = 4, CHUNKS = 2, AHEAD = 8;
 
 // Rows of an image that all threads of its block see.
 struct Rows {

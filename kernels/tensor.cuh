@@ -266,16 +266,27 @@ __device__ __forceinline__ void add(Octet& octet, const Octet& more) {
     for (u32 j = 0; j < 8; ++j) octet.value[j] += more.value[j];
 }
 
-__device__ __forceinline__ void store_floats(float* to, const Octet& octet, bool aligned, u32 count) {
+// Channels from k on, of which there are `channels`, of a row of a tensor in f32; `there`: the row is, whichever channels
+// are. All lanes of a warp call this, and neighbours have the same row and neighbouring octets. Where `aligned` they swap
+// halves: a store of both is then a whole sector, where each one's own half would touch two.
+__device__ __forceinline__ void store_floats(float* row, const Octet& octet, bool aligned, u32 k, u32 channels, bool there) {
     const float* v = octet.value;
     if (aligned) {
-        ((float4*)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
-        ((float4*)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
+        bool odd = threadIdx.x % 2;
+        float other[4];
+#pragma unroll
+        for (u32 j = 0; j < 4; ++j) other[j] = __shfl_xor_sync(~0u, odd ? v[j] : v[4 + j], 1);
+        // The even lane's octet, then the odd one's: its low half by the even lane, its high half by the odd one.
+        u32 even = odd ? k - 8 : k, half = odd ? 4 : 0;
+        float4 first = odd ? make_float4(other[0], other[1], other[2], other[3]) : make_float4(v[0], v[1], v[2], v[3]);
+        float4 second = odd ? make_float4(v[4], v[5], v[6], v[7]) : make_float4(other[0], other[1], other[2], other[3]);
+        if (there && even < channels) *(float4*)(row + even + half) = first;
+        if (there && even + 8 < channels) *(float4*)(row + even + 8 + half) = second;
         return;
     }
 #pragma unroll
     for (u32 j = 0; j < 8; ++j)
-        if (j < count) to[j] = v[j];
+        if (there && k + j < channels) row[k + j] = v[j];
 }
 
 __device__ __forceinline__ void store_rounded(bf16* to, const Octet& octet) {

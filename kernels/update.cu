@@ -75,6 +75,7 @@ struct Weights {
     const float* gradients;
     float *velocity, *average;
     u32 trainable;
+    const Run* run;
 
     __device__ __forceinline__ float step(u32 i, const Sgd& sgd) const {
         float weight = i < trainable ? sgd_step(weights, gradients, velocity, i, sgd) : weights[i];
@@ -82,8 +83,9 @@ struct Weights {
         return weight;
     }
 
-    // Weights i to i + 3, all of them trained.
-    __device__ __forceinline__ Four step_four(u32 i, const Sgd& sgd) const {
+    // Weights i to i + 3, all of them trained. The run's scalars are read anew: kept, they spilled.
+    __device__ __forceinline__ Four step_four(u32 i) const {
+        const Sgd sgd(run);
         Four weight = load_four<true>(weights + i, FOUR), g = load_four<true>(gradients + i, FOUR);
         Four v = load_four<true>(velocity + i, FOUR), mean = {};
         if (average) mean = load_four<true>(average + i, FOUR);
@@ -115,7 +117,7 @@ __device__ __forceinline__ void filter_tile(const Part& part, u32 tile, bf16* va
         for (u32 i = threadIdx.x; i < TILE_OUT * vectors; i += BLOCK) {
             u32 k = i / vectors, rest = i % vectors * FOUR, c = rest / taps, tap = rest % taps;
             Four weight = {};
-            if (first_k + k < part.out_channels) weight = all.step_four(first + k * pitch + rest, sgd);
+            if (first_k + k < part.out_channels) weight = all.step_four(first + k * pitch + rest);
 #pragma unroll
             for (u32 j = 0; j < FOUR; ++j) {
                 values[tap * TAP_PITCH + k * TILE_IN + c] = to_bf16(weight.of[j]);
@@ -166,7 +168,7 @@ KERNEL sgd_filters(float* weights, const float* gradients, float* velocity, floa
         else high = middle;
     }
     const Part part = parts[low];
-    Weights all = {weights, gradients, velocity, average, trainable};
+    Weights all = {weights, gradients, velocity, average, trainable, run};
     Sgd sgd(run);
     u32 own = blockIdx.x - part.block;
     if (part.kernel) {

@@ -175,22 +175,22 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         mistake: MissingTail,
         kernel: "conv_wgrad_sum",
-        what: "parts behind whole fours left out",
-        edits: &[("setp.eq.s32 %p5, %r65, 0;", 0, "setp.eq.s32 %p5, %r65, %r65;")],
+        what: "the third of eight parts left out",
+        edits: &[("setp.ge.u32 %p5, %r19, %r31;", 0, "setp.ge.u32 %p5, %r19, 0;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "conv_wgrad_sum",
         what: "gradients stored as CKRS",
-        edits: &[("mad.lo.s32 %r55, %r2, %r33, %r3;", 0, "mad.lo.s32 %r55, %r3, %r32, %r2;")],
+        edits: &[("mad.lo.s32 %r54, %r2, %r34, %r3;", 0, "mad.lo.s32 %r54, %r3, %r33, %r2;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
         mistake: OffByOne,
         kernel: "conv_wgrad_sum",
         what: "a part too many",
-        edits: &[("setp.ne.s32 %p6, %r65, 0;", 0, "setp.ne.s32 %p6, %r65, -1;")],
+        edits: &[("setp.ge.u32 %p5, %r19, %r31;", 0, "setp.gt.u32 %p5, %r19, %r31;")],
         caught: Finding("OutOfBounds"),
     },
 ];

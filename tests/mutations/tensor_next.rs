@@ -75,14 +75,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "norm_dgrad",
         what: "pixels of the operand follow each other without filled up vectors",
-        edits: &[("mul.lo.s32 %r19, %r18, %r11;", 0, "mul.lo.s32 %r19, %r18, %r10;")],
-        caught: Finding("GlobalRace"),
+        edits: &[("mul.lo.s32 %r105, %r253, %r18;", 0, "mul.lo.s32 %r105, %r253, %r16;")],
+        caught: Finding("Misaligned"),
     },
     Mutation {
         mistake: LostWrite,
         kernel: "norm_dgrad",
         what: "nothing is handed on",
-        edits: &[("st.global.u16 [%rd48], %rs1;", 0, "")],
+        edits: &[("st.global.v2.u32 [%rd206], {%r212, %r211};", 0, "")],
         caught: FindingIn("conv_dgrad_bf16_narrow", "Uninitialised"),
     },
     Mutation {

@@ -72,14 +72,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongFormula,
         kernel: "conv_input_bf16",
         what: "negative values pass the ReLU",
-        edits: &[("setp.ne.s32 %p5, %r3, 0;", 0, "mov.pred %p5, 0;")],
+        edits: &[("setp.eq.s32 %p31, %r4, 0;", 0, "mov.pred %p31, 1;"), ("setp.eq.s32 %p7, %r4, 0;", 0, "mov.pred %p7, 1;")],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "conv_input_bf16",
         what: "rounded towards zero",
-        edits: &[("cvt.rn.bf16.f32 %rs1, %f11;", 0, "cvt.rz.bf16.f32 %rs1, %f11;")],
+        edits: &[("cvt.rn.bf16.f32 %rs1, %f244;", 0, "cvt.rz.bf16.f32 %rs1, %f244;")],
         caught: Row("Conv"),
     },
 ];

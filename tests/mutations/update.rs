@@ -38,7 +38,7 @@ pub const SGD: &[Mutation] = &[
         mistake: LostWrite,
         kernel: "sgd",
         what: "the momentum isn't kept",
-        edits: &[("st.global.f32 [%rd12], %f4;", 0, "")],
+        edits: &[("st.global.f32 [%rd10], %f5;", 0, "")],
         caught: Row("Sgd"),
     },
     Mutation {
@@ -59,21 +59,14 @@ pub const SGD: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "sgd",
         what: "decays the gradient, not the weight",
-        edits: &[
-            ("mul.rn.f32 %f8, %f7, %f1;", 0, "mul.rn.f32 %f8, %f7, %f9;"),
-            (
-                "mul.rn.f32 %f8, %f7, %f9; ld.global.f32 %f9, [%rd9];",
-                0,
-                "ld.global.f32 %f9, [%rd9]; mul.rn.f32 %f8, %f7, %f9;",
-            ),
-        ],
+        edits: &[("mul.rn.f32 %f9, %f8, %f2;", 0, "ld.global.f32 %f10, [%rd12]; mul.rn.f32 %f9, %f8, %f10;")],
         caught: Row("Sgd"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "sgd",
         what: "another of the run's scalars for the learning rate",
-        edits: &[("ld.global.f32 %f13, [%rd10];", 0, "ld.global.f32 %f13, [%rd10+4];")],
+        edits: &[("ld.global.f32 %f1, [%rd6];", 0, "ld.global.f32 %f1, [%rd6+4];")],
         caught: Row("Sgd"),
     },
 ];
@@ -121,14 +114,14 @@ pub const MOVING_AVERAGE: &[Mutation] = &[
         mistake: WrongFormula,
         kernel: "moving_average",
         what: "shares swapped",
-        edits: &[("sub.f32 %f5, %f4, %f2;", 0, "mov.f32 %f5, %f2;")],
+        edits: &[("sub.f32 %f5, %f4, %f1;", 0, "mov.f32 %f5, %f1;")],
         caught: Row("MovingAverage"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "moving_average",
         what: "weights of the element before",
-        edits: &[("ld.global.f32 %f6, [%rd7];", 0, "ld.global.f32 %f6, [%rd7+-4];")],
+        edits: &[("ld.global.f32 %f6, [%rd8];", 0, "ld.global.f32 %f6, [%rd8+-4];")],
         caught: Finding("OutOfBounds"),
     },
 ];
@@ -163,7 +156,7 @@ pub const SGD_FILTERS: &[Mutation] = &[
         mistake: LostGuard,
         kernel: "sgd_filters",
         what: "weights that aren't trained are",
-        edits: &[("setp.lt.u32 %p33, %r57, %r63;", 0, "setp.ge.u32 %p33, %r57, 0;")],
+        edits: &[("setp.ge.u32 %p59, %r231, %r76;", 0, "setp.ge.u32 %p59, %r231, -1;"), ("setp.ge.u32 %p61, %r73, %r76;", 0, "setp.ge.u32 %p61, %r73, -1;")],
         caught: Row("Sgd"),
     },
     Mutation {
@@ -177,7 +170,7 @@ pub const SGD_FILTERS: &[Mutation] = &[
         mistake: LostGuard,
         kernel: "sgd_filters",
         what: "the first block of a part belongs to the one before",
-        edits: &[("setp.le.u32 %p2, %r67, %r1;", 0, "setp.lt.u32 %p2, %r67, %r1;")],
+        edits: &[("setp.le.u32 %p2, %r80, %r1;", 0, "setp.lt.u32 %p2, %r80, %r1;")],
         caught: Row("Sgd"),
     },
 ];
@@ -187,7 +180,7 @@ pub const FILTERS_AVERAGE: &[Mutation] = &[Mutation {
     mistake: WrongFormula,
     kernel: "sgd_filters",
     what: "the average of the weights before the step",
-    edits: &[("mul.rn.f32 %f50, %f49, %f87;", 0, "mul.rn.f32 %f50, %f49, %f3;")],
+    edits: &[("mul.rn.f32 %f192, %f73, %f276;", 0, "mul.rn.f32 %f192, %f73, %f183;")],
     caught: Row("MovingAverage"),
 }];
 
@@ -198,21 +191,21 @@ pub const FILTERS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "sgd_filters",
         what: "two out channels of a filter are the first",
-        edits: &[("ld.shared.u16 %rs4, [%r164+16];", 0, "ld.shared.u16 %rs4, [%r164];")],
+        edits: &[("ld.shared.u16 %rs8, [%r213+16];", 0, "ld.shared.u16 %rs8, [%r213];")],
         caught: Row("ConvDgrad"),
     },
     Mutation {
         mistake: LostZero,
         kernel: "sgd_filters",
         what: "channels that fill up a vector are no numbers",
-        edits: &[("mov.u32 %r186, 0;", 0, "mov.u32 %r186, 32704;")],
+        edits: &[("mov.u32 %r236, 0;", 0, "mov.u32 %r236, 32704;")],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "sgd_filters",
         what: "taps of a strided filter's phases are where those of stride 1 are",
-        edits: &[("mad.lo.s32 %r176, %r175, %r144, %r171;", 0, "mov.u32 %r176, %r171;")],
+        edits: &[("mad.lo.s32 %r225, %r224, %r193, %r220;", 0, "mov.u32 %r225, %r220;")],
         caught: Row("ConvDgrad"),
     },
 ];
