@@ -22,8 +22,9 @@ use pbe::selftest::grid::conv::{Convolution, Place};
 use serde_json::Value;
 
 /// Rows, columns, in and out channels, kernel, stride, images. First those of a PreAct-ResNet-18 at 32x32, and one
-/// of few channels, then those of a ResNet-18 at 224x224, some rows of an image: blocks are alike.
-const SHAPES: [[usize; 7]; 15] = [
+/// of few channels, then those of a ResNet-18 at 224x224, some rows of an image: blocks are alike. So few images take
+/// tiles of 64 rows in place of 128; the last is one for whole tiles.
+const SHAPES: [[usize; 7]; 16] = [
     [32, 32, 3, 64, 3, 1, 1],
     [32, 32, 64, 64, 3, 1, 1],
     [32, 32, 64, 128, 3, 2, 1],
@@ -39,6 +40,7 @@ const SHAPES: [[usize; 7]; 15] = [
     [32, 28, 128, 128, 3, 1, 1],
     [14, 14, 256, 256, 3, 1, 1],
     [7, 7, 512, 512, 3, 1, 4],
+    [32, 32, 64, 64, 3, 1, 32],
 ];
 
 /// Products of a matrix instruction, m16n8k16.

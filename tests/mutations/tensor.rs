@@ -68,7 +68,11 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongFragment,
         kernel: "conv_fprop_bf16",
         what: "halves of k of a filter swapped",
-        edits: &[("{%r1240,%r1241,%r1242,%r1243}, {%r1260,%r1261}", 0, "{%r1240,%r1241,%r1242,%r1243}, {%r1261,%r1260}")],
+        edits: &[(
+            "{%r1240,%r1241,%r1242,%r1243}, {%r1260,%r1261}",
+            0,
+            "{%r1240,%r1241,%r1242,%r1243}, {%r1261,%r1260}",
+        )],
         caught: Row("Conv"),
     },
     Mutation {

@@ -30,7 +30,11 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongFragment,
         kernel: "conv_wgrad_bf16",
         what: "inputs not transposed",
-        edits: &[("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r344,", 0, "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r344,")],
+        edits: &[(
+            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r344,",
+            0,
+            "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r344,",
+        )],
         caught: Row("ConvWgrad"),
     },
     Mutation {
@@ -72,7 +76,10 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongFormula,
         kernel: "conv_input_bf16",
         what: "negative values pass the ReLU",
-        edits: &[("setp.eq.s32 %p31, %r4, 0;", 0, "mov.pred %p31, 1;"), ("setp.eq.s32 %p7, %r4, 0;", 0, "mov.pred %p7, 1;")],
+        edits: &[
+            ("setp.eq.s32 %p31, %r4, 0;", 0, "mov.pred %p31, 1;"),
+            ("setp.eq.s32 %p7, %r4, 0;", 0, "mov.pred %p7, 1;"),
+        ],
         caught: Row("Conv"),
     },
     Mutation {
