@@ -18,26 +18,29 @@ use setup::Setup;
 
 /// What f32 engines agree to, in the Euclidean norm relative to the truth's.
 const AGREEMENT: f64 = 1e-4;
-/// The same after the steps, whose small differences grow from step to step.
-const TRAINED: f64 = 1e-3;
 /// The share of pixels whose first step may go the other way: gradients next to zero.
 const SIGNS: f64 = 1e-3;
 
 /// What is looked at against each other engine, and how much may differ: of f32; of bf16, against a reference
 /// that rounds as the device does and against the CPU, which doesn't round, none where its difference has grown
-/// through many steps. A sum that differs in its last bit may be rounded the other way, and batch norm over a
-/// dozen images makes much of it: two to six times what was seen, in the worst of the networks.
+/// through many steps.
+///
+/// A sum that differs in its last bit may be rounded to the other neighbour in bf16, so that right devices differ
+/// by chance. Against f64 two to four times as much is allowed as the reference differed from itself with weights
+/// moved by up to four of their last bits, forty times: 1.5e-2, 5e-3, 8e-3, 4e-3, 2.5e-3, 1.3e-3, 1e-3, 4e-4,
+/// 3.6e-3 and 3.2e-2, in the worst of the networks. Against the CPU it is some four to seven times what the emulator
+/// gave.
 const ROWS: [(&str, f64, [Option<f64>; 2]); 10] = [
-    ("network: first gradients", AGREEMENT, [Some(0.2), Some(0.4)]),
-    ("network: ten SGD losses", AGREEMENT, [Some(0.05), Some(0.1)]),
-    ("network: weights after them", TRAINED, [Some(0.2), None]),
-    ("network: weight average", TRAINED, [Some(0.1), None]),
-    ("network: logits", AGREEMENT, [Some(TRAINED), Some(0.02)]),
-    ("network: features", AGREEMENT, [Some(TRAINED), Some(0.02)]),
-    ("network: cosine scores", AGREEMENT, [Some(TRAINED), Some(0.02)]),
-    ("network: ranking, order", 0.0, [Some(TRAINED), Some(0.02)]),
-    ("network: PGD signs, share", SIGNS, [Some(5.0 * SIGNS), Some(0.06)]),
-    ("network: PGD-7, share", 10.0 * SIGNS, [Some(0.4), None]),
+    ("network: first gradients", AGREEMENT, [Some(0.05), Some(0.2)]),
+    ("network: ten SGD losses", AGREEMENT, [Some(0.02), Some(0.02)]),
+    ("network: weights after them", AGREEMENT, [Some(0.03), None]),
+    ("network: weight average", AGREEMENT, [Some(0.015), None]),
+    ("network: logits", AGREEMENT, [Some(6e-3), Some(0.02)]),
+    ("network: features", AGREEMENT, [Some(4e-3), Some(0.02)]),
+    ("network: cosine scores", AGREEMENT, [Some(4e-3), Some(0.01)]),
+    ("network: ranking, order", 0.0, [Some(1e-3), Some(5e-3)]),
+    ("network: PGD signs, share", SIGNS, [Some(0.01), Some(0.03)]),
+    ("network: PGD-7, share", 10.0 * SIGNS, [Some(0.1), None]),
 ];
 /// What has to be the CPU's to the bit, and the device's own the next time.
 const EXACT: [(&str, &str); 2] =

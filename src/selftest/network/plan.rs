@@ -30,10 +30,10 @@ impl Plan {
 
     /// What training begins with: drawn, but for the norms' shifts, by turns one way and the other.
     ///
-    /// Where shifts are zero, a few of the half a million inputs that ReLUs have in ten steps lie within 1e-6 of
-    /// zero, where devices that are right round to either side. In a deep layer of six pixels such a one is a
-    /// 36th of its channel, and ten steps make percents of the loss of it: an input of -6e-8 did so on an H100.
-    /// Two standard deviations from zero they are a seventh as dense.
+    /// Were the shifts zero, about one ReLU input in a million would lie within 1e-6 of zero, where devices that
+    /// are right round to either side, and ten steps have half a million. In a deep layer of six pixels such a
+    /// one is a 36th of its channel, and ten steps make percents of the loss of it: an input of -6e-8 did so on
+    /// an H100. Two standard deviations from zero they are a seventh as dense.
     pub fn initial(&self) -> Vec<f32> {
         let architecture = self.architecture();
         let mut weights = Weights::initialise(architecture, SEED);

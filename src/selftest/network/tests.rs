@@ -1,10 +1,9 @@
-use super::outcome::Outcome;
 use super::setup::Setup;
 use super::{ROWS, plans};
 use crate::device::cpu::CpuDevice;
 use crate::selftest::grid::Depth;
 
-/// As far as an H100's rounding moves gradients and logits, four times over.
+/// An H100's rounding was as much in logits as moving weights by up to four is.
 const ULPS: u32 = 16;
 /// Times that the weights of a network are moved.
 const MOVES: u32 = 6;
@@ -32,7 +31,7 @@ fn plans_are_not_next_to_a_kink() {
             let mut other = Setup::new(&plan).unwrap();
             other.weights = moved(&setup.weights, seed);
             let trained = moved(&expected.weights, MOVES + seed);
-            let found: Outcome = other.outcome(&cpu, Some(&trained)).unwrap();
+            let found = other.outcome(&cpu, Some(&trained)).unwrap();
             for (name, error) in found.errors(&expected, plan.norm) {
                 let allowed = ROWS.iter().find(|row| row.0 == name).unwrap().1;
                 assert!(error <= allowed / 3.0, "{}, {name}: {error:.1e}, move {seed}", plan.label());
