@@ -1,0 +1,100 @@
+//! What the engine gave on a device, and how far two of them are apart.
+
+use crate::device::Norm;
+
+/// A difference of cosine scores that is rounding.
+const TIE: f32 = 1e-5;
+
+/// Everything the engine gave on one device.
+pub struct Outcome {
+    pub gradients: Vec<f32>,
+    pub losses: Vec<f32>,
+    pub weights: Vec<f32>,
+    pub average: Vec<f32>,
+    pub logits: Vec<f32>,
+    pub features: Vec<f32>,
+    pub scores: Vec<f32>,
+    /// Of one PGD step, per pixel.
+    pub signs: Vec<f32>,
+    /// Random starts.
+    pub starts: Vec<f32>,
+    /// PGD-7 examples.
+    pub examples: Vec<f32>,
+}
+
+impl Outcome {
+    /// Elements whose bits aren't the other's.
+    pub fn unequal_bits(&self, other: &Self) -> f64 {
+        self.lists().iter().zip(other.lists()).map(|(one, other)| unequal_bits(one, other)).sum()
+    }
+
+    /// The error of each row, of which those of signs are none where an attack's norm hasn't any.
+    pub fn errors(&self, expected: &Self, norm: Norm) -> Vec<(&'static str, f64)> {
+        let mut errors = vec![
+            ("network: first gradients", relative(&self.gradients, &expected.gradients)),
+            ("network: ten SGD losses", relative(&self.losses, &expected.losses)),
+            ("network: weights after them", relative(&self.weights, &expected.weights)),
+            ("network: weight average", relative(&self.average, &expected.average)),
+            ("network: logits", relative(&self.logits, &expected.logits)),
+            ("network: features", relative(&self.features, &expected.features)),
+            ("network: cosine scores", relative(&self.scores, &expected.scores)),
+            ("network: ranking, order", inversion(&self.scores, &expected.scores)),
+        ];
+        if norm == Norm::Linf {
+            errors.push(("network: PGD signs, share", differing(&self.signs, &expected.signs, 0.0)));
+            errors.push(("network: PGD-7, share", differing(&self.examples, &expected.examples, 1e-6)));
+        }
+        errors
+    }
+
+    fn lists(&self) -> [&[f32]; 10] {
+        [
+            &self.gradients,
+            &self.losses,
+            &self.weights,
+            &self.average,
+            &self.logits,
+            &self.features,
+            &self.scores,
+            &self.signs,
+            &self.starts,
+            &self.examples,
+        ]
+    }
+}
+
+/// |found − expected| / |expected|, Euclidean.
+fn relative(found: &[f32], expected: &[f32]) -> f64 {
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let pairs = found.iter().zip(expected);
+    let error = square(&mut pairs.map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    let norm = square(&mut expected.iter().map(|&b| f64::from(b)));
+    if norm > 0.0 { (error / norm).sqrt() } else { error.sqrt() }
+}
+
+/// The share of elements that differ by more than `tie`.
+fn differing(found: &[f32], expected: &[f32], tie: f32) -> f64 {
+    let differ =
+        found.iter().zip(expected).filter(|&(&a, &b)| (a - b).is_nan() || (a - b).abs() > tie).count();
+    differ as f64 / found.len().max(1) as f64
+}
+
+/// Elements with other bits.
+pub fn unequal_bits(found: &[f32], expected: &[f32]) -> f64 {
+    let differ = found.iter().zip(expected).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    (differ + found.len().abs_diff(expected.len())) as f64
+}
+
+/// The largest difference, beyond rounding, of expected scores that `found` has in the other order.
+fn inversion(found: &[f32], expected: &[f32]) -> f64 {
+    let mut worst: f64 = 0.0;
+    for i in 0..found.len() {
+        for j in 0..found.len() {
+            let gap = expected[i] - expected[j];
+            if gap > TIE && found[i] < found[j] {
+                worst = worst.max(f64::from(gap));
+            }
+        }
+    }
+    worst
+}

@@ -1,0 +1,135 @@
+//! What all devices are given, and the jobs they do with it.
+
+use super::outcome::Outcome;
+use super::plan::Plan;
+use crate::data::{ImageSet, Normalisation};
+use crate::device::{Augment, Controls, Device};
+use crate::engine::graph::Graph;
+use crate::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use crate::error::Result;
+use crate::selftest::case::Case;
+use crate::selftest::grid::attack::noise;
+
+/// SGD steps.
+const STEPS: usize = 10;
+/// Images in the set, all of which are attacked and ranked.
+const IMAGES: usize = 40;
+
+/// What all devices are given.
+pub struct Setup {
+    plan: Plan,
+    graph: Graph,
+    /// What training begins with.
+    pub weights: Vec<f32>,
+    images: ImageSet,
+    labels: Vec<u32>,
+    reference: Vec<f32>,
+    budgets: Vec<Budget>,
+}
+
+impl Setup {
+    pub fn new(plan: &Plan) -> Result<Self> {
+        let &Plan { classes, height, columns, channels, .. } = plan;
+        let mut draw = Case::new(1, 0, 1);
+        let images = noise(&mut draw, IMAGES, height, columns, channels);
+        let labels = (0..IMAGES).map(|_| draw.below(classes as u32)).collect();
+        let reference = (0..IMAGES * classes).map(|_| draw.below(512) as f32 / 64.0 - 4.0).collect();
+        let budget = |_| {
+            let epsilon = (4 + draw.below(28)) as f32 / 255.0;
+            Budget { epsilon, alpha: epsilon / 4.0 }
+        };
+        let budgets = (0..IMAGES).map(budget).collect();
+        let normalisation = Normalisation { mean: vec![0.45; channels], std: vec![0.25; channels] };
+        Ok(Self {
+            plan: *plan,
+            graph: plan.architecture().graph(&normalisation, height, columns)?,
+            weights: plan.initial(),
+            images,
+            labels,
+            reference,
+            budgets,
+        })
+    }
+
+    /// Trains from the start; evaluates and attacks `trained`, or else what was trained.
+    pub fn outcome(&self, device: &dyn Device, trained: Option<&[f32]>) -> Result<Outcome> {
+        let augment = Augment { pad: 2, flip: true };
+        let options = EngineOptions {
+            batch: self.plan.batch,
+            attack: true,
+            augment,
+            norm: self.plan.norm,
+            ..EngineOptions::default()
+        };
+        let mut engine = Engine::open(device, &self.graph, &self.weights, &options)?;
+        engine.attach(&self.images)?;
+        engine.set_average(&self.weights)?;
+        let (gradients, losses) = self.train(&mut engine)?;
+        let (weights, average) = (engine.weights()?, engine.average()?);
+        engine.set_weights(trained.unwrap_or(&weights))?;
+        let all: Vec<u32> = (0..IMAGES as u32).collect();
+        let (classes, width) = (self.graph.classes(), self.graph.features());
+        let (mut logits, mut features) = (vec![0.0; IMAGES * classes], vec![0.0; IMAGES * width]);
+        engine.infer(Source::Images, &all, &Controls::default(), |rows| {
+            rows.logits(&mut logits[rows.first * classes..])?;
+            rows.features(&mut features[rows.first * width..])
+        })?;
+        let scores = engine.scores(&all, &self.reference)?;
+        let still = Controls { random_start: false, clamp: false, ..Controls::default() };
+        let mut signs = self.attack(&mut engine, &all, &still)?;
+        let clean = self.attack(&mut engine, &all, &Controls { repeats: 0, ..still })?;
+        signs.iter_mut().zip(&clean).for_each(|(moved, clean)| *moved = direction(*moved - clean));
+        let moved = Controls { seed: 11, epoch: 2, ..Controls::default() };
+        let starts = self.attack(&mut engine, &all, &Controls { repeats: 0, ..moved })?;
+        let examples = self.attack(&mut engine, &all, &Controls { repeats: 7, ..moved })?;
+        Ok(Outcome { gradients, losses, weights, average, logits, features, scores, signs, starts, examples })
+    }
+
+    /// The first step's gradients and every step's loss. Sources, distillation and the momentum's
+    /// form change from step to step.
+    fn train(&self, engine: &mut Engine) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (batch, classes) = (self.plan.batch, self.graph.classes());
+        let (mut gradients, mut losses) = (vec![], vec![]);
+        for step in 0..STEPS {
+            let picked: Vec<u32> = (0..batch).map(|i| ((step * batch + i) % IMAGES) as u32).collect();
+            let labels: Vec<u32> = picked.iter().map(|&i| self.labels[i as usize]).collect();
+            let rows = picked.iter().flat_map(|&i| &self.reference[i as usize * classes..][..classes]);
+            let teacher: Vec<f32> = rows.copied().collect();
+            let controls = Controls {
+                learning_rate: 0.02,
+                average_decay: 0.8,
+                distill_weight: 0.5,
+                temperature: 2.0,
+                seed: 3,
+                epoch: step as u32,
+                nesterov: step % 3 != 0,
+                ..Controls::default()
+            };
+            let source = if step == 0 { Source::Images } else { Source::Augmented };
+            let teacher = (step % 2 == 1).then_some(teacher.as_slice());
+            losses.push(engine.train_step(source, &picked, &labels, teacher, &controls)?);
+            if step == 0 {
+                gradients = engine.gradients()?;
+            }
+        }
+        Ok((gradients, losses))
+    }
+
+    fn attack(&self, engine: &mut Engine, all: &[u32], controls: &Controls) -> Result<Vec<f32>> {
+        let target = Attacked {
+            source: Source::Images,
+            indices: all,
+            labels: &self.labels,
+            budgets: &self.budgets,
+            predict: true,
+        };
+        let len = self.graph.image_len();
+        let mut examples = vec![0.0; all.len() * len];
+        engine.attack(&target, controls, |rows| rows.adversarial(&mut examples[rows.first * len..]))?;
+        Ok(examples)
+    }
+}
+
+fn direction(offset: f32) -> f32 {
+    if offset == 0.0 { 0.0 } else { offset.signum() }
+}
