@@ -1,6 +1,6 @@
 //! What `kernels/conv_bf16.cu` and `norm_dgrad` hand on to the next convolution.
 //!
-//! Equivalent, so not here: the mask's half word without channels isn't zeroed (nothing but zeros is there in the
+//! Equivalent, so not here: the bytes of a mask's last word that have no channels aren't zeroed (nothing but zeros is there in the
 //! self-test, and nobody looks at those bits).
 
 use pbe::device::Precision;
@@ -16,59 +16,59 @@ fn tensor_next() {
 
 pub const MUTATIONS: &[Mutation] = &[
     Mutation {
-        mistake: WrongLane,
+        mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_narrow",
-        what: "four lanes' bits of the mask are missing",
-        edits: &[("shfl.sync.bfly.b32 %r527|%p123, %r525, %r526, %r519, %r520;", 0, "mov.u32 %r527, %r525;")],
+        what: "an octet's last bit of the mask in the place of the one before",
+        edits: &[("shl.b32 %r1270, %r1269, 7;", 0, "shl.b32 %r1270, %r1269, 6;")],
         caught: Row("Conv, mask bits"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_narrow",
-        what: "both halves of a mask's word go to one place",
-        edits: &[("shr.u32 %r486, %r485, 4;", 0, "shr.u32 %r486, %r485, 5;")],
+        what: "all bytes of a pixel's mask go to its first",
+        edits: &[("add.s64 %rd10, %rd133, %rd134;", 0, "mov.u64 %rd10, %rd133;")],
         caught: Finding("GlobalRace"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "conv_fprop_bf16_narrow",
         what: "no shift in front of the next convolution",
-        edits: &[("fma.rn.f32 %f246, %f203, %f246, %f204;", 0, "mul.rn.f32 %f246, %f203, %f246;")],
+        edits: &[("fma.rn.f32 %f752, %f416, %f752, %f415;", 0, "mul.rn.f32 %f752, %f416, %f752;")],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: LostGuard,
         kernel: "conv_fprop_bf16_narrow",
         what: "a ReLU where there is none",
-        edits: &[("setp.ne.s32 %p129, %r538, 0;", 0, "setp.ne.s32 %p129, %r538, 7;")],
+        edits: &[("setp.eq.s32 %p202, %r1407, 0;", 0, "setp.eq.s32 %p202, %r1407, 7;")],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: LostZero,
         kernel: "conv_fprop_bf16_narrow",
         what: "channels that fill up a vector are no numbers",
-        edits: &[("mov.u32 %r579, 0;", 0, "mov.u32 %r579, 32704;")],
+        edits: &[("mov.u32 %r1564, 0;", 0, "mov.u32 %r1564, 2143289344;")],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: Unaligned,
         kernel: "conv_fprop_bf16_narrow",
         what: "pixels of the operand follow each other without filled up vectors",
-        edits: &[("mul.lo.s32 %r534, %r82, %r76;", 0, "mul.lo.s32 %r534, %r82, %r96;")],
+        edits: &[("mul.lo.s32 %r1275, %r60, %r62;", 0, "mul.lo.s32 %r1275, %r60, %r574;")],
         caught: Finding("Misaligned"),
     },
     Mutation {
         mistake: LostWrite,
-        kernel: "conv_dgrad_bf16",
+        kernel: "conv_dgrad_bf16_low",
         what: "nothing is handed on",
-        edits: &[("st.global.u32 [%rd127], %r835;", 0, "")],
+        edits: &[("st.global.v4.u32 [%rd136], {%r1241, %r1240, %r1239, %r1238};", 0, "")],
         caught: Row("ConvDgrad"),
     },
     Mutation {
         mistake: SwappedIndex,
-        kernel: "conv_dgrad_bf16",
+        kernel: "conv_dgrad_bf16_low",
         what: "the second channel in the first one's place",
-        edits: &[("shl.b32 %r863, %r833, 16;", 0, "mov.b32 %r863, %r833;")],
+        edits: &[("mov.b32 %r1241, {%rs52, %rs53};", 0, "mov.b32 %r1241, {%rs53, %rs52};")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
@@ -89,28 +89,32 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_narrow",
         what: "both channels of a rounded residual are its first",
-        edits: &[("and.b32 %r504, %r502, -65536;", 0, "shl.b32 %r504, %r502, 16;")],
+        edits: &[("and.b32 %r1189, %r1453, -65536;", 0, "shl.b32 %r1189, %r1453, 16;")],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: Unaligned,
         kernel: "conv_fprop_bf16_narrow",
         what: "a rounded residual without filled up vectors",
-        edits: &[("mul.lo.s32 %r1197, %r355, %r483;", 0, "mul.lo.s32 %r1197, %r355, %r483;")],
+        edits: &[("mul.lo.s32 %r1143, %r60, %r62;", 0, "mul.lo.s32 %r1143, %r60, %r574;")],
         caught: Finding("Misaligned"),
     },
     Mutation {
         mistake: SwappedIndex,
-        kernel: "conv_fprop_bf16",
-        what: "the second channel of a rounded result in the first one's place",
-        edits: &[("shl.b32 %r841, %r791, 16;", 0, "mov.b32 %r841, %r791;")],
+        kernel: "conv_fprop_bf16_low",
+        what: "halves of an octet of a rounded result swapped",
+        edits: &[(
+            "st.global.v4.u32 [%rd143], {%r1175, %r1174, %r1173, %r1172};",
+            0,
+            "st.global.v4.u32 [%rd143], {%r1173, %r1172, %r1175, %r1174};",
+        )],
         caught: Row("Conv"),
     },
     Mutation {
         mistake: LostZero,
         kernel: "conv_dgrad_bf16_narrow",
         what: "a rounded residual left out",
-        edits: &[("add.f32 %f552, %f552, %f401;", 0, "")],
+        edits: &[("add.f32 %f552, %f552, %f409;", 0, "")],
         caught: Row("ConvDgrad"),
     },
 ];

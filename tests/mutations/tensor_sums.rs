@@ -15,8 +15,8 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_sums",
-        what: "sums in the place of the squares'",
-        edits: &[("shl.b32 %r838, %r91, 1;", 0, "mov.u32 %r838, 0;")],
+        what: "squares are the sums again",
+        edits: &[("mul.lo.s32 %r2499, %r1081, 1040;", 0, "mov.u32 %r2499, 0;")],
         caught: Row("NormStatistics"),
     },
     Mutation {
@@ -36,15 +36,29 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_sums_narrow",
-        what: "sums in the place of the squares'",
-        edits: &[("shl.b32 %r548, %r93, 1;", 0, "mov.u32 %r548, 0;")],
+        what: "four columns' sums for an octet's",
+        edits: &[("and.b32 %r1478, %r1750, 7;", 0, "and.b32 %r1478, %r1750, 3;")],
         caught: Row("NormStatistics"),
     },
     Mutation {
         mistake: LostWrite,
         kernel: "conv_fprop_bf16_sums_narrow",
         what: "no squares",
-        edits: &[("setp.gt.u32 %p141, %r3, 31;", 0, "setp.gt.u32 %p141, %r3, 15;")],
+        edits: &[("setp.gt.u32 %p322, %r1519, 31;", 0, "setp.gt.u32 %p322, %r1519, 15;")],
         caught: FindingIn("norm_statistics", "Uninitialised"),
+    },
+    Mutation {
+        mistake: WrongLane,
+        kernel: "conv_fprop_bf16_sums_low",
+        what: "sums of the warps beside as well",
+        edits: &[("add.s32 %r1659, %r1659, 2;", 0, "add.s32 %r1659, %r1659, 1;")],
+        caught: Row("NormStatistics"),
+    },
+    Mutation {
+        mistake: WrongLane,
+        kernel: "conv_fprop_bf16_sums_low",
+        what: "sums of every lane's octet",
+        edits: &[("and.b32 %r583, %r1417, 3;", 0, "and.b32 %r583, %r1417, 1;")],
+        caught: Row("NormStatistics"),
     },
 ];

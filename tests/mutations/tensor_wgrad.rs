@@ -16,14 +16,17 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: MissingTail,
         kernel: "conv_wgrad_bf16_narrow",
         what: "the last part as long as the others",
-        edits: &[("min.u32 %r119, %r118, %r110;", 0, "mov.u32 %r119, %r118;")],
+        edits: &[
+            ("min.u32 %r124, %r123, %r115;", 0, "mov.u32 %r124, %r123;"),
+            ("min.u32 %r334, %r333, %r115;", 0, "mov.u32 %r334, %r333;"),
+        ],
         caught: OneOf(&["OutOfBounds", "Uninitialised"]),
     },
     Mutation {
         mistake: Race,
         kernel: "conv_wgrad_bf16_narrow",
         what: "all parts in one place",
-        edits: &[("add.s32 %r443, %r103, %r97;", 0, "mov.u32 %r443, %r103;")],
+        edits: &[("mad.lo.s32 %r485, %r96, %r121, %r101;", 0, "mov.u32 %r485, %r101;")],
         caught: Finding("GlobalRace"),
     },
     Mutation {
@@ -31,9 +34,9 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_wgrad_bf16",
         what: "inputs not transposed",
         edits: &[(
-            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r344,",
+            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r356,",
             0,
-            "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r344,",
+            "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r356,",
         )],
         caught: Row("ConvWgrad"),
     },
@@ -41,14 +44,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongSwizzle,
         kernel: "conv_wgrad_bf16",
         what: "looks for gradients where they don't go",
-        edits: &[("xor.b32 %r281, %r270, %r16;", 0, "mov.u32 %r281, %r270;")],
+        edits: &[("xor.b32 %r300, %r296, %r299;", 0, "mov.u32 %r300, %r299;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "conv_wgrad_bf16_narrow",
         what: "no carry from columns to rows of pixels",
-        edits: &[("setp.ge.u32 %p3, %r318, %r107;", 0, "setp.ge.u32 %p3, %r318, -1;")],
+        edits: &[("setp.ge.u32 %p68, %r372, %r108;", 0, "setp.ge.u32 %p68, %r372, -1;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
@@ -88,5 +91,12 @@ pub const MUTATIONS: &[Mutation] = &[
         what: "rounded towards zero",
         edits: &[("cvt.rn.bf16.f32 %rs1, %f244;", 0, "cvt.rz.bf16.f32 %rs1, %f244;")],
         caught: Row("Conv"),
+    },
+    Mutation {
+        mistake: WrongSwizzle,
+        kernel: "conv_wgrad_bf16",
+        what: "the next 16 rows two vectors on, whatever the permutation",
+        edits: &[("xor.b32 %r365, %r360, 32;", 0, "add.s32 %r365, %r360, 32;")],
+        caught: Finding("Uninitialised"),
     },
 ];

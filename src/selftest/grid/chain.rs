@@ -84,7 +84,15 @@ impl Chain {
         let (of_a, of_x) = (case.image(first.output_len()), case.image(first.input_len()));
         let scale = self.affine.then(|| case.whole(Region::Derived, second.in_channels));
         let filters = [second, first].map(|shape| filter(case, shape, Direction::Dgrad));
-        let (add, residual) = (None, None);
+        // Of a by the shortcut, which a device may round; not behind a norm, whose last bits decide which way.
+        let add = (self.shortcut && !self.norm).then(|| {
+            let shape = ConvShape { kernel: 1, pad: 0, ..second };
+            let (filter, output) = (filter(case, shape, Direction::Dgrad), case.image(shape.input_len()));
+            let (gradient, add, mask, scale, residual) = (of_y, None, None, None, None);
+            case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
+            case.forget(output);
+            output
+        });
         case.ops.push(Op::ConvDgrad {
             shape: second,
             filter: filters[0],
@@ -92,7 +100,7 @@ impl Chain {
             add,
             mask,
             scale,
-            residual,
+            residual: None,
             output: of_a,
         });
         let weight_gradient = case.whole(Region::Gradients, first.filter_len());
@@ -104,7 +112,7 @@ impl Chain {
             shape,
             filter: filters[1],
             gradient,
-            add,
+            add: None,
             mask: None,
             scale: None,
             residual,

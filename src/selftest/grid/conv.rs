@@ -161,6 +161,10 @@ const LARGE: [[usize; 8]; 6] = [
     [17, 33, 12, 20, 7, 2, 3, 2],
 ];
 
+/// With so many channels that the CUDA device has enough tiles for the largest, in bf16: the forward pass of the first,
+/// the input's gradient of the second.
+const MANY: [[usize; 8]; 2] = [[3, 3, 5, 8133, 3, 1, 1, 15], [6, 5, 2037, 5, 5, 2, 2, 15]];
+
 /// affine, relu, mask, bias, scaled, residual, add. Every choice of bias and residual is there for the
 /// forward pass, and every one of mask, scale, residual and add for the gradient: kernels have code of
 /// their own for each.
@@ -204,6 +208,18 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             let seed = (number * OPERANDS.len() + turn) as u64;
             visit(&label(&made), made.case(seed))?;
         }
+    }
+    for (number, shape) in MANY.iter().enumerate() {
+        let [height, width, in_channels, out_channels, kernel, stride, pad, count] = *shape;
+        let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad };
+        let (affine, relu, mask, bias, scaled, residual, add) = OPERANDS[1];
+        let (lane, aligned) = (0, false);
+        let made =
+            Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add, aligned };
+        let mut case = made.case(number as u64);
+        // The gradient's mask is what the forward pass leaves.
+        case.ops.truncate(number + 1);
+        visit(&label(&made), case)?;
     }
     let made = Diverged { count: 2, channels: (5, 6) };
     visit(&format!("{made:?}"), made.case(1))
