@@ -27,9 +27,9 @@ const SIGNS: f64 = 1e-3;
 ///
 /// A sum that differs in its last bit may be rounded to the other neighbour in bf16, so that right devices differ
 /// by chance. Against f64 two to four times as much is allowed as the reference differed from itself with weights
-/// moved by up to four of their last bits, forty times: 1.5e-2, 5e-3, 8e-3, 4e-3, 2.5e-3, 1.3e-3, 1e-3, 4e-4,
-/// 3.6e-3 and 3.2e-2, in the worst of the networks. Against the CPU it is some four to seven times what the emulator
-/// gave.
+/// moved by up to four of their last bits, forty times (the widest network four times), in the worst of the
+/// networks: 1.5e-2, 5e-3, 8e-3, 4e-3, 2.5e-3, 1.3e-3, 1e-3, 4e-4, 3.6e-3 and 3.2e-2. Against the CPU it is some
+/// four to seven times what the emulator gave.
 const ROWS: [(&str, f64, [Option<f64>; 2]); 10] = [
     ("network: first gradients", AGREEMENT, [Some(0.05), Some(0.2)]),
     ("network: ten SGD losses", AGREEMENT, [Some(0.02), Some(0.02)]),
