@@ -50,7 +50,10 @@ pub const GATHER: &[Mutation] = &[
         mistake: MissingTail,
         kernel: "gather",
         what: "only the first of four elements",
-        edits: &[("setp.ge.u32 %p58, %r147, %r39;", 0, "setp.ge.u32 %p58, %r147, 0;"), ("setp.ge.u32 %p14, %r89, %r39;", 0, "setp.ge.u32 %p14, %r89, 0;")],
+        edits: &[
+            ("setp.ge.u32 %p58, %r147, %r39;", 0, "setp.ge.u32 %p58, %r147, 0;"),
+            ("setp.ge.u32 %p14, %r89, %r39;", 0, "setp.ge.u32 %p14, %r89, 0;"),
+        ],
         caught: Row("Gather"),
     },
     Mutation {

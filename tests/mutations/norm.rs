@@ -56,7 +56,10 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: OffByOne,
         kernel: "norm_sums",
         what: "a row too many",
-        edits: &[("setp.lt.u32 %p8, %r27, %r4;", 0, "setp.le.u32 %p8, %r27, %r4;"), ("setp.lt.u32 %p20, %r46, %r45;", 0, "setp.le.u32 %p20, %r46, %r45;")],
+        edits: &[
+            ("setp.lt.u32 %p8, %r27, %r4;", 0, "setp.le.u32 %p8, %r27, %r4;"),
+            ("setp.lt.u32 %p20, %r46, %r45;", 0, "setp.le.u32 %p20, %r46, %r45;"),
+        ],
         caught: Row("NormStatistics"),
     },
     Mutation {
@@ -84,7 +87,11 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "norm_sums",
         what: "sums of squares beside the sums",
-        edits: &[("mad.lo.s32 %r101, %r100, %r13, %r11;", 0, "mad.lo.s32 %r101, %r99, %r13, %r11; add.s32 %r101, %r101, %r92;")],
+        edits: &[(
+            "mad.lo.s32 %r101, %r100, %r13, %r11;",
+            0,
+            "mad.lo.s32 %r101, %r99, %r13, %r11; add.s32 %r101, %r101, %r92;",
+        )],
         caught: Finding("GlobalRace"),
     },
     Mutation {
@@ -147,7 +154,18 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongLane,
         kernel: "norm_statistics",
         what: "a lane's parts added twice, another's not",
-        edits: &[("shfl.sync.bfly.b32 %r62|%p14, %r60, %r90, %r87, %r89;", 0, "shfl.sync.bfly.b32 %r62|%p14, %r60, %r88, %r87, %r89;"), ("shfl.sync.bfly.b32 %r61|%p15, %r59, %r90, %r87, %r89;", 0, "shfl.sync.bfly.b32 %r61|%p15, %r59, %r88, %r87, %r89;")],
+        edits: &[
+            (
+                "shfl.sync.bfly.b32 %r62|%p14, %r60, %r90, %r87, %r89;",
+                0,
+                "shfl.sync.bfly.b32 %r62|%p14, %r60, %r88, %r87, %r89;",
+            ),
+            (
+                "shfl.sync.bfly.b32 %r61|%p15, %r59, %r90, %r87, %r89;",
+                0,
+                "shfl.sync.bfly.b32 %r61|%p15, %r59, %r88, %r87, %r89;",
+            ),
+        ],
         caught: Row("NormStatistics"),
     },
     Mutation {
@@ -175,14 +193,20 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: MissingTail,
         kernel: "norm_dgrad_sums",
         what: "the last part as long as the others",
-        edits: &[("min.u32 %r35, %r34, %r106;", 0, "mov.u32 %r35, %r34;"), ("min.u32 %r4, %r24, %r12;", 0, "mov.u32 %r4, %r24;")],
+        edits: &[
+            ("min.u32 %r35, %r34, %r106;", 0, "mov.u32 %r35, %r34;"),
+            ("min.u32 %r4, %r24, %r12;", 0, "mov.u32 %r4, %r24;"),
+        ],
         caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: OffByOne,
         kernel: "norm_dgrad_sums",
         what: "ReLU lets zero pass",
-        edits: &[("setp.gt.f32 %p47, %f150, 0f00000000;", 0, "setp.ge.f32 %p47, %f150, 0f00000000;"), ("setp.gt.f32 %p86, %f315, 0f00000000;", 0, "setp.ge.f32 %p86, %f315, 0f00000000;")],
+        edits: &[
+            ("setp.gt.f32 %p47, %f150, 0f00000000;", 0, "setp.ge.f32 %p47, %f150, 0f00000000;"),
+            ("setp.gt.f32 %p86, %f315, 0f00000000;", 0, "setp.ge.f32 %p86, %f315, 0f00000000;"),
+        ],
         caught: Row("NormDgrad"),
     },
     Mutation {

@@ -85,7 +85,10 @@ pub const MAX_POOL: &[Mutation] = &[
         mistake: LostGuard,
         kernel: "max_pool",
         what: "what is no number never wins",
-        edits: &[("or.pred %p50, %p49, %p48;", 0, "mov.pred %p50, %p48;"), ("or.pred %p14, %p13, %p12;", 0, "mov.pred %p14, %p12;")],
+        edits: &[
+            ("or.pred %p50, %p49, %p48;", 0, "mov.pred %p50, %p48;"),
+            ("or.pred %p14, %p13, %p12;", 0, "mov.pred %p14, %p12;"),
+        ],
         caught: Row("MaxPool"),
     },
     Mutation {

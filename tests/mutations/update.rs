@@ -156,7 +156,10 @@ pub const SGD_FILTERS: &[Mutation] = &[
         mistake: LostGuard,
         kernel: "sgd_filters",
         what: "weights that aren't trained are",
-        edits: &[("setp.ge.u32 %p59, %r231, %r76;", 0, "setp.ge.u32 %p59, %r231, -1;"), ("setp.ge.u32 %p61, %r73, %r76;", 0, "setp.ge.u32 %p61, %r73, -1;")],
+        edits: &[
+            ("setp.ge.u32 %p59, %r231, %r76;", 0, "setp.ge.u32 %p59, %r231, -1;"),
+            ("setp.ge.u32 %p61, %r73, %r76;", 0, "setp.ge.u32 %p61, %r73, -1;"),
+        ],
         caught: Row("Sgd"),
     },
     Mutation {

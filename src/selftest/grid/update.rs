@@ -105,7 +105,7 @@ pub(super) fn visit(_: Depth, visit: &mut Visit) -> Result<()> {
             (true, false, Between::Nothing),
         ];
         for (turn, (average, backward, between)) in turns.into_iter().enumerate() {
-            let others = if turn == 0 { 1100 } else { 7 * (number % 2) };
+            let others = if turn == 0 { 1100 } else { 7 * ((number + turn) % 2) };
             let made = Stepping { count, shape, others, average, backward, between };
             visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
         }
