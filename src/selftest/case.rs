@@ -82,7 +82,10 @@ impl Case {
     pub fn place(&mut self, aligned: bool) {
         self.aligned = aligned;
         if !aligned {
-            Region::ALL.into_iter().for_each(|region| self.leave(region, 1));
+            // Lanes share an arena in equal parts, and have nothing there.
+            let lanes = self.lane > 0;
+            let regions = Region::ALL.into_iter().filter(|&region| !lanes || region != Region::Arena);
+            regions.for_each(|region| self.leave(region, 1));
         }
     }
 

@@ -101,10 +101,11 @@ impl Classifier {
         case.forget(back);
         self.convolution(case, output);
         // What only convolutions read, as an operand or a summand, a device may keep rounded.
-        case.forget(output);
         if kept {
             let copied = case.image(output.len);
             case.ops.push(Op::Copy { elements: output.len, input: output, output: copied });
+        } else {
+            case.forget(output);
         }
     }
 
