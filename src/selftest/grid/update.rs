@@ -48,7 +48,9 @@ impl Stepping {
         case.controls.weight_decay = 0.0;
         case.controls.average_decay = if self.average { 0.5 } else { 0.0 };
         let all = shape.filter_len() + 2 * others + 3;
-        let small = |v: u32| (v % 64) as f32 / 64.0 - 0.5;
+        // Nesterov's form halves once more.
+        let steps = if self.nesterov { 8 } else { 64 };
+        let small = |v: u32| (v % steps) as f32 / steps as f32 - 0.5;
         let weights = case.whole_of(Region::Weights, all, small);
         let average = case.whole_of(Region::Average, all, small);
         let trained = Span { len: all - 3, ..weights };
