@@ -104,6 +104,8 @@ impl Classifier {
         if kept {
             let copied = case.image(output.len);
             case.ops.push(Op::Copy { elements: output.len, input: output, output: copied });
+            // Compared where it is itself: a copy has no tolerance.
+            case.forget(copied);
         } else {
             case.forget(output);
         }
