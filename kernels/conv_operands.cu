@@ -1,4 +1,5 @@
-// What convolutions read: filters and inputs in the form of conv.cu's inner loops.
+// What convolutions read: filters and inputs in the form of conv.cu's inner loops, or of conv_bf16.cu's; and the
+// mask of an input's ReLU.
 //
 // filter (R, S, rows', columns'): for fprop rows = in, columns = out channels; for dgrad the other
 // way round. Both are padded with zeros to whole tiles, marked ': then no inner loop has a tail.
@@ -8,7 +9,11 @@
 // read it make 9 K passes.
 //
 // For conv_bf16.cu the same values are rounded to bf16, with channels in whole vectors of 8, marked ', and
-// no border: filter (rows, taps, columns'), rows being what the product's columns are.
+// no border: filter (rows, taps, columns'), rows being what the product's columns are; dgrad's taps lie by phases
+// (dgrad_place in tensor.cuh).
+//
+// A thread makes one element, but a vector of conv_input_bf16 and four channels of conv_mask, which it reads 16
+// bytes at once where channels are whole fours, or whole vectors, and lie so.
 #include "four.cuh"
 #include "tensor.cuh"
 
@@ -50,8 +55,8 @@ KERNEL conv_input(const float* input, const float* scale, const float* shift, fl
     output[i] = value;
 }
 
-// weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`, whose taps have
-// places of their own (dgrad_place). Items: (row, tap, column), the last fastest.
+// weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`, whose
+// taps have places of their own (dgrad_place). Items: (row, tap, column), the last fastest.
 KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, u32 total, u32 kernel,
                         u32 stride, u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {
     u32 i = global_index();
@@ -68,7 +73,7 @@ KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, 
     filter[(row * taps + place) * columns + column] = to_bf16(value);
 }
 
-// input (pixels, channels) -> output (pixels, padded_channels), behind the prologue. One thread makes a vector.
+// Four channels, c on, behind the prologue.
 template <bool WHOLE>
 __device__ __forceinline__ Four behind(const float* input, const float* scale, const float* shift, u32 relu, u32 c,
                                        u32 there) {
@@ -84,6 +89,7 @@ __device__ __forceinline__ Four behind(const float* input, const float* scale, c
     return four;
 }
 
+// input (pixels, channels) -> output (pixels, padded_channels), behind the prologue. One thread makes a vector.
 // `total` vectors.
 KERNEL conv_input_bf16(const float* input, const float* scale, const float* shift, bf16* output, u32 total,
                        u32 relu, u32 channels, u32 padded_channels) {
@@ -100,8 +106,9 @@ KERNEL conv_input_bf16(const float* input, const float* scale, const float* shif
         low = behind<false>(from, scale, shift, relu, c, there);
         high = behind<false>(from + FOUR, scale, shift, relu, c + FOUR, more);
     }
-    *(uint4*)(output + i * VECTOR) = make_uint4(rounded_pair(low.of[0], low.of[1]), rounded_pair(low.of[2], low.of[3]),
-                                                rounded_pair(high.of[0], high.of[1]), rounded_pair(high.of[2], high.of[3]));
+    *(uint4*)(output + i * VECTOR) =
+        make_uint4(rounded_pair(low.of[0], low.of[1]), rounded_pair(low.of[2], low.of[3]),
+                   rounded_pair(high.of[0], high.of[1]), rounded_pair(high.of[2], high.of[3]));
 }
 
 // mask (pixels, words): bit b of a pixel's word w is 1 where channel 32 w + b of the prologue is

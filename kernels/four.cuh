@@ -1,6 +1,6 @@
-// Four neighbouring channels of f32: what a thread of the kernels that memory bounds takes at once, in one access of 16
-// bytes where rows are whole fours and begin at a multiple of 16 bytes. On an H100 such kernels took a third of the
-// memory's speed with an access of 4 bytes a thread.
+// Four neighbouring channels of f32: what a thread of the kernels that memory bounds takes at once, in one
+// access of 16 bytes where rows are whole fours and begin at a multiple of 16 bytes. On an H100 such kernels
+// took a third of the memory's speed with an access of 4 bytes a thread.
 #pragma once
 #include "common.cuh"
 
@@ -11,8 +11,9 @@ struct Four {
 };
 
 // Whether rows of `channels` that begin where these do can be accessed so; null counts as aligned.
-__device__ __forceinline__ bool fours(u32 channels, const void* a, const void* b = nullptr, const void* c = nullptr,
-                                      const void* d = nullptr, const void* e = nullptr) {
+__device__ __forceinline__ bool fours(u32 channels, const void* a, const void* b = nullptr,
+                                      const void* c = nullptr, const void* d = nullptr,
+                                      const void* e = nullptr) {
     return channels % FOUR == 0 && (((u64)a | (u64)b | (u64)c | (u64)d | (u64)e) & 15) == 0;
 }
 
@@ -44,7 +45,8 @@ __device__ __forceinline__ u32 rounded_pair(float first, float second) {
     return to_bf16(first) | (u32)to_bf16(second) << 16;
 }
 
-// Four rounded ones, in one access: 8 bytes, at a multiple of 8; all of them, so that zeros fill up a pixel's vector.
+// Four rounded ones, in one access: 8 bytes, at a multiple of 8; all of them, so that zeros fill up a pixel's
+// vector.
 __device__ __forceinline__ void store_rounded_four(bf16* to, const Four& four) {
     *(uint2*)to = make_uint2(rounded_pair(four.of[0], four.of[1]), rounded_pair(four.of[2], four.of[3]));
 }

@@ -7,19 +7,19 @@
 // and where there is a reference, the cosine of logits and reference.
 //
 // Between six launches every row was written and read again, and the exponentials of an image were one thread's,
-// one after the other: here they are a class a thread's. There is one block an SM, and it waits for memory: so a thread
-// has many loads on their way, of four channels each, and a warp makes the dot products of four classes at once.
-// A dot product is a warp's, its lanes' sums added as a tree; a sum over classes is the threads', each of those in its
-// turn, added as a tree too. Tried and lost: sums over classes in order, by every thread for itself, 0.5 ms on an H100
-// where there are a thousand.
+// one after the other: here they are a class a thread's. There is one block an SM, and it waits for memory: so
+// a thread has many loads on their way, of four channels each, and a warp makes the dot products of four
+// classes at once. A dot product is a warp's, its lanes' sums added as a tree; a sum over classes is the
+// threads', each of those in its turn, added as a tree too. Tried and lost: sums over classes in order, by
+// every thread for itself, 0.5 ms on an H100 where there are a thousand.
 #include "four.cuh"
 #include "tensor.cuh"
 
 // At most so many, or the host takes the single kernels: `FEATURES`, `CLASSES` in src/device/cuda/fuse.rs.
 constexpr u32 FEATURES = 2048, CLASSES = 1024;
 
-// Classes whose dot products a warp makes at once, fours of channels of each that a lane loads at once, and the pixels or
-// classes of a four of channels.
+// Classes whose dot products a warp makes at once, fours of channels of each that a lane loads at once, and the
+// pixels or classes of a four of channels.
 constexpr u32 SIDE_BY_SIDE = 4, CHUNKS = 2, AHEAD = 8;
 
 // Rows of an image that all threads of its block see.
@@ -53,7 +53,8 @@ template <class Term> __device__ __forceinline__ double sum_of_terms(Rows& rows,
     return of_block(rows, sum, [](double a, double b) { return a + b; });
 }
 
-__device__ __forceinline__ LogSoftmax log_softmax(Rows& rows, const float* logits, u32 classes, double temperature) {
+__device__ __forceinline__ LogSoftmax log_softmax(Rows& rows, const float* logits, u32 classes,
+                                                  double temperature) {
     float largest = logits[min(threadIdx.x, classes - 1)];
     for (u32 c = threadIdx.x + BLOCK; c < classes; c += BLOCK) largest = fmaxf(largest, logits[c]);
     double maximum = of_block(rows, largest, [](double a, double b) { return fmax(a, b); }) / temperature;

@@ -2,8 +2,9 @@
 //   x' = flip ? width - 1 - x : x
 //   output[n,y,x,c] = image[y + row - pad, x' + column - pad, c] / 255, 0 outside
 // row, column, flip are Philox's draw for (seed, epoch, index in the set), the same as the CPU's.
-// A thread makes four neighbouring elements, of the same image and mostly the same pixel, and writes them at once where
-// images are whole fours. Tried and lost: a block for an image, 0.6 ms for 128 images of 224 x 224 on an H100.
+// A thread makes four neighbouring elements, of the same image and mostly the same pixel, and writes them at
+// once where images are whole fours. Tried and lost: a block for an image, 0.6 ms for 128 images of 224 x 224
+// on an H100.
 #include "four.cuh"
 
 // images (set, height, width, from) u8, from = channels or 1 (grey to all channels); indices (N);
@@ -41,8 +42,8 @@ KERNEL gather(const u8* images, const u32* indices, float* output, u32 set, int 
 // Random patches over images, in place (src/device/patch.rs has the draws):
 //   images[n,y,x,c] = value of the last patch of image n that covers (y, x), where there is one
 // indices (N); images (N, height, width, channels), at most 3 channels. A block paints 512 pixels of an
-// image: its first threads draw a patch each, then every thread asks the patches for its pixels. Tried and lost: a block for
-// each patch, where two patches of an image write to the same place in no order.
+// image: its first threads draw a patch each, then every thread asks the patches for its pixels. Tried and
+// lost: a block for each patch, where two patches of an image write to the same place in no order.
 constexpr int PATCHES = 4;
 // Pixels of a block.
 constexpr int PAINTED = 512;
@@ -82,7 +83,9 @@ KERNEL patches(const u32* indices, float* images, int height, int width, u32 cha
     int last = min((int)(blockIdx.y + 1) * PAINTED, height * width);
     for (int pixel = blockIdx.y * PAINTED + threadIdx.x; pixel < last; pixel += BLOCK) {
         int y = pixel / width, x = pixel % width, n = PATCHES - 1;
-        while (n >= 0 && !(y >= drawn[n].top && y < drawn[n].bottom && x >= drawn[n].left && x < drawn[n].right)) --n;
+        while (n >= 0 &&
+               !(y >= drawn[n].top && y < drawn[n].bottom && x >= drawn[n].left && x < drawn[n].right))
+            --n;
         if (n < 0) continue;
         Words colour = drawn[n].colour;
         if (drawn[n].noise) colour = philox(image | (u64)n << 24 | (u64)(pixel + 2), epoch, PURPOSE_PATCH, seed);

@@ -12,13 +12,14 @@
 // large mean costs no digits of the variance; a tensor-core convolution (conv_bf16.cu) leaves plain sums of its
 // tiles in f64, a tile a part.
 //
-// Memory bounds all of this: a thread keeps four channels, 16 bytes, with what there is to know of them in registers,
-// and goes down the rows, several loads on their way at once. dgrad's sums are f32 over the four rows that a thread
-// loads together and f64 from there on: one rounding more of a term whose factors are themselves rounded to f32, and
-// roundings of many rows cancel, while f64 for every term took three conversions, a quarter of f32's rate on an H100
-// and a sixty-fourth on a consumer's GPU. The statistics stay f64 throughout, as the variance is a difference.
-// The parts of a channel are added by 64 lanes, each those in its turn, eight loads at once, then the lanes: one thread
-// that adds up a thousand took longer than all the sums, and 16 lanes with a load at a time 12 us.
+// Memory bounds all of this: a thread keeps four channels, 16 bytes, with what there is to know of them in
+// registers, and goes down the rows, several loads on their way at once. dgrad's sums are f32 over the four
+// rows that a thread loads together and f64 from there on: one rounding more of a term whose factors are
+// themselves rounded to f32, and roundings of many rows cancel, while f64 for every term took three
+// conversions, a quarter of f32's rate on an H100 and a sixty-fourth on a consumer's GPU. The statistics stay
+// f64 throughout, as the variance is a difference. The parts of a channel are added by 64 lanes, each those in
+// its turn, eight loads at once, then the lanes: one thread that adds up a thousand took longer than all the
+// sums, and 16 lanes with a load at a time 12 us.
 #include "four.cuh"
 
 // A block's channels and lanes of rows, and the rows that a thread of the sums, and of dgrad, loads at once.
@@ -33,7 +34,8 @@ KERNEL norm_affine(const float* gamma, const float* beta, const float* mean, con
     shift[c] = (float)(beta[c] - mean[c] * factor);
 }
 
-// What a thread takes of a block's rows: four channels from c on, `there` of them, every LANES-th row from `row` on.
+// What a thread takes of a block's rows: four channels from c on, `there` of them, every LANES-th row from
+// `row` on.
 struct Place {
     u32 c, there, row, last;
 
@@ -113,7 +115,8 @@ __device__ __forceinline__ double turns_sum(double value) {
 
 // Sums of the two quantities of the thread's channel over all parts; right in the first threads, which come back
 // true if they have a channel. All threads call this.
-__device__ __forceinline__ bool total(const double* partial, u32 channels, u32 parts, u32& c, double& a, double& b) {
+__device__ __forceinline__ bool total(const double* partial, u32 channels, u32 parts, u32& c, double& a,
+                                      double& b) {
     __shared__ double sums[2][BLOCK / 32][TOTALS];
     u32 lane = threadIdx.x / TOTALS, column = threadIdx.x % TOTALS;
     c = blockIdx.x * TOTALS + column;
@@ -174,8 +177,8 @@ KERNEL norm_statistics(const double* partial, const float* x, const float* gamma
 
 template <bool WHOLE>
 __device__ __forceinline__ void add_products(const float* x, const float* gradient, const float* mean,
-                                             const float* scale, const float* shift, u32 channels, const Place& own,
-                                             Pair& sums) {
+                                             const float* scale, const float* shift, u32 channels,
+                                             const Place& own, Pair& sums) {
     Four centre = load_four<WHOLE>(mean + own.c, own.there), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
     if (scale) {
         factor = load_four<WHOLE>(scale + own.c, own.there);
@@ -232,15 +235,18 @@ KERNEL norm_dgrad_total(const double* partial, const float* inverse_std, float* 
 
 // The operands of dgrad, a pointer to each.
 struct Dgrad {
-    const float *x, *gamma, *mean, *inverse_std, *scale, *shift, *gamma_gradient, *beta_gradient, *gradient, *residual;
+    const float *x, *gamma, *mean, *inverse_std, *scale, *shift;
+    const float *gamma_gradient, *beta_gradient, *gradient, *residual;
     float* output;
     bf16* next;
     u32 channels, padded;
     float rows;
 
     template <bool WHOLE> __device__ __forceinline__ void rows_of(const Place& own) const {
-        Four centre = load_four<WHOLE>(mean + own.c, own.there), inverse = load_four<WHOLE>(inverse_std + own.c, own.there);
-        Four slope = load_four<WHOLE>(gamma_gradient + own.c, own.there), level = load_four<WHOLE>(beta_gradient + own.c, own.there);
+        Four centre = load_four<WHOLE>(mean + own.c, own.there);
+        Four inverse = load_four<WHOLE>(inverse_std + own.c, own.there);
+        Four slope = load_four<WHOLE>(gamma_gradient + own.c, own.there);
+        Four level = load_four<WHOLE>(beta_gradient + own.c, own.there);
         Four outer = load_four<WHOLE>(gamma + own.c, own.there), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
         if (scale) {
             factor = load_four<WHOLE>(scale + own.c, own.there);
@@ -281,8 +287,8 @@ struct Dgrad {
 };
 
 // `output` may be `gradient` or `residual`: an element is read by the thread that writes it. The result goes to
-// `next` too, rounded for a convolution on tensor cores, `padded` channels a pixel; either may be null. Grid: (channels
-// / 32, parts).
+// `next` too, rounded for a convolution on tensor cores, `padded` channels a pixel; either may be null. Grid:
+// (channels / 32, parts).
 KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const float* inverse_std,
                   const float* scale, const float* shift, const float* gamma_gradient,
                   const float* beta_gradient, const float* gradient, const float* residual, float* output,
@@ -292,7 +298,9 @@ KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const f
     if (own.c >= (next ? padded : channels)) return;
     Dgrad all = {x, gamma, mean, inverse_std, scale, shift, gamma_gradient, beta_gradient, gradient, residual,
                  output, next, channels, padded, (float)rows};
-    bool whole = fours(channels, x, gamma, mean, inverse_std, scale) && fours(channels, shift, gamma_gradient, beta_gradient, gradient, residual) && fours(channels, output);
+    bool whole = fours(channels, x, gamma, mean, inverse_std, scale) &&
+                 fours(channels, shift, gamma_gradient, beta_gradient, gradient, residual) &&
+                 fours(channels, output);
     if (whole && own.there) all.rows_of<true>(own);
     else all.rows_of<false>(own);
 }

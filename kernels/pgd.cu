@@ -5,9 +5,9 @@
 // u are Philox's draws for (seed, epoch, index, position); products and sums that the CPU rounds one
 // by one are rounded so here (__fmul_rn, __fadd_rn): starts have the CPU's bits.
 //
-// Tensors are (N, elements); epsilon and alpha one per image. The squares of L2 are summed in f64, per thread and then
-// over the threads in order: there a block makes an image. In L-infinity blocks share one, a thread taking four
-// elements, which are a draw's.
+// Tensors are (N, elements); epsilon and alpha one per image. The squares of L2 are summed in f64, per thread
+// and then over the threads in order: there a block makes an image. In L-infinity blocks share one, a thread
+// taking four elements, which are a draw's.
 #include "four.cuh"
 #include "pgd.cuh"
 

@@ -6,8 +6,8 @@
 // input (N, height, width, channels), output (N, out_height, out_width, channels). A window's border
 // outside the image is no part of it. winners (N, out_height, out_width, words): a byte for each channel,
 // four to a word from the lowest, with the first maximum's place in its window, row * kernel + column, or
-// NO_WINNER where the ReLU keeps it back. One thread makes a word: no two write to the same; and dgrad's makes the pixel's four channels
-// of a word, whose gradients are 16 bytes.
+// NO_WINNER where the ReLU keeps it back. One thread makes a word: no two write to the same; and dgrad's makes
+// the pixel's four channels of a word, whose gradients are 16 bytes.
 //
 // Tried and lost: a thread for each element of dgrad, with eight divisions and a byte of a word for every window:
 // 0.3 TB/s on an H100.
@@ -22,9 +22,9 @@ struct Best {
 };
 
 template <bool WHOLE>
-__device__ __forceinline__ void window(Best& best, const float* image, const float* scale, const float* shift, int top,
-                                       int left, int last_row, int last_column, int width, u32 channels, int kernel,
-                                       u32 there) {
+__device__ __forceinline__ void window(Best& best, const float* image, const float* scale, const float* shift,
+                                       int top, int left, int last_row, int last_column, int width, u32 channels,
+                                       int kernel, u32 there) {
     Four factor = {{1.0f, 1.0f, 1.0f, 1.0f}}, offset = {};
     if (scale) {
         factor = load_four<WHOLE>(scale, there);
@@ -67,9 +67,11 @@ KERNEL max_pool(const float* input, const float* scale, const float* shift, floa
     }
     bool whole = fours(channels, input, scale, shift, output);
     if (whole)
-        window<true>(best, image, factors, offsets, top, left, last_row, last_column, width, channels, kernel, there);
+        window<true>(best, image, factors, offsets, top, left, last_row, last_column, width, channels, kernel,
+                     there);
     else
-        window<false>(best, image, factors, offsets, top, left, last_row, last_column, width, channels, kernel, there);
+        window<false>(best, image, factors, offsets, top, left, last_row, last_column, width, channels, kernel,
+                      there);
     u32 word = 0;
 #pragma unroll
     for (u32 k = 0; k < FOUR; ++k) {
@@ -85,9 +87,10 @@ KERNEL max_pool(const float* input, const float* scale, const float* shift, floa
 }
 
 template <bool WHOLE>
-__device__ __forceinline__ Four gradients_won(const float* gradient, const u32* winners, int y, int x, int first_row,
-                                              int last_row, int first_column, int last_column, u32 out_width,
-                                              u32 channels, u32 words, int kernel, int stride, u32 there) {
+__device__ __forceinline__ Four gradients_won(const float* gradient, const u32* winners, int y, int x,
+                                              int first_row, int last_row, int first_column, int last_column,
+                                              u32 out_width, u32 channels, u32 words, int kernel, int stride,
+                                              u32 there) {
     Four sum = {};
     for (int row = first_row; row <= last_row; ++row)
 #pragma unroll 1
@@ -103,10 +106,10 @@ __device__ __forceinline__ Four gradients_won(const float* gradient, const u32* 
     return sum;
 }
 
-// gradient and winners as max_pool's output. One thread makes four channels of a pixel of output (N, height, width,
-// channels). Grid: (images x height, a row's fours / 128).
-KERNEL max_pool_dgrad(const float* gradient, const u32* winners, float* output, int height, int width, u32 channels,
-                      int out_height, int out_width, int kernel, int stride, int pad) {
+// gradient and winners as max_pool's output. One thread makes four channels of a pixel of output (N, height,
+// width, channels). Grid: (images x height, a row's fours / 128).
+KERNEL max_pool_dgrad(const float* gradient, const u32* winners, float* output, int height, int width,
+                      u32 channels, int out_height, int out_width, int kernel, int stride, int pad) {
     u32 words = (channels + 3) / 4, i = blockIdx.y * BLOCK + threadIdx.x;
     if (i >= width * words) return;
     u32 image = blockIdx.x / height, c = i % words * FOUR, there = min(channels - c, FOUR);
@@ -118,10 +121,13 @@ KERNEL max_pool_dgrad(const float* gradient, const u32* winners, float* output, 
     float* to = output + (blockIdx.x * width + i / words) * channels + c;
     gradient += before * channels + c;
     winners += before * words + c / FOUR;
-    if (fours(channels, gradient, output))
-        store_four<true>(to, gradients_won<true>(gradient, winners, y, x, first_row, last_row, first_column, last_column,
-                                                 out_width, channels, words, kernel, stride, there), there);
-    else
-        store_four<false>(to, gradients_won<false>(gradient, winners, y, x, first_row, last_row, first_column,
-                                                   last_column, out_width, channels, words, kernel, stride, there), there);
+    if (fours(channels, gradient, output)) {
+        Four sum = gradients_won<true>(gradient, winners, y, x, first_row, last_row, first_column, last_column,
+                                       out_width, channels, words, kernel, stride, there);
+        store_four<true>(to, sum, there);
+    } else {
+        Four sum = gradients_won<false>(gradient, winners, y, x, first_row, last_row, first_column, last_column,
+                                        out_width, channels, words, kernel, stride, there);
+        store_four<false>(to, sum, there);
+    }
 }

@@ -9,8 +9,10 @@ struct Term {
     const float *x, *scale, *shift;
     u32 relu;
 
-    // Adds what the prologue makes of four values, of channels c on; those behind the last channel are the first's.
-    template <bool WHOLE> __device__ __forceinline__ void add_to(Four& sum, Four value, u32 c, u32 channels) const {
+    // Adds what the prologue makes of four values, of channels c on; those behind the last channel are the
+    // first's.
+    template <bool WHOLE>
+    __device__ __forceinline__ void add_to(Four& sum, Four value, u32 c, u32 channels) const {
         Four factor, offset;
         if (scale && WHOLE) {
             factor = load_four<WHOLE>(scale + c, FOUR);

@@ -5,11 +5,12 @@
 //            w -= rate first / (correction sqrt(second) + 1e-8), the biases' corrections in rate and correction
 //   average  average = d average + (1 - d) weights
 //
-// sgd_filters does sgd and the average, and leaves the filters of the next step's convolutions (load_filter_bf16 in
-// conv_operands.cu): before, a step began with a launch for each of them, which read all weights again. A block has 16
-// out and 8 in channels of a filter with all taps, in shared memory, because both forms of a filter have their channels
-// side by side and weights have taps: so it writes vectors. It reads them too, four weights of each of four tensors on
-// their way at once; with one it took 0.26 ms for 360 MB on an H100.
+// sgd_filters does sgd and the average, and leaves the filters of the next step's convolutions
+// (load_filter_bf16 in conv_operands.cu): before, a step began with a launch for each of them, which read all
+// weights again. A block has 16 out and 8 in channels of a filter with all taps, in shared memory, because both
+// forms of a filter have their channels side by side and weights have taps: so it writes vectors. It reads them
+// too, four weights of each of four tensors on their way at once; with one it took 0.26 ms for 360 MB on an
+// H100.
 #include "four.cuh"
 #include "tensor.cuh"
 
@@ -101,8 +102,8 @@ struct Weights {
     }
 };
 
-// A tile of a filter: the step, and its values in both forms. Channels that fill up a vector are zeros in both, as they
-// were when the filter was loaded.
+// A tile of a filter: the step, and its values in both forms. Channels that fill up a vector are zeros in both,
+// as they were when the filter was loaded.
 __device__ __forceinline__ void filter_tile(const Part& part, u32 tile, bf16* values, const Weights& all,
                                             const Sgd& sgd) {
     u32 across = (part.in_channels + TILE_IN - 1) / TILE_IN, taps = part.kernel * part.kernel;
@@ -131,7 +132,8 @@ __device__ __forceinline__ void filter_tile(const Part& part, u32 tile, bf16* va
         for (u32 i = threadIdx.x; i < TILE_OUT * row; i += BLOCK) {
             u32 k = i / row, rest = i % row, c = rest / taps, tap = rest % taps;
             bool there = first_k + k < part.out_channels && first_c + c < part.in_channels;
-            values[tap * TAP_PITCH + k * TILE_IN + c] = there ? to_bf16(all.step(first + k * pitch + rest, sgd)) : 0;
+            bf16& value = values[tap * TAP_PITCH + k * TILE_IN + c];
+            value = there ? to_bf16(all.step(first + k * pitch + rest, sgd)) : 0;
         }
     }
     __syncthreads();

@@ -77,6 +77,18 @@ impl Case {
         self.aligned = true;
     }
 
+    /// Aligned operands from here on, or, at the beginning of a case, none that is so by chance: every region begins
+    /// on 32 bytes.
+    pub fn place(&mut self, aligned: bool) {
+        self.aligned = aligned;
+        if !aligned {
+            // Lanes share an arena in equal parts, and have nothing there.
+            let lanes = self.lane > 0;
+            let regions = Region::ALL.into_iter().filter(|&region| !lanes || region != Region::Arena);
+            regions.for_each(|region| self.leave(region, 1));
+        }
+    }
+
     /// A number in 0..n.
     pub fn below(&mut self, n: u32) -> u32 {
         self.drawn += 1;

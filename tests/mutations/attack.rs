@@ -77,6 +77,24 @@ pub const GATHER: &[Mutation] = &[
         edits: &[("min.u32 %r69, %r45, %r68;", 0, "min.u32 %r69, %r44, %r68;")],
         caught: Row("Gather"),
     },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "gather",
+        what: "two of four elements swapped",
+        edits: &[(
+            "st.global.v4.f32 [%rd2], {%f44, %f43, %f42, %f41};",
+            0,
+            "st.global.v4.f32 [%rd2], {%f43, %f44, %f42, %f41};",
+        )],
+        caught: Row("Gather"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "gather",
+        what: "the second of a tail not stored",
+        edits: &[("st.global.f32 [%rd2+4], %f43;", 0, "")],
+        caught: Row("Gather"),
+    },
 ];
 
 pub const PATCHES: &[Mutation] = &[
@@ -156,8 +174,8 @@ pub const PGD: &[Mutation] = &[
     Mutation {
         mistake: OffByOne,
         kernel: "pgd_start",
-        what: "an element too many",
-        edits: &[("setp.lt.u32 %p9, %r132, %r40;", 0, "setp.le.u32 %p9, %r132, %r40;")],
+        what: "four elements too many",
+        edits: &[("setp.ge.u32 %p18, %r121, %r40;", 0, "setp.gt.u32 %p18, %r121, %r40;")],
         caught: Finding("GlobalRace"),
     },
     Mutation {
@@ -253,6 +271,20 @@ pub const PGD: &[Mutation] = &[
         kernel: "pgd_step_l2",
         what: "a faint gradient divided by its length",
         edits: &[("setp.ltu.f32 %p10, %f3, 0f00800000;", 0, "setp.leu.f32 %p10, %f3, 0f00000000;")],
+        caught: Row("PgdStep"),
+    },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "pgd_start",
+        what: "a tail of three taken for four",
+        edits: &[("setp.lt.u32 %p25, %r20, 4;", 0, "setp.lt.u32 %p25, %r20, 3;")],
+        caught: Finding("GlobalRace"),
+    },
+    Mutation {
+        mistake: LostGuard,
+        kernel: "pgd_step_linf",
+        what: "leaves the ball upwards, in fours",
+        edits: &[("min.f32 %f88, %f87, %f1;", 0, "mov.f32 %f88, %f87;")],
         caught: Row("PgdStep"),
     },
 ];

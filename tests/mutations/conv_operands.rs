@@ -62,7 +62,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_input",
         what: "a column too many",
         edits: &[("setp.ge.s32 %p9, %r2, %r7;", 0, "setp.gt.s32 %p9, %r2, %r7;")],
-        caught: Finding("OutOfBounds"),
+        caught: Row("Conv"),
     },
     Mutation {
         mistake: WrongFormula,
@@ -111,6 +111,17 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_mask",
         what: "two channels on one bit",
         edits: &[("or.b32 %r28, %r27, 8;", 0, "or.b32 %r28, %r27, 4;")],
+        caught: Row("Conv, mask bits"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "conv_mask",
+        what: "a four's first two scales swapped",
+        edits: &[(
+            "ld.global.v4.f32 {%f42, %f43, %f44, %f45}, [%rd2];",
+            0,
+            "ld.global.v4.f32 {%f43, %f42, %f44, %f45}, [%rd2];",
+        )],
         caught: Row("Conv, mask bits"),
     },
 ];

@@ -15,6 +15,11 @@ fn head_linear() {
 }
 
 #[test]
+fn head_pixels() {
+    survive_none(Precision::Bf16, "PoolDgrad", PIXELS);
+}
+
+#[test]
 fn head_loss() {
     survive_none(Precision::Bf16, "SoftmaxCrossEntropy", LOSS);
 }
@@ -45,6 +50,42 @@ pub const LINEAR: &[Mutation] = &[
         what: "what is handed on has no zeros in the last vector",
         edits: &[("and.b32 %r137, %r801, -8;", 0, "mov.b32 %r137, %r201;")],
         caught: FindingIn("conv_dgrad_bf16_narrow", "Uninitialised"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "head",
+        what: "a four's first two weights swapped",
+        edits: &[(
+            "ld.global.v4.f32 {%f572, %f573, %f574, %f575}, [%rd105];",
+            0,
+            "ld.global.v4.f32 {%f573, %f572, %f574, %f575}, [%rd105];",
+        )],
+        caught: Row("Linear"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "head",
+        what: "the first weight for the second, of channels that are no fours",
+        edits: &[("ld.global.f32 %f932, [%rd35+4];", 0, "ld.global.f32 %f932, [%rd35];")],
+        caught: Row("Linear"),
+    },
+];
+
+/// Down to the pixels.
+pub const PIXELS: &[Mutation] = &[
+    Mutation {
+        mistake: LostWrite,
+        kernel: "head_loss",
+        what: "fours of a pixel in the middle not stored",
+        edits: &[("st.global.v4.f32 [%rd319], {%f637, %f638, %f639, %f640};", 0, "")],
+        caught: Row("PoolDgrad"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "head_loss",
+        what: "the first of channels that are no fours not stored",
+        edits: &[("st.global.f32 [%rd70], %f770;", 0, "")],
+        caught: Row("PoolDgrad"),
     },
 ];
 

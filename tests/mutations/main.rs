@@ -48,6 +48,7 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         pooling::SUM,
         linear::MUTATIONS,
         head::LINEAR,
+        head::PIXELS,
         head::LOSS,
         head::SCORE,
         loss::CROSS_ENTROPY,

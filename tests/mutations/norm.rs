@@ -284,6 +284,42 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "norm_dgrad",
         what: "a row too many stored",
         edits: &[("setp.ge.u32 %p153, %r233, %r249;", 0, "setp.gt.u32 %p153, %r233, %r249;")],
+        caught: Finding("GlobalRace"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "norm_dgrad",
+        what: "a row of fours not stored",
+        edits: &[("st.global.v4.f32 [%rd186], {%f291, %f292, %f293, %f294};", 0, "")],
+        caught: Row("NormDgrad"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "norm_dgrad",
+        what: "the second of channels that are no fours not stored",
+        edits: &[("st.global.f32 [%rd20+4], %f180;", 0, "")],
+        caught: Row("NormDgrad"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "norm_sums",
+        what: "a four's first two channels swapped in the row that differences are from",
+        edits: &[(
+            "ld.global.v4.f32 {%f40, %f41, %f42, %f43}, [%rd1];",
+            0,
+            "ld.global.v4.f32 {%f41, %f40, %f42, %f43}, [%rd1];",
+        )],
+        caught: Row("NormStatistics"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "norm_dgrad_sums",
+        what: "a four's first two means swapped",
+        edits: &[(
+            "ld.global.v4.f32 {%f239, %f240, %f241, %f242}, [%rd2];",
+            0,
+            "ld.global.v4.f32 {%f240, %f239, %f241, %f242}, [%rd2];",
+        )],
         caught: Row("NormDgrad"),
     },
 ];

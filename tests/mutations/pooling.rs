@@ -77,7 +77,7 @@ pub const MAX_POOL: &[Mutation] = &[
     Mutation {
         mistake: OffByOne,
         kernel: "max_pool",
-        what: "the last of equals wins",
+        what: "the last of equals wins, in fours",
         edits: &[("setp.gt.f32 %p12, %f124, %f215;", 0, "setp.ge.f32 %p12, %f124, %f215;")],
         caught: Row("MaxPool, winners"),
     },
@@ -122,8 +122,8 @@ pub const MAX_POOL: &[Mutation] = &[
     Mutation {
         mistake: SwappedIndex,
         kernel: "max_pool",
-        what: "another channel's scale",
-        edits: &[("add.s64 %rd17, %rd7, %rd16;", 0, "mov.u64 %rd17, %rd7;")],
+        what: "another channel's scale, in fours",
+        edits: &[("add.s64 %rd20, %rd18, %rd19;", 0, "mov.u64 %rd20, %rd18;")],
         caught: Row("MaxPool"),
     },
     Mutation {
@@ -182,6 +182,34 @@ pub const MAX_POOL: &[Mutation] = &[
         edits: &[("mul.lo.s32 %r62, %r61, %r43;", 0, "mov.u32 %r62, 0;")],
         caught: Row("MaxPoolDgrad"),
     },
+    Mutation {
+        mistake: OffByOne,
+        kernel: "max_pool",
+        what: "the last of equals wins, in channels that are no fours",
+        edits: &[("setp.gt.f32 %p48, %f156, %f215;", 0, "setp.ge.f32 %p48, %f156, %f215;")],
+        caught: Row("MaxPool, winners"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "max_pool",
+        what: "another channel's scale, in channels that are no fours",
+        edits: &[("add.s64 %rd31, %rd29, %rd30;", 0, "mov.u64 %rd31, %rd29;")],
+        caught: Row("MaxPool"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "max_pool",
+        what: "fours not stored",
+        edits: &[("st.global.v4.f32 [%rd5], {%f215, %f218, %f217, %f216};", 0, "")],
+        caught: Row("MaxPool"),
+    },
+    Mutation {
+        mistake: SwappedIndex,
+        kernel: "max_pool_dgrad",
+        what: "winners four bits apart, in fours",
+        edits: &[("shr.u32 %r77, %r75, 8;", 0, "shr.u32 %r77, %r75, 4;")],
+        caught: Row("MaxPoolDgrad"),
+    },
 ];
 
 pub const SUM: &[Mutation] = &[
@@ -230,8 +258,22 @@ pub const SUM: &[Mutation] = &[
     Mutation {
         mistake: OffByOne,
         kernel: "sum",
-        what: "an element too many",
+        what: "four elements too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r5;", 0, "setp.gt.u32 %p1, %r1, %r5;")],
+        caught: Finding("OutOfBounds"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "sum",
+        what: "fours not stored",
+        edits: &[("st.global.v4.f32 [%rd85], {%f186, %f185, %f184, %f183};", 0, "")],
+        caught: Row("Sum"),
+    },
+    Mutation {
+        mistake: MissingTail,
+        kernel: "sum",
+        what: "the third of a tail not stored",
+        edits: &[("st.global.f32 [%rd68+8], %f43;", 0, "")],
         caught: Row("Sum"),
     },
 ];

@@ -176,16 +176,36 @@ pub const SGD_FILTERS: &[Mutation] = &[
         edits: &[("setp.le.u32 %p2, %r80, %r1;", 0, "setp.lt.u32 %p2, %r80, %r1;")],
         caught: Row("Sgd"),
     },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "sgd_filters",
+        what: "fours of the momentum not stored",
+        edits: &[("st.global.v4.f32 [%rd11], {%f35, %f263, %f262, %f261};", 0, "")],
+        caught: Row("Sgd"),
+    },
 ];
 
 /// To the average.
-pub const FILTERS_AVERAGE: &[Mutation] = &[Mutation {
-    mistake: WrongFormula,
-    kernel: "sgd_filters",
-    what: "the average of the weights before the step",
-    edits: &[("mul.rn.f32 %f192, %f73, %f276;", 0, "mul.rn.f32 %f192, %f73, %f183;")],
-    caught: Row("MovingAverage"),
-}];
+pub const FILTERS_AVERAGE: &[Mutation] = &[
+    Mutation {
+        mistake: WrongFormula,
+        kernel: "sgd_filters",
+        what: "the average of the weights before the step",
+        edits: &[(
+            "mul.rn.f32 %f205, %f73, %f277;",
+            0,
+            "sub.f32 %f205, %f277, %f202; mul.rn.f32 %f205, %f73, %f205;",
+        )],
+        caught: Row("MovingAverage"),
+    },
+    Mutation {
+        mistake: LostWrite,
+        kernel: "sgd_filters",
+        what: "fours of the average not stored",
+        edits: &[("st.global.v4.f32 [%rd12], {%f267, %f266, %f265, %f264};", 0, "")],
+        caught: Row("MovingAverage"),
+    },
+];
 
 /// To the filters. Equivalent, so not here: dgrad's channels compared to those there are instead of whole vectors of them
 /// (both are asked of the first of a vector).
@@ -201,7 +221,10 @@ pub const FILTERS: &[Mutation] = &[
         mistake: LostZero,
         kernel: "sgd_filters",
         what: "channels that fill up a vector are no numbers",
-        edits: &[("mov.u32 %r236, 0;", 0, "mov.u32 %r236, 32704;")],
+        edits: &[
+            ("mov.u32 %r236, 0;", 0, "mov.u32 %r236, 32704;"),
+            ("mov.u32 %r238, 0;", 0, "mov.u32 %r238, 32704;"),
+        ],
         caught: Row("Conv"),
     },
     Mutation {

@@ -18,10 +18,11 @@ proptest! {
         pad in 0..6_usize,
         flip: bool,
         lane in 0..4_usize,
+        aligned: bool,
         seed: u64,
     ) {
         let augment = Augment { pad, flip };
-        check(&Gathering { count, height, width, channels, augment, lane }.case(seed), 1e-7);
+        check(&Gathering { count, height, width, channels, augment, lane, aligned }.case(seed), 1e-7);
     }
 
     #[test]
@@ -48,10 +49,11 @@ proptest! {
         lane in 0..4_usize,
         // From anywhere, or after a start.
         (start, steps) in (0..3_usize).prop_map(|i| [(true, 0), (true, 2), (false, 1)][i]),
+        aligned: bool,
         seed: u64,
     ) {
         let norm = if l2 { Norm::L2 } else { Norm::Linf };
-        let case = Pgd { count, elements, norm, random_start, clamp, lane, start, steps };
+        let case = Pgd { count, elements, norm, random_start, clamp, lane, start, steps, aligned };
         check(&case.case(seed), 1e-6);
     }
 

@@ -13,8 +13,8 @@ proptest! {
     }
 
     #[test]
-    fn statistics(count in 1..6_usize, pixels in 1..90_usize, channels in 1..150_usize, mean in -50..50_i32, seed: u64) {
-        check(&Statistics { count, pixels, channels, mean }.case(seed), 1e-5);
+    fn statistics(count in 1..6_usize, pixels in 1..90_usize, channels in 1..150_usize, mean in -50..50_i32, aligned: bool, seed: u64) {
+        check(&Statistics { count, pixels, channels, mean, aligned }.case(seed), 1e-5);
     }
 
     #[test]
@@ -25,9 +25,10 @@ proptest! {
         relu: bool,
         residual: bool,
         place in 0..3_usize,
+        aligned: bool,
         seed: u64,
     ) {
-        check(&Backward { count, pixels, channels, relu, residual, place }.case(seed), 2e-5);
+        check(&Backward { count, pixels, channels, relu, residual, place, aligned }.case(seed), 2e-5);
     }
 
     #[test]
@@ -45,6 +46,9 @@ proptest! {
 #[test]
 fn sums_of_many_chunks() {
     let (count, pixels, channels) = (9, 900, 40);
-    check(&Statistics { count, pixels, channels, mean: 0 }.case(3), 2e-5);
-    check(&Backward { count, pixels, channels, relu: true, residual: false, place: 0 }.case(3), 2e-5);
+    for aligned in [false, true] {
+        check(&Statistics { count, pixels, channels, mean: 0, aligned }.case(3), 2e-5);
+        let backward = Backward { count, pixels, channels, relu: true, residual: false, place: 0, aligned };
+        check(&backward.case(3), 2e-5);
+    }
 }

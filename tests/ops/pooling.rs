@@ -29,9 +29,10 @@ proptest! {
         left in any::<(bool, bool)>(),
         right in any::<(bool, bool)>(),
         place in 0..3_usize,
+        aligned: bool,
         seed: u64,
     ) {
-        check(&Summing { count, pixels, channels, lane, left, right, place }.case(seed), 1e-6);
+        check(&Summing { count, pixels, channels, lane, left, right, place, aligned }.case(seed), 1e-6);
     }
 
     #[test]
@@ -40,9 +41,10 @@ proptest! {
         (count, lane) in (1..4_usize, 0..3_usize),
         (affine, relu, winners) in any::<(bool, bool, bool)>(),
         diverged in 0..2_u32,
+        aligned: bool,
         seed: u64,
     ) {
-        let case = MaxPooling { shape, count, lane, affine, relu, winners, diverged: 9 * diverged };
+        let case = MaxPooling { shape, count, lane, affine, relu, winners, diverged: 9 * diverged, aligned };
         check(&case.case(seed), 1e-6);
     }
 }

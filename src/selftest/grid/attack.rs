@@ -23,13 +23,16 @@ pub struct Gathering {
     pub augment: Augment,
     /// Images of a lane's instance; 0 for none.
     pub lane: usize,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Gathering {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, height, width, channels, augment, lane } = self;
+        let &Self { count, height, width, channels, augment, lane, aligned } = self;
         let mut case = Case::new(count, lane, seed);
+        case.place(aligned);
         case.images = Some(noise(&mut case, 5, height, width, channels.0));
         case.controls.epoch = 3;
         let (indices, output) = (case.word(5), case.image(height * width * channels.1));
@@ -109,13 +112,16 @@ pub struct Pgd {
     pub start: bool,
     /// Steps.
     pub steps: usize,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Pgd {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, elements, norm, lane, .. } = self;
+        let &Self { count, elements, norm, lane, aligned, .. } = self;
         let mut case = Case::new(count, lane, seed);
+        case.place(aligned);
         (case.controls.random_start, case.controls.clamp) = (self.random_start, self.clamp);
         let clean = case.image_of(elements, |v| v as f32 / 511.0);
         let reach = if norm == Norm::L2 { 1.0 } else { 0.05 };
@@ -224,7 +230,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         visit(&format!("{made:?}"), made.case(1))?;
     }
     for (seed, (count, height, width, channels, pad, flip, lane)) in GATHERS.into_iter().enumerate() {
-        let made = Gathering { count, height, width, channels, augment: Augment { pad, flip }, lane };
+        let (augment, aligned) = (Augment { pad, flip }, seed % 2 == 1);
+        let made = Gathering { count, height, width, channels, augment, lane, aligned };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
     for (seed, (count, height, width, channels, probability, lane)) in PATCHINGS.into_iter().enumerate() {
@@ -235,13 +242,14 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         let made = Copies { count, elements, lane };
         visit(&format!("{made:?}"), made.case(number as u64))?;
         for bits in 0..8_usize {
-            if depth == Depth::Quick && (bits + number) % 2 == 0 {
+            if depth == Depth::Quick && (bits.count_ones() as usize + number).is_multiple_of(2) {
                 continue;
             }
             let norm = if bits & 1 == 0 { Norm::Linf } else { Norm::L2 };
             let (random_start, clamp) = (bits & 2 != 0, bits & 4 != 0);
+            let aligned = (bits / 4 + number / 2) % 2 == 1;
             for (start, steps) in [(true, 0), (false, 1), (true, 3)] {
-                let made = Pgd { count, elements, norm, random_start, clamp, lane, start, steps };
+                let made = Pgd { count, elements, norm, random_start, clamp, lane, start, steps, aligned };
                 visit(&format!("{made:?}"), made.case((8 * number + bits) as u64))?;
             }
         }

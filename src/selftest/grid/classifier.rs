@@ -32,15 +32,20 @@ pub struct Classifier {
     pub classes: usize,
     /// What follows.
     pub ending: Ending,
-    /// Whether a shortcut reads the pixels' gradient.
+    /// Whether a shortcut adds the pixels' gradient to a convolution's result.
+    pub shortcut: bool,
+    /// Whether the pixels' gradient is wanted itself.
     pub kept: bool,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Classifier {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, side, channels, classes, ending, .. } = self;
+        let &Self { count, side, channels, classes, ending, aligned, .. } = self;
         let mut case = Case::new(count, 0, seed);
+        case.place(aligned);
         let pixels = side * side;
         let (input, features) = (case.image(pixels * channels), case.staged(channels));
         let weight = case.whole_of(Region::Weights, classes * channels, |v| v as f32 / 512.0 - 0.5);
@@ -95,18 +100,24 @@ impl Classifier {
         case.ops.push(Op::PoolDgrad { pixels, channels, gradient: back, output });
         case.forget(back);
         self.convolution(case, output);
-        if !kept {
+        // What only convolutions read, as an operand or a summand, a device may keep rounded.
+        if kept {
+            let copied = case.image(output.len);
+            case.ops.push(Op::Copy { elements: output.len, input: output, output: copied });
+            // Compared where it is itself: a copy has no tolerance.
+            case.forget(copied);
+        } else {
             case.forget(output);
         }
     }
 
     /// The way back through a convolution of one pixel.
     fn convolution(&self, case: &mut Case, gradient: Span) {
-        let &Self { side, channels, kept, .. } = self;
+        let &Self { side, channels, shortcut, .. } = self;
         let shape = ConvShape {
             height: side,
             width: side,
-            in_channels: if kept { channels } else { 5 },
+            in_channels: if shortcut { channels } else { 5 },
             out_channels: channels,
             kernel: 1,
             stride: 1,
@@ -116,15 +127,23 @@ impl Classifier {
         let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
         case.setup.push(Op::LoadFilter { filter, weights, scale: None });
         let output = case.image(shape.input_len());
-        let (add, mask, scale, residual) = (None, None, None, kept.then_some(gradient));
+        let (add, mask, scale, residual) = (None, None, None, shortcut.then_some(gradient));
         case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
     }
 }
 
 /// Images, side, channels, classes: one of all, more classes than a block has warps, than it has threads, channels
-/// that end within a vector and a warp.
-const SIZES: [[usize; 4]; 6] =
-    [[1, 1, 1, 1], [3, 4, 16, 10], [2, 3, 37, 43], [4, 2, 130, 3], [2, 1, 64, 200], [3, 4, 12, 5]];
+/// that end within a vector and a warp, or behind what a warp loads at once.
+const SIZES: [[usize; 4]; 8] = [
+    [1, 1, 1, 1],
+    [3, 4, 16, 10],
+    [2, 3, 37, 43],
+    [4, 2, 130, 3],
+    [2, 1, 64, 200],
+    [3, 4, 12, 5],
+    [2, 2, 260, 7],
+    [3, 2, 20, 9],
+];
 
 /// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
@@ -134,7 +153,9 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             if depth == Depth::Quick && (turn + number) % 2 == 0 {
                 continue;
             }
-            let made = Classifier { count, side, channels, classes, ending, kept: number % 3 == 0 };
+            let (shortcut, kept) = (number % 3 == 0, number % 2 == 0);
+            let aligned = (number / 2 + turn / 2) % 2 == 0;
+            let made = Classifier { count, side, channels, classes, ending, shortcut, kept, aligned };
             visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
         }
     }

@@ -41,13 +41,16 @@ pub struct Statistics {
     pub channels: usize,
     /// About what the input scatters.
     pub mean: i32,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Statistics {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, pixels, channels, mean } = self;
+        let &Self { count, pixels, channels, mean, aligned } = self;
         let mut case = Case::new(count, 0, seed);
+        case.place(aligned);
         let input = case.image_of(pixels * channels, |v| v as f32 / 64.0 + mean as f32);
         let op = statistics(&mut case, input, pixels, channels);
         case.ops.push(op);
@@ -66,13 +69,16 @@ pub struct Convolved {
     pub mean: i32,
     /// Whether a tensor is added as well.
     pub residual: bool,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Convolved {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, shape, mean, residual } = self;
+        let &Self { count, shape, mean, residual, aligned } = self;
         let mut case = Case::new(count, 0, seed);
+        case.place(aligned);
         let filter = case.filter(FilterSpec { shape, direction: Direction::Fprop });
         let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
         case.setup.push(Op::LoadFilter { filter, weights, scale: None });
@@ -120,13 +126,16 @@ pub struct Backward {
     pub residual: bool,
     /// Where the output goes: 0 over the gradient, 1 over the residual, 2 apart.
     pub place: usize,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Backward {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, pixels, channels, .. } = self;
+        let &Self { count, pixels, channels, aligned, .. } = self;
         let mut case = Case::new(count, 0, seed);
+        case.place(aligned);
         let gradient = case.image(pixels * channels);
         let residual = self.residual.then(|| case.image(pixels * channels));
         let op = Op::NormDgrad {
@@ -217,8 +226,9 @@ fn positive(v: u32) -> f32 {
 }
 
 /// Images, pixels, channels. The CUDA device splits the rows of the last but one into two parts, of 151 and 150, and
-/// those of the last into more than it adds up at once.
-const SIZES: [[usize; 3]; 9] = [
+/// those of the last into more than it adds up at once. Three have whole fours of channels, one of them rows and
+/// channels that end within a block.
+const SIZES: [[usize; 3]; 10] = [
     [1, 1, 1],
     [1, 2, 33],
     [3, 49, 5],
@@ -226,6 +236,7 @@ const SIZES: [[usize; 3]; 9] = [
     [5, 36, 70],
     [2, 81, 150],
     [3, 1, 16],
+    [2, 75, 36],
     [7, 43, 6],
     [5, 900, 2],
 ];
@@ -251,7 +262,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     }
     let large = if depth == Depth::Full { &[[9, 900, 40], [16, 1024, 3]][..] } else { &[] };
     for (number, &[count, pixels, channels]) in SIZES.iter().chain(large).enumerate() {
-        let made = Statistics { count, pixels, channels, mean: [0, -50, 50][number % 3] };
+        let made =
+            Statistics { count, pixels, channels, mean: [0, -50, 50][number % 3], aligned: number % 2 == 1 };
         visit(&format!("{made:?}"), made.case(number as u64))?;
         let places = [
             (true, false, 0),
@@ -261,15 +273,17 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             (true, false, 2),
             (false, false, 0),
         ];
-        for (relu, residual, place) in places {
-            let made = Backward { count, pixels, channels, relu, residual, place };
+        for (turn, (relu, residual, place)) in places.into_iter().enumerate() {
+            let aligned = (number + turn) % 2 == 0;
+            let made = Backward { count, pixels, channels, relu, residual, place, aligned };
             visit(&format!("{made:?}"), made.case((10 * number + place) as u64))?;
         }
     }
     for (number, sizes) in CONVOLVED.into_iter().enumerate() {
         let [height, width, in_channels, out_channels, kernel, stride, count] = sizes;
         let shape = chain::shape([height, width, in_channels, out_channels, kernel, stride]);
-        let made = Convolved { count, shape, mean: [0, -50, 50][number % 3], residual: number % 2 == 1 };
+        let (mean, residual) = ([0, -50, 50][number % 3], number % 2 == 1);
+        let made = Convolved { count, shape, mean, residual, aligned: number % 2 == 0 };
         visit(&format!("{made:?}"), made.case(number as u64))?;
     }
     let large = if depth == Depth::Full { &[40_003, 262_144][..] } else { &[] };

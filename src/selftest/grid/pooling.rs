@@ -22,6 +22,8 @@ pub struct Summing {
     pub right: (bool, bool),
     /// The summand whose place the sum takes: 0 the left, 1 the right, else neither.
     pub place: usize,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl Summing {
@@ -29,6 +31,7 @@ impl Summing {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, pixels, channels, lane, .. } = self;
         let mut case = Case::new(count, lane, seed);
+        case.place(self.aligned);
         let mut summand = |(affine, relu): (bool, bool)| Summand {
             input: case.image(pixels * channels),
             prologue: Prologue { affine: affine.then(|| case.affine(channels)), relu, mask: None },
@@ -61,13 +64,16 @@ pub struct MaxPooling {
     pub winners: bool,
     /// Every so many values is no number; 0 for none.
     pub diverged: u32,
+    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
+    pub aligned: bool,
 }
 
 impl MaxPooling {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { shape, count, lane, affine, relu, winners, diverged } = self;
+        let &Self { shape, count, lane, affine, relu, winners, diverged, aligned } = self;
         let mut case = Case::new(count, lane, seed);
+        case.place(aligned);
         // Few values, so that many windows have two of the largest.
         let value = |v: u32| match diverged {
             1.. if v.is_multiple_of(diverged) => f32::NAN,
@@ -87,8 +93,9 @@ impl MaxPooling {
     }
 }
 
-/// Images, pixels, channels, lane.
-const SUMS: [[usize; 4]; 4] = [[1, 1, 1, 0], [3, 20, 33, 0], [5, 7, 5, 2], [2, 3, 97, 1]];
+/// Images, pixels, channels, lane: whole fours of channels, or of all elements, or neither.
+const SUMS: [[usize; 4]; 6] =
+    [[1, 1, 1, 0], [3, 20, 33, 0], [5, 7, 5, 2], [2, 3, 97, 1], [3, 5, 12, 0], [2, 15, 36, 1]];
 
 /// Rows, columns, channels, kernel, stride, pad, images.
 const SHAPES: [[usize; 7]; 9] = [
@@ -122,7 +129,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         for turn in 0..16_usize {
             let bit = |place: usize| turn >> place & 1 == 1;
             let (left, right) = ((bit(0), bit(1)), (bit(2), bit(3)));
-            let made = Summing { count, pixels, channels, lane, left, right, place: turn % 3 };
+            let aligned = (turn.count_ones() as usize + number).is_multiple_of(2);
+            let made = Summing { count, pixels, channels, lane, left, right, place: turn % 3, aligned };
             visit(&format!("{made:?}"), made.case((16 * number + turn) as u64))?;
         }
     }
@@ -132,7 +140,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         let shape = PoolShape { height, width, channels, kernel, stride, pad };
         for (turn, &(affine, relu, winners, diverged, lanes)) in OPERANDS.iter().enumerate() {
             let lane = if lanes { count.div_ceil(2) } else { 0 };
-            let made = MaxPooling { shape, count, lane, affine, relu, winners, diverged };
+            let aligned = (turn + number) % 2 == 1;
+            let made = MaxPooling { shape, count, lane, affine, relu, winners, diverged, aligned };
             visit(&format!("{made:?}"), made.case((number * OPERANDS.len() + turn) as u64))?;
         }
     }

@@ -21,6 +21,8 @@ pub struct Stepping {
     pub backward: bool,
     /// What comes between the steps.
     pub between: Between,
+    /// The form of the momentum.
+    pub nesterov: bool,
 }
 
 /// What comes between two steps.
@@ -41,11 +43,14 @@ impl Stepping {
         let mut case = Case::new(count, 0, seed);
         case.twice = true;
         // Exact in f32, and so are roundings to bf16 then.
-        (case.controls.learning_rate, case.controls.momentum, case.controls.nesterov) = (0.5, 0.5, false);
+        (case.controls.learning_rate, case.controls.momentum) = (0.5, 0.5);
+        case.controls.nesterov = self.nesterov;
         case.controls.weight_decay = 0.0;
         case.controls.average_decay = if self.average { 0.5 } else { 0.0 };
         let all = shape.filter_len() + 2 * others + 3;
-        let small = |v: u32| (v % 64) as f32 / 64.0 - 0.5;
+        // Nesterov's form halves once more.
+        let steps = if self.nesterov { 8 } else { 64 };
+        let small = |v: u32| (v % steps) as f32 / steps as f32 - 0.5;
         let weights = case.whole_of(Region::Weights, all, small);
         let average = case.whole_of(Region::Average, all, small);
         let trained = Span { len: all - 3, ..weights };
@@ -105,8 +110,9 @@ pub(super) fn visit(_: Depth, visit: &mut Visit) -> Result<()> {
             (true, false, Between::Nothing),
         ];
         for (turn, (average, backward, between)) in turns.into_iter().enumerate() {
-            let others = if turn == 0 { 1100 } else { 7 * (number % 2) };
-            let made = Stepping { count, shape, others, average, backward, between };
+            let others = if turn == 0 { 1100 } else { 7 * ((number + turn) % 2) };
+            let nesterov = turn == 3;
+            let made = Stepping { count, shape, others, average, backward, between, nesterov };
             visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
         }
     }
