@@ -17,7 +17,7 @@
 // Sums and gradients that only convolutions read are in bf16 (src/device/cuda/relay/rounded.rs): in f32 they were a
 // third of an attack's bytes. A summand, y or output then comes with a pointer of its own.
 //
-// Both hand on what the next convolution reads (`Next` in tensor.cuh) where it follows soon: then nobody has to
+// Both hand on what the next convolution reads (`Next` in octet.cuh) where it follows soon: then nobody has to
 // read the result again to round it, and if nobody else wants it, y or output is null. Before, a kernel of its own
 // did that for every convolution, and another made the mask: twice as many launches, 14 bytes an element more.
 //
@@ -27,7 +27,7 @@
 // dgrad of a network's first convolution takes a step of the attack with the gradient in its registers
 // (conv_dgrad_bf16_step): the image's gradient is never in memory.
 #include "pgd.cuh"
-#include "tensor.cuh"
+#include "octet.cuh"
 
 typedef Tile<128, 64, 64, 32> Wide;
 typedef Tile<64, 64, 32, 32, 4> Low;

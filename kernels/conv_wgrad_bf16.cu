@@ -4,7 +4,7 @@
 //
 // The pixels are cut into parts by sizes alone; every part gives sums of its own, and conv_wgrad_sum adds them
 // in order.
-#include "tensor.cuh"
+#include "octet.cuh"
 
 typedef Tile<64, 64, 32, 32> Wide;
 typedef Tile<64, 16, 16, 16> Narrow;
