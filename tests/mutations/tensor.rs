@@ -140,7 +140,11 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: WrongFormula,
         kernel: "conv_dgrad_bf16",
         what: "reads gradients forwards, as fprop reads",
-        edits: &[("neg.s32 %r1733, %r1412;", 0, "mov.u32 %r1733, %r1412;")],
+        edits: &[
+            ("neg.s32 %r1642, %r1412;", 0, "mov.u32 %r1642, %r1412;"),
+            ("neg.s32 %r1683, %r1412;", 0, "mov.u32 %r1683, %r1412;"),
+            ("neg.s32 %r1733, %r1412;", 0, "mov.u32 %r1733, %r1412;"),
+        ],
         caught: Row("ConvDgrad"),
     },
     Mutation {
@@ -183,7 +187,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: SwappedIndex,
         kernel: "conv_dgrad_bf16",
         what: "a bit of the mask for two channels",
-        edits: &[("and.b32 %r1798, %r2261, 2;", 0, "and.b32 %r1798, %r2261, 1;")],
+        edits: &[("shl.b32 %r2378, %r2925, 30;", 0, "shl.b32 %r2378, %r2925, 31;")],
         caught: Row("ConvDgrad"),
     },
     Mutation {
@@ -211,14 +215,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: LostWrite,
         kernel: "conv_dgrad_bf16_narrow",
         what: "a channel isn't scaled",
-        edits: &[("mul.f32 %f545, %f545, %f400;", 0, "")],
+        edits: &[("mul.f32 %f291, %f289, %f290;", 0, "mov.f32 %f291, %f290;")],
         caught: Row("ConvDgrad"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "conv_fprop_bf16_narrow",
         what: "halves of an octet swapped",
-        edits: &[("setp.ne.s32 %p109, %r58, 0;", 0, "setp.eq.s32 %p109, %r58, 0;")],
+        edits: &[("@%p112 bra $L__BB2_63;", 0, "@!%p112 bra $L__BB2_63;")],
         caught: Row("Conv"),
     },
     Mutation {

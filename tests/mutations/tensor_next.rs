@@ -61,14 +61,14 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: LostWrite,
         kernel: "conv_dgrad_bf16_low",
         what: "nothing is handed on",
-        edits: &[("st.global.v4.u32 [%rd136], {%r1241, %r1240, %r1239, %r1238};", 0, "")],
+        edits: &[("st.global.v4.u32 [%rd147], {%r1509, %r1508, %r1507, %r1506};", 0, "")],
         caught: Row("ConvDgrad"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "conv_dgrad_bf16_low",
         what: "the second channel in the first one's place",
-        edits: &[("mov.b32 %r1241, {%rs52, %rs53};", 0, "mov.b32 %r1241, {%rs53, %rs52};")],
+        edits: &[("mov.b32 %r1509, {%rs79, %rs80};", 0, "mov.b32 %r1509, {%rs80, %rs79};")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
@@ -114,7 +114,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: LostZero,
         kernel: "conv_dgrad_bf16_narrow",
         what: "a rounded residual left out",
-        edits: &[("add.f32 %f552, %f552, %f409;", 0, "")],
+        edits: &[("add.f32 %f346, %f337, %f345;", 0, "mov.f32 %f346, %f345;")],
         caught: Row("ConvDgrad"),
     },
 ];

@@ -23,7 +23,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: LostGuard,
         kernel: "conv_dgrad_bf16_step",
         what: "a zero gradient moves the image",
-        edits: &[("setp.gt.f32 %p169, %f760, 0f00000000;", 0, "setp.ge.f32 %p169, %f760, 0f00000000;")],
+        edits: &[("setp.gt.f32 %p189, %f409, 0f00000000;", 0, "setp.ge.f32 %p189, %f409, 0f00000000;")],
         caught: Row("PgdStep"),
     },
     Mutation {

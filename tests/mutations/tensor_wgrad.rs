@@ -16,10 +16,7 @@ pub const MUTATIONS: &[Mutation] = &[
         mistake: MissingTail,
         kernel: "conv_wgrad_bf16_narrow",
         what: "the last part as long as the others",
-        edits: &[
-            ("min.u32 %r124, %r123, %r115;", 0, "mov.u32 %r124, %r123;"),
-            ("min.u32 %r334, %r333, %r115;", 0, "mov.u32 %r334, %r333;"),
-        ],
+        edits: &[("ld.param.u32 %r115, [conv_wgrad_bf16_narrow_param_13];", 0, "mov.u32 %r115, -1;")],
         caught: OneOf(&["OutOfBounds", "Uninitialised"]),
     },
     Mutation {
