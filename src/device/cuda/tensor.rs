@@ -15,9 +15,9 @@ pub(super) const TAPS: usize = 15;
 /// Rows of a block's tile at least, fprop's and dgrad's.
 const LEAST_ROWS: usize = 64;
 
-/// Wide tiles fewer than these leave multiprocessors of a large GPU with one block or none: half a tile each is faster
-/// then, though it reads the filter twice as often (4x4 with 512 channels on an H100: 41 us in place of 46).
-const FEW: usize = 256;
+/// Wide tiles fewer than these leave multiprocessors of a large GPU without a block, an H100's 132: half a tile each is
+/// faster then, though it reads the filter twice as often (4x4 with 512 channels: 41 us in place of 46).
+const FEW: usize = 132;
 
 /// Rows of a block's tile, wgrad's.
 const WGRAD_ROWS: usize = 64;

@@ -251,7 +251,7 @@ const CONVOLVED: [[usize; 7]; 7] = [
     [8, 7, 4, 64, 3, 2, 4],
     [12, 11, 2, 130, 1, 1, 2],
     [6, 6, 3, 40, 3, 1, 4],
-    [3, 3, 2, 8133, 3, 1, 15],
+    [3, 3, 2, 4213, 3, 1, 15],
 ];
 
 /// Visits the grid; [`Depth::Full`] has sums of many rows and large buffers besides.
