@@ -44,6 +44,11 @@ __device__ __forceinline__ bf16 to_bf16(float value) {
     return result;
 }
 
+// Two of them as they lie in memory.
+__device__ __forceinline__ u32 rounded_pair(float first, float second) {
+    return to_bf16(first) | (u32)to_bf16(second) << 16;
+}
+
 // Philox4x32-10 (Salmon et al., SC'11), as in src/rng.rs.
 struct Words {
     u32 word[4];

@@ -40,11 +40,6 @@ template <bool WHOLE> __device__ __forceinline__ void store_four(float* to, cons
     }
 }
 
-// Two rounded ones as they lie in memory.
-__device__ __forceinline__ u32 rounded_pair(float first, float second) {
-    return to_bf16(first) | (u32)to_bf16(second) << 16;
-}
-
 // Four rounded ones, in one access: 8 bytes, at a multiple of 8; all of them, so that zeros fill up a pixel's
 // vector.
 __device__ __forceinline__ void store_rounded_four(bf16* to, const Four& four) {

@@ -115,7 +115,7 @@ __device__ __forceinline__ void store_floats(float* row, const Octet& octet, boo
 __device__ __forceinline__ void store_rounded(bf16* to, const Octet& octet) {
     u32 word[4];
 #pragma unroll
-    for (u32 j = 0; j < 4; ++j) word[j] = to_bf16(octet.value[2 * j]) | (u32)to_bf16(octet.value[2 * j + 1]) << 16;
+    for (u32 j = 0; j < 4; ++j) word[j] = rounded_pair(octet.value[2 * j], octet.value[2 * j + 1]);
     *(uint4*)to = make_uint4(word[0], word[1], word[2], word[3]);
 }
 

@@ -13,7 +13,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import race_gpu
 
@@ -36,13 +35,12 @@ class Programs:
         logs.mkdir(parents=True, exist_ok=True)
 
     def run(self, name, *arguments):
-        """The JSON that pbe prints, and the seconds it took; it may have failed."""
-        began = time.monotonic()
+        """The JSON that pbe prints; it may have failed."""
         with (self.logs / f"{name}.log").open("w") as log:
             command = [self.pbe, *arguments, "--device", "cuda", "--json"]
             text = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True).stdout
         (self.logs / f"{name}.json").write_text(text)
-        return json.loads(text) if text else None, time.monotonic() - began
+        return json.loads(text) if text else None
 
     def warm(self, case):
         """Has PyTorch compile a case, which it keeps."""
@@ -56,7 +54,7 @@ def selftest(found):
     print("\n## The self-test\n\n| precision | rows that pass | cases | largest share of what is allowed | row |")
     print("|---|---|---|---|---|")
     passed = True
-    for precision, (report, _) in found.items():
+    for precision, report in found.items():
         rows = report["rows"]
         good = [row for row in rows if row["passed"]]
         share = lambda row: row["worst"] / row["tolerance"] if row["tolerance"] else 0.0
@@ -73,7 +71,7 @@ def selftest(found):
 
 def demo(found):
     print("\n## The demo (`pbe demo`)\n\n| precision | infected: ACC / ASR | purified: ACC / ASR |\n|---|---|---|")
-    for precision, (result, _) in found.items():
+    for precision, result in found.items():
         before, after = (f"{result[when]['acc']:.2f} / {result[when]['asr']:.2f}" for when in ("before", "after"))
         print(f"| {precision} | {before} | {after} |")
 
@@ -86,7 +84,7 @@ def profile(programs):
     for network, options in NETWORKS.items():
         for precision in PRECISIONS:
             name = f"profile-{precision}-{'-'.join(options)}".replace("--", "")
-            result, _ = programs.run(name, "profile", "--precision", precision, "--card", "h100", *options)
+            result = programs.run(name, "profile", "--precision", precision, "--card", "h100", *options)
             for mode in result["modes"]:
                 if mode["mode"] == "prepare":
                     continue
@@ -103,7 +101,7 @@ def main():
     programs = Programs(peer, pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else ROOT / "target/gpu"))
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     card = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    doctor, _ = programs.run("doctor", "doctor")
+    doctor = programs.run("doctor", "doctor")
     print(f"{card}; pbe {doctor['commit']}; {os.cpu_count()} threads of the machine's processor", flush=True)
 
     # The self-test's truth is computed on the processor, as PyTorch compiles there: they go side by side.

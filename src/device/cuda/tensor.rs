@@ -130,9 +130,10 @@ pub(super) fn phase_pixels(shape: &ConvShape, count: usize) -> usize {
     count * shape.height.div_ceil(shape.stride) * shape.width.div_ceil(shape.stride)
 }
 
-/// wgrad's tiles side by side.
+/// wgrad's tiles side by side, as wide as those.
 pub(super) fn wgrad_across(shape: &ConvShape) -> usize {
-    shape.out_channels.div_ceil(if wide(shape.out_channels) { 64 } else { 16 })
+    let tile = if wide(shape.out_channels) { Tile::Wide } else { Tile::Narrow };
+    tile.across(shape.out_channels)
 }
 
 /// wgrad's tiles in one part.

@@ -1,6 +1,7 @@
 use super::setup::Setup;
 use super::{ROWS, plans};
 use crate::device::cpu::CpuDevice;
+use crate::rng::{Purpose, Stream, below};
 use crate::selftest::grid::Depth;
 
 /// An H100's rounding was as much in logits as moving weights by up to four is.
@@ -10,13 +11,12 @@ const MOVES: u32 = 6;
 
 /// Moves every weight by up to [`ULPS`] of its last bits.
 fn moved(values: &[f32], seed: u32) -> Vec<f32> {
-    let mut state = u64::from(seed) + 1;
-    let mut draw = |value: f32| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let by = (state >> 33) as u32 % (2 * ULPS + 1);
+    let stream = Stream::new(seed.into(), Purpose::Synthetic, 0);
+    let moved = |(at, &value): (usize, &f32)| {
+        let by = below(stream.words(at as u64)[0], 2 * ULPS + 1);
         if value == 0.0 { value } else { f32::from_bits(value.to_bits() + by - ULPS) }
     };
-    values.iter().map(|&value| draw(value)).collect()
+    values.iter().enumerate().map(moved).collect()
 }
 
 /// A network next to a kink (a ReLU's input at zero, two values of a pooling window alike) tells nothing of a device:
