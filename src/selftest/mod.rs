@@ -74,11 +74,11 @@ pub fn run(
     let wanted = |report: &Report, case: &Case| case.ops.iter().any(|op| tells(report, &op.name()));
     let plans = if network::is_wanted(&report) { network::plans(depth) } else { Vec::new() };
     let mut total = plans.len();
-    grid::visit(depth, &mut |_, case| {
+    grid::visit(depth, device.precision(), &mut |_, case| {
         total += usize::from(wanted(&report, &case));
         Ok(())
     })?;
-    grid::visit(depth, &mut |label, case| {
+    grid::visit(depth, device.precision(), &mut |label, case| {
         if !wanted(&report, &case) {
             return Ok(());
         }

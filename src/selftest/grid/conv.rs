@@ -2,7 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit};
-use crate::device::{ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span, mask_words};
+use crate::device::{ConvShape, Direction, FilterSpec, Op, Precision, Prologue, Region, Span, mask_words};
 use crate::error::Result;
 
 /// Where an optional summand lies.
@@ -161,7 +161,8 @@ const LARGE: [[usize; 8]; 6] = [
     [17, 33, 12, 20, 7, 2, 3, 2],
 ];
 
-/// With so many channels that the CUDA device has enough tiles for the largest, in bf16: the forward pass of the first,
+/// With so many channels that the CUDA device has enough tiles for the largest of its tile shapes, which only bf16
+/// has: the forward pass of the first,
 /// the input's gradient of the second. No sum has more products than a large network's: a GPU's tensor cores cut sums
 /// off instead of rounding them, and 51,000 products on an H100 came to 3.6 times what is allowed.
 const MANY: [[usize; 8]; 2] = [[3, 3, 5, 4213, 3, 1, 1, 15], [12, 10, 573, 5, 3, 2, 1, 15]];
@@ -190,7 +191,7 @@ const OPERANDS: [(bool, bool, bool, bool, bool, Place, Place); 17] = [
 ];
 
 /// Visits the grid: at [`Depth::Quick`] five sets of operands a shape, else all, and large shapes.
-pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
+pub(super) fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Result<()> {
     let large = if depth == Depth::Full { &LARGE[..] } else { &[] };
     for (number, shape) in SHAPES.iter().chain(large).enumerate() {
         let [height, width, in_channels, out_channels, kernel, stride, pad, count] = *shape;
@@ -210,7 +211,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             visit(&label(&made), made.case(seed))?;
         }
     }
-    for (number, shape) in MANY.iter().enumerate() {
+    let many = if precision == Precision::Bf16 { &MANY[..] } else { &[] };
+    for (number, shape) in many.iter().enumerate() {
         let [height, width, in_channels, out_channels, kernel, stride, pad, count] = *shape;
         let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad };
         let (affine, relu, mask, bias, scaled, residual, add) = OPERANDS[1];

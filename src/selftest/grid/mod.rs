@@ -13,6 +13,7 @@ pub mod stem;
 pub mod update;
 
 use super::case::Case;
+use crate::device::Precision;
 use crate::error::Result;
 
 /// How much is tested.
@@ -27,12 +28,12 @@ pub enum Depth {
 /// What sees a case, and what it is in words.
 pub type Visit<'a> = dyn FnMut(&str, Case) -> Result<()> + 'a;
 
-/// Hands every case of the grid to `visit`.
+/// Hands every case of the grid for a device of this precision to `visit`.
 ///
 /// # Errors
 /// The first of `visit`.
-pub fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
-    conv::visit(depth, visit)?;
+pub fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Result<()> {
+    conv::visit(depth, precision, visit)?;
     chain::visit(depth, visit)?;
     stem::visit(depth, visit)?;
     norm::visit(depth, visit)?;

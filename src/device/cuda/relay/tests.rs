@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::{ConvShape, FilterId};
+use crate::device::{ConvShape, FilterId, Precision};
 
 /// Channels of every tensor.
 const CHANNELS: usize = 6;
@@ -210,7 +210,7 @@ fn vectors_that_dont_fit_the_span_arent_rounded() {
 fn the_selftest_compares_no_tensor_that_is_rounded_or_left_out() {
     use crate::selftest::grid::{Depth, visit};
     let (mut rounded, mut left_out) = (0, 0);
-    visit(Depth::Full, &mut |label, case| {
+    visit(Depth::Full, Precision::Bf16, &mut |label, case| {
         let program = case.program();
         let relay = Relay::new(&program, Precision::Bf16);
         for (op, links) in program.ops.iter().zip(&relay.links) {
