@@ -118,7 +118,7 @@ def main():
     demo({precision: found["demo", precision] for precision in PRECISIONS})
     profile(programs)
     print("\n## Against PyTorch\n", flush=True)
-    race_gpu.race(peer, programs.race, 2)
+    race_gpu.main(peer, programs.race, 2)
     sys.exit(0 if passed else 1)
 
 

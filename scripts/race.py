@@ -9,41 +9,45 @@ import statistics
 import subprocess
 import sys
 
-LINE = re.compile(r"^(pgd_step|train_step|score)\s+([\d.]+) img/s")
+STEPS = ("pgd_step", "train_step", "score")
+LINE = re.compile(rf"^({'|'.join(STEPS)})\s+([\d.]+) img/s")
 
 
 def run(command):
-    """Images per second by step, and the peak memory of the process in MiB."""
+    """The first line printed; images per second by step, and the `peak` memory of the process in MiB."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    rates = {}
+    result = {}
     first = ""
     for line in process.stdout:
         first = first or line.strip()
         if match := LINE.match(line):
-            rates[match[1]] = float(match[2])
+            result[match[1]] = float(match[2])
     _, status, usage = os.wait4(process.pid, 0)
-    if status or len(rates) != 3:
+    if status or len(result) != len(STEPS):
         sys.exit(f"race: {' '.join(command)} failed")
-    return first, rates, usage.ru_maxrss / 1024
+    return first, result | {"peak": usage.ru_maxrss / 1024}
+
+
+def race(programs, options, turns):
+    """Runs `programs` (commands by name) with `options`, `turns` times in turn: the medians of what `run` measures, by name."""
+    results = {name: [] for name in programs}
+    for turn in range(turns):
+        for name, program in programs.items():
+            first, result = run(program + options)
+            results[name].append(result)
+            print(f"turn {turn + 1}: {first}: {result}", file=sys.stderr, flush=True)
+    return {name: {key: statistics.median(result[key] for result in of) for key in of[0]} for name, of in results.items()}
 
 
 def main():
     turns, script, binary = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    programs = {"torch": [sys.executable, script], "pbe": [binary]}
     rows = []
-    for width in (64, 16):
-        reps = "3" if width == 64 else "9"
-        results = {"torch": [], "pbe": []}
-        for turn in range(turns):
-            for name, program in (("torch", [sys.executable, script]), ("pbe", [binary])):
-                first, rates, peak = run(program + ["--width", str(width), "--reps", reps])
-                results[name].append((rates, peak))
-                print(f"turn {turn + 1}: {first}: {rates}, {peak:.0f} MiB", file=sys.stderr)
-        middle = lambda name, pick: statistics.median(pick(result) for result in results[name])
-        for step in ("pgd_step", "train_step", "score"):
-            torch, pbe = (middle(name, lambda result: result[0][step]) for name in ("torch", "pbe"))
-            rows.append(f"| {width} | {step} | {torch:.1f} | {pbe:.1f} | {pbe / torch:.2f} |")
-        torch, pbe = (middle(name, lambda result: result[1]) for name in ("torch", "pbe"))
-        rows.append(f"| {width} | peak memory, MiB | {torch:.0f} | {pbe:.0f} | {pbe / torch:.2f} |")
+    for width, reps in ((64, 3), (16, 9)):
+        medians = race(programs, ["--width", str(width), "--reps", str(reps)], turns)
+        for key, name, digits in [(step, step, 1) for step in STEPS] + [("peak", "peak memory, MiB", 0)]:
+            torch, pbe = medians["torch"][key], medians["pbe"][key]
+            rows.append(f"| {width} | {name} | {torch:.{digits}f} | {pbe:.{digits}f} | {pbe / torch:.2f} |")
     print(f"{os.cpu_count()} cores, {platform.machine()}, {turns} turns each, medians\n")
     print("| width | step (batch 128, 32x32) | PyTorch img/s | pbe img/s | pbe / PyTorch |")
     print("|---|---|---|---|---|")

@@ -5,10 +5,9 @@ Usage: race_gpu.py PEER RACE_BINARY [TURNS]      (3 turns by default; python3 mu
 PEER is the baseline script with the pre-activation network; RACE_BINARY is examples/race.rs, built.
 """
 import pathlib
-import statistics
 import sys
 
-from race import run
+from race import STEPS, race
 
 # Network, width, side of the images, classes, precision.
 CASES = [
@@ -25,23 +24,18 @@ def options(case):
             "--batch", str(BATCH), "--steps", "10"]
 
 
-def race(peer, binary, turns):
+def main(peer, binary, turns):
     torch_gpu = str(pathlib.Path(__file__).with_name("torch_gpu.py"))
     programs = {"torch": [sys.executable, torch_gpu, peer], "pbe": [binary, "--device", "cuda"]}
     print(f"| network, batch {BATCH} | | PyTorch ms | pbe ms | pbe img/s | pbe / PyTorch, speed |\n|---|---|---|---|---|---|")
     for case in CASES:
-        rates = {"torch": [], "pbe": []}
-        for turn in range(turns):
-            for name, program in programs.items():
-                first, result, _ = run(program + options(case) + ["--reps", "21"])
-                rates[name].append(result)
-                print(f"turn {turn + 1}: {first}: {result}", file=sys.stderr, flush=True)
+        medians = race(programs, options(case) + ["--reps", "21"], turns)
         network, width, size, _, precision = case
-        for step in ("pgd_step", "train_step", "score"):
-            torch, pbe = (statistics.median(result[step] for result in rates[name]) for name in ("torch", "pbe"))
+        for step in STEPS:
+            torch, pbe = medians["torch"][step], medians["pbe"][step]
             print(f"| {network}, width {width}, {size}x{size}, {precision} | {step} | {BATCH * 1e3 / torch:.3f} "
                   f"| {BATCH * 1e3 / pbe:.3f} | {pbe:,.0f} | {pbe / torch:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
-    race(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 3)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 3)
