@@ -51,11 +51,14 @@ for place in processor emulator; do
   on $place demo --quick > "$out/demo.txt" 2> "$out/demo.log"
   mv "$out/demo.txt" "$out/$place.demo.txt"
 done
-# Gradients' signs, of all the models that stand beside this one, where PYTHON names one with PyTorch.
+# Gradients' signs, of all the planted models that stand beside this one (purified ones have a dot in their names),
+# where PYTHON names one with PyTorch.
 if [ -n "${PYTHON:-}" ] && [ ! -s "$out/signs.txt" ]; then
   cargo build --release --quiet --locked --example forward
+  models=("$run"/../cifar-*/model.safetensors)
+  mapfile -t models < <(printf '%s\n' "${models[@]}" | grep -v 'cifar-[^/]*\.')
   PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$PYTHON" scripts/signs.py "$data" \
-    "$run"/../cifar-{badnets,blend,wanet,benign}/model.safetensors > "$out/signs.txt" 2> "$out/signs.log"
+    "${models[@]}" > "$out/signs.txt" 2> "$out/signs.log"
 fi
 python3 scripts/bf16_table.py "$out" > docs/bf16.md
 echo "== docs/bf16.md"
