@@ -18,8 +18,6 @@ pub enum View {
     Flip,
     /// The middle 7/10 of each side, stretched to the whole by nearest pixels.
     Zoom,
-    /// Turned by 20 degrees about the middle, nearest pixels; the edge's where there are none.
-    Turn,
     /// 7/20 of the brightness.
     Dark,
     /// The mean of the channels in all of them.
@@ -39,14 +37,13 @@ impl FromStr for View {
 
 impl View {
     /// All of them.
-    pub const ALL: [View; 6] = [View::Flip, View::Zoom, View::Turn, View::Dark, View::Grey, View::Noise];
+    pub const ALL: [View; 5] = [View::Flip, View::Zoom, View::Dark, View::Grey, View::Noise];
 
     /// Name in files, reports and options.
     pub fn name(self) -> &'static str {
         match self {
             View::Flip => "flip",
             View::Zoom => "zoom",
-            View::Turn => "turn",
             View::Dark => "dark",
             View::Grey => "grey",
             View::Noise => "noise",
@@ -79,10 +76,6 @@ impl View {
             pixels.push(match self {
                 View::Flip => at(y, width - 1 - x, channel) as u8,
                 View::Zoom => at(zoomed(y, height), zoomed(x, width), channel) as u8,
-                View::Turn => {
-                    let (y, x) = turned((y, x), (height, width));
-                    at(y, x, channel) as u8
-                }
                 View::Dark => (u32::from(byte) * 7 / 20) as u8,
                 View::Grey => {
                     let sum: u32 = (0..channels).map(|channel| at(y, x, channel)).sum();
@@ -95,18 +88,6 @@ impl View {
             });
         }
     }
-}
-
-/// Where the pixel at (y, x) comes from in an image turned by 20 degrees.
-fn turned((y, x): (usize, usize), (height, width): (usize, usize)) -> (usize, usize) {
-    const SIN: f32 = 0.342_020_14;
-    const COS: f32 = 0.939_692_6;
-    let [middle_y, middle_x] = [height, width].map(|side| side as f32 / 2.0 - 0.5);
-    let (from_y, from_x) = (y as f32 - middle_y, x as f32 - middle_x);
-    let inside = |position: f32, side: usize| position.round().clamp(0.0, side as f32 - 1.0) as usize;
-    let turned_y = middle_y + (COS * from_y + SIN * from_x);
-    let turned_x = middle_x + (COS * from_x - SIN * from_y);
-    (inside(turned_y, height), inside(turned_x, width))
 }
 
 #[cfg(test)]
@@ -134,20 +115,6 @@ mod tests {
         assert_eq!(changed(View::Grey)[1], 50);
     }
 
-    /// SIG's sinusoid, all-to-all, came through the other views with its label: 81 poisoned images of 3,855, and no
-    /// attack tells them.
-    #[test]
-    fn turn_is_about_the_middle_and_ends_at_the_edge() {
-        let set = ImageSet::noise(1, 20, 1, 1);
-        let at = |y: usize, x: usize| View::Turn.of(&set, &[0], 0).pixels[y * 20 + x];
-        let was = |y: usize, x: usize| set.image(0)[y * 20 + x];
-        // (9.5 + 0.94 * 9.5 - 0.34 * 0.5, 9.5 + 0.94 * -0.5 - 0.34 * 9.5), rounded.
-        assert_eq!(at(19, 9), was(18, 6));
-        assert_eq!(at(9, 9), was(9, 9));
-        // Beyond the corner: 9.5 - 0.94 * 9.5 - 0.34 * 9.5 is above the image.
-        assert_eq!(at(0, 0), was(0, 4));
-    }
-
     #[test]
     fn zoom_leaves_the_middle_and_noise_its_bound() {
         let set = ImageSet::noise(2, 20, 1, 1);
@@ -172,6 +139,6 @@ mod tests {
         assert_eq!("dark".parse(), Ok(View::Dark));
         assert_eq!(View::ALL.map(|view| view.name().parse()), View::ALL.map(Ok));
         assert_eq!(serde_json::to_value(View::ALL).unwrap(), serde_json::json!(View::ALL.map(View::name)));
-        assert_eq!("deep".parse::<View>().unwrap_err(), "it is one of flip, zoom, turn, dark, grey, noise");
+        assert_eq!("wide".parse::<View>().unwrap_err(), "it is one of flip, zoom, dark, grey, noise");
     }
 }

@@ -161,9 +161,9 @@ fn purify_reports_every_round_and_rank_repeats_the_last() {
             assert!(round["seconds"][phase].is_number(), "{phase} of {round}");
         }
     }
-    // Each look at what the ones before it left: six views, four attacks.
+    // Each look at what the ones before it left: five views, four attacks.
     let looks = rounds[0]["looks"].as_array().unwrap();
-    assert_eq!(looks.len(), 10);
+    assert_eq!(looks.len(), 9);
     let mut came = looks[0]["images"].clone();
     assert_eq!((&came, &looks[0]["poisoned"]), (&80.into(), &poisoned.into()));
     for look in looks {
