@@ -161,10 +161,10 @@ const LARGE: [[usize; 8]; 6] = [
     [17, 33, 12, 20, 7, 2, 3, 2],
 ];
 
-/// With so many channels that the CUDA device has enough tiles for the largest of its tile shapes, which only bf16
-/// has: the forward pass of the first,
-/// the input's gradient of the second. No sum has more products than a large network's: a GPU's tensor cores cut sums
-/// off instead of rounding them, and 51,000 products on an H100 came to 3.6 times what is allowed.
+/// With so many channels that the CUDA device has enough tiles for the largest of its tile shapes, which only bf16 has:
+/// the forward pass of the first, the input's gradient of the second. No sum has more products than a large network's:
+/// a GPU's tensor cores cut sums off instead of rounding them, and 51,000 products on an H100 came to 3.6 times what is
+/// allowed.
 const MANY: [[usize; 8]; 2] = [[3, 3, 5, 4213, 3, 1, 1, 15], [12, 10, 573, 5, 3, 2, 1, 15]];
 
 /// affine, relu, mask, bias, scaled, residual, add. Every choice of bias and residual is there for the
