@@ -55,8 +55,7 @@ done
 # where PYTHON names one with PyTorch.
 if [ -n "${PYTHON:-}" ] && [ ! -s "$out/signs.txt" ]; then
   cargo build --release --quiet --locked --example forward
-  models=("$run"/../cifar-*/model.safetensors)
-  mapfile -t models < <(printf '%s\n' "${models[@]}" | grep -v 'cifar-[^/]*\.')
+  mapfile -t models < <(printf '%s\n' "$run"/../cifar-*/model.safetensors | grep -v 'cifar-[^/]*\.')
   PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH="$driver" "$PYTHON" scripts/signs.py "$data" \
     "${models[@]}" > "$out/signs.txt" 2> "$out/signs.log"
 fi

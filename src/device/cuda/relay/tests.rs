@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::{ConvShape, FilterId, Precision};
+use crate::device::{ConvShape, FilterId};
 
 /// Channels of every tensor.
 const CHANNELS: usize = 6;
