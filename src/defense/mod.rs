@@ -7,6 +7,7 @@ pub mod filter;
 pub mod fine_tune;
 pub mod pbe;
 pub mod rank;
+pub mod selection;
 pub mod state;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use super::config::{PurifyConfig, TuneConfig};
 use super::examples::examples;
 use super::filter::{Looked, believed, looks};
 use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
-use super::rank::{Scored, agreeing, agreeing_where_known, answers, reference, scores, select};
+use super::rank::{Scored, agreeing, answers, reference, scores};
+use super::selection::Ranking;
 use super::state::{RoundRecord, Stage, State};
 use super::watcher::{Phase, Watcher};
 use crate::data::ImageSet;
@@ -185,12 +186,17 @@ impl Pbe<'_> {
             let Some(Scored { scores, answers }) = self.scores(state.round, infected, watcher)? else {
                 return Ok(false);
             };
+            let ranking = Ranking {
+                scores: &scores,
+                answers: &answers,
+                labels: &self.images.labels,
+                taught: &state.selected,
+                classes: self.models.purified.graph().classes(),
+            };
             let share = self.config.shares[state.round.min(rounds - 2)];
-            let mut selected = select(&scores, share);
+            let mut selected = ranking.best(share);
             if self.config.agree {
-                let classes = self.models.purified.graph().classes();
-                let labels = &self.images.labels;
-                let agreed = agreeing_where_known(&selected, &state.selected, &answers, labels, classes);
+                let agreed = ranking.agreed(share);
                 // A purified model that has forgotten its task is no judge.
                 if agreed.len() >= self.config.batch.min(selected.len()) {
                     selected = agreed;

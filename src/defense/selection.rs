@@ -1,0 +1,134 @@
+//! Which images of a ranking the next round believes.
+
+/// A ranking, and what is known of its images.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranking<'a> {
+    /// Of every image; higher is more likely clean.
+    pub scores: &'a [f32],
+    /// The label that the purified model gives each.
+    pub answers: &'a [u32],
+    /// The label each came with.
+    pub labels: &'a [u32],
+    /// The images that the round was taught.
+    pub taught: &'a [u32],
+    /// Classes of the network.
+    pub classes: usize,
+}
+
+impl Ranking<'_> {
+    /// The best `share` of the ranking (at least one image), in ascending order. Equal scores rank by index.
+    pub fn best(&self, share: f64) -> Vec<u32> {
+        let mut order = self.order();
+        order.truncate(self.count(share));
+        order.sort_unstable();
+        order
+    }
+
+    /// Those of the best `share` whose label the purified model gives, with two exceptions that keep a class from
+    /// being lost. One that it has forgotten keeps its images. One that it knows gets its best-ranked images from
+    /// below too, as long as fewer than half of those agreed upon are selected: the target's images change their
+    /// logits the most when the backdoor goes, and can all end behind the rest.
+    ///
+    /// A class is known where the purified model gives it to half of the images that are to have it. A label may
+    /// have poisoned images besides, so no more than an equal share of all images is expected for it. One that isn't
+    /// known is forgotten if `taught` had less than a tenth of its share of it.
+    pub fn agreed(&self, share: f64) -> Vec<u32> {
+        let agrees = |&i: &usize| self.answers[i] == self.labels[i];
+        let label = |i: usize| self.labels[i] as usize;
+        let given = self.by_class(self.answers.iter().map(|&answer| answer as usize));
+        let labelled = self.by_class((0..self.labels.len()).map(label));
+        let shown = self.by_class(self.taught.iter().map(|&i| label(i as usize)));
+        let agreed = self.by_class((0..self.labels.len()).filter(agrees).map(label));
+        let expected = |class: usize| labelled[class].min(self.labels.len() / self.classes);
+        let known = |class: usize| 2 * given[class] >= expected(class);
+        let forgotten = |class: usize| {
+            !known(class) && 10 * shown[class] * self.labels.len() < expected(class) * self.taught.len()
+        };
+        let count = self.count(share);
+        let (mut selected, mut kept) = (vec![], vec![0; self.classes]);
+        for (place, index) in self.order().into_iter().enumerate() {
+            let (i, class) = (index as usize, label(index as usize));
+            let keeps = match place < count {
+                true => agrees(&i) || forgotten(class),
+                false => agrees(&i) && known(class) && 2 * kept[class] < agreed[class],
+            };
+            if keeps {
+                kept[class] += 1;
+                selected.push(index);
+            }
+        }
+        selected.sort_unstable();
+        selected
+    }
+
+    fn count(&self, share: f64) -> usize {
+        ((share * self.scores.len() as f64).round() as usize).max(1)
+    }
+
+    /// The best first.
+    fn order(&self) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.scores.len() as u32).collect();
+        let score = |i: u32| self.scores[i as usize];
+        order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
+        order
+    }
+
+    fn by_class(&self, of: impl Iterator<Item = usize>) -> Vec<usize> {
+        let mut counts = vec![0; self.classes];
+        of.for_each(|class| counts[class] += 1);
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Ranking = Ranking { scores: &[], answers: &[], labels: &[], taught: &[], classes: 2 };
+
+    #[test]
+    fn selects_the_most_alike() {
+        let ranking = Ranking { scores: &[0.1, 0.9, 0.5, 0.9], ..PLAIN };
+        assert_eq!(ranking.best(0.5), vec![1, 3]);
+        assert_eq!(ranking.best(0.01), vec![1]);
+    }
+
+    /// The infected model's adversarial examples all landed on its target, so no image of that class came into the
+    /// first set (Blend of another program, CIFAR-10): the purified model had forgotten the class, agreed with 6 of
+    /// its images, and ended with a recall of 40 % there, 85 % before.
+    #[test]
+    fn a_forgotten_class_keeps_its_images() {
+        let keep = |taught: &[u32], answers: &[u32]| {
+            let scores = [0.9, 0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1];
+            Ranking { scores: &scores, answers, labels: &[0, 0, 0, 0, 1, 1, 1, 1], taught, ..PLAIN }.agreed(0.5)
+        };
+        let (once, twice) = ([1, 1, 1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 0, 1, 1]);
+        assert_eq!(keep(&[4, 5], &once), [0, 1, 4, 6], "neither shown class 0 nor giving it");
+        assert_eq!(keep(&[0, 4], &once), [4, 6], "shown");
+        assert_eq!(keep(&[4, 5], &twice), [3, 4, 6], "gives it often enough, if to others");
+    }
+
+    /// Most images of the target's label are poisoned there (GTSRB, Dynamic: 3,921 of 6,171), and a purified model
+    /// that gives them their true label has forgotten nothing: asked label by label whether it agrees with most,
+    /// 4 % of the selection were poisoned, and ASR 50 after 1.4.
+    #[test]
+    fn a_label_that_is_mostly_poison_is_not_forgotten() {
+        let labels = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let answers = [0, 0, 0, 1, 1, 1, 1, 1, 1, 1];
+        let scores = [0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9];
+        let ranking = Ranking { scores: &scores, answers: &answers, labels: &labels, taught: &[9], ..PLAIN };
+        assert_eq!(ranking.agreed(0.4), [0, 1, 9]);
+    }
+
+    /// SIG, GTSRB: 4 of the target class's 1,625 clean images were selected, all other images of the class being
+    /// behind the poisoned ones; the class was lost in the last round, 92.2 after 97.4.
+    #[test]
+    fn a_known_class_at_the_end_of_the_ranking_keeps_the_best_half_of_its_images() {
+        let labels = [0, 0, 0, 0, 1, 1, 1, 1, 0, 0];
+        let answers = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1];
+        let scores = [0.1, 0.3, 0.2, 0.4, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8];
+        let ranking = Ranking { scores: &scores, answers: &answers, labels: &labels, taught: &[0, 4], ..PLAIN };
+        // The last two are poisoned.
+        assert_eq!(ranking.agreed(0.6), [1, 3, 4, 5, 6, 7]);
+    }
+}
