@@ -95,3 +95,58 @@ KERNEL patches(const u32* indices, float* images, int height, int width, u32 cha
             if (c < channels) output[pixel * channels + c] = values[c];
     }
 }
+
+// A random wave over every fourth image, in place (src/device/wave.rs has the draws):
+//   images[n,y,x,c] = clamp(images[n,y,x,c] + height[n,c] * (4 * |turns| - 1), 0, 1)
+//   turns = phase[n] + y * down[n] + x * right[n] in [-1/2, 1/2), in 32 bits that wrap
+// indices (N); images (N, height, width, channels), at most 3 channels. A block's first thread draws, and every
+// thread changes four neighbouring elements, as `gather`. Products and sums are rounded apart, as the CPU's.
+constexpr int CYCLES = 8;
+
+struct Wave {
+    float size;  // 0 where there is none
+    float heights[3];
+    u32 phase, down, right;
+};
+
+// Turns from pixel to pixel of a side.
+__device__ __forceinline__ u32 turns(u32 word, int size) { return (u32)((int)word / size) * (2 * CYCLES); }
+
+// Grid: (N, an image's fours / 128).
+KERNEL waves(const u32* indices, float* images, int height, int width, u32 channels, const Run* run) {
+    __shared__ Wave wave;
+    if (threadIdx.x == 0) {
+        u64 item = (u64)indices[blockIdx.x] << 1;
+        Words draw = philox(item, run->epoch, PURPOSE_WAVE, run->seed());
+        Words share = philox(item + 1, run->epoch, PURPOSE_WAVE, run->seed());
+        wave.size = fmaxf((4.0f * unit(draw.word[0]) - 3.0f) * run->waves, 0.0f);
+        wave.down = turns(draw.word[1], height);
+        wave.right = turns(draw.word[2], width);
+        wave.phase = draw.word[3];
+#pragma unroll
+        for (int c = 0; c < 3; ++c)
+            wave.heights[c] = wave.size * (share.word[3] >> 31 ? 2.0f * unit(share.word[c]) - 1.0f : 1.0f);
+    }
+    __syncthreads();
+    u32 length = height * width * channels, i = (blockIdx.y * BLOCK + threadIdx.x) * FOUR;
+    if (i >= length || wave.size == 0.0f) return;
+    float* at = images + (u64)blockIdx.x * length + i;
+    bool whole = fours(length, images);
+    Four four = whole ? load_four<true>(at, FOUR) : load_four<false>(at, length - i);
+    u32 c = i % channels, pixel = i / channels, x = pixel % width;
+    u32 phase = wave.phase + pixel / width * wave.down + x * wave.right;
+#pragma unroll
+    for (u32 k = 0; k < FOUR; ++k) {
+        float value = (float)((int)phase < 0 ? 0u - phase : phase) * (1.0f / 1073741824.0f) - 1.0f;
+        four.of[k] = __fadd_rn(four.of[k], __fmul_rn(wave.heights[c], value));
+        four.of[k] = fminf(fmaxf(four.of[k], 0.0f), 1.0f);
+        if (++c < channels) continue;
+        c = 0;
+        phase += wave.right;
+        if (++x < width) continue;
+        x = 0;
+        phase += wave.down - width * wave.right;
+    }
+    if (whole) store_four<true>(at, four, FOUR);
+    else store_four<false>(at, four, length - i);
+}

@@ -100,7 +100,8 @@ mod tests {
     fn a_forgotten_class_keeps_its_images() {
         let keep = |taught: &[u32], answers: &[u32]| {
             let scores = [0.9, 0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1];
-            Ranking { scores: &scores, answers, labels: &[0, 0, 0, 0, 1, 1, 1, 1], taught, ..PLAIN }.agreed(0.5)
+            Ranking { scores: &scores, answers, labels: &[0, 0, 0, 0, 1, 1, 1, 1], taught, ..PLAIN }
+                .agreed(0.5)
         };
         let (once, twice) = ([1, 1, 1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 0, 1, 1]);
         assert_eq!(keep(&[4, 5], &once), [0, 1, 4, 6], "neither shown class 0 nor giving it");
@@ -127,7 +128,8 @@ mod tests {
         let labels = [0, 0, 0, 0, 1, 1, 1, 1, 0, 0];
         let answers = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1];
         let scores = [0.1, 0.3, 0.2, 0.4, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8];
-        let ranking = Ranking { scores: &scores, answers: &answers, labels: &labels, taught: &[0, 4], ..PLAIN };
+        let ranking =
+            Ranking { scores: &scores, answers: &answers, labels: &labels, taught: &[0, 4], ..PLAIN };
         // The last two are poisoned.
         assert_eq!(ranking.agreed(0.6), [1, 3, 4, 5, 6, 7]);
     }

@@ -20,6 +20,7 @@ struct Key {
     instance: Instance,
     repeats: usize,
     patches: bool,
+    waves: bool,
     distil: bool,
     average: bool,
 }
@@ -56,9 +57,9 @@ impl Graphs {
         controls: &Controls,
         launch: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let (patches, distil) = (controls.patches > 0.0, controls.distill_weight != 0.0);
-        let average = controls.average_decay > 0.0;
-        let key = Key { instance, repeats: controls.repeats, patches, distil, average };
+        let (patches, waves) = (controls.patches > 0.0, controls.waves > 0.0);
+        let (distil, average) = (controls.distill_weight != 0.0, controls.average_decay > 0.0);
+        let key = Key { instance, repeats: controls.repeats, patches, waves, distil, average };
         if !self.recorded.iter().any(|one| one.key == key) {
             if self.recorded.len() == KEPT {
                 self.recorded.remove(0);
