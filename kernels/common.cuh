@@ -25,7 +25,7 @@ struct Run {
     float learning_rate, momentum, weight_decay;
     // Adam's step and the factor of its second moments' root, with the bias corrected.
     float adam_rate, adam_correction, beta1, beta2;
-    float average_decay, distill_weight, temperature, patches, waves;
+    float average_decay, distill_weight, temperature, patches;
     u32 nesterov, random_start, clamp, epoch, seed_low, seed_high;
 
     __device__ u64 seed() const { return (u64)seed_high << 32 | seed_low; }
@@ -71,7 +71,7 @@ __device__ __forceinline__ Words philox(u64 element, u32 epoch, u32 purpose, u64
 }
 
 // `Purpose` in src/rng.rs.
-constexpr u32 PURPOSE_AUGMENT = 3, PURPOSE_ATTACK_START = 4, PURPOSE_PATCH = 11, PURPOSE_WAVE = 13;
+constexpr u32 PURPOSE_AUGMENT = 3, PURPOSE_ATTACK_START = 4, PURPOSE_PATCH = 11;
 
 // A word as an integer in 0..n.
 __device__ __forceinline__ u32 below(u32 word, u32 n) { return __umulhi(word, n); }

@@ -40,7 +40,6 @@ pub enum Purpose {
     PoisonNoise = 10,
     Patch = 11,
     View = 12,
-    Wave = 13,
 }
 
 /// The draws of one (seed, purpose, epoch).

@@ -122,7 +122,6 @@ pub fn plant(
         doubt: 1.0,
         average: 0.0,
         patches: 0.0,
-        waves: 0.0,
     };
     let PlantConfig { batch, momentum, weight_decay, .. } = *config;
     let optimiser = Optimiser { batch, momentum, weight_decay, nesterov: true };

@@ -34,14 +34,13 @@ const WHOLE: Script = Script {
 
 /// Two classes of tiny images, of which half are a clean set: too few to tell clean from poisoned. On
 /// so few images it takes strong attacks and large steps, and distillation would bring the backdoor back;
-/// images of 12 pixels have no room for random patches and waves.
+/// images of 12 pixels have no room for random patches.
 const QUICK: Script = Script {
     data: "synthetic:classes=2,per_class=300,test_per_class=40,size=12",
     infect: "--attack badnets --rate 0.1 --target 0 --width 4 --batch 16 --epochs 8 --lr 0.1 --crop 0 --no-flip",
     purify: "--clean-fraction 0.5 --batch 16 --epsilon-min 32 --epsilon-max 128 --first-adversarial-epochs 8 \
              --first-adversarial-lr 0.1 --first-adversarial-patches 0 \
-             --first-clean-epochs 15 --first-clean-lr 0.1 --first-clean-distill 0 --first-clean-patches 0 \
-             --first-clean-waves 0",
+             --first-clean-epochs 15 --first-clean-lr 0.1 --first-clean-distill 0 --first-clean-patches 0",
 };
 
 /// Options of `pbe demo`.

@@ -69,11 +69,6 @@ macro_rules! phase {
                 concat!($title, ": probability of each of four random patches over an image; 0 for none"),
                 $field.patches
             ),
-            setting!(
-                concat!($phase, "-waves"),
-                concat!($title, ": largest height, in 1/255, of a random wave over every fourth image, fading with the learning rate; 0 for none"),
-                $field.waves
-            ),
         ]
     };
 }

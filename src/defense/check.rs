@@ -52,7 +52,6 @@ impl TuneConfig {
         positive(&format!("{phase}-temperature"), self.temperature)?;
         share(&format!("{phase}-doubt"), f64::from(self.doubt))?;
         below_one(&format!("{phase}-average"), self.average)?;
-        not_negative(&format!("{phase}-waves"), self.waves)?;
         if (0.0..=1.0).contains(&self.patches) {
             return Ok(());
         }

@@ -116,9 +116,6 @@ pub struct TuneConfig {
     /// Probability of each of the four random patches painted over an image before the network sees it
     /// (its teacher doesn't); 0 for none.
     pub patches: f32,
-    /// Largest height of the random wave added to every fourth image before the network sees it (its teacher
-    /// doesn't), in 1/255; 0 for none. It fades with the learning rate.
-    pub waves: f32,
 }
 
 /// A pass of the survivors filter: images that keep their label under this attack are dropped.
@@ -192,14 +189,13 @@ const PLAIN: TuneConfig = TuneConfig {
     doubt: 1.0,
     average: 0.0,
     patches: 0.0,
-    waves: 0.0,
 };
 
 /// Weaker ones leave a trigger's hold on the logits, and the distillation of step 2 brings all of it back
 /// (docs/method.md).
 const ADVERSARIAL: TuneConfig = TuneConfig { epochs: 8, learning_rate: 0.03, patches: 0.5, ..PLAIN };
 
-const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, patches: 0.5, waves: 64.0, ..PLAIN };
+const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, patches: 0.5, ..PLAIN };
 
 /// Images that carry a trigger and a right label can be told from clean ones by nothing but the infected model's
 /// doubt; there the distillation would teach the trigger (docs/method.md).

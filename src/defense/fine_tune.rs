@@ -145,9 +145,8 @@ pub fn train(
             Stream::new(task.seed, Purpose::Shuffle, position.epoch as u32).permutation(task.indices.len());
         while position.step < steps {
             let done = position.epoch * steps + position.step;
-            let factor = task.tune.schedule.factor(done, total);
-            let loss = step(engine, task, images, position, &order, factor)?;
-            let rate = task.tune.learning_rate * factor;
+            let rate = task.tune.learning_rate * task.tune.schedule.factor(done, total);
+            let loss = step(engine, task, images, position, &order, rate)?;
             finite(f64::from(loss), || format!("{} (learning rate {rate})", position.place()))?;
             let epoch_done = position.advance(f64::from(loss), steps);
             let report = Tick { position, steps, epochs: task.tune.epochs, loss, epoch_done };
@@ -171,22 +170,22 @@ fn attach(engine: &mut Engine, task: &mut Task, images: &ImageSet) -> Result<()>
     task.teacher.as_mut().map_or(Ok(()), |teacher| teacher.attach(images))
 }
 
-/// One batch, at `factor` of the largest rate: PGD first where the task attacks every batch, the teacher's logits
-/// where it distils, then one SGD step.
+/// One batch: PGD first where the task attacks every batch, the teacher's logits where it distils,
+/// then one SGD step.
 fn step(
     engine: &mut Engine,
     task: &mut Task,
     images: &ImageSet,
     position: &Position,
     order: &[u32],
-    factor: f32,
+    learning_rate: f32,
 ) -> Result<f32> {
     let first = position.step * task.optimiser.batch;
     let last = (first + task.optimiser.batch).min(order.len());
     let indices: Vec<u32> = order[first..last].iter().map(|&i| task.indices[i as usize]).collect();
     let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
     let controls = Controls {
-        learning_rate: task.tune.learning_rate * factor,
+        learning_rate,
         momentum: task.optimiser.momentum,
         weight_decay: task.optimiser.weight_decay,
         nesterov: task.optimiser.nesterov,
@@ -224,8 +223,7 @@ fn step(
             resolve(row, label as usize, task.tune);
         }
     }
-    let waves = task.tune.waves / 255.0 * factor;
-    let controls = Controls { patches: task.tune.patches, waves, ..controls };
+    let controls = Controls { patches: task.tune.patches, ..controls };
     let distil = (!logits.is_empty()).then_some(logits.as_slice());
     engine.train_step(source, &indices, &labels, distil, &controls)
 }

@@ -51,8 +51,8 @@ impl Program {
 }
 
 fn cost(op: &Op, count: usize, filters: &[FilterSpec], precision: Precision) -> Cost {
-    if let Op::Patches { .. } | Op::Waves { .. } = op {
-        // Nothing unless asked to.
+    if let Op::Patches { .. } = op {
+        // Paints nothing unless asked to.
         return Cost::default();
     }
     let mut bytes = 0;

@@ -12,7 +12,6 @@ mod precision;
 pub mod reference;
 mod roof;
 mod shape;
-mod wave;
 
 use std::ops::Range;
 
@@ -104,8 +103,6 @@ pub struct Controls {
     pub epoch: u32,
     /// Probability of each patch of [`Op::Patches`].
     pub patches: f32,
-    /// Largest height of a wave of [`Op::Waves`], in units of a pixel's range.
-    pub waves: f32,
     /// Times a program's `repeated` ops run: PGD steps.
     pub repeats: usize,
     /// PGD starts inside the ball.
@@ -143,7 +140,6 @@ impl Default for Controls {
             seed: 0,
             epoch: 0,
             patches: 0.0,
-            waves: 0.0,
             repeats: 1,
             random_start: true,
             clamp: true,

@@ -174,9 +174,6 @@ pub enum Op {
     /// Paints random patches over images (`device/patch.rs`), where [`super::Controls::patches`]
     /// is above 0; else nothing.
     Patches { indices: Span, height: usize, width: usize, channels: usize, images: Span },
-    /// Adds random waves to images (`device/wave.rs`), where [`super::Controls::waves`] is above 0; else
-    /// nothing.
-    Waves { indices: Span, height: usize, width: usize, channels: usize, images: Span },
     /// output = conv(prologue(input)) + bias + residual.
     Conv {
         shape: ConvShape,

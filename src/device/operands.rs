@@ -104,7 +104,6 @@ fn operands(op: &mut Op, list: &mut Operands) {
         Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => norm(op, list),
         Op::Gather { .. }
         | Op::Patches { .. }
-        | Op::Waves { .. }
         | Op::PgdStart { .. }
         | Op::PgdStep { .. }
         | Op::Sgd { .. }
@@ -338,8 +337,7 @@ fn elementwise(op: &mut Op, list: &mut Operands) {
                 output,
             );
         }
-        Op::Patches { indices, height, width, channels, images }
-        | Op::Waves { indices, height, width, channels, images } => {
+        Op::Patches { indices, height, width, channels, images } => {
             list.image(Read, 1, "indices", indices).image(
                 Write,
                 *height * *width * *channels,

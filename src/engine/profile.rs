@@ -238,7 +238,6 @@ fn shape(op: &Op, program: &Program) -> String {
         | Op::PoolDgrad { pixels: n, channels, .. } => pixels(*n, *channels),
         Op::Gather { height, width, channels, .. }
         | Op::Patches { height, width, channels, .. }
-        | Op::Waves { height, width, channels, .. }
         | Op::Upsample { height, width, channels, .. }
         | Op::UpsampleDgrad { height, width, channels, .. } => pixels(height * width, *channels),
         Op::Linear { inputs, outputs, .. }

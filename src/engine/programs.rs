@@ -29,7 +29,6 @@ pub(super) fn gather(graph: &Graph, indices: Span, augment: Option<Augment>, out
     let augment = augment.unwrap_or_default();
     let mut ops = vec![Op::Gather { images, indices, height, width, channels, augment, output }];
     if !plain {
-        ops.push(Op::Waves { indices, height, width, channels, images: output });
         ops.push(Op::Patches { indices, height, width, channels, images: output });
     }
     ops

@@ -26,7 +26,7 @@ pub use report::{Report, Row};
 /// The largest error allowed of an op, |value − reference| / (1 + |reference|). The convolutions sum
 /// up to thousands of products of numbers up to 4 (and Winograd transforms them before), which is
 /// why theirs is the largest.
-pub const TOLERANCES: [(&str, f64); 29] = [
+pub const TOLERANCES: [(&str, f64); 28] = [
     ("Conv", 1e-3),
     ("ConvDgrad", 1e-3),
     ("ConvWgrad", 1e-3),
@@ -49,7 +49,6 @@ pub const TOLERANCES: [(&str, f64); 29] = [
     ("Cosine", 1e-6),
     ("Gather", 1e-7),
     ("Patches", 1e-7),
-    ("Waves", 2e-7),
     ("PgdStart", 1e-6),
     ("PgdStep", 1e-6),
     ("Sgd", 1e-6),
@@ -119,10 +118,9 @@ fn tells(report: &Report, op: &str) -> bool {
 }
 
 /// Rows of what has to be the CPU's to the bit: the draws of Philox, masks, winners, copies.
-const EXACT: [(&str, &str); 7] = [
+const EXACT: [(&str, &str); 6] = [
     ("Gather, bits", "Gather"),
     ("Patches, bits", "Patches"),
-    ("Waves, bits", "Waves"),
     ("PgdStart L∞, bits", "PgdStart"),
     ("Copy, bits", "Copy"),
     ("Conv, mask bits", "Conv"),
@@ -174,10 +172,6 @@ fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, c
 fn exact(op: &Op) -> bool {
     matches!(
         op,
-        Op::Gather { .. }
-            | Op::Patches { .. }
-            | Op::Waves { .. }
-            | Op::Copy { .. }
-            | Op::PgdStart { norm: Norm::Linf, .. }
+        Op::Gather { .. } | Op::Patches { .. } | Op::Copy { .. } | Op::PgdStart { norm: Norm::Linf, .. }
     )
 }

@@ -20,11 +20,6 @@ fn patches() {
 }
 
 #[test]
-fn waves() {
-    survive_none(Precision::F32, "Waves", WAVES);
-}
-
-#[test]
 fn pgd() {
     survive_none(Precision::F32, "Pgd", PGD);
 }
@@ -144,83 +139,6 @@ pub const PATCHES: &[Mutation] = &[
         what: "a noise that is the same in every epoch",
         edits: &[("mul.wide.u32 %rd12, %r123, -845247145;", 0, "mov.u64  %rd12, 0;")],
         caught: Row("Patches, bits"),
-    },
-];
-
-pub const WAVES: &[Mutation] = &[
-    Mutation {
-        mistake: MissingBarrier,
-        kernel: "waves",
-        what: "pixels changed before the wave is drawn",
-        edits: &[("bar.sync 0;", 0, "")],
-        caught: Either("SharedRace", "Uninitialised"),
-    },
-    Mutation {
-        mistake: WrongFormula,
-        kernel: "waves",
-        what: "the draws of patches",
-        edits: &[("xor.b32 %r39, %r35, 13;", 0, "xor.b32  %r39, %r35, 11;")],
-        caught: Row("Waves, bits"),
-    },
-    Mutation {
-        mistake: WrongFormula,
-        kernel: "waves",
-        what: "a product that isn't rounded before it is added",
-        edits: &[("add.rn.f32 %f55, %f74, %f54;", 0, "fma.rn.f32  %f55, %f53, %f52, %f74;")],
-        caught: Row("Waves, bits"),
-    },
-    Mutation {
-        mistake: SwappedIndex,
-        kernel: "waves",
-        what: "columns that turn as rows do",
-        edits: &[(
-            "ld.shared.u32 %r7, [_ZZ5wavesE4wave+24];",
-            0,
-            "ld.shared.u32  %r7, [_ZZ5wavesE4wave+20];",
-        )],
-        caught: Row("Waves"),
-    },
-    Mutation {
-        mistake: WrongLane,
-        kernel: "waves",
-        what: "the second element with the height of the channel before",
-        edits: &[("ld.shared.f32 %f58, [%r96+4];", 0, "ld.shared.f32  %f58, [%r96];")],
-        caught: Row("Waves"),
-    },
-    Mutation {
-        mistake: LostGuard,
-        kernel: "waves",
-        what: "images without a wave changed too",
-        edits: &[("setp.eq.f32 %p4, %f42, 0f00000000;", 0, "setp.eq.f32  %p4, %f42, 0fBF800000;")],
-        caught: Row("Waves"),
-    },
-    Mutation {
-        mistake: LostGuard,
-        kernel: "waves",
-        what: "a third element outside [0, 1]",
-        edits: &[("cvt.sat.f32.f32 %f18, %f65;", 0, "mov.f32  %f18, %f65;")],
-        caught: Row("Waves"),
-    },
-    Mutation {
-        mistake: OffByOne,
-        kernel: "waves",
-        what: "a row that is a pixel too long",
-        edits: &[("setp.lt.u32 %p14, %r167, %r31;", 0, "setp.le.u32  %p14, %r167, %r31;")],
-        caught: Row("Waves"),
-    },
-    Mutation {
-        mistake: LostWrite,
-        kernel: "waves",
-        what: "the second of a tail not stored",
-        edits: &[("st.global.f32 [%rd1+4], %f17;", 0, "")],
-        caught: Row("Waves"),
-    },
-    Mutation {
-        mistake: Unaligned,
-        kernel: "waves",
-        what: "four at once wherever they begin",
-        edits: &[("setp.ne.s64 %p7, %rd213, 0;", 0, "setp.ne.s64  %p7, %rd213, %rd213;")],
-        caught: Finding("Misaligned"),
     },
 ];
 

@@ -55,7 +55,6 @@ fn all() -> impl Iterator<Item = &'static Mutation> {
         loss::COSINE,
         attack::GATHER,
         attack::PATCHES,
-        attack::WAVES,
         attack::PGD,
         generator::UPSAMPLE,
         generator::UNIT_TANH,

@@ -3,7 +3,7 @@
 use crate::case::check;
 use pbe::device::{Augment, Norm, Op};
 use pbe::selftest::case::Case;
-use pbe::selftest::grid::attack::{Copies, Faint, Gathering, Patching, Pgd, Waving};
+use pbe::selftest::grid::attack::{Copies, Faint, Gathering, Patching, Pgd};
 use proptest::prelude::*;
 
 proptest! {
@@ -37,21 +37,6 @@ proptest! {
     ) {
         let channels = if grey { 1 } else { 3 };
         check(&Patching { count, height, width, channels, probability, lane }.case(seed), 1e-7);
-    }
-
-    #[test]
-    fn waves(
-        count in 1..9_usize,
-        height in 1..40_usize,
-        width in 1..40_usize,
-        grey: bool,
-        waves in 0.0..2.0_f32,
-        lane in 0..4_usize,
-        aligned: bool,
-        seed: u64,
-    ) {
-        let channels = if grey { 1 } else { 3 };
-        check(&Waving { count, height, width, channels, waves, lane, aligned }.case(seed), 2e-7);
     }
 
     #[test]

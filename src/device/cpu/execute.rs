@@ -1,7 +1,7 @@
 //! From ops to kernels: an op's spans become slices.
 
 use super::conv::{self, PackedFilter, PrologueArgs, Threads, Workspace};
-use super::gather::{Gather, paint, wave};
+use super::gather::{Gather, paint};
 use super::generator::{self, Size, Slopes};
 use super::memory::{Frame, Memory};
 use super::norm::{self, AffineOutputs, Backward, Images, Room, Statistics};
@@ -70,7 +70,7 @@ pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Sc
         Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => max_pool(op, frame),
         Op::SoftmaxCrossEntropy { .. } => return loss(op, frame),
         Op::Gather { .. } => return gather(op, frame, &machine.images),
-        Op::Patches { .. } | Op::Waves { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
+        Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
         Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => update(op, frame),
         Op::Upsample { .. } | Op::UpsampleDgrad { .. } | Op::UnitTanh { .. } | Op::UnitTanhDgrad { .. } => {
             image_network(op, frame)
@@ -391,10 +391,6 @@ fn attack(op: &Op, frame: Frame) {
             Op::Patches { indices, height, width, images, .. } => {
                 let images = frame.output(*images);
                 paint((*height, *width), frame.words(*indices), images, controls, threads);
-            }
-            Op::Waves { indices, height, width, images, .. } => {
-                let images = frame.output(*images);
-                wave((*height, *width), frame.words(*indices), images, controls, threads);
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let (clean, epsilon) = (frame.input(*clean), frame.input(*epsilon));

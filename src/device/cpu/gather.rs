@@ -8,7 +8,6 @@ use super::vectorised::vectorised;
 use crate::data::ImageSet;
 use crate::device::check::check_images;
 use crate::device::patch::{PATCHES, Patch};
-use crate::device::wave::Wave;
 use crate::device::{Augment, Controls};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
@@ -119,34 +118,6 @@ fn paint_one(patch: &Patch, width: usize, image: &mut [f32], channels: usize) {
             image[pixel * channels..(pixel + 1) * channels].copy_from_slice(&values[..channels]);
         }
     }
-}
-
-/// Adds the waves of the images at `indices` to `images`, `size` rows × columns each.
-pub(super) fn wave(
-    size: (usize, usize),
-    indices: &[u32],
-    images: &mut [f32],
-    controls: &Controls,
-    threads: Threads,
-) {
-    if controls.waves <= 0.0 {
-        return;
-    }
-    let len = images.len() / indices.len().max(1);
-    let channels = len / (size.0 * size.1).max(1);
-    images.par_chunks_mut(len.max(1)).zip(indices.par_iter()).with_min_len(grain(threads)).for_each(
-        |(image, &index)| {
-            let Some(wave) = Wave::draw(controls, index, size) else {
-                return;
-            };
-            for (pixel, values) in image.chunks_exact_mut(channels).enumerate() {
-                let at = wave.at(pixel / size.1, pixel % size.1);
-                for (value, height) in values.iter_mut().zip(wave.heights) {
-                    *value = (*value + height * at).clamp(0.0, 1.0);
-                }
-            }
-        },
-    );
 }
 
 vectorised! {

@@ -60,11 +60,9 @@ impl Step<'_> {
                 self.convolution(op)
             }
             Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => self.norm(op),
-            Op::Gather { .. }
-            | Op::Patches { .. }
-            | Op::Waves { .. }
-            | Op::PgdStart { .. }
-            | Op::PgdStep { .. } => self.attack(op),
+            Op::Gather { .. } | Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
+                self.attack(op)
+            }
             Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => self.update(op),
             Op::Upsample { .. }
             | Op::UpsampleDgrad { .. }
@@ -231,19 +229,6 @@ impl Step<'_> {
                 ];
                 let blocks = (height * width).div_ceil(PAINTED);
                 self.launch("patches", Grid::Blocks(self.count(), blocks), list)
-            }
-            Op::Waves { .. } if controls.waves <= 0.0 => Ok(()),
-            Op::Waves { indices, height, width, channels, images } => {
-                let list = arguments![
-                    self.at(*indices),
-                    self.at(*images),
-                    *height,
-                    *width,
-                    *channels,
-                    self.scalars()
-                ];
-                let blocks = (height * width * channels).div_ceil(FOUR * BLOCK);
-                self.launch("waves", Grid::Blocks(self.count(), blocks), list)
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let list = arguments![

@@ -20,7 +20,6 @@ struct Key {
     instance: Instance,
     repeats: usize,
     patches: bool,
-    waves: bool,
     distil: bool,
     average: bool,
 }
@@ -57,9 +56,9 @@ impl Graphs {
         controls: &Controls,
         launch: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let (patches, waves) = (controls.patches > 0.0, controls.waves > 0.0);
-        let (distil, average) = (controls.distill_weight != 0.0, controls.average_decay > 0.0);
-        let key = Key { instance, repeats: controls.repeats, patches, waves, distil, average };
+        let (patches, distil) = (controls.patches > 0.0, controls.distill_weight != 0.0);
+        let average = controls.average_decay > 0.0;
+        let key = Key { instance, repeats: controls.repeats, patches, distil, average };
         if !self.recorded.iter().any(|one| one.key == key) {
             if self.recorded.len() == KEPT {
                 self.recorded.remove(0);

@@ -2,7 +2,6 @@
 
 use crate::data::ImageSet;
 use crate::device::patch::{PATCHES, Patch};
-use crate::device::wave::Wave;
 use crate::device::{Augment, Controls, Norm};
 use crate::rng::{Purpose, Stream, below, unit};
 
@@ -46,20 +45,6 @@ pub fn patches(image: &mut [f64], index: u32, (height, width): (usize, usize), c
         };
         if let Some(patch) = patches.iter().rev().find(covers) {
             image.iter_mut().zip(patch.values(pixel)).for_each(|(to, value)| *to = f64::from(value));
-        }
-    }
-}
-
-/// The wave over an image, where it has one.
-pub fn waves(image: &mut [f64], index: u32, (height, width): (usize, usize), controls: &Controls) {
-    let Some(wave) = Wave::draw(controls, index, (height, width)) else {
-        return;
-    };
-    let channels = image.len() / (height * width);
-    for (pixel, image) in image.chunks_exact_mut(channels).enumerate() {
-        let at = f64::from(wave.at(pixel / width, pixel % width));
-        for (value, height) in image.iter_mut().zip(wave.heights) {
-            *value = (*value + f64::from(height) * at).clamp(0.0, 1.0);
         }
     }
 }

@@ -56,11 +56,9 @@ impl Machine {
             }
             Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => step.convolution(op),
             Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => step.norm(op)?,
-            Op::Gather { .. }
-            | Op::Patches { .. }
-            | Op::Waves { .. }
-            | Op::PgdStart { .. }
-            | Op::PgdStep { .. } => step.attack(op)?,
+            Op::Gather { .. } | Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
+                step.attack(op)?
+            }
             Op::SoftmaxCrossEntropy { .. } => step.loss(op)?,
             Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => step.update(op),
             Op::Upsample { .. }
@@ -367,23 +365,6 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Does something to each of the images at `span`, whose indices are at `indices`.
-    fn over(
-        &mut self,
-        indices: Span,
-        span: Span,
-        size: (usize, usize),
-        change: impl Fn(&mut [f64], u32, (usize, usize), &Controls),
-    ) {
-        let mut values = self.read(span);
-        let indices = self.words(indices);
-        let len = values.len() / indices.len().max(1);
-        for (image, index) in values.chunks_exact_mut(len.max(1)).zip(indices) {
-            change(image, index, size, self.controls);
-        }
-        self.write(span, &values);
-    }
-
     fn attack(&mut self, op: &Op) -> Result<()> {
         match op {
             Op::Gather { images, indices, height, width, channels, augment, output } => {
@@ -395,10 +376,13 @@ impl Step<'_> {
                 self.write(*output, &values);
             }
             Op::Patches { indices, height, width, images, .. } => {
-                self.over(*indices, *images, (*height, *width), attack::patches);
-            }
-            Op::Waves { indices, height, width, images, .. } => {
-                self.over(*indices, *images, (*height, *width), attack::waves);
+                let mut values = self.read(*images);
+                let indices = self.words(*indices);
+                let len = values.len() / indices.len().max(1);
+                for (image, index) in values.chunks_exact_mut(len.max(1)).zip(indices) {
+                    attack::patches(image, index, (*height, *width), self.controls);
+                }
+                self.write(*images, &values);
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let indices = self.words(*indices);

@@ -73,39 +73,6 @@ impl Patching {
     }
 }
 
-/// Waves over images.
-#[derive(Clone, Copy, Debug)]
-pub struct Waving {
-    /// Images of the batch.
-    pub count: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// Channels.
-    pub channels: usize,
-    /// The largest of a wave.
-    pub waves: f32,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
-    /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
-    pub aligned: bool,
-}
-
-impl Waving {
-    /// The case, filled from `seed`.
-    pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, height, width, channels, waves, lane, aligned } = self;
-        let mut case = Case::new(count, lane, seed);
-        case.place(aligned);
-        case.controls.epoch = 3;
-        case.controls.waves = waves;
-        let (indices, images) = (case.word(1 << 20), case.image(height * width * channels));
-        case.ops = vec![Op::Waves { indices, height, width, channels, images }];
-        case
-    }
-}
-
 /// A set of random images of one class.
 pub(in crate::selftest) fn noise(
     case: &mut Case,
@@ -253,16 +220,6 @@ const PATCHINGS: [(usize, usize, usize, usize, f32, usize); 6] = [
     (9, 24, 24, 3, 0.5, 1),
 ];
 
-/// Images, rows, columns, channels, largest wave, lane.
-type WavingRow = (usize, usize, usize, usize, f32, usize);
-const WAVINGS: [WavingRow; 5] = [
-    (1, 1, 1, 1, 1.0, 0),
-    (6, 16, 16, 3, 0.25, 0),
-    (5, 33, 13, 3, 0.5, 2),
-    (7, 7, 41, 1, 2.0, 3),
-    (3, 20, 20, 3, 0.0, 0),
-];
-
 /// Images, elements of each, lane.
 const BATCHES: [[usize; 3]; 5] = [[1, 1, 0], [3, 48, 0], [5, 75, 2], [2, 192, 1], [4, 1027, 0]];
 
@@ -280,12 +237,6 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (seed, (count, height, width, channels, probability, lane)) in PATCHINGS.into_iter().enumerate() {
         let made = Patching { count, height, width, channels, probability, lane };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
-    }
-    for (seed, (count, height, width, channels, waves, lane)) in WAVINGS.into_iter().enumerate() {
-        for aligned in [false, true] {
-            let made = Waving { count, height, width, channels, waves, lane, aligned };
-            visit(&format!("{made:?}"), made.case(seed as u64))?;
-        }
     }
     for (number, [count, elements, lane]) in BATCHES.into_iter().enumerate() {
         let made = Copies { count, elements, lane };
