@@ -61,7 +61,7 @@ def main():
     images = observed(names[0], 16)["images"]
     print(f"""# Does the observation hold?
 
-The paper's observation: untargeted adversarial examples of a backdoored model land on the attacker's label, since they move features to where the trigger does. Made by `scripts/observation.sh` with `pbe observe` ({images} test images, L∞, the models of docs/results-cpu.md).
+The paper's observation: untargeted adversarial examples of a backdoored model land on the attacker's label, since they move features to where the trigger does. Made by `scripts/observation.sh` with `pbe observe` ({images} test images, L∞, the models of docs/results.md; CIFAR-10's Dynamic as planted on a CPU).
 
 ## Adversarial examples that land on the attacker's label
 

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 use pbe::backdoor::PoisonFile;
+use pbe::data::ImageSet;
 use pbe::defense::fine_tune::Next;
-use pbe::defense::rank::{reference, scores};
+use pbe::defense::rank::{answers, reference, scores};
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::report::{Round, RunResult, average_precision, csv, precision_recall};
@@ -87,7 +88,41 @@ pub fn run(args: &RankArgs) -> Result<()> {
         result.seconds = seconds.into();
         return print(&result.to_json()?);
     }
-    let judged =
+    let mut judged =
         precision.map_or_else(String::new, |value| format!(", average precision of clean {value:.4}"));
+    if let Some(clean) = &clean {
+        let answers = answers(&logits, infected.weights.architecture.classes);
+        judged += &obeyed(&images, &scores, clean, &answers).unwrap_or_default();
+    }
     print(&format!("{} images ranked to {}{judged}\n", images.len(), args.output.display()))
+}
+
+/// The average precision without poison that the suspect model doesn't obey, in words, where there is some: such an
+/// image has the logits of a clean one, before and after.
+fn obeyed(images: &ImageSet, scores: &[f32], clean: &[bool], answers: &[u32]) -> Option<String> {
+    let kept = |&i: &usize| clean[i] || answers[i] == images.labels[i];
+    let (scores, clean): (Vec<f32>, Vec<bool>) =
+        (0..images.len()).filter(kept).map(|i| (scores[i], clean[i])).unzip();
+    let (left_out, value) = (images.len() - scores.len(), average_precision(&scores, &clean)?);
+    let text =
+        format!("; {value:.4} without {left_out} poisoned images whose label the suspect model doesn't give");
+    (left_out > 0).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BadNets, CIFAR-10: 145 of the 260 poisoned images in the best 70 % were such that the model gave them another
+    /// label than the one they came with.
+    #[test]
+    fn poison_that_is_not_obeyed_is_told_apart() {
+        let images = ImageSet::noise(4, 2, 1, 1);
+        let told =
+            |answers: &[u32]| obeyed(&images, &[0.9, 0.8, 0.7, 0.6], &[true, false, true, false], answers);
+        let (label, other) = (images.labels[0], images.labels[0] + 1);
+        assert_eq!(told(&[other, label, label, label]), None, "a clean image isn't asked");
+        let one = told(&[label, other, label, label]).unwrap();
+        assert!(one.starts_with("; 1.0000 without 1 poisoned image"), "{one}");
+    }
 }
