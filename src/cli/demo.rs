@@ -29,7 +29,7 @@ struct Script {
 const WHOLE: Script = Script {
     data: "synthetic:per_class=600,test_per_class=100",
     infect: "--attack badnets --rate 0.1 --target 0 --width 8 --batch 32 --epochs 9 --lr 0.05 --crop 0 --no-flip",
-    purify: "--batch 32 --first-clean-epochs 40 --last-epochs 15 --last-distill 0",
+    purify: "--batch 32 --first-clean-epochs 40 --adversarial-epochs 8 --last-epochs 15 --last-distill 0",
 };
 
 /// Two classes of tiny images, of which half are a clean set: too few to tell clean from poisoned. On
