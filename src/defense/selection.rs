@@ -1,5 +1,7 @@
 //! Which images of a ranking the next round believes.
 
+use crate::report::ranked;
+
 /// A ranking, and what is known of its images.
 #[derive(Clone, Copy, Debug)]
 pub struct Ranking<'a> {
@@ -18,7 +20,7 @@ pub struct Ranking<'a> {
 impl Ranking<'_> {
     /// The best `share` of the ranking (at least one image), in ascending order. Equal scores rank by index.
     pub fn best(&self, share: f64) -> Vec<u32> {
-        let mut order = self.order();
+        let mut order = ranked(self.scores);
         order.truncate(self.count(share));
         order.sort_unstable();
         order
@@ -46,7 +48,7 @@ impl Ranking<'_> {
         };
         let count = self.count(share);
         let (mut selected, mut kept) = (vec![], vec![0; self.classes]);
-        for (place, index) in self.order().into_iter().enumerate() {
+        for (place, index) in ranked(self.scores).into_iter().enumerate() {
             let (i, class) = (index as usize, label(index as usize));
             let keeps = match place < count {
                 true => agrees(&i) || forgotten(class),
@@ -63,14 +65,6 @@ impl Ranking<'_> {
 
     fn count(&self, share: f64) -> usize {
         ((share * self.scores.len() as f64).round() as usize).max(1)
-    }
-
-    /// The best first.
-    fn order(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.scores.len() as u32).collect();
-        let score = |i: u32| self.scores[i as usize];
-        order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
-        order
     }
 
     fn by_class(&self, of: impl Iterator<Item = usize>) -> Vec<usize> {
