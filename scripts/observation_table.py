@@ -56,12 +56,22 @@ def distances(names, radius):
         print(f"| {MODELS[name]} | {infected} | {benign} | {ratio:.2f} | {moved} | {still} |")
 
 
+def planted_on(names):
+    """Where the models were planted, most of them first."""
+    devices = {}
+    for name in names:
+        device = json.loads((OUT.parent / name / "result.json").read_text())["device"]
+        devices.setdefault(device, []).append(MODELS[name])
+    most, *others = sorted(devices.items(), key=lambda item: -len(item[1]))
+    return "; ".join([f"Planted on {most[0]}"] + [f"on {device}: {', '.join(models)}" for device, models in others])
+
+
 def main():
     names = [name for name in MODELS if all(observed(name, radius) for radius in RADII)]
     images = observed(names[0], 16)["images"]
     print(f"""# Does the observation hold?
 
-The paper's observation: untargeted adversarial examples of a backdoored model land on the attacker's label, since they move features to where the trigger does. Made by `scripts/observation.sh` with `pbe observe` ({images} test images, L∞, the models of docs/results.md; CIFAR-10's Dynamic as planted on a CPU).
+The paper's observation: untargeted adversarial examples of a backdoored model land on the attacker's label, since they move features to where the trigger does. Made by `scripts/observation.sh` with `pbe observe` ({images} test images, L∞, models of `scripts/reproduce.py`). {planted_on(names)}.
 
 ## Adversarial examples that land on the attacker's label
 
