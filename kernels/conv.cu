@@ -161,7 +161,7 @@ constexpr u32 PARTS_AT_ONCE = 8;
 
 // weight_gradient (K, C, taps) = the sum of partial (parts, taps, C', K') over the parts, in order.
 // Items: (tap, c, k), the last fastest, as the partial sums lie.
-KERNEL conv_wgrad_sum(const float* partial, float* weight_gradient, u32 total, u32 parts, u32 taps,
+KERNEL conv_wgrad_reduce(const float* partial, float* weight_gradient, u32 total, u32 parts, u32 taps,
                       u32 out_channels, u32 in_channels, u32 padded_out, u32 padded_in) {
     u32 item = global_index();
     if (item >= total) return;

@@ -17,7 +17,7 @@
 // Sums and gradients that only convolutions read are in bf16 (src/device/cuda/relay/rounded.rs): in f32 they were a
 // third of an attack's bytes. A summand, y or output then comes with a pointer of its own.
 //
-// Both hand on what the next convolution reads (`Next` in octet.cuh) where it follows soon: then nobody has to
+// Both hand on what the next convolution reads (`Next` in epilogue.cuh) where it follows soon: then nobody has to
 // read the result again to round it, and if nobody else wants it, y or output is null. Before, a kernel of its own
 // did that for every convolution, and another made the mask: twice as many launches, 14 bytes an element more.
 //
@@ -25,9 +25,9 @@
 // read all of it once more for that.
 //
 // dgrad of a network's first convolution takes a step of the attack with the gradient in its registers
-// (conv_dgrad_bf16_step): the image's gradient is never in memory.
+// (conv_dgrad_pgd_bf16_128x16): the image's gradient is never in memory.
 #include "pgd.cuh"
-#include "octet.cuh"
+#include "epilogue.cuh"
 
 typedef Tile<128, 64, 64, 32> Wide;
 typedef Tile<64, 64, 32, 32, 4> Low;
@@ -324,12 +324,12 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
              out_channels, column_tiles, height, width, vectors, kernel, stride, pad,                         \
              Next{next, next_scale, next_shift, next_mask, next_relu}, partial)
 
-FOUR_A_SM conv_fprop_bf16(FPROP_PARAMETERS) { FPROP(Wide, nullptr); }
-FOUR_A_SM conv_fprop_bf16_low(FPROP_PARAMETERS) { FPROP(Low, nullptr); }
-FOUR_A_SM conv_fprop_bf16_narrow(FPROP_PARAMETERS) { FPROP(Narrow, nullptr); }
-FOUR_A_SM conv_fprop_bf16_sums(FPROP_PARAMETERS, double* partial) { FPROP(Wide, partial); }
-FOUR_A_SM conv_fprop_bf16_sums_low(FPROP_PARAMETERS, double* partial) { FPROP(Low, partial); }
-FOUR_A_SM conv_fprop_bf16_sums_narrow(FPROP_PARAMETERS, double* partial) { FPROP(Narrow, partial); }
+FOUR_A_SM conv_fprop_bf16_128x64(FPROP_PARAMETERS) { FPROP(Wide, nullptr); }
+FOUR_A_SM conv_fprop_bf16_64x64(FPROP_PARAMETERS) { FPROP(Low, nullptr); }
+FOUR_A_SM conv_fprop_bf16_128x16(FPROP_PARAMETERS) { FPROP(Narrow, nullptr); }
+FOUR_A_SM conv_fprop_stats_bf16_128x64(FPROP_PARAMETERS, double* partial) { FPROP(Wide, partial); }
+FOUR_A_SM conv_fprop_stats_bf16_64x64(FPROP_PARAMETERS, double* partial) { FPROP(Low, partial); }
+FOUR_A_SM conv_fprop_stats_bf16_128x16(FPROP_PARAMETERS, double* partial) { FPROP(Narrow, partial); }
 
 #define DGRAD_PARAMETERS                                                                                      \
     const bf16 *gradient, const bf16 *w, const float *add, const bf16 *rounded_add, const u32 *mask,          \
@@ -341,12 +341,12 @@ FOUR_A_SM conv_fprop_bf16_sums_narrow(FPROP_PARAMETERS, double* partial) { FPROP
              output, count, height, width, channels, column_tiles, out_height, out_width, vectors, kernel,    \
              stride, pad, next, step)
 
-FOUR_A_SM conv_dgrad_bf16(DGRAD_PARAMETERS, bf16* next) { DGRAD(Wide, next, Step{}); }
-FOUR_A_SM conv_dgrad_bf16_low(DGRAD_PARAMETERS, bf16* next) { DGRAD(Low, next, Step{}); }
-FOUR_A_SM conv_dgrad_bf16_narrow(DGRAD_PARAMETERS, bf16* next) { DGRAD(Narrow, next, Step{}); }
+FOUR_A_SM conv_dgrad_bf16_128x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Wide, next, Step{}); }
+FOUR_A_SM conv_dgrad_bf16_64x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Low, next, Step{}); }
+FOUR_A_SM conv_dgrad_bf16_128x16(DGRAD_PARAMETERS, bf16* next) { DGRAD(Narrow, next, Step{}); }
 
 // Narrow: images have few channels.
-FOUR_A_SM conv_dgrad_bf16_step(DGRAD_PARAMETERS, const float* clean, const float* epsilons, const float* alphas,
+FOUR_A_SM conv_dgrad_pgd_bf16_128x16(DGRAD_PARAMETERS, const float* clean, const float* epsilons, const float* alphas,
                                float* adversarial, const Run* run) {
     Step step{clean, epsilons, alphas, adversarial, run};
     DGRAD(Narrow, nullptr, step);

@@ -10,12 +10,12 @@
 //
 // For conv_bf16.cu the same values are rounded to bf16, with channels in whole vectors of 8, marked ', and
 // no border: filter (rows, taps, columns'), rows being what the product's columns are; dgrad's taps lie by phases
-// (dgrad_place in tensor.cuh).
+// (dgrad_place in mma.cuh).
 //
 // A thread makes one element, but a vector of conv_input_bf16 and four channels of conv_mask, which it reads 16
 // bytes at once where channels are whole fours, or whole vectors, and lie so.
-#include "four.cuh"
-#include "tensor.cuh"
+#include "vec4.cuh"
+#include "mma.cuh"
 
 // weights (K, C, taps), scale (K) or null -> filter (taps, C', K'), or (taps, K', C') where `dgrad`.
 KERNEL load_filter(const float* weights, const float* scale, float* filter, u32 total, u32 taps,

@@ -2,9 +2,9 @@
 // are (tap, in channel), whose columns are out channels, and whose k are output pixels. Both operands hold k
 // across, which ldmatrix transposes.
 //
-// The pixels are cut into parts by sizes alone; every part gives sums of its own, and conv_wgrad_sum adds them
+// The pixels are cut into parts by sizes alone; every part gives sums of its own, and conv_wgrad_reduce adds them
 // in order.
-#include "octet.cuh"
+#include "epilogue.cuh"
 
 typedef Tile<64, 64, 32, 32> Wide;
 typedef Tile<64, 16, 16, 16> Narrow;
@@ -135,5 +135,5 @@ __device__ __forceinline__ void wgrad(const bf16* x, const bf16* gradient, float
         wgrad<T>(x, gradient, partial, column_tiles, out_height, out_width, out_vectors, height, width,       \
                  vectors, kernel, stride, pad, pixels, pixels_per_part);                                      \
     }
-WGRAD(conv_wgrad_bf16, Wide)
-WGRAD(conv_wgrad_bf16_narrow, Narrow)
+WGRAD(conv_wgrad_bf16_64x64, Wide)
+WGRAD(conv_wgrad_bf16_64x16, Narrow)

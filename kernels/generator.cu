@@ -3,8 +3,8 @@
 //                  lies a quarter of a pixel before input i and output 2i + 1 a quarter behind it, the
 //                  border repeated, so the nearer input counts 3/4 and the next 1/4 in each direction
 //   upsample_dgrad its transpose: input i is read by outputs 2i - 1 to 2i + 2
-//   unit_tanh      output = tanh(z) / (2 + 1e-7) + 1/2, z = scale x + shift
-//   unit_tanh_dgrad output = gradient (1 - tanh(z)^2) / (2 + 1e-7) factor
+//   scaled_tanh      output = tanh(z) / (2 + 1e-7) + 1/2, z = scale x + shift
+//   scaled_tanh_dgrad output = gradient (1 - tanh(z)^2) / (2 + 1e-7) factor
 //
 // Tensors are (N, height, width, channels); scale and shift are null where z = x. tanh and its slope are
 // made of e^(-2|z|), in f64, so that a slope next to zero keeps its digits.
@@ -63,7 +63,7 @@ KERNEL upsample_dgrad(const float* gradient, float* output, u32 total, u32 heigh
     output[i] = sum;
 }
 
-KERNEL unit_tanh(const float* input, const float* scale, const float* shift, float* output, u32 total,
+KERNEL scaled_tanh(const float* input, const float* scale, const float* shift, float* output, u32 total,
                  u32 channels) {
     u32 i = global_index();
     if (i >= total) return;
@@ -72,7 +72,7 @@ KERNEL unit_tanh(const float* input, const float* scale, const float* shift, flo
 }
 
 // `output` may be `gradient`. factor is null for one.
-KERNEL unit_tanh_dgrad(const float* input, const float* scale, const float* shift, const float* gradient,
+KERNEL scaled_tanh_dgrad(const float* input, const float* scale, const float* shift, const float* gradient,
                        const float* factor, float* output, u32 total, u32 channels) {
     u32 i = global_index();
     if (i >= total) return;

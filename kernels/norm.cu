@@ -20,7 +20,7 @@
 // f64 throughout, as the variance is a difference. The parts of a channel are added by 64 lanes, each those in
 // its turn, eight loads at once, then the lanes: one thread that adds up a thousand took longer than all the
 // sums, and 16 lanes with a load at a time 15 us.
-#include "four.cuh"
+#include "vec4.cuh"
 
 // A block's channels and lanes of rows, and the rows that a thread of the sums, and of dgrad, loads at once.
 constexpr u32 CHANNELS = 32, COLUMNS = CHANNELS / FOUR, LANES = BLOCK / COLUMNS, ROWS = 4, DGRAD_ROWS = 2;
@@ -93,7 +93,7 @@ __device__ __forceinline__ void add_differences(const float* x, u32 channels, co
 }
 
 // Sums of d and d^2, d = x - first row. Grid: (channels / 32, parts).
-KERNEL norm_sums(const float* x, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
+KERNEL norm_stats_partial(const float* x, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
     Place own(rows, channels, rows_per_part);
     Pair sums;
     if (own.there) {
@@ -155,7 +155,7 @@ __device__ __forceinline__ bool total(const double* partial, u32 channels, u32 p
 }
 
 // x, whose first row the sums' differences are from, or null. Blocks of 2 channels.
-KERNEL norm_statistics(const double* partial, const float* x, const float* gamma, const float* beta,
+KERNEL norm_stats(const double* partial, const float* x, const float* gamma, const float* beta,
                        float* running_mean, float* running_variance, float* mean, float* inverse_std,
                        float* scale, float* shift, u32 rows, u32 channels, u32 parts, float momentum,
                        float epsilon) {
@@ -210,7 +210,7 @@ __device__ __forceinline__ void add_products(const float* x, const float* gradie
 }
 
 // Sums of g (x - mean) and g. Grid: (channels / 32, parts).
-KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean, const float* scale,
+KERNEL norm_dgrad_partial(const float* x, const float* gradient, const float* mean, const float* scale,
                        const float* shift, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
     Place own(rows, channels, rows_per_part);
     Pair sums;
@@ -224,7 +224,7 @@ KERNEL norm_dgrad_sums(const float* x, const float* gradient, const float* mean,
 }
 
 // Blocks of 2 channels.
-KERNEL norm_dgrad_total(const double* partial, const float* inverse_std, float* gamma_gradient,
+KERNEL norm_dgrad_reduce(const double* partial, const float* inverse_std, float* gamma_gradient,
                         float* beta_gradient, u32 channels, u32 parts) {
     u32 c;
     double products, sum;

@@ -8,7 +8,7 @@
 // Tensors are (N, elements); epsilon and alpha one per image. The squares of L2 are summed in f64, per thread
 // and then over the threads in order: there a block makes an image. In L-infinity blocks share one, a thread
 // taking four elements, which are a draw's.
-#include "four.cuh"
+#include "vec4.cuh"
 #include "pgd.cuh"
 
 // Bits of a draw's counter left to the position inside an image.

@@ -11,7 +11,7 @@
 //
 // Tried and lost: a thread for each element of dgrad, with eight divisions and a byte of a word for every window:
 // 0.3 TB/s on an H100.
-#include "four.cuh"
+#include "vec4.cuh"
 
 constexpr u32 NO_WINNER = 255;
 

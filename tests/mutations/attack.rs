@@ -1,4 +1,4 @@
-//! `kernels/images.cu`, `kernels/pgd.cu`.
+//! `kernels/augment.cu`, `kernels/pgd.cu`.
 //!
 //! Equivalent, so not here: the last barrier of `pgd_start`, and of `pgd_step_l2`. It keeps a sum from being
 //! written over by the next, and there is none.

@@ -1,4 +1,4 @@
-//! `kernels/head.cu`: the linear layer.
+//! `kernels/linear.cu`: the linear layer.
 
 use pbe::device::Precision;
 

@@ -1,4 +1,4 @@
-//! `kernels/head.cu`, `kernels/pooling.cu` and `kernels/sum.cu`: mean and max pooling, sums.
+//! `kernels/linear.cu`, `kernels/pooling.cu` and `kernels/add.cu`: mean and max pooling, sums.
 
 use pbe::device::Precision;
 
@@ -215,63 +215,63 @@ pub const MAX_POOL: &[Mutation] = &[
 pub const SUM: &[Mutation] = &[
     Mutation {
         mistake: LostGuard,
-        kernel: "sum",
+        kernel: "add",
         what: "an affine map where there is none",
         edits: &[("setp.eq.s64 %p36, %rd10, 0;", 0, "setp.eq.s64 %p36, %rd10, -1;")],
         caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: WrongFormula,
-        kernel: "sum",
+        kernel: "add",
         what: "no shift",
         edits: &[("fma.rn.f32 %f127, %f126, %f187, %f125;", 0, "mul.f32 %f127, %f126, %f187;")],
         caught: Row("Sum"),
     },
     Mutation {
         mistake: SwappedIndex,
-        kernel: "sum",
+        kernel: "add",
         what: "the left summand's scale for the right one's",
         edits: &[("ld.global.f32 %f138, [%rd51];", 0, "ld.global.f32 %f138, [%rd37];")],
         caught: Finding("Uninitialised"),
     },
     Mutation {
         mistake: WrongFormula,
-        kernel: "sum",
+        kernel: "add",
         what: "no ReLU on the right",
         edits: &[("selp.f32 %f202, 0f00000000, %f139, %p39;", 0, "mov.f32 %f202, %f139;")],
         caught: Row("Sum"),
     },
     Mutation {
         mistake: LostGuard,
-        kernel: "sum",
+        kernel: "add",
         what: "a ReLU where there is none",
         edits: &[("and.pred %p82, %p81, %p80;", 0, "mov.pred %p82, %p80;")],
         caught: Row("Sum"),
     },
     Mutation {
         mistake: SwappedIndex,
-        kernel: "sum",
+        kernel: "add",
         what: "row for channel",
         edits: &[("rem.u32 %r3, %r1, %r6;", 0, "div.u32 %r3, %r1, %r6;")],
         caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: OffByOne,
-        kernel: "sum",
+        kernel: "add",
         what: "four elements too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r5;", 0, "setp.gt.u32 %p1, %r1, %r5;")],
         caught: Finding("OutOfBounds"),
     },
     Mutation {
         mistake: LostWrite,
-        kernel: "sum",
+        kernel: "add",
         what: "fours not stored",
         edits: &[("st.global.v4.f32 [%rd85], {%f186, %f185, %f184, %f183};", 0, "")],
         caught: Row("Sum"),
     },
     Mutation {
         mistake: MissingTail,
-        kernel: "sum",
+        kernel: "add",
         what: "the third of a tail not stored",
         edits: &[("st.global.f32 [%rd68+8], %f43;", 0, "")],
         caught: Row("Sum"),

@@ -14,21 +14,21 @@ fn tensor_wgrad() {
 pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         mistake: MissingTail,
-        kernel: "conv_wgrad_bf16_narrow",
+        kernel: "conv_wgrad_bf16_64x16",
         what: "the last part as long as the others",
         edits: &[("ld.param.u32 %r115, [conv_wgrad_bf16_narrow_param_13];", 0, "mov.u32 %r115, -1;")],
         caught: OneOf(&["OutOfBounds", "Uninitialised"]),
     },
     Mutation {
         mistake: Race,
-        kernel: "conv_wgrad_bf16_narrow",
+        kernel: "conv_wgrad_bf16_64x16",
         what: "all parts in one place",
         edits: &[("mad.lo.s32 %r485, %r96, %r121, %r101;", 0, "mov.u32 %r485, %r101;")],
         caught: Finding("GlobalRace"),
     },
     Mutation {
         mistake: WrongFragment,
-        kernel: "conv_wgrad_bf16",
+        kernel: "conv_wgrad_bf16_64x64",
         what: "inputs not transposed",
         edits: &[(
             "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r356,",
@@ -39,21 +39,21 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         mistake: WrongSwizzle,
-        kernel: "conv_wgrad_bf16",
+        kernel: "conv_wgrad_bf16_64x64",
         what: "looks for gradients where they don't go",
         edits: &[("xor.b32 %r300, %r296, %r299;", 0, "mov.u32 %r300, %r299;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
         mistake: WrongFormula,
-        kernel: "conv_wgrad_bf16_narrow",
+        kernel: "conv_wgrad_bf16_64x16",
         what: "no carry from columns to rows of pixels",
         edits: &[("setp.ge.u32 %p68, %r372, %r108;", 0, "setp.ge.u32 %p68, %r372, -1;")],
         caught: Row("ConvWgrad"),
     },
     Mutation {
         mistake: MissingWait,
-        kernel: "conv_wgrad_bf16_narrow",
+        kernel: "conv_wgrad_bf16_64x16",
         what: "doesn't wait",
         edits: &[("cp.async.wait_group 1;", 0, "")],
         caught: Finding("AsyncTooEarly"),
@@ -91,7 +91,7 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         mistake: WrongSwizzle,
-        kernel: "conv_wgrad_bf16",
+        kernel: "conv_wgrad_bf16_64x64",
         what: "the next 16 rows two vectors on, whatever the permutation",
         edits: &[("xor.b32 %r365, %r360, 32;", 0, "add.s32 %r365, %r360, 32;")],
         caught: Finding("Uninitialised"),

@@ -1,4 +1,4 @@
-//! `kernels/update.cu`.
+//! `kernels/optimizer.cu`.
 
 use pbe::device::Precision;
 
@@ -27,7 +27,7 @@ fn copy() {
 }
 
 #[test]
-fn sgd_filters() {
+fn sgd_with_filters() {
     survive_none(Precision::Bf16, "Sgd", SGD_FILTERS);
     survive_none(Precision::Bf16, "MovingAverage", FILTERS_AVERAGE);
     survive_none(Precision::Bf16, "Conv", FILTERS);
@@ -150,11 +150,11 @@ pub const COPY: &[Mutation] = &[
     },
 ];
 
-/// What `sgd_filters` does to weights.
+/// What `sgd_with_filters` does to weights.
 pub const SGD_FILTERS: &[Mutation] = &[
     Mutation {
         mistake: LostGuard,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "weights that aren't trained are",
         edits: &[
             ("setp.ge.u32 %p59, %r231, %r76;", 0, "setp.ge.u32 %p59, %r231, -1;"),
@@ -164,21 +164,21 @@ pub const SGD_FILTERS: &[Mutation] = &[
     },
     Mutation {
         mistake: MissingBarrier,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "a tile is read before it is there",
         edits: &[("bar.sync 0;", 0, "")],
         caught: Either("SharedRace", "Uninitialised"),
     },
     Mutation {
         mistake: LostGuard,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "the first block of a part belongs to the one before",
         edits: &[("setp.le.u32 %p2, %r80, %r1;", 0, "setp.lt.u32 %p2, %r80, %r1;")],
         caught: Row("Sgd"),
     },
     Mutation {
         mistake: LostWrite,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "fours of the momentum not stored",
         edits: &[("st.global.v4.f32 [%rd11], {%f35, %f263, %f262, %f261};", 0, "")],
         caught: Row("Sgd"),
@@ -189,7 +189,7 @@ pub const SGD_FILTERS: &[Mutation] = &[
 pub const FILTERS_AVERAGE: &[Mutation] = &[
     Mutation {
         mistake: WrongFormula,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "the average of the weights before the step",
         edits: &[(
             "mul.rn.f32 %f205, %f73, %f277;",
@@ -200,7 +200,7 @@ pub const FILTERS_AVERAGE: &[Mutation] = &[
     },
     Mutation {
         mistake: LostWrite,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "fours of the average not stored",
         edits: &[("st.global.v4.f32 [%rd12], {%f267, %f266, %f265, %f264};", 0, "")],
         caught: Row("MovingAverage"),
@@ -212,14 +212,14 @@ pub const FILTERS_AVERAGE: &[Mutation] = &[
 pub const FILTERS: &[Mutation] = &[
     Mutation {
         mistake: SwappedIndex,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "two out channels of a filter are the first",
         edits: &[("ld.shared.u16 %rs8, [%r213+16];", 0, "ld.shared.u16 %rs8, [%r213];")],
         caught: Row("ConvDgrad"),
     },
     Mutation {
         mistake: LostZero,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "channels that fill up a vector are no numbers",
         edits: &[
             ("mov.u32 %r236, 0;", 0, "mov.u32 %r236, 32704;"),
@@ -229,7 +229,7 @@ pub const FILTERS: &[Mutation] = &[
     },
     Mutation {
         mistake: WrongFormula,
-        kernel: "sgd_filters",
+        kernel: "sgd_with_filters",
         what: "taps of a strided filter's phases are where those of stride 1 are",
         edits: &[("mad.lo.s32 %r225, %r224, %r193, %r220;", 0, "mov.u32 %r225, %r220;")],
         caught: Row("ConvDgrad"),

@@ -9,7 +9,7 @@ use crate::device::{
     Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Precision, Prologue, Span,
 };
 
-/// Pixels that a block of `patches` paints: `PAINTED` in kernels/images.cu.
+/// Pixels that a block of `patches` paints: `PAINTED` in kernels/augment.cu.
 const PAINTED: usize = 512;
 
 /// Arguments of one launch.

@@ -234,6 +234,6 @@ impl Step<'_> {
             padded_out,
             padded_in
         ];
-        self.launch("conv_wgrad_sum", Grid::Items(total), list)
+        self.launch("conv_wgrad_reduce", Grid::Items(total), list)
     }
 }

@@ -36,7 +36,7 @@ impl Step<'_> {
                 let total = count * pixels * channels;
                 let (scale, shift) = ends(affine);
                 let list = arguments![self.at(*input), scale, shift, self.at(*output), total, *channels];
-                self.launch("unit_tanh", Grid::Items(total), list)
+                self.launch("scaled_tanh", Grid::Items(total), list)
             }
             Op::UnitTanhDgrad { pixels, channels, input, affine, gradient, scale: factor, output } => {
                 let total = count * pixels * channels;
@@ -51,7 +51,7 @@ impl Step<'_> {
                     total,
                     *channels
                 ];
-                self.launch("unit_tanh_dgrad", Grid::Items(total), list)
+                self.launch("scaled_tanh_dgrad", Grid::Items(total), list)
             }
             _ => Ok(()),
         }

@@ -18,7 +18,7 @@ impl Step<'_> {
             let list = arguments![
                 input, weight, bias, features, logits, pixels, channels, classes, reference, score
             ];
-            return self.launch("head", grid, list);
+            return self.launch("classifier_forward", grid, list);
         };
         let Loss { labels, teacher, mean, loss, gradient, back, output } = loss;
         let list = arguments![
@@ -40,6 +40,6 @@ impl Step<'_> {
             self.divisor(mean),
             self.scalars()
         ];
-        self.launch("head_loss", grid, list)
+        self.launch("classifier_loss", grid, list)
     }
 }

@@ -61,7 +61,7 @@ impl Step<'_> {
                 let parts = Parts::norm(rows);
                 let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
                 let list = arguments![self.at(*input), partials, rows, *channels, parts.rows];
-                self.launch("norm_sums", grid, list)?;
+                self.launch("norm_stats_partial", grid, list)?;
                 (parts.count, self.at(*input))
             }
         };
@@ -82,7 +82,7 @@ impl Step<'_> {
             *momentum,
             *epsilon
         ];
-        self.launch("norm_statistics", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)
+        self.launch("norm_stats", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)
     }
 
     fn norm_dgrad(&self, op: &Op) -> Launched {
@@ -113,9 +113,9 @@ impl Step<'_> {
         let (x, gradient) = (at(input), at(gradient));
         let grid = Grid::Blocks(channels.div_ceil(CHANNELS), parts.count);
         let list = arguments![x, gradient, mean, scale, shift, partials, rows, *channels, parts.rows];
-        self.launch("norm_dgrad_sums", grid, list)?;
+        self.launch("norm_dgrad_partial", grid, list)?;
         let list = arguments![partials, inverse_std, gamma_gradient, beta_gradient, *channels, parts.count];
-        self.launch("norm_dgrad_total", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)?;
+        self.launch("norm_dgrad_reduce", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)?;
         let parts = Parts::norm_dgrad(rows);
         let list = arguments![
             x,

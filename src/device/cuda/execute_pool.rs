@@ -24,7 +24,7 @@ impl Step<'_> {
                     left.prologue.relu,
                     right.prologue.relu
                 ];
-                self.launch("sum", Grid::Items(total.div_ceil(FOUR)), list)
+                self.launch("add", Grid::Items(total.div_ceil(FOUR)), list)
             }
             Op::MaxPool { shape, input, prologue, output, winners } => {
                 let pixels = shape.out_height() * shape.out_width();

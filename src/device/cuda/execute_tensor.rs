@@ -53,14 +53,15 @@ impl Step<'_> {
                 let grid = Grid::Blocks(tile.down(rows) * tiles, 1);
                 if self.links.share == Share::WithSums {
                     let kernel = tile.choose(
-                        "conv_fprop_bf16_sums",
-                        "conv_fprop_bf16_sums_low",
-                        "conv_fprop_bf16_sums_narrow",
+                        "conv_fprop_stats_bf16_128x64",
+                        "conv_fprop_stats_bf16_64x64",
+                        "conv_fprop_stats_bf16_128x16",
                     );
                     let partials = arguments![self.memory.scratch.partials.address];
                     return self.launch(kernel, grid, &joined::<24>(list, partials));
                 }
-                let kernel = tile.choose("conv_fprop_bf16", "conv_fprop_bf16_low", "conv_fprop_bf16_narrow");
+                let kernel =
+                    tile.choose("conv_fprop_bf16_128x64", "conv_fprop_bf16_64x64", "conv_fprop_bf16_128x16");
                 self.launch(kernel, grid, list)
             }
             Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
@@ -95,8 +96,11 @@ impl Step<'_> {
                 let grid = Grid::Blocks(tile.down(rows) * tiles, phases);
                 let Share::WithStep(PixelStep { clean, epsilon, alpha, adversarial }) = self.links.share
                 else {
-                    let kernel =
-                        tile.choose("conv_dgrad_bf16", "conv_dgrad_bf16_low", "conv_dgrad_bf16_narrow");
+                    let kernel = tile.choose(
+                        "conv_dgrad_bf16_128x64",
+                        "conv_dgrad_bf16_64x64",
+                        "conv_dgrad_bf16_128x16",
+                    );
                     return self.launch(
                         kernel,
                         grid,
@@ -106,7 +110,7 @@ impl Step<'_> {
                 let [clean, epsilon, alpha, adversarial] =
                     [clean, epsilon, alpha, adversarial].map(|span| self.at(span));
                 let step = arguments![clean, epsilon, alpha, adversarial, self.scalars()];
-                self.launch("conv_dgrad_bf16_step", grid, &joined::<25>(list, step))
+                self.launch("conv_dgrad_pgd_bf16_128x16", grid, &joined::<25>(list, step))
             }
             Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
                 let x = self.tensor_input(shape, *input, prologue)?;
@@ -188,7 +192,7 @@ impl Step<'_> {
             self.count() * shape.out_height() * shape.out_width(),
             parts.rows
         ];
-        let kernel = if wide(shape.out_channels) { "conv_wgrad_bf16" } else { "conv_wgrad_bf16_narrow" };
+        let kernel = if wide(shape.out_channels) { "conv_wgrad_bf16_64x64" } else { "conv_wgrad_bf16_64x16" };
         self.launch(kernel, Grid::Blocks(wgrad_tiles(shape), parts.count), list)?;
         let (out_channels, in_channels) = (padded(shape.out_channels), padded(shape.in_channels));
         self.wgrad_sum(shape, partials, parts.count, (out_channels, in_channels), weight_gradient)

@@ -43,7 +43,7 @@ impl Step<'_> {
                     weights.len,
                     self.scalars()
                 ];
-                self.launch("sgd_filters", Grid::Blocks(update.blocks(), 1), list)
+                self.launch("sgd_with_filters", Grid::Blocks(update.blocks(), 1), list)
             }
             Op::Sgd { weights, gradients, momentum } => {
                 let (gradients, velocity) = (self.at(*gradients), self.at(*momentum));

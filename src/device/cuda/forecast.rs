@@ -59,7 +59,7 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
         }
         let known = |launch: Asked| {
             let mut extents = extents.clone();
-            if let ("norm_statistics", Op::NormStatistics { channels, input, .. }) = (launch.kernel, op) {
+            if let ("norm_stats", Op::NormStatistics { channels, input, .. }) = (launch.kernel, op) {
                 // Behind the sums nothing but the first pixel is wanted of the images.
                 extents.insert(memory.address(*input, instance), channels * size_of::<f32>());
             }

@@ -8,7 +8,7 @@
 use super::tensor::wide;
 use crate::device::{Access, Norm, Op, Program, Span};
 
-/// Channels and classes that `kernels/head_loss.cu` has room for.
+/// Channels and classes that `kernels/classifier.cu` has room for.
 const FEATURES: usize = 2048;
 const CLASSES: usize = 1024;
 

@@ -11,20 +11,20 @@ use crate::error::{Error, Result};
 
 /// kernels/ptx, as `scripts/build_ptx.sh` made it.
 const MODULES: [(&str, &str); 14] = [
+    ("add", include_str!("../../../kernels/ptx/add.ptx")),
+    ("augment", include_str!("../../../kernels/ptx/augment.ptx")),
+    ("classifier", include_str!("../../../kernels/ptx/classifier.ptx")),
     ("conv", include_str!("../../../kernels/ptx/conv.ptx")),
     ("conv_bf16", include_str!("../../../kernels/ptx/conv_bf16.ptx")),
     ("conv_operands", include_str!("../../../kernels/ptx/conv_operands.ptx")),
     ("conv_wgrad_bf16", include_str!("../../../kernels/ptx/conv_wgrad_bf16.ptx")),
     ("generator", include_str!("../../../kernels/ptx/generator.ptx")),
-    ("head", include_str!("../../../kernels/ptx/head.ptx")),
-    ("head_loss", include_str!("../../../kernels/ptx/head_loss.ptx")),
-    ("images", include_str!("../../../kernels/ptx/images.ptx")),
+    ("linear", include_str!("../../../kernels/ptx/linear.ptx")),
     ("loss", include_str!("../../../kernels/ptx/loss.ptx")),
     ("norm", include_str!("../../../kernels/ptx/norm.ptx")),
+    ("optimizer", include_str!("../../../kernels/ptx/optimizer.ptx")),
     ("pgd", include_str!("../../../kernels/ptx/pgd.ptx")),
     ("pooling", include_str!("../../../kernels/ptx/pooling.ptx")),
-    ("sum", include_str!("../../../kernels/ptx/sum.ptx")),
-    ("update", include_str!("../../../kernels/ptx/update.ptx")),
 ];
 
 /// The type of a kernel's parameter.

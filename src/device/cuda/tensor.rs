@@ -3,10 +3,10 @@
 use super::geometry::Parts;
 use crate::device::{ConvShape, Direction, FilterSpec};
 
-/// Channels of a vector: `VECTOR` in kernels/tensor.cuh.
+/// Channels of a vector: `VECTOR` in kernels/mma.cuh.
 const VECTOR: usize = 8;
 
-/// k of a stage: `DEPTH` in kernels/tensor.cuh.
+/// k of a stage: `DEPTH` in kernels/mma.cuh.
 const DEPTH: usize = 32;
 
 /// Taps of a kernel at most, down and across: `Window` in kernels/conv_bf16.cu has a bit for each.

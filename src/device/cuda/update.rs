@@ -11,7 +11,7 @@ use super::addresses::Addresses;
 use super::tensor::filter_len;
 use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Program, Region, Span};
 
-/// Taps that a tile in `kernels/update.cu` has room for.
+/// Taps that a tile in `kernels/optimizer.cu` has room for.
 const TAPS: usize = 49;
 
 /// A tile's out and in channels, and the weights of a block outside filters.
@@ -44,7 +44,7 @@ struct Filter {
     dgrad: Option<FilterId>,
 }
 
-/// `Part` in `kernels/update.cu`.
+/// `Part` in `kernels/optimizer.cu`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Entry {

@@ -5,14 +5,14 @@
 //            w -= rate first / (correction sqrt(second) + 1e-8), the biases' corrections in rate and correction
 //   average  average = d average + (1 - d) weights
 //
-// sgd_filters does sgd and the average, and leaves the filters of the next step's convolutions
+// sgd_with_filters does sgd and the average, and leaves the filters of the next step's convolutions
 // (load_filter_bf16 in conv_operands.cu): before, a step began with a launch for each of them, which read all
 // weights again. A block has 16 out and 8 in channels of a filter with all taps, in shared memory, because both
 // forms of a filter have their channels side by side and weights have taps: so it writes vectors. It reads them
 // too, four weights of each of four tensors on their way at once; with one it took 0.26 ms for 360 MB on an
 // H100.
-#include "four.cuh"
-#include "tensor.cuh"
+#include "vec4.cuh"
+#include "mma.cuh"
 
 // What SGD takes from a run.
 struct Sgd {
@@ -160,7 +160,7 @@ __device__ __forceinline__ void filter_tile(const Part& part, u32 tile, bf16* va
 }
 
 // gradients and velocity are those of the first `trainable` weights; average of all, or null.
-KERNEL sgd_filters(float* weights, const float* gradients, float* velocity, float* average, const Part* parts,
+KERNEL sgd_with_filters(float* weights, const float* gradients, float* velocity, float* average, const Part* parts,
                    u32 count, u32 trainable, const Run* run) {
     __shared__ __align__(16) bf16 values[TAPS * TAP_PITCH];
     u32 low = 0, high = count;

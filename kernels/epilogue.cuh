@@ -1,9 +1,9 @@
-// The end of a block of tensor.cuh: from a warp's sums to what lies in memory.
+// The end of a block of mma.cuh: from a warp's sums to what lies in memory.
 //
 // Tensors are (pixels, channels). In f32 a pixel has its channels and no more, so that octets are aligned only where the
 // channels are whole octets; rounded to bf16 it has whole vectors of channels, zeros where there are none.
 #pragma once
-#include "tensor.cuh"
+#include "mma.cuh"
 
 // Eight neighbouring channels of a pixel: what a thread finishes at once, for in memory they are one access of 16 bytes
 // rounded, and two in f32. Pairs took four times the instructions, and left too few bytes on their way: on an H100 the

@@ -1,4 +1,4 @@
-// All of the classifier's end for an image in one launch, a block an image: what head.cu and loss.cu do in six.
+// All of the classifier's end for an image in one launch, a block an image: what linear.cu and loss.cu do in six.
 //   features[c] = mean over pixels of input[pixel, c]
 //   logits      = weight features + bias
 // and where there are labels, loss and gradient as in loss.cu, and down to every pixel
@@ -12,8 +12,8 @@
 // classes at once. A dot product is a warp's, its lanes' sums added as a tree; a sum over classes is the
 // threads', each of those in its turn, added as a tree too. Tried and lost: sums over classes in order, by
 // every thread for itself, 0.5 ms on an H100 where there are a thousand.
-#include "four.cuh"
-#include "tensor.cuh"
+#include "vec4.cuh"
+#include "mma.cuh"
 
 // At most so many, or the host takes the single kernels: `FEATURES`, `CLASSES` in src/device/cuda/fuse.rs.
 constexpr u32 FEATURES = 2048, CLASSES = 1024;
@@ -200,7 +200,7 @@ __device__ __forceinline__ void forward(Rows& rows, const float* input, const fl
     __syncthreads();
 }
 
-KERNEL head(const float* input, const float* weight, const float* bias, float* features, float* logits, u32 pixels,
+KERNEL classifier_forward(const float* input, const float* weight, const float* bias, float* features, float* logits, u32 pixels,
             u32 channels, u32 classes, const float* reference, float* score) {
     __shared__ __align__(16) Rows rows;
     if (fours(channels, input, weight, features))
@@ -217,7 +217,7 @@ KERNEL head(const float* input, const float* weight, const float* bias, float* f
 }
 
 // output may be input: a block has read an image before it writes it.
-KERNEL head_loss(const float* input, const float* weight, const float* bias, float* features, float* logits,
+KERNEL classifier_loss(const float* input, const float* weight, const float* bias, float* features, float* logits,
                  u32 pixels, u32 channels, u32 classes, const u32* labels, const float* teacher, float* loss,
                  float* gradient, float* back, float* output, bf16* next, float divisor, const Run* run) {
     __shared__ __align__(16) Rows rows;

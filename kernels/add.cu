@@ -2,7 +2,7 @@
 //   sum  output = max(0, scale[c] * left + shift[c]) + the same of right
 // as a block of a residual network adds its branches, neither of whose norms and ReLUs has been applied yet.
 // A thread takes four elements of the row of all, 16 bytes a tensor: memory is all that counts here.
-#include "four.cuh"
+#include "vec4.cuh"
 
 // A tensor and its prologue; scale, shift (channels) or null. NaN for NaN.
 struct Term {
@@ -40,7 +40,7 @@ __device__ __forceinline__ void add_terms(const Term& left, const Term& right, f
 }
 
 // `output` may be `left` or `right`: an element is read by the thread that writes it.
-KERNEL sum(const float* left, const float* left_scale, const float* left_shift, const float* right,
+KERNEL add(const float* left, const float* left_scale, const float* left_shift, const float* right,
            const float* right_scale, const float* right_shift, float* output, u32 total, u32 channels,
            u32 left_relu, u32 right_relu) {
     u32 i = global_index() * FOUR;
