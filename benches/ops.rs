@@ -1,12 +1,12 @@
 //! The CPU device's ops at the shapes of a pre-activation ResNet-18 on 32x32 images, batch 128,
-//! width 64 and 16, one instance with all threads. Throughput is bytes moved to and from memory for
+//! width 64 and 16, one slice with all threads. Throughput is bytes moved to and from memory for
 //! the ops that memory bounds, multiply-adds for convolutions.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pbe::device::cpu::CpuDevice;
 use pbe::device::{
-    Affine, Controls, ConvShape, Device, Direction, FilterId, FilterSpec, Instance, MemoryLayout, Norm, Op,
-    Program, Prologue, Region, Span,
+    Affine, BatchSlice, ConvShape, Device, Direction, FilterId, FilterSpec, MemoryLayout, Norm, Op, Program,
+    Prologue, Region, Span, StepParams,
 };
 use std::time::Duration;
 
@@ -59,12 +59,12 @@ fn time(
     let arena = room.ends[Region::Arena as usize];
     let program = Program { ops: vec![op], filters, capacity: IMAGES, arena, ..Program::default() };
     let program = session.prepare(program).expect("a sound program");
-    let instance = [Instance { first: 0, count: IMAGES }];
-    let controls = Controls::default();
+    let slice = [BatchSlice { first: 0, count: IMAGES }];
+    let params = StepParams::default();
     let mut group = criterion.benchmark_group("ops");
     group.throughput(work).sample_size(10).measurement_time(Duration::from_secs(1));
     group.bench_function(name, |bencher| {
-        bencher.iter(|| session.run(program, &controls, &instance).expect("a sound run"));
+        bencher.iter(|| session.run(program, &params, &slice).expect("a sound run"));
     });
     group.finish();
 }
@@ -83,7 +83,7 @@ fn norms(criterion: &mut Criterion) {
             let [running_mean, running_variance] = [0; 2].map(|_| room.channel(channels));
             let affine = room.affine(channels);
             let gradients = [0; 2].map(|_| room.take(Region::Gradients, channels));
-            let statistics = Op::NormStatistics {
+            let statistics = Op::BatchNormStats {
                 pixels,
                 channels,
                 input,
@@ -97,7 +97,7 @@ fn norms(criterion: &mut Criterion) {
                 inverse_std,
                 affine,
             };
-            let dgrad = Op::NormDgrad {
+            let dgrad = Op::BatchNormDgrad {
                 pixels,
                 channels,
                 input,

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::cuda::CudaDevice;
-use pbe::device::{Controls, Device, Norm, Precision};
-use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::device::{Device, Norm, Precision, StepParams};
+use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::container::{Entry, Metadata, read, write};
 use pbe::model::load;
 use safetensors::Dtype;
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &options)?;
     engine.attach(&images)?;
     let indices: Vec<u32> = (0..count as u32).collect();
-    let still = Controls::default();
+    let still = StepParams::default();
     for _ in 0..steps {
         engine.train_step(Source::Images, &indices, &images.labels, None, &still)?;
     }
@@ -86,17 +86,17 @@ fn image_set(bytes: &[u8], classes: usize) -> Result<ImageSet, Box<dyn Error>> {
 /// Each image's input gradient over its length.
 fn direction(engine: &mut Engine, images: &ImageSet, indices: &[u32]) -> pbe::error::Result<Vec<f32>> {
     let budgets = vec![BUDGET; indices.len()];
-    let target = Attacked {
+    let target = AttackBatch {
         source: Source::Images,
         indices,
         labels: &images.labels,
         budgets: &budgets,
         predict: false,
     };
-    let controls = Controls { random_start: false, clamp: false, ..Controls::default() };
+    let params = StepParams { random_start: false, clamp: false, ..StepParams::default() };
     let len = images.image_len();
     let mut moved = vec![0.0; indices.len() * len];
-    engine.attack(&target, &controls, |rows| rows.adversarial(&mut moved[rows.first * len..]))?;
+    engine.attack(&target, &params, |rows| rows.adversarial(&mut moved[rows.first * len..]))?;
     let pixel = |i: usize| f32::from(images.pixels[i]) / 255.0;
     Ok(moved.iter().enumerate().map(|(i, value)| (value - pixel(i)) / BUDGET.alpha).collect())
 }

@@ -11,8 +11,8 @@ use std::time::Instant;
 use pbe::data::{ImageSet, Normalisation};
 use pbe::device::cpu::CpuDevice;
 use pbe::device::cuda::CudaDevice;
-use pbe::device::{Controls, Device, Precision};
-use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::device::{Device, Precision, StepParams};
+use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -68,19 +68,19 @@ fn main() -> Outcome<()> {
 
     let budgets = vec![Budget { epsilon: 8.0 / 255.0, alpha: 2.0 / 255.0 }; batch];
     let pgd = time(reps, || {
-        let target = Attacked {
+        let target = AttackBatch {
             source: Source::Images,
             indices: &indices,
             labels: &images.labels,
             budgets: &budgets,
             predict: false,
         };
-        let controls = Controls { random_start: false, repeats: steps, ..Controls::default() };
-        Ok(engine.attack(&target, &controls, |_| Ok(()))?)
+        let params = StepParams { random_start: false, repeats: steps, ..StepParams::default() };
+        Ok(engine.attack(&target, &params, |_| Ok(()))?)
     })?;
-    let controls = Controls { learning_rate: 0.01, nesterov: false, ..Controls::default() };
+    let params = StepParams { learning_rate: 0.01, nesterov: false, ..StepParams::default() };
     let train = time(reps, || {
-        engine.train_step(Source::Images, &indices, &images.labels, None, &controls)?;
+        engine.train_step(Source::Images, &indices, &images.labels, None, &params)?;
         Ok(())
     })?;
     let reference = engine.logits(&indices)?;

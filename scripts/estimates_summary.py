@@ -18,19 +18,19 @@ def documents(text):
 
 def column(document):
     mode = document["modes"][0]
-    step, roof = mode["step"] or mode["sum"], document["roof"]
+    step, roofline = mode["step"] or mode["sum"], document["roofline"]
     cost, estimate = step["cost"], step["estimate"]
     best = estimate["products"] + estimate["bytes"]
     whole = best + estimate["gaps"]
     micro = lambda seconds: f"{seconds * 1e6:.0f}"
     return {
-        "": f"{CARDS[roof['name']]}: {MODES[mode['mode']]}",
+        "": f"{CARDS[roofline['name']]}: {MODES[mode['mode']]}",
         "launches": str(step["launches"]),
         "launch bytes / least bytes": f"{step['launch_bytes'] / cost['bytes']:.2f}",
-        "products alone, us": micro(cost["products"] / roof["bf16"]),
-        "least bytes alone, us": micro(cost["bytes"] / roof["bytes"]),
-        "launch bytes alone, us": micro(step["launch_bytes"] / roof["bytes"]),
-        "roof by op, us": micro(step["roof_seconds"]),
+        "products alone, us": micro(cost["products"] / roofline["bf16"]),
+        "least bytes alone, us": micro(cost["bytes"] / roofline["bytes"]),
+        "launch bytes alone, us": micro(step["launch_bytes"] / roofline["bytes"]),
+        "roofline by op, us": micro(step["roofline_seconds"]),
         "launches at best, us": micro(best),
         "of it bound by products / by bytes, us": f"{micro(estimate['products'])} / {micro(estimate['bytes'])}",
         "gaps, us": micro(estimate["gaps"]),

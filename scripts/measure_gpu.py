@@ -78,9 +78,9 @@ def demo(found):
 
 def profile(programs):
     print("\n## What the engine's jobs take\n\n`pbe profile --device cuda --card h100`, batch 128: ops one after the "
-          "other, each between two events; a step of a run is one graph and takes less (see the race). *roof*: the "
+          "other, each between two events; a step of a run is one graph and takes less (see the race). *roofline*: the "
           "data sheet's 989.5 TFLOP/s in bf16, 67 in f32, 3,350 GB/s.\n")
-    print("| network | precision | job | launches | ms | TFLOP/s | share of the roof |\n|---|---|---|---|---|---|---|")
+    print("| network | precision | job | launches | ms | TFLOP/s | share of the roofline |\n|---|---|---|---|---|---|---|")
     for network, options in NETWORKS.items():
         for precision in PRECISIONS:
             name = f"profile-{precision}-{'-'.join(options)}".replace("--", "")
@@ -93,7 +93,7 @@ def profile(programs):
                 seconds = figures["seconds"]
                 print(f"| {network} | {precision} | {job}, {mode['images']} images | {figures['launches']} "
                       f"| {seconds * 1e3:.2f} | {figures['cost']['products'] / seconds / 1e12:.1f} "
-                      f"| {100 * figures['roof_seconds'] / seconds:.0f} % |", flush=True)
+                      f"| {100 * figures['roofline_seconds'] / seconds:.0f} % |", flush=True)
 
 
 def main():

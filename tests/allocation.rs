@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pbe::data::synthetic;
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Augment, Controls};
-use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::device::{Augment, StepParams};
+use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -51,17 +51,17 @@ fn a_step_allocates_nothing_worth_naming() {
     let labels = &images.labels[..32];
     let budgets = [Budget { epsilon: 0.03, alpha: 0.01 }; 32];
     let reference = engine.logits(&indices).unwrap();
-    let controls = Controls { learning_rate: 0.01, average_decay: 0.9, repeats: 3, ..Controls::default() };
+    let params = StepParams { learning_rate: 0.01, average_decay: 0.9, repeats: 3, ..StepParams::default() };
     let mut step = || {
-        let target = Attacked {
+        let target = AttackBatch {
             source: Source::Augmented,
             indices: &indices,
             labels,
             budgets: &budgets,
             predict: true,
         };
-        engine.attack(&target, &controls, |_| Ok(())).unwrap();
-        engine.train_step(Source::Adversarial, &indices, labels, None, &controls).unwrap();
+        engine.attack(&target, &params, |_| Ok(())).unwrap();
+        engine.train_step(Source::Adversarial, &indices, labels, None, &params).unwrap();
         engine.scores(&indices, &reference).unwrap();
     };
     step();

@@ -15,8 +15,8 @@ use std::process::Command;
 
 use pbe::data::{Normalisation, synthetic};
 use pbe::device::cuda::CudaDevice;
-use pbe::device::{Augment, Controls, ConvShape, Norm, Precision};
-use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::device::{Augment, ConvShape, Norm, Precision, StepParams};
+use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
 use pbe::selftest::grid::conv::{Convolution, Place};
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn convolve(number: usize) {
     let case = Convolution {
         shape,
         count,
-        lane: 0,
+        slice: 0,
         affine: true,
         relu: true,
         mask: true,
@@ -176,9 +176,9 @@ fn attack(steps: usize) {
     engine.attach(&images).unwrap();
     let budgets = [Budget { epsilon: 0.03, alpha: 0.01 }];
     let (indices, labels) = (&[0], &images.labels[..1]);
-    let target = Attacked { source: Source::Images, indices, labels, budgets: &budgets, predict: false };
-    let controls = Controls { repeats: steps, ..Controls::default() };
-    engine.attack(&target, &controls, |_| Ok(())).unwrap();
+    let target = AttackBatch { source: Source::Images, indices, labels, budgets: &budgets, predict: false };
+    let params = StepParams { repeats: steps, ..StepParams::default() };
+    engine.attack(&target, &params, |_| Ok(())).unwrap();
 }
 
 #[test]

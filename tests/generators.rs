@@ -11,7 +11,7 @@ use pbe::defense::config::Schedule;
 use pbe::defense::fine_tune::Next;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
-use pbe::device::{Augment, Controls, Device, Precision};
+use pbe::device::{Augment, Device, Precision, StepParams};
 use pbe::engine::{Engine, EngineOptions, ImageEngine, ImageOptions, Source};
 use pbe::model::{Architecture, GeneratorRole, Kind, Weights, load};
 use pbe::rng::{Purpose, Stream};
@@ -142,9 +142,9 @@ fn a_joint_step_is_pytorchs() {
     let own = rows([0, 3, 6]).into_iter().map(|row| order[row]);
     let sources: Vec<u32> = own.chain(rows([1, 2, 5]).into_iter().map(|row| partners[row])).collect();
     let (mut inputs, mut patterns, mut masks) = (vec![0.0; 6 * 192], vec![0.0; 6 * 192], vec![0.0; 6 * 64]);
-    let controls = Controls::default();
-    networks.pattern.forward(&sources, &controls, &mut inputs, &mut patterns).unwrap();
-    networks.mask.generate(Source::Augmented, &sources, &controls, &mut masks).unwrap();
+    let params = StepParams::default();
+    networks.pattern.forward(&sources, &params, &mut inputs, &mut patterns).unwrap();
+    networks.mask.generate(Source::Augmented, &sources, &params, &mut masks).unwrap();
     close("patterns", &patterns, &truth("patterns"), 1e-5);
     close("masks", &masks, &truth("masks"), 1e-4);
 }
@@ -166,7 +166,7 @@ fn the_mask_phase_makes_small_masks_that_differ() {
     networks.attach(&images).unwrap();
     let masks = |networks: &mut Networks| {
         let mut masks = vec![0.0; IMAGES * 64];
-        networks.mask.generate(Source::Images, &ALL, &Controls::default(), &mut masks).unwrap();
+        networks.mask.generate(Source::Images, &ALL, &StepParams::default(), &mut masks).unwrap();
         let mean = masks.iter().sum::<f32>() / masks.len() as f32;
         let squares = masks.iter().zip(&masks[64..]).map(|(a, b)| (a - b).powi(2));
         (mean, squares.sum::<f32>() / (masks.len() - 64) as f32)
@@ -224,7 +224,7 @@ fn gradients_of_both_networks_are_slopes() {
         engine.attach(&images).unwrap();
         let outputs = IMAGES * graph.output_len();
         let (mut inputs, mut made) = (vec![0.0; IMAGES * graph.image_len()], vec![0.0; outputs]);
-        let (still, weigh) = (Controls::default(), seed(outputs));
+        let (still, weigh) = (StepParams::default(), seed(outputs));
         let mut value = |engine: &mut ImageEngine, weights: &[f32]| -> f64 {
             engine.set_weights(weights).unwrap();
             engine.forward(&ALL, &still, &mut inputs, &mut made).unwrap();
@@ -271,21 +271,21 @@ fn the_cpu_agrees_with_the_reference() {
             let mut inputs = vec![0.0; IMAGES * graph.image_len()];
             let mut list = vec![];
             for step in 1..4 {
-                let controls = Controls {
+                let params = StepParams {
                     learning_rate: 0.01,
                     betas: (0.5, 0.9),
                     step,
                     seed: 2,
                     epoch: step,
-                    ..Controls::default()
+                    ..StepParams::default()
                 };
-                engine.forward(&ALL, &controls, &mut inputs, &mut made).unwrap();
-                engine.step(&seed(outputs), &controls).unwrap();
+                engine.forward(&ALL, &params, &mut inputs, &mut made).unwrap();
+                engine.step(&seed(outputs), &params).unwrap();
                 list.extend([inputs.clone(), made.clone(), engine.gradients().unwrap()]);
-                engine.generate(Source::Augmented, &ALL, &controls, &mut made).unwrap();
+                engine.generate(Source::Augmented, &ALL, &params, &mut made).unwrap();
                 list.push(made.clone());
             }
-            engine.generate(Source::Images, &ALL, &Controls::default(), &mut made).unwrap();
+            engine.generate(Source::Images, &ALL, &StepParams::default(), &mut made).unwrap();
             list.extend([made, engine.weights().unwrap(), engine.moments().unwrap()]);
             list
         };
@@ -310,7 +310,7 @@ fn the_gradient_at_given_images_is_a_slope() {
     let options = EngineOptions { batch: IMAGES, given: true, ..EngineOptions::default() };
     let mut engine = Engine::open(&ReferenceDevice(Precision::F32), &graph, &weights, &options).unwrap();
     engine.attach(&images).unwrap();
-    let (still, len) = (Controls::default(), graph.image_len());
+    let (still, len) = (StepParams::default(), graph.image_len());
     engine.stage(&ALL, &still).unwrap();
     let mut first = vec![0.0; len];
     engine.staged(1, &mut first).unwrap();
@@ -343,10 +343,10 @@ fn a_step_needs_its_forward_pass() {
     engine.attach(&images).unwrap();
     let outputs = IMAGES * graph.output_len();
     let gradient = vec![0.0; outputs];
-    let message = engine.step(&gradient, &Controls::default()).unwrap_err().to_string();
+    let message = engine.step(&gradient, &StepParams::default()).unwrap_err().to_string();
     assert!(message.contains("forward pass"), "{message}");
     let (mut inputs, mut made) = (vec![0.0; IMAGES * graph.image_len()], vec![0.0; outputs]);
-    engine.forward(&ALL, &Controls::default(), &mut inputs, &mut made).unwrap();
-    engine.generate(Source::Images, &ALL, &Controls::default(), &mut made).unwrap();
-    assert!(engine.step(&gradient, &Controls::default()).is_err(), "filters are the evaluation's now");
+    engine.forward(&ALL, &StepParams::default(), &mut inputs, &mut made).unwrap();
+    engine.generate(Source::Images, &ALL, &StepParams::default(), &mut made).unwrap();
+    assert!(engine.step(&gradient, &StepParams::default()).is_err(), "filters are the evaluation's now");
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
-use pbe::device::{Controls, Norm};
-use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::device::{Norm, StepParams};
+use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Weights, load};
 use safetensors::{Dtype, SafeTensors};
 
@@ -100,7 +100,7 @@ fn logits_and_features() {
         let (mut logits, mut features) =
             (vec![0.0; indices.len() * classes], vec![0.0; indices.len() * width]);
         engine
-            .infer(Source::Images, &indices, &Controls::default(), |rows| {
+            .infer(Source::Images, &indices, &StepParams::default(), |rows| {
                 rows.logits(&mut logits[rows.first * classes..])?;
                 rows.features(&mut features[rows.first * width..])
             })
@@ -116,7 +116,7 @@ fn every_gradient_of_a_training_step() {
         let mut engine = case.engine(Norm::Linf);
         let images = case.images();
         let loss = engine
-            .train_step(Source::Images, &case.indices(), &images.labels, None, &Controls::default())
+            .train_step(Source::Images, &case.indices(), &images.labels, None, &StepParams::default())
             .unwrap();
         case.near("train.loss", &[loss], &case.expected("train.loss"), 1e-4);
         let (gradients, after) = (engine.gradients().unwrap(), engine.weights().unwrap());
@@ -137,9 +137,9 @@ fn the_distillation_term() {
         let mut engine = case.engine(Norm::Linf);
         let images = case.images();
         let teacher: Vec<f32> = case.expected("sgd.final_logits").iter().map(|&t| t as f32).collect();
-        let controls = Controls { distill_weight: 1.0, temperature: 2.0, ..Controls::default() };
+        let params = StepParams { distill_weight: 1.0, temperature: 2.0, ..StepParams::default() };
         let loss = engine
-            .train_step(Source::Images, &case.indices(), &images.labels, Some(&teacher), &controls)
+            .train_step(Source::Images, &case.indices(), &images.labels, Some(&teacher), &params)
             .unwrap();
         case.near("distill.loss", &[loss], &case.expected("distill.loss"), 1e-4);
         if case.name == "square" {
@@ -159,10 +159,10 @@ fn ten_sgd_steps() {
     for case in Case::all() {
         let mut engine = case.engine(Norm::Linf);
         let images = case.images();
-        let controls = Controls { learning_rate: 0.05, ..Controls::default() };
+        let params = StepParams { learning_rate: 0.05, ..StepParams::default() };
         let mut losses = vec![];
         for _ in 0..10 {
-            let step = engine.train_step(Source::Images, &case.indices(), &images.labels, None, &controls);
+            let step = engine.train_step(Source::Images, &case.indices(), &images.labels, None, &params);
             losses.push(step.unwrap());
         }
         case.close("sgd.losses", &losses, 1e-3);
@@ -183,16 +183,16 @@ fn pgd_examples() {
             let alpha = case.expected(&format!("{name}.alpha"));
             let budget = |(e, a): (&f64, &f64)| Budget { epsilon: *e as f32, alpha: *a as f32 };
             let budgets: Vec<Budget> = epsilon.iter().zip(&alpha).map(budget).collect();
-            let target = Attacked {
+            let target = AttackBatch {
                 source: Source::Images,
                 indices: &indices,
                 labels: &images.labels,
                 budgets: &budgets,
                 predict: false,
             };
-            let controls = Controls { repeats: 7, random_start: false, ..Controls::default() };
+            let params = StepParams { repeats: 7, random_start: false, ..StepParams::default() };
             let mut examples = vec![0.0; indices.len() * images.image_len()];
-            engine.attack(&target, &controls, |rows| rows.adversarial(&mut examples)).unwrap();
+            engine.attack(&target, &params, |rows| rows.adversarial(&mut examples)).unwrap();
             let truth = case.expected(&format!("{name}.adversarial"));
             let equal =
                 examples.iter().zip(&truth).filter(|(a, t)| (f64::from(**a) - **t).abs() < 1e-4).count();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
-use pbe::device::{Controls, Device, Norm};
+use pbe::device::{Device, Norm, StepParams};
 use pbe::engine::graph::{Graph, Layer, NodeId};
-use pbe::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::rng::{Purpose, Stream};
 
 const IMAGES: usize = 4;
@@ -131,8 +131,9 @@ const ALL: [u32; IMAGES] = [0, 1, 2, 3];
 
 fn train_step(engine: &mut Engine, graph: &Graph, rate: f32) -> f32 {
     let labels = images(graph).labels;
-    let controls = Controls { learning_rate: rate, weight_decay: 0.0, momentum: 0.0, ..Controls::default() };
-    engine.train_step(Source::Images, &ALL, &labels, None, &controls).unwrap()
+    let params =
+        StepParams { learning_rate: rate, weight_decay: 0.0, momentum: 0.0, ..StepParams::default() };
+    engine.train_step(Source::Images, &ALL, &labels, None, &params).unwrap()
 }
 
 /// The loss that a step with no rate tells, at other weights.
@@ -179,13 +180,18 @@ fn close(what: &str, one: &[f32], other: &[f32]) {
 fn attack(engine: &mut Engine, graph: &Graph, repeats: usize) -> Vec<f32> {
     let labels = images(graph).labels;
     let budgets = [Budget { epsilon: 0.5, alpha: 0.01 }; IMAGES];
-    let target =
-        Attacked { source: Source::Images, indices: &ALL, labels: &labels, budgets: &budgets, predict: true };
-    let controls = Controls { random_start: false, clamp: false, repeats, ..Controls::default() };
+    let target = AttackBatch {
+        source: Source::Images,
+        indices: &ALL,
+        labels: &labels,
+        budgets: &budgets,
+        predict: true,
+    };
+    let params = StepParams { random_start: false, clamp: false, repeats, ..StepParams::default() };
     let mut examples = vec![0.0; IMAGES * graph.image_len()];
     let mut logits = vec![0.0; IMAGES * CLASSES];
     engine
-        .attack(&target, &controls, |rows| {
+        .attack(&target, &params, |rows| {
             rows.adversarial(&mut examples[rows.first * graph.image_len()..])?;
             rows.logits(&mut logits[rows.first * CLASSES..])
         })

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::{
-    Access, Controls, Device, ImageSlot, Instance, MemoryLayout, Op, Program, ProgramId, Region, Session,
-    Span,
+    Access, BatchSlice, Device, ImageSlot, MemoryLayout, Op, Program, ProgramId, Region, Session, Span,
+    StepParams,
 };
 use pbe::error::{Error, Result};
 use pbe::selftest::{Depth, Report, TOLERANCES, run};
@@ -18,7 +18,7 @@ use pbe::selftest::{Depth, Report, TOLERANCES, run};
 enum Fault {
     /// The last element of every span that these ops write: a bit for each of [`TOLERANCES`].
     Ops(u32),
-    /// The last bit of masks and winners.
+    /// The last bit of masks and argmax.
     Mask,
     /// A folded scale.
     Scale,
@@ -49,8 +49,8 @@ impl Device for Faulty {
     fn kind(&self) -> String {
         self.0.kind()
     }
-    fn lanes(&self) -> usize {
-        self.0.lanes()
+    fn workers(&self) -> usize {
+        self.0.workers()
     }
     fn preferred_batch(&self, elements_per_image: usize) -> usize {
         self.0.preferred_batch(elements_per_image)
@@ -101,7 +101,7 @@ fn written(op: &Op) -> Vec<Span> {
 fn mask(op: &Op) -> Option<Span> {
     match op {
         Op::Conv { prologue, .. } => prologue.mask,
-        Op::MaxPool { winners, .. } => *winners,
+        Op::MaxPool { argmax, .. } => *argmax,
         _ => None,
     }
 }
@@ -136,12 +136,12 @@ impl Session for FaultySession {
         self.programs.push(program.clone());
         self.inner.prepare(program)
     }
-    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
-        self.inner.run(program, controls, instances)?;
+    fn run(&mut self, program: ProgramId, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
+        self.inner.run(program, params, slices)?;
         let Program { ops, .. } = self.programs[program.0].clone();
-        let images = instances[0].first + instances[0].count;
+        let images = slices[0].first + slices[0].count;
         let last = |span: &Span| match span.region {
-            Region::Arena => span.offset + span.len * instances[0].count.max(1) - 1,
+            Region::Arena => span.offset + span.len * slices[0].count.max(1) - 1,
             Region::Staging => span.offset + span.len * images.max(1) - 1,
             _ => span.offset + span.len - 1,
         };
@@ -169,8 +169,8 @@ impl Session for FaultySession {
         }
         Ok(())
     }
-    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
-        self.inner.time(program, controls, instance)
+    fn time(&mut self, program: ProgramId, params: &StepParams, slice: BatchSlice) -> Result<Vec<f64>> {
+        self.inner.time(program, params, slice)
     }
     fn bytes(&self) -> usize {
         self.inner.bytes()
@@ -214,7 +214,7 @@ fn a_spoiled_op_fails_in_its_own_row_and_in_no_other_ops() {
 #[test]
 fn masks_and_filters_are_looked_at() {
     let masked = report(Fault::Mask);
-    for (words, floats) in [("Conv, mask bits", "Conv"), ("MaxPool, winners", "MaxPool")] {
+    for (words, floats) in [("Conv, mask bits", "Conv"), ("MaxPool, argmax", "MaxPool")] {
         assert!(fails(&masked, words) && !fails(&masked, floats));
     }
     let unscaled = report(Fault::Scale);
@@ -232,7 +232,7 @@ fn errors_of_the_device_are_misses() {
     for (name, _) in TOLERANCES {
         assert!(fails(&report, name), "{name}");
     }
-    let row = report.rows.iter().find(|row| row.name == "Pool").unwrap();
+    let row = report.rows.iter().find(|row| row.name == "GlobalAvgPool").unwrap();
     assert!(row.place.contains("the device is gone"), "{row:?}");
 }
 
@@ -255,7 +255,7 @@ fn a_part_of_the_rows_runs_what_they_need() {
         (names.join(", "), labels)
     };
     let (rows, labels) = names("MaxPool");
-    assert_eq!(rows, "MaxPool f64, MaxPool cpu, MaxPoolDgrad f64, MaxPoolDgrad cpu, MaxPool, winners cpu");
+    assert_eq!(rows, "MaxPool f64, MaxPool cpu, MaxPoolDgrad f64, MaxPoolDgrad cpu, MaxPool, argmax cpu");
     assert!(!labels.is_empty() && labels.iter().all(|label| label.starts_with("MaxPooling ")), "{labels:?}");
     let (rows, labels) = names("mask bits");
     assert_eq!(rows, "Conv, mask bits cpu");

@@ -61,7 +61,7 @@ fn softmax(logits: &[f64]) -> Vector {
 /// Standard normal numbers (Box and Muller).
 fn normal(stream: &Stream, element: u64, len: usize) -> Vector {
     let draw = |i: usize| {
-        let [a, b] = [0, 1].map(|lane| f64::from(stream.uniform(element * 1024 + i as u64, lane)));
+        let [a, b] = [0, 1].map(|worker| f64::from(stream.uniform(element * 1024 + i as u64, worker)));
         (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos()
     };
     (0..len).map(draw).collect()

@@ -1,7 +1,7 @@
 //! Features of images, and how far apart they are (the paper's Table 5).
 
 use crate::data::ImageSet;
-use crate::device::Controls;
+use crate::device::StepParams;
 use crate::engine::{Engine, Source};
 use crate::error::Result;
 
@@ -10,7 +10,7 @@ pub fn features(engine: &mut Engine, images: &ImageSet) -> Result<Vec<f32>> {
     engine.attach(images)?;
     let (all, width): (Vec<u32>, _) = ((0..images.len() as u32).collect(), engine.graph().features());
     let mut features = vec![0.0; images.len() * width];
-    engine.infer(Source::Images, &all, &Controls::default(), |rows| {
+    engine.infer(Source::Images, &all, &StepParams::default(), |rows| {
         rows.features(&mut features[rows.first * width..])
     })?;
     Ok(features)

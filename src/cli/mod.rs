@@ -60,7 +60,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Say what this machine offers, and what memory a run would need.
     Doctor(doctor::DoctorArgs),
-    /// Say what every op of a network takes: launches, FLOP, bytes, time, share of a card's roof.
+    /// Say what every op of a network takes: launches, FLOP, bytes, time, share of a card's roofline.
     Profile(profile::ProfileArgs),
     /// Test every operation of a device against exact arithmetic and the CPU engine.
     Selftest(selftest::SelftestArgs),

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_miss_is_shown_and_ends_with_1() {
         let mut report = Report::new("a device".into(), "");
-        for name in ["Pool", "Conv"] {
+        for name in ["GlobalAvgPool", "Conv"] {
             report.expect(name, "f64", 1e-3);
             report.add(name, "f64", 1e-5, "a case", "");
         }

@@ -3,8 +3,8 @@
 use super::config::AttackConfig;
 use super::fine_tune::Next;
 use crate::data::ImageSet;
-use crate::device::Controls;
-use crate::engine::{Attacked, Budget, Engine, Rows, Source};
+use crate::device::StepParams;
+use crate::engine::{AttackBatch, Budget, Engine, Rows, Source};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 
@@ -22,14 +22,14 @@ pub fn budgets(attack: &AttackConfig, indices: &[u32], seed: u64) -> Vec<Budget>
 }
 
 /// The scalars of an attack.
-pub fn attack_controls(attack: &AttackConfig, seed: u64, epoch: u32) -> Controls {
-    Controls {
+pub fn attack_controls(attack: &AttackConfig, seed: u64, epoch: u32) -> StepParams {
+    StepParams {
         repeats: attack.steps,
         random_start: attack.random_start,
         clamp: attack.clamp,
         seed,
         epoch,
-        ..Controls::default()
+        ..StepParams::default()
     }
 }
 
@@ -60,11 +60,11 @@ pub fn examples(
     let rows = engine.rows().min(indices.len());
     let (mut chunk, mut logits) = (vec![0.0f32; rows * len], vec![0.0f32; rows * classes]);
     let budgets = budgets(attack, indices, seed);
-    let controls = attack_controls(attack, seed, 0);
+    let params = attack_controls(attack, seed, 0);
     let target =
-        Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
+        AttackBatch { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
     let mut loss = 0.0;
-    let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
+    let finished = by_chunk(engine, &target, &params, &mut |first, rows| {
         let bytes = &mut pixels[first * len..][..rows.count * len];
         rows.adversarial(&mut chunk)?;
         for (byte, value) in bytes.iter_mut().zip(&chunk) {
@@ -86,21 +86,21 @@ pub fn examples(
 /// position in the target, and may stop; returns whether all was done.
 pub(super) fn by_chunk(
     engine: &mut Engine,
-    target: &Attacked,
-    controls: &Controls,
+    target: &AttackBatch,
+    params: &StepParams,
     visit: &mut dyn FnMut(usize, &Rows) -> Result<Next>,
 ) -> Result<bool> {
     let rows = engine.rows();
     for first in (0..target.indices.len()).step_by(rows) {
         let range = first..target.indices.len().min(first + rows);
-        let chunk = Attacked {
+        let chunk = AttackBatch {
             indices: &target.indices[range.clone()],
             labels: &target.labels[range.clone()],
             budgets: &target.budgets[range],
             ..*target
         };
         let mut next = Next::Continue;
-        engine.attack(&chunk, controls, |rows| {
+        engine.attack(&chunk, params, |rows| {
             next = visit(first, &rows)?;
             Ok(())
         })?;

@@ -10,8 +10,8 @@ use super::fine_tune::Next;
 use super::rank::{answers, reference};
 use super::views::View;
 use crate::data::ImageSet;
-use crate::device::Controls;
-use crate::engine::{Attacked, Budget, Engine, Source};
+use crate::device::StepParams;
+use crate::engine::{AttackBatch, Budget, Engine, Source};
 use crate::error::Result;
 
 /// What a look at images made of them.
@@ -114,10 +114,10 @@ fn under_attack(
     // The steps reach the edge of the ball; one step is FGSM.
     let alpha = epsilon / pass.steps.min(4) as f32;
     let budgets = vec![Budget { epsilon, alpha }; indices.len()];
-    let controls = Controls { repeats: pass.steps, seed, epoch, ..Controls::default() };
+    let params = StepParams { repeats: pass.steps, seed, epoch, ..StepParams::default() };
     let target =
-        Attacked { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
-    let finished = by_chunk(engine, &target, &controls, &mut |first, rows| {
+        AttackBatch { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
+    let finished = by_chunk(engine, &target, &params, &mut |first, rows| {
         rows.logits(&mut logits[first * classes..])?;
         Ok(done(first + rows.count))
     })?;

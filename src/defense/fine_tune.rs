@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::config::{AttackConfig, TuneConfig};
 use super::examples::{attack_controls, budgets};
 use crate::data::ImageSet;
-use crate::device::Controls;
-use crate::engine::{Attacked, Engine, Source};
+use crate::device::StepParams;
+use crate::engine::{AttackBatch, Engine, Source};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 
@@ -184,7 +184,7 @@ fn step(
     let last = (first + task.optimiser.batch).min(order.len());
     let indices: Vec<u32> = order[first..last].iter().map(|&i| task.indices[i as usize]).collect();
     let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
-    let controls = Controls {
+    let params = StepParams {
         learning_rate,
         momentum: task.optimiser.momentum,
         weight_decay: task.optimiser.weight_decay,
@@ -194,21 +194,21 @@ fn step(
         temperature: task.tune.temperature,
         seed: task.seed,
         epoch: position.epoch as u32,
-        ..Controls::default()
+        ..StepParams::default()
     };
     let source = match task.attack {
         None => Source::Augmented,
         Some(attack) => {
             let budgets = budgets(attack, &indices, task.seed);
-            let controls = attack_controls(attack, task.seed, position.epoch as u32);
-            let target = Attacked {
+            let params = attack_controls(attack, task.seed, position.epoch as u32);
+            let target = AttackBatch {
                 source: Source::Augmented,
                 indices: &indices,
                 labels: &labels,
                 budgets: &budgets,
                 predict: false,
             };
-            engine.attack(&target, &controls, |_| Ok(()))?;
+            engine.attack(&target, &params, |_| Ok(()))?;
             Source::Adversarial
         }
     };
@@ -216,16 +216,16 @@ fn step(
     if let Some(teacher) = task.teacher.as_deref_mut().filter(|_| task.tune.distill > 0.0) {
         let classes = teacher.graph().classes();
         logits.resize(indices.len() * classes, 0.0);
-        teacher.infer(Source::Augmented, &indices, &controls, |rows| {
+        teacher.infer(Source::Augmented, &indices, &params, |rows| {
             rows.logits(&mut logits[rows.first * classes..])
         })?;
         for (row, &label) in logits.chunks_exact_mut(classes).zip(&labels) {
             resolve(row, label as usize, task.tune);
         }
     }
-    let controls = Controls { patches: task.tune.patches, ..controls };
+    let params = StepParams { erasing_probability: task.tune.patches, ..params };
     let distil = (!logits.is_empty()).then_some(logits.as_slice());
-    engine.train_step(source, &indices, &labels, distil, &controls)
+    engine.train_step(source, &indices, &labels, distil, &params)
 }
 
 /// Raises the label's logit until no other label has more than `tune.doubt` of the probability at the

@@ -3,7 +3,7 @@
 use super::examples::argmax;
 use super::fine_tune::Next;
 use crate::data::ImageSet;
-use crate::device::Controls;
+use crate::device::StepParams;
 use crate::engine::{Engine, Source};
 use crate::error::Result;
 
@@ -56,7 +56,7 @@ pub fn reference(
     let mut logits = vec![0.0; images.len() * classes];
     let finished = by_chunk(infected, images.len(), done, |engine, indices| {
         let first = indices[0] as usize;
-        engine.infer(Source::Images, indices, &Controls::default(), |rows| {
+        engine.infer(Source::Images, indices, &StepParams::default(), |rows| {
             rows.logits(&mut logits[first * classes..])
         })
     })?;

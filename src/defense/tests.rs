@@ -9,7 +9,7 @@ use super::state::State;
 use super::views::View;
 use super::watcher::Watcher;
 use crate::data::{ImageSet, Normalisation, synthetic};
-use crate::device::Controls;
+use crate::device::StepParams;
 use crate::device::cpu::CpuDevice;
 use crate::engine::{Engine, Source};
 use crate::error::Result;
@@ -91,9 +91,9 @@ fn labelled() -> (ImageSet, Engine) {
     let mut engine = untrained(&PurifyConfig { batch: 30, ..looking(1.0) }, true);
     engine.attach(&images).unwrap();
     let all: Vec<u32> = (0..30).collect();
-    let controls = Controls { learning_rate: 0.05, momentum: 0.9, ..Controls::default() };
+    let params = StepParams { learning_rate: 0.05, momentum: 0.9, ..StepParams::default() };
     for _ in 0..40 {
-        engine.train_step(Source::Images, &all, &images.labels, None, &controls).unwrap();
+        engine.train_step(Source::Images, &all, &images.labels, None, &params).unwrap();
     }
     let labels = answers_of(&mut engine, &images);
     (images.with_labels(labels), engine)

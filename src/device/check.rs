@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::operands::{Access, Operand};
-use super::{ConvShape, Direction, ImageSlot, Instance, MemoryLayout, Op, Program, Region, Span};
+use super::{BatchSlice, ConvShape, Direction, ImageSlot, MemoryLayout, Op, Program, Region, Span};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 
@@ -53,17 +53,19 @@ impl MemoryLayout {
 }
 
 /// Checks every operand of a program: size, region, bounds, that nothing an op writes overlaps what
-/// else it touches except where it may work in place, and that what lanes write is their own.
-/// `lanes` is how many instances run side by side. Returns the staging rows there are room for.
-pub fn check(program: &Program, layout: &MemoryLayout, lanes: usize) -> Result<usize> {
-    let lanes = if program.lanes { lanes } else { 1 };
-    if program.arena.checked_mul(lanes).is_none_or(|need| need > layout.arena) {
+/// else it touches except where it may work in place, and that what workers write is their own.
+/// `workers` is how many slices run side by side. Returns the staging rows there are room for.
+pub fn check(program: &Program, layout: &MemoryLayout, workers: usize) -> Result<usize> {
+    let workers = if program.data_parallel { workers } else { 1 };
+    if program.arena.checked_mul(workers).is_none_or(|need| need > layout.arena) {
         let (arena, have) = (program.arena, layout.arena);
-        return Err(Error::run(format!("{lanes} lanes of {arena} elements don't fit an arena of {have}")));
+        return Err(Error::run(format!(
+            "{workers} workers of {arena} elements don't fit an arena of {have}"
+        )));
     }
-    if program.repeated.start > program.repeated.end || program.repeated.end > program.ops.len() {
+    if program.loop_body.start > program.loop_body.end || program.loop_body.end > program.ops.len() {
         let count = program.ops.len();
-        return Err(Error::run(format!("{:?} of {count} ops can't be repeated", program.repeated)));
+        return Err(Error::run(format!("{:?} of {count} ops can't be a loop body", program.loop_body)));
     }
     let mut staging: Vec<Placed> = Vec::new();
     for (index, op) in program.ops.iter().enumerate() {
@@ -101,8 +103,8 @@ fn check_filter(op: &Op, program: &Program) -> std::result::Result<(), String> {
         Op::ConvDgrad { shape, filter, .. } => (*shape, Direction::Dgrad, *filter),
         Op::LoadFilter { filter, weights, scale } => {
             let spec = program.filters.get(filter.0).ok_or(format!("no filter {}", filter.0))?;
-            if program.lanes {
-                return Err("lanes can't load a filter".to_string());
+            if program.data_parallel {
+                return Err("workers can't load a filter".to_string());
             }
             if weights.len != spec.shape.filter_len() {
                 return Err(format!("{} weights, not {}", weights.len, spec.shape.filter_len()));
@@ -138,8 +140,8 @@ fn check_operand(
     if per_image != matches!(span.region, Region::Arena | Region::Staging) {
         return Err(format!("can't lie in {:?}", span.region));
     }
-    if program.lanes && access == Access::Write && !per_image {
-        return Err(format!("lanes can't write {:?}", span.region));
+    if program.data_parallel && access == Access::Write && !per_image {
+        return Err(format!("workers can't write {:?}", span.region));
     }
     let (end, room) = match span.region {
         Region::Arena => (span.len.checked_mul(program.capacity), program.arena),
@@ -186,20 +188,20 @@ fn staging_rows(list: &[Placed], room: usize) -> Result<usize> {
     Ok(rows)
 }
 
-/// Checks the instances of a run against the program's capacity and the staging rows it has room
-/// for. Those of a lane program run side by side: their rows must be disjoint, and come in order.
-pub fn check_instances(program: &Program, rows: usize, instances: &[Instance]) -> Result<()> {
+/// Checks the slices of a run against the program's capacity and the staging rows it has room
+/// for. Those of a data-parallel program run side by side: their rows must be disjoint, and come in order.
+pub fn check_slices(program: &Program, rows: usize, slices: &[BatchSlice]) -> Result<()> {
     let mut free = 0;
-    for (index, &Instance { first, count }) in instances.iter().enumerate() {
+    for (index, &BatchSlice { first, count }) in slices.iter().enumerate() {
         let end = first.saturating_add(count);
         if count > program.capacity || end > rows {
             let capacity = program.capacity;
             return Err(Error::run(format!(
-                "instance {index} (rows {first}..{end}) is over {capacity} images or {rows} rows"
+                "slice {index} (rows {first}..{end}) is over {capacity} images or {rows} rows"
             )));
         }
-        if program.lanes && first < free {
-            return Err(Error::run(format!("instance {index} starts at row {first}, inside an earlier one")));
+        if program.data_parallel && first < free {
+            return Err(Error::run(format!("slice {index} starts at row {first}, inside an earlier one")));
         }
         free = end;
     }
@@ -229,14 +231,14 @@ pub fn check_images(set: &ImageSet, size: (usize, usize, usize), indices: &[u32]
 }
 
 impl Program {
-    /// The ops of a run in their order, the repeated ones `repeats` times.
+    /// The ops of a run in their order, those of the loop `repeats` times.
     pub(super) fn steps(&self, repeats: usize) -> impl Iterator<Item = &Op> {
         self.order(repeats).map(|index| &self.ops[index])
     }
 
     /// The ops that run as often as op `index`: repetition cuts a program into three parts.
     pub(super) fn part(&self, index: usize) -> Range<usize> {
-        let Range { start, end } = self.repeated;
+        let Range { start, end } = self.loop_body;
         match index {
             _ if index < start => 0..start,
             _ if index < end => start..end,
@@ -246,7 +248,7 @@ impl Program {
 
     /// The steps as indices.
     pub(super) fn order(&self, repeats: usize) -> impl Iterator<Item = usize> + use<> {
-        let Range { start, end } = self.repeated;
+        let Range { start, end } = self.loop_body;
         let again = (0..repeats).flat_map(move |_| start..end);
         (0..start).chain(again).chain(end..self.ops.len())
     }

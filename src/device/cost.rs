@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-use super::op::{Norm, Op, Prologue, Region, Summand};
+use super::op::{Addend, Norm, Op, Prologue, Region};
 use super::operands::Operand;
 use super::precision::Precision;
 use super::{FilterSpec, Program};
@@ -42,7 +42,7 @@ impl Sum for Cost {
 }
 
 impl Program {
-    /// What each of its ops takes for an instance of `count` images. Filters and activations have the precision of
+    /// What each of its ops takes for a slice of `count` images. Filters and activations have the precision of
     /// a convolution's operands, all other operands are in words of 4 bytes as in the regions. An op may move less
     /// than that where another has already made what it needs; a program can't.
     pub fn costs(&self, count: usize, precision: Precision) -> Vec<Cost> {
@@ -51,18 +51,18 @@ impl Program {
 }
 
 fn cost(op: &Op, count: usize, filters: &[FilterSpec], precision: Precision) -> Cost {
-    if let Op::Patches { .. } = op {
+    if let Op::RandomErasing { .. } = op {
         // Paints nothing unless asked to.
         return Cost::default();
     }
     let mut bytes = 0;
     op.clone().visit_operands(&mut |operand, span| {
-        let short = span.region == Region::Arena && !matches!(operand.name, "mask" | "winners");
+        let short = span.region == Region::Arena && !matches!(operand.name, "mask" | "argmax");
         bytes += operand_bytes(op, operand, count) / if short { precision.per_word() } else { 1 };
     });
     bytes += match op {
         // The images, which no span holds: a byte a channel.
-        Op::Gather { height, width, channels, .. } => count * height * width * channels,
+        Op::LoadImages { height, width, channels, .. } => count * height * width * channels,
         Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } => filter_bytes(shape.filter_len(), precision),
         Op::LoadFilter { filter, .. } => {
             filters.get(filter.0).map_or(0, |spec| filter_bytes(spec.shape.filter_len(), precision))
@@ -88,7 +88,7 @@ pub(super) fn operand_bytes(op: &Op, operand: Operand, count: usize) -> usize {
 /// Whether an op reads what it writes there.
 fn updated(op: &Op, operand: &str) -> bool {
     match op {
-        Op::NormStatistics { .. } => matches!(operand, "running_mean" | "running_variance"),
+        Op::BatchNormStats { .. } => matches!(operand, "running_mean" | "running_variance"),
         Op::PgdStep { .. } => operand == "adversarial",
         Op::Sgd { .. } => matches!(operand, "weights" | "momentum"),
         Op::Adam { .. } => matches!(operand, "weights" | "first" | "second"),
@@ -101,7 +101,7 @@ fn updated(op: &Op, operand: &str) -> bool {
 fn per_image(op: &Op) -> bool {
     !matches!(
         op,
-        Op::NormAffine { .. }
+        Op::BatchNormAffine { .. }
             | Op::LoadFilter { .. }
             | Op::Sgd { .. }
             | Op::Adam { .. }
@@ -139,11 +139,11 @@ fn before(prologue: &Prologue) -> usize {
 
 fn elementwise(op: &Op) -> usize {
     match op {
-        Op::NormAffine { gamma, .. } => 5 * gamma.len,
+        Op::BatchNormAffine { gamma, .. } => 5 * gamma.len,
         // The sum; the difference, its square and their sum.
-        Op::NormStatistics { pixels, channels, .. } => 4 * pixels * channels,
+        Op::BatchNormStats { pixels, channels, .. } => 4 * pixels * channels,
         // x̂, the two sums, the formula.
-        Op::NormDgrad { pixels, channels, relu, residual, .. } => {
+        Op::BatchNormDgrad { pixels, channels, relu, residual, .. } => {
             let more = 2 * usize::from(relu.is_some()) + usize::from(residual.is_some());
             (2 + 3 + 5 + more) * pixels * channels
         }
@@ -152,23 +152,23 @@ fn elementwise(op: &Op) -> usize {
             (4 * 7 + before(prologue)) * height * width * channels
         }
         Op::UpsampleDgrad { height, width, channels, .. } => 4 * 7 * height * width * channels,
-        Op::UnitTanh { pixels, channels, affine, .. } => {
+        Op::ScaledTanh { pixels, channels, affine, .. } => {
             (3 + 2 * usize::from(affine.is_some())) * pixels * channels
         }
-        Op::UnitTanhDgrad { pixels, channels, affine, scale, .. } => {
+        Op::ScaledTanhDgrad { pixels, channels, affine, scale, .. } => {
             let more = 2 * usize::from(affine.is_some()) + usize::from(scale.is_some());
             (5 + more) * pixels * channels
         }
-        Op::Sum { pixels, channels, left, right, .. } => {
-            let of = |summand: &Summand| before(&summand.prologue);
+        Op::Add { pixels, channels, left, right, .. } => {
+            let of = |addend: &Addend| before(&addend.prologue);
             (1 + of(left) + of(right)) * pixels * channels
         }
         Op::MaxPool { shape, prologue, .. } => {
             shape.kernel * shape.kernel * shape.output_len() + before(prologue) * shape.input_len()
         }
         Op::MaxPoolDgrad { shape, .. } => shape.output_len(),
-        Op::Pool { pixels, channels, .. } => pixels * channels,
-        Op::PoolDgrad { channels, .. } => *channels,
+        Op::GlobalAvgPool { pixels, channels, .. } => pixels * channels,
+        Op::GlobalAvgPoolDgrad { channels, .. } => *channels,
         _ => rows_and_updates(op),
     }
 }
@@ -176,14 +176,14 @@ fn elementwise(op: &Op) -> usize {
 /// Images, losses and the updates of weights.
 fn rows_and_updates(op: &Op) -> usize {
     match op {
-        Op::Gather { height, width, channels, .. } => height * width * channels,
+        Op::LoadImages { height, width, channels, .. } => height * width * channels,
         // Difference, exponential, sum; logarithm and quotient of the row aside. The gradient is a
         // quotient and a difference, and each has its twin for the teacher.
-        Op::SoftmaxCrossEntropy { classes, teacher, gradient, .. } => {
+        Op::CrossEntropy { classes, teacher, gradient, .. } => {
             let one = 3 + 2 * usize::from(gradient.is_some());
             one * (1 + usize::from(teacher.is_some())) * classes
         }
-        Op::Cosine { classes, .. } => 6 * classes,
+        Op::CosineSimilarity { classes, .. } => 6 * classes,
         // A number in the ball, added, and two comparisons.
         Op::PgdStart { elements, .. } => 5 * elements,
         // A step, the ball's two borders and the range's; L2 has its two norms.

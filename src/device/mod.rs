@@ -10,7 +10,7 @@ mod operands;
 mod patch;
 mod precision;
 pub mod reference;
-mod roof;
+mod roofline;
 mod shape;
 
 use std::ops::Range;
@@ -23,7 +23,7 @@ pub use cost::Cost;
 pub use op::*;
 pub use operands::Access;
 pub use precision::Precision;
-pub use roof::{Bound, Roof};
+pub use roofline::{Bound, Roofline};
 pub use shape::{ConvShape, PoolShape};
 
 /// Element counts of every region, fixed before a session opens.
@@ -39,7 +39,7 @@ pub struct MemoryLayout {
     pub average: usize,
     /// `Region::Derived`.
     pub derived: usize,
-    /// `Region::Arena`, all lanes together.
+    /// `Region::Arena`, all workers together.
     pub arena: usize,
     /// `Region::Staging`.
     pub staging: usize,
@@ -52,15 +52,15 @@ pub struct Program {
     pub ops: Vec<Op>,
     /// The filters the ops refer to, one table for all programs of a session.
     pub filters: Vec<FilterSpec>,
-    /// Ops that run [`Controls::repeats`] times in a row: the steps of an attack. Empty for none.
-    pub repeated: Range<usize>,
-    /// Images an instance has at most.
+    /// Ops that run [`StepParams::repeats`] times in a row: the steps of an attack. Empty for none.
+    pub loop_body: Range<usize>,
+    /// Images a slice has at most.
     pub capacity: usize,
-    /// Arena elements an instance needs (its lane's size).
+    /// Arena elements a slice needs (its worker's size).
     pub arena: usize,
-    /// Instances are independent of each other and run on one lane each, single-threaded; else one
-    /// instance at a time, with all threads inside each op.
-    pub lanes: bool,
+    /// Slices are independent of each other and run on one worker each, single-threaded; else one
+    /// slice at a time, with all threads inside each op.
+    pub data_parallel: bool,
 }
 
 /// A program a session has prepared.
@@ -69,7 +69,7 @@ pub struct ProgramId(pub usize);
 
 /// One run of a program's ops over `count` images whose staging rows start at `first`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instance {
+pub struct BatchSlice {
     /// First staging row.
     pub first: usize,
     /// Images; at most the program's capacity.
@@ -78,7 +78,7 @@ pub struct Instance {
 
 /// Scalars that change from step to step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Controls {
+pub struct StepParams {
     /// SGD step size.
     pub learning_rate: f32,
     /// SGD momentum.
@@ -101,9 +101,9 @@ pub struct Controls {
     pub seed: u64,
     /// Epoch of augmentation and random starts.
     pub epoch: u32,
-    /// Probability of each patch of [`Op::Patches`].
-    pub patches: f32,
-    /// Times a program's `repeated` ops run: PGD steps.
+    /// Probability of each rectangle of [`Op::RandomErasing`].
+    pub erasing_probability: f32,
+    /// Times a program's `loop_body` ops run: PGD steps.
     pub repeats: usize,
     /// PGD starts inside the ball.
     pub random_start: bool,
@@ -114,9 +114,9 @@ pub struct Controls {
 /// What Adam's second moments are kept from zero by, PyTorch's default.
 pub const ADAM_EPSILON: f32 = 1e-8;
 /// What the published generators divide by (Nguyen & Tran, 2020), so that their images stay inside (0, 1).
-pub const UNIT_TANH_DIVISOR: f64 = 2.0 + 1e-7;
+pub const SCALED_TANH_DIVISOR: f64 = 2.0 + 1e-7;
 
-impl Controls {
+impl StepParams {
     /// Adam's step size with the bias of the first moments corrected, and the factor of the root of the
     /// second that corrects theirs.
     pub fn adam_scales(&self) -> (f64, f64) {
@@ -125,7 +125,7 @@ impl Controls {
     }
 }
 
-impl Default for Controls {
+impl Default for StepParams {
     fn default() -> Self {
         Self {
             learning_rate: 0.0,
@@ -139,7 +139,7 @@ impl Default for Controls {
             temperature: 1.0,
             seed: 0,
             epoch: 0,
-            patches: 0.0,
+            erasing_probability: 0.0,
             repeats: 1,
             random_start: true,
             clamp: true,
@@ -187,7 +187,7 @@ pub trait Device: Send + Sync {
     /// Bytes that a session of `layout` will hold once `programs` are prepared, as
     /// [`Session::bytes`] will say (image sets apart). Nothing is allocated.
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize;
-    /// The kernels that each op of `program` starts for an instance of `count` images; none for a
+    /// The kernels that each op of `program` starts for a slice of `count` images; none for a
     /// processor, which calls functions.
     ///
     /// # Errors
@@ -196,10 +196,10 @@ pub trait Device: Send + Sync {
         let _ = count;
         Ok(vec![Vec::new(); program.ops.len()])
     }
-    /// Instances that run side by side.
-    fn lanes(&self) -> usize;
-    /// Images an instance of an inference or attack plan should hold, given the arena elements one
-    /// image needs (a CPU wants a lane's arena in its cache).
+    /// Slices that run side by side.
+    fn workers(&self) -> usize;
+    /// Images a slice of an inference or attack plan should hold, given the arena elements one
+    /// image needs (a CPU wants a worker's arena in its cache).
     fn preferred_batch(&self, elements_per_image: usize) -> usize;
     /// Allocates every region, zeroed.
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>>;
@@ -207,7 +207,7 @@ pub trait Device: Send + Sync {
 
 /// The memory of one network on a device and the programs prepared for it.
 pub trait Session: Send {
-    /// Makes an image set readable by [`Op::Gather`] as `slot`; replaces what was there. Shares the
+    /// Makes an image set readable by [`Op::LoadImages`] as `slot`; replaces what was there. Shares the
     /// pixels where the device can.
     fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()>;
     /// Copies host floats to `offset` of a region.
@@ -221,11 +221,11 @@ pub trait Session: Send {
     fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()>;
     /// Checks a program against the layout and allocates what its ops need beside the regions.
     fn prepare(&mut self, program: Program) -> Result<ProgramId>;
-    /// Runs a prepared program for each instance. Allocates nothing.
-    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()>;
-    /// Runs a prepared program for one instance, each op once, and says how many seconds each took: on a
+    /// Runs a prepared program for each slice. Allocates nothing.
+    fn run(&mut self, program: ProgramId, params: &StepParams, slices: &[BatchSlice]) -> Result<()>;
+    /// Runs a prepared program for one slice, each op once, and says how many seconds each took: on a
     /// processor by its clock, on a GPU between events, gaps between launches included.
-    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>>;
+    fn time(&mut self, program: ProgramId, params: &StepParams, slice: BatchSlice) -> Result<Vec<f64>>;
     /// Bytes held.
     fn bytes(&self) -> usize;
 }

@@ -3,8 +3,8 @@
 //! Layout everywhere: activations NHWC, filters KRSC (out, row, column, in) on the device — the
 //! flat parameter buffer holds them as KCRS like the files people have; [`Op::LoadFilter`] turns
 //! them — f32, masks one bit per element with every pixel's channels padded to whole 32-bit words.
-//! Sizes in ops are per image; how many images an instance has is known only at run time
-//! ([`super::Instance`]), so no batch has to be a multiple of anything.
+//! Sizes in ops are per image; how many images a slice has is known only at run time
+//! ([`super::BatchSlice`]), so no batch has to be a multiple of anything.
 
 use std::ops::Range;
 
@@ -25,10 +25,10 @@ pub enum Region {
     Average,
     /// Scales and shifts that prepare-ops derive, and constants.
     Derived,
-    /// Activations of one instance; each lane has its own.
+    /// Activations of one slice; each worker has its own.
     Arena,
     /// Rows in and out of a run (indices, labels, budgets, logits, losses), written and read by
-    /// the host. A span here holds `len` elements for each row; instance rows start at `first`.
+    /// the host. A span here holds `len` elements for each row; a slice's rows start at `first`.
     Staging,
 }
 
@@ -46,7 +46,7 @@ impl Region {
 }
 
 /// A run of 4-byte elements. For `Arena`, `offset` is the slot's start and `len` its size for one
-/// image (image i of the instance at `offset + i * len`). For `Staging`, row r is at
+/// image (image i of the slice at `offset + i * len`). For `Staging`, row r is at
 /// `offset + r * len`. Elsewhere `len` is the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -122,7 +122,7 @@ pub struct Prologue {
 
 /// A tensor to be added to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Summand {
+pub struct Addend {
     /// The tensor.
     pub input: Span,
     /// What happens to it before.
@@ -157,12 +157,12 @@ pub enum Norm {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// scale = gamma / sqrt(variance + epsilon), shift = beta − mean · scale.
-    NormAffine { gamma: Span, beta: Span, mean: Span, variance: Span, epsilon: f32, affine: Affine },
+    BatchNormAffine { gamma: Span, beta: Span, mean: Span, variance: Span, epsilon: f32, affine: Affine },
     /// Makes `weights` (KCRS) ready for `filter`, multiplied by `scale` per output channel
     /// (a folded batch norm).
     LoadFilter { filter: FilterId, weights: Span, scale: Option<Span> },
     /// u8 images of a set, by index, to f32 in [0, 1], augmented.
-    Gather {
+    LoadImages {
         images: ImageSlot,
         indices: Span,
         height: usize,
@@ -171,9 +171,9 @@ pub enum Op {
         augment: Augment,
         output: Span,
     },
-    /// Paints random patches over images (`device/patch.rs`), where [`super::Controls::patches`]
+    /// Paints random patches over images (`device/patch.rs`), where [`super::StepParams::erasing_probability`]
     /// is above 0; else nothing.
-    Patches { indices: Span, height: usize, width: usize, channels: usize, images: Span },
+    RandomErasing { indices: Span, height: usize, width: usize, channels: usize, images: Span },
     /// output = conv(prologue(input)) + bias + residual.
     Conv {
         shape: ConvShape,
@@ -198,10 +198,10 @@ pub enum Op {
     /// weight_gradient (KCRS) = Σ over images and pixels of prologue(input) × gradient. The
     /// prologue's mask is ignored.
     ConvWgrad { shape: ConvShape, input: Span, prologue: Prologue, gradient: Span, weight_gradient: Span },
-    /// Batch statistics of `input` (pixels × channels per image, over the instance): `mean`,
+    /// Batch statistics of `input` (pixels × channels per image, over the slice): `mean`,
     /// `inverse_std` (biased variance), the `affine` of gamma and beta, and the running statistics
     /// moved by `momentum` (unbiased variance, as PyTorch).
-    NormStatistics {
+    BatchNormStats {
         pixels: usize,
         channels: usize,
         input: Span,
@@ -219,7 +219,7 @@ pub enum Op {
     /// input as an affine map: g = gradient ⊙ [relu(input) > 0], or the gradient;
     /// beta_gradient = Σg, gamma_gradient = Σ g·x̂,
     /// output = gamma·inverse_std·(g − Σg/N − x̂·Σ(g·x̂)/N) + residual. `output` may be `gradient`.
-    NormDgrad {
+    BatchNormDgrad {
         pixels: usize,
         channels: usize,
         input: Span,
@@ -239,9 +239,9 @@ pub enum Op {
     /// The gradient of what [`Op::Upsample`] reads behind its prologue; sizes are those of the input.
     UpsampleDgrad { height: usize, width: usize, channels: usize, gradient: Span, output: Span },
     /// output = tanh(affine(input)) / (2 + 1e-7) + 1/2: a number in (0, 1).
-    UnitTanh { pixels: usize, channels: usize, input: Span, affine: Option<Affine>, output: Span },
+    ScaledTanh { pixels: usize, channels: usize, input: Span, affine: Option<Affine>, output: Span },
     /// output = gradient · (1 − tanh²(affine(input))) / (2 + 1e-7) · `scale[c]`.
-    UnitTanhDgrad {
+    ScaledTanhDgrad {
         pixels: usize,
         channels: usize,
         input: Span,
@@ -250,18 +250,18 @@ pub enum Op {
         scale: Option<Span>,
         output: Span,
     },
-    /// output = the sum of both summands, each behind its prologue, whose mask is ignored.
-    Sum { pixels: usize, channels: usize, left: Summand, right: Summand, output: Span },
+    /// output = the sum of both addends, each behind its prologue, whose mask is ignored.
+    Add { pixels: usize, channels: usize, left: Addend, right: Addend, output: Span },
     /// output = the largest of each window of prologue(input), without its border; NaN if there is one
-    /// among them. `winners` receives [`PoolShape::winner_words`] per image, for the backward pass. The
+    /// among them. `argmax` receives [`PoolShape::argmax_words`] per image, for the backward pass. The
     /// prologue's mask is ignored.
-    MaxPool { shape: PoolShape, input: Span, prologue: Prologue, output: Span, winners: Option<Span> },
+    MaxPool { shape: PoolShape, input: Span, prologue: Prologue, output: Span, argmax: Option<Span> },
     /// output = Σ gradient over the windows that the pixel won.
-    MaxPoolDgrad { shape: PoolShape, gradient: Span, winners: Span, output: Span },
+    MaxPoolDgrad { shape: PoolShape, gradient: Span, argmax: Span, output: Span },
     /// Mean over pixels.
-    Pool { pixels: usize, channels: usize, input: Span, output: Span },
+    GlobalAvgPool { pixels: usize, channels: usize, input: Span, output: Span },
     /// gradient / pixels to every pixel.
-    PoolDgrad { pixels: usize, channels: usize, gradient: Span, output: Span },
+    GlobalAvgPoolDgrad { pixels: usize, channels: usize, gradient: Span, output: Span },
     /// output = weight (out × in) · input + bias.
     Linear { inputs: usize, outputs: usize, weight: Span, bias: Span, input: Span, output: Span },
     /// output = weightᵀ · gradient.
@@ -276,9 +276,9 @@ pub enum Op {
         bias_gradient: Span,
     },
     /// `loss[i]` = CE(logits, label) (+ w·T²·KL(softmax(teacher/T) ‖ softmax(logits/T)) where `teacher`
-    /// is given, w and T from [`super::Controls`]); gradient of the sum of the losses, divided by
-    /// the instance's image count where `mean`.
-    SoftmaxCrossEntropy {
+    /// is given, w and T from [`super::StepParams`]); gradient of the sum of the losses, divided by
+    /// the slice's image count where `mean`.
+    CrossEntropy {
         classes: usize,
         logits: Span,
         labels: Span,
@@ -288,11 +288,11 @@ pub enum Op {
         gradient: Option<Span>,
     },
     /// score = cosine of the angle between the two rows; 0 where a norm is 0 (PBE Eq. 15).
-    Cosine { classes: usize, logits: Span, reference: Span, score: Span },
-    /// adversarial = clean, moved uniformly inside the ε-ball where [`super::Controls::random_start`], clamped.
+    CosineSimilarity { classes: usize, logits: Span, reference: Span, score: Span },
+    /// adversarial = clean, moved uniformly inside the ε-ball where [`super::StepParams::random_start`], clamped.
     PgdStart { elements: usize, clean: Span, indices: Span, epsilon: Span, norm: Norm, adversarial: Span },
     /// adversarial += α·direction(gradient), projected to the ε-ball around `clean`, clamped to
-    /// [0, 1] where [`super::Controls::clamp`]; ε and α per image (PBE Eq. 10-12).
+    /// [0, 1] where [`super::StepParams::clamp`]; ε and α per image (PBE Eq. 10-12).
     PgdStep {
         elements: usize,
         clean: Span,
@@ -306,10 +306,10 @@ pub enum Op {
     /// w −= lr·(nesterov ? g + momentum·v : v).
     Sgd { weights: Span, gradients: Span, momentum: Span },
     /// Adam (Kingma & Ba, 2015) over the flat buffer, β and the number of the step from
-    /// [`super::Controls`]: first = β₁·first + (1 − β₁)·g, second = β₂·second + (1 − β₂)·g²,
+    /// [`super::StepParams`]: first = β₁·first + (1 − β₁)·g, second = β₂·second + (1 − β₂)·g²,
     /// w −= lr · first / (1 − β₁ᵗ) / (√(second / (1 − β₂ᵗ)) + 1e-8).
     Adam { weights: Span, gradients: Span, first: Span, second: Span },
-    /// average = d·average + (1 − d)·weights over all of `Weights`, d from [`super::Controls`]; nothing where d is 0.
+    /// average = d·average + (1 − d)·weights over all of `Weights`, d from [`super::StepParams`]; nothing where d is 0.
     MovingAverage { weights: Span, average: Span },
     /// A copy of `elements` per image between `Arena` and `Staging` (or within either).
     Copy { elements: usize, input: Span, output: Span },

@@ -101,18 +101,19 @@ fn operands(op: &mut Op, list: &mut Operands) {
         Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } | Op::LoadFilter { .. } => {
             convolution(op, list)
         }
-        Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => norm(op, list),
-        Op::Gather { .. }
-        | Op::Patches { .. }
+        Op::BatchNormAffine { .. } | Op::BatchNormStats { .. } | Op::BatchNormDgrad { .. } => norm(op, list),
+        Op::LoadImages { .. }
+        | Op::RandomErasing { .. }
         | Op::PgdStart { .. }
         | Op::PgdStep { .. }
         | Op::Sgd { .. }
         | Op::Adam { .. }
         | Op::MovingAverage { .. }
         | Op::Copy { .. } => elementwise(op, list),
-        Op::Upsample { .. } | Op::UpsampleDgrad { .. } | Op::UnitTanh { .. } | Op::UnitTanhDgrad { .. } => {
-            generator(op, list)
-        }
+        Op::Upsample { .. }
+        | Op::UpsampleDgrad { .. }
+        | Op::ScaledTanh { .. }
+        | Op::ScaledTanhDgrad { .. } => generator(op, list),
         _ => head(op, list),
     }
 }
@@ -166,7 +167,7 @@ fn convolution(op: &mut Op, list: &mut Operands) {
 fn norm(op: &mut Op, list: &mut Operands) {
     use Access::{Read, ReadInPlace, Write};
     match op {
-        Op::NormAffine { gamma, beta, mean, variance, affine, .. } => {
+        Op::BatchNormAffine { gamma, beta, mean, variance, affine, .. } => {
             let channels = gamma.len;
             list.whole(Read, channels, "gamma", gamma)
                 .whole(Read, channels, "beta", beta)
@@ -174,7 +175,7 @@ fn norm(op: &mut Op, list: &mut Operands) {
                 .whole(Read, channels, "variance", variance)
                 .affine(Write, channels, affine);
         }
-        Op::NormStatistics {
+        Op::BatchNormStats {
             pixels,
             channels,
             input,
@@ -196,7 +197,7 @@ fn norm(op: &mut Op, list: &mut Operands) {
                 .whole(Write, *channels, "inverse_std", inverse_std)
                 .affine(Write, *channels, affine);
         }
-        Op::NormDgrad {
+        Op::BatchNormDgrad {
             pixels,
             channels,
             input,
@@ -241,12 +242,12 @@ fn generator(op: &mut Op, list: &mut Operands) {
             let len = *height * *width * *channels;
             list.image(Read, 4 * len, "gradient", gradient).image(Write, len, "output", output);
         }
-        Op::UnitTanh { pixels, channels, input, affine, output } => {
+        Op::ScaledTanh { pixels, channels, input, affine, output } => {
             list.image(Read, *pixels * *channels, "input", input)
                 .maybe_affine(Read, *channels, affine)
                 .image(Write, *pixels * *channels, "output", output);
         }
-        Op::UnitTanhDgrad { pixels, channels, input, affine, gradient, scale, output } => {
+        Op::ScaledTanhDgrad { pixels, channels, input, affine, gradient, scale, output } => {
             let len = *pixels * *channels;
             list.image(Read, len, "input", input)
                 .maybe_affine(Read, *channels, affine)
@@ -263,7 +264,7 @@ fn generator(op: &mut Op, list: &mut Operands) {
 fn head(op: &mut Op, list: &mut Operands) {
     use Access::{Read, ReadInPlace, Write};
     match op {
-        Op::Sum { pixels, channels, left, right, output } => {
+        Op::Add { pixels, channels, left, right, output } => {
             let len = *pixels * *channels;
             list.image(ReadInPlace, len, "left", &mut left.input)
                 .maybe_affine(Read, *channels, &mut left.prologue.affine)
@@ -271,21 +272,21 @@ fn head(op: &mut Op, list: &mut Operands) {
                 .maybe_affine(Read, *channels, &mut right.prologue.affine)
                 .image(Write, len, "output", output);
         }
-        Op::MaxPool { shape, input, prologue, output, winners } => {
+        Op::MaxPool { shape, input, prologue, output, argmax } => {
             list.image(Read, shape.input_len(), "input", input)
                 .maybe_affine(Read, shape.channels, &mut prologue.affine)
                 .image(Write, shape.output_len(), "output", output)
-                .maybe(Write, shape.winner_words(), "winners", winners);
+                .maybe(Write, shape.argmax_words(), "argmax", argmax);
         }
-        Op::MaxPoolDgrad { shape, gradient, winners, output } => {
+        Op::MaxPoolDgrad { shape, gradient, argmax, output } => {
             list.image(Read, shape.output_len(), "gradient", gradient)
-                .image(Read, shape.winner_words(), "winners", winners)
+                .image(Read, shape.argmax_words(), "argmax", argmax)
                 .image(Write, shape.input_len(), "output", output);
         }
-        Op::Pool { pixels, channels, input, output } => {
+        Op::GlobalAvgPool { pixels, channels, input, output } => {
             list.image(Read, *pixels * *channels, "input", input).image(Write, *channels, "output", output);
         }
-        Op::PoolDgrad { pixels, channels, gradient, output } => {
+        Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
             list.image(Read, *channels, "gradient", gradient).image(
                 Write,
                 *pixels * *channels,
@@ -310,14 +311,14 @@ fn head(op: &mut Op, list: &mut Operands) {
                 .whole(Write, *inputs * *outputs, "weight_gradient", weight_gradient)
                 .whole(Write, *outputs, "bias_gradient", bias_gradient);
         }
-        Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, loss, gradient, .. } => {
+        Op::CrossEntropy { classes, logits, labels, teacher, loss, gradient, .. } => {
             list.image(Read, *classes, "logits", logits)
                 .image(Read, 1, "labels", labels)
                 .maybe(Read, *classes, "teacher", teacher)
                 .image(Write, 1, "loss", loss)
                 .maybe(Write, *classes, "gradient", gradient);
         }
-        Op::Cosine { classes, logits, reference, score } => {
+        Op::CosineSimilarity { classes, logits, reference, score } => {
             list.image(Read, *classes, "logits", logits)
                 .image(Read, *classes, "reference", reference)
                 .image(Write, 1, "score", score);
@@ -329,7 +330,7 @@ fn head(op: &mut Op, list: &mut Operands) {
 fn elementwise(op: &mut Op, list: &mut Operands) {
     use Access::{Read, Write};
     match op {
-        Op::Gather { indices, height, width, channels, output, .. } => {
+        Op::LoadImages { indices, height, width, channels, output, .. } => {
             list.image(Read, 1, "indices", indices).image(
                 Write,
                 *height * *width * *channels,
@@ -337,7 +338,7 @@ fn elementwise(op: &mut Op, list: &mut Operands) {
                 output,
             );
         }
-        Op::Patches { indices, height, width, channels, images } => {
+        Op::RandomErasing { indices, height, width, channels, images } => {
             list.image(Read, 1, "indices", indices).image(
                 Write,
                 *height * *width * *channels,

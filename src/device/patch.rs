@@ -1,4 +1,4 @@
-//! Random patches: what [`Op::Patches`](super::Op::Patches) paints over an image, so that a network
+//! Random patches: what [`Op::RandomErasing`](super::Op::RandomErasing) paints over an image, so that a network
 //! learns to decide without any small part of it (compare Random Erasing, Zhong et al., AAAI 2020).
 //!
 //! Each image gets up to [`PATCHES`] rectangles with sides from 1 to 3/16 of the image's, anywhere,
@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::Controls;
+use super::StepParams;
 use crate::rng::{Purpose, Stream, below, unit};
 
 /// Patches of an image at most; a later one covers an earlier one.
@@ -30,15 +30,15 @@ pub struct Patch {
 impl Patch {
     /// Patch `number` of image `index` of height × width pixels, where it has one.
     pub fn draw(
-        controls: &Controls,
+        params: &StepParams,
         index: u32,
         number: u64,
         (height, width): (usize, usize),
     ) -> Option<Self> {
-        let stream = Stream::new(controls.seed, Purpose::Patch, controls.epoch);
+        let stream = Stream::new(params.seed, Purpose::Patch, params.epoch);
         let base = (u64::from(index) << 32) | (number << 24);
         let [coin, sides, row, column] = stream.words(base);
-        if unit(coin) >= controls.patches {
+        if unit(coin) >= params.erasing_probability {
             return None;
         }
         let rows = place(sides >> 16, row, height);
@@ -69,8 +69,8 @@ mod tests {
     use super::*;
 
     fn all(patches: f32, size: (usize, usize)) -> Vec<Patch> {
-        let controls = Controls { patches, ..Controls::default() };
-        (0..2000).filter_map(|index| Patch::draw(&controls, index, 0, size)).collect()
+        let params = StepParams { erasing_probability: patches, ..StepParams::default() };
+        (0..2000).filter_map(|index| Patch::draw(&params, index, 0, size)).collect()
     }
 
     #[test]

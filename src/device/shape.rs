@@ -71,7 +71,7 @@ pub struct PoolShape {
 
 impl PoolShape {
     /// The winner of a window whose maximum a ReLU keeps back: nothing goes back through it.
-    pub const NO_WINNER: u8 = 255;
+    pub const NO_ARGMAX: u8 = 255;
 
     /// Output rows.
     pub fn out_height(&self) -> usize {
@@ -89,13 +89,13 @@ impl PoolShape {
     pub fn output_len(&self) -> usize {
         self.out_height() * self.out_width() * self.channels
     }
-    /// Words of an output pixel's winners: a byte for each channel, from the lowest, which says where in
+    /// Words of an output pixel's argmax: a byte for each channel, from the lowest, which says where in
     /// its window the first maximum was (row × kernel + column). What is left of the last word is 0.
     pub fn pixel_words(&self) -> usize {
         self.channels.div_ceil(4)
     }
-    /// Words of an image's winners.
-    pub fn winner_words(&self) -> usize {
+    /// Words of an image's argmax.
+    pub fn argmax_words(&self) -> usize {
         self.out_height() * self.out_width() * self.pixel_words()
     }
     /// Whether every window has a pixel and its winner fits a byte.

@@ -36,11 +36,11 @@ impl Lowering<'_> {
             match *step {
                 Step::Linear { node } => self.linear_backward(node, &mut gradients)?,
                 Step::Sum { node } => self.sum_backward(node, &mut gradients)?,
-                Step::MaxPool { input, output, shape, winners } => {
-                    self.max_pool_backward(input, output, shape, winners, &mut gradients)?;
+                Step::MaxPool { input, output, shape, argmax } => {
+                    self.max_pool_backward(input, output, shape, argmax, &mut gradients)?;
                 }
                 Step::Upsample { node } => self.upsample_backward(node, &mut gradients)?,
-                Step::UnitTanh { node } => self.unit_tanh_backward(node, &mut gradients)?,
+                Step::ScaledTanh { node } => self.scaled_tanh_backward(node, &mut gradients)?,
                 Step::Pool { node } => self.pool_backward(node, &mut gradients)?,
                 Step::Conv { node, residual, output } => {
                     let gradient = known(&gradients, output)?;
@@ -78,11 +78,11 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// A sum's gradient to the tensor that a summand without pending work is.
-    fn pass_on(&self, summand: NodeId, gradient: Span, gradients: &mut Gradients) -> Result<()> {
-        let tensor = &mut gradients.tensor[self.value(summand)?.base];
+    /// A sum's gradient to the tensor that an addend without pending work is.
+    fn pass_on(&self, addend: NodeId, gradient: Span, gradients: &mut Gradients) -> Result<()> {
+        let tensor = &mut gradients.tensor[self.value(addend)?.base];
         match tensor.replace(gradient) {
-            Some(_) => Err(unsupported(summand, "a second sum that reads the same tensor")),
+            Some(_) => Err(unsupported(addend, "a second sum that reads the same tensor")),
             None => Ok(()),
         }
     }
@@ -91,13 +91,13 @@ impl Lowering<'_> {
     /// convolutions that read it too, the last of which carries it further.
     fn sum_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
         let gradient = known(gradients, node)?;
-        for &summand in &self.graph.nodes[node].inputs {
-            let value = self.value(summand)?;
+        for &addend in &self.graph.nodes[node].inputs {
+            let value = self.value(addend)?;
             if value.relu {
-                if gradients.outstanding[summand] == 0 || gradients.activated[summand].is_some() {
-                    return Err(unsupported(summand, "a ReLU read by no convolution but by sums"));
+                if gradients.outstanding[addend] == 0 || gradients.activated[addend].is_some() {
+                    return Err(unsupported(addend, "a ReLU read by no convolution but by sums"));
                 }
-                gradients.activated[summand] = Some(gradient);
+                gradients.activated[addend] = Some(gradient);
                 continue;
             }
             match value.norm.filter(|_| self.mode == Mode::Train) {
@@ -106,9 +106,9 @@ impl Lowering<'_> {
                     gradients.tensor[value.base] = Some(self.norm_backward(norm, value, gradient, residual)?);
                 }
                 None if value.affine.is_some() => {
-                    return Err(unsupported(summand, "a sum of a norm that isn't folded"));
+                    return Err(unsupported(addend, "a sum of a norm that isn't folded"));
                 }
-                None => self.pass_on(summand, gradient, gradients)?,
+                None => self.pass_on(addend, gradient, gradients)?,
             }
         }
         Ok(())
@@ -119,7 +119,7 @@ impl Lowering<'_> {
         input: Value,
         output: NodeId,
         shape: PoolShape,
-        winners: Span,
+        argmax: Span,
         gradients: &mut Gradients,
     ) -> Result<()> {
         if self.mode == Mode::Train && input.base == 0 {
@@ -127,7 +127,7 @@ impl Lowering<'_> {
         }
         let gradient = known(gradients, output)?;
         let unpooled = self.slots.add(shape.input_len());
-        self.ops.push(Op::MaxPoolDgrad { shape, gradient, winners, output: unpooled });
+        self.ops.push(Op::MaxPoolDgrad { shape, gradient, argmax, output: unpooled });
         if gradients.tensor[input.base].is_some() {
             return Err(unsupported(output, "a second reader of what is max-pooled"));
         }
@@ -164,11 +164,11 @@ impl Lowering<'_> {
     }
 
     /// Through tanh and the affine map before it: a norm's backward pass, or its scale alone.
-    fn unit_tanh_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
+    fn scaled_tanh_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
         let from = self.graph.nodes[node].inputs[0];
         let (value, shape) = (self.value(from)?, &self.graph.nodes[from]);
         let output = self.slots.add(shape.len());
-        self.ops.push(Op::UnitTanhDgrad {
+        self.ops.push(Op::ScaledTanhDgrad {
             pixels: shape.pixels(),
             channels: shape.channels,
             input: value.span,
@@ -188,7 +188,7 @@ impl Lowering<'_> {
         let from = self.graph.nodes[node].inputs[0];
         let shape = &self.graph.nodes[from];
         let output = self.slots.add(shape.len());
-        self.ops.push(Op::PoolDgrad {
+        self.ops.push(Op::GlobalAvgPoolDgrad {
             pixels: shape.pixels(),
             channels: shape.channels,
             gradient: known(gradients, node)?,
@@ -274,7 +274,7 @@ impl Lowering<'_> {
         let shape = &self.graph.nodes[value.base];
         let batch = self.shared.norm(norm)?;
         let output = self.slots.add(gradient.len);
-        self.ops.push(Op::NormDgrad {
+        self.ops.push(Op::BatchNormDgrad {
             pixels: shape.pixels(),
             channels: shape.channels,
             input: value.span,

@@ -54,7 +54,7 @@ pub enum Layer {
     /// Twice the size, bilinearly, corners not aligned.
     Upsample,
     /// tanh(·) / (2 + 1e-7) + 1/2: pixels in (0, 1).
-    UnitTanh,
+    ScaledTanh,
     /// Mean over pixels: the features.
     Pool,
     /// Fully connected: the logits.

@@ -9,7 +9,7 @@ use super::programs::{IMAGES, Source, gather};
 use super::runner::Runner;
 use super::shared::Shared;
 use crate::data::ImageSet;
-use crate::device::{Augment, Controls, Device, MemoryLayout, Op, Program, ProgramId, Region, Span};
+use crate::device::{Augment, Device, MemoryLayout, Op, Program, ProgramId, Region, Span, StepParams};
 use crate::error::{Error, Result};
 
 /// Elements of images that staging holds at most, beyond one training batch.
@@ -56,7 +56,7 @@ pub struct ImagePlan {
     /// Prepare; generate from the images as they are, and augmented; where it trains, forward and backward.
     programs: Vec<Program>,
     capacity: usize,
-    lanes: usize,
+    workers: usize,
     layout: MemoryLayout,
 }
 
@@ -73,13 +73,14 @@ impl ImagePlan {
         let mut make = Maker { graph, shared: &shared, columns, capacity: 1 };
         let probe = make.generate(None)?;
         make.capacity = device.preferred_batch(probe.arena).min(rows);
-        let (capacity, lanes) = (make.capacity, device.lanes());
+        let (capacity, workers) = (make.capacity, device.workers());
         let prepare = make.program(shared.prepare_evaluation(graph), 1, 0, false);
         let mut programs = vec![prepare, make.generate(None)?, make.generate(Some(options.augment))?];
         if options.batch > 0 {
             programs.extend(make.train(options)?);
         }
-        let arena = programs.iter().map(|p| p.arena * if p.lanes { lanes } else { 1 }).max().unwrap_or(0);
+        let arena =
+            programs.iter().map(|p| p.arena * if p.data_parallel { workers } else { 1 }).max().unwrap_or(0);
         let trained = if options.batch > 0 { graph.trainable } else { 0 };
         let layout = MemoryLayout {
             weights: graph.weights,
@@ -91,7 +92,7 @@ impl ImagePlan {
             arena,
             staging: columns.len,
         };
-        Ok(Self { shared, columns, programs, capacity, lanes, layout })
+        Ok(Self { shared, columns, programs, capacity, workers, layout })
     }
 
     /// Bytes that the network will hold on `device`, as [`ImageEngine::bytes`] will say.
@@ -144,8 +145,8 @@ impl Maker<'_> {
         Ok(plan)
     }
 
-    fn program(&self, ops: Vec<Op>, capacity: usize, arena: usize, lanes: bool) -> Program {
-        Program { ops, filters: self.shared.filters.clone(), repeated: 0..0, capacity, arena, lanes }
+    fn program(&self, ops: Vec<Op>, capacity: usize, arena: usize, data_parallel: bool) -> Program {
+        Program { ops, filters: self.shared.filters.clone(), loop_body: 0..0, capacity, arena, data_parallel }
     }
 }
 
@@ -171,7 +172,7 @@ impl ImageEngine {
         }
         let ids = plan.programs.into_iter().map(|program| session.prepare(program));
         let ids = ids.collect::<Result<Vec<_>>>()?;
-        let runner = Runner::new(session, ids[0], plan.capacity, plan.lanes, plan.columns.rows);
+        let runner = Runner::new(session, ids[0], plan.capacity, plan.workers, plan.columns.rows);
         let mut engine = Self {
             runner,
             graph: graph.clone(),
@@ -233,7 +234,7 @@ impl ImageEngine {
         &mut self,
         source: Source,
         indices: &[u32],
-        controls: &Controls,
+        params: &StepParams,
         output: &mut [f32],
     ) -> Result<()> {
         let program = self.generate.get(source as usize).copied();
@@ -243,7 +244,7 @@ impl ImageEngine {
         let (rows, len) = (self.columns.rows, self.columns.output.len);
         for (part, output) in indices.chunks(rows).zip(output.chunks_mut(rows * len)) {
             self.runner.session.write_words(Region::Staging, self.columns.indices.offset, part)?;
-            self.runner.run_lanes(program, part.len(), controls)?;
+            self.runner.run_lanes(program, part.len(), params)?;
             self.read(self.columns.output, output)?;
         }
         Ok(())
@@ -254,13 +255,13 @@ impl ImageEngine {
     pub fn forward(
         &mut self,
         indices: &[u32],
-        controls: &Controls,
+        params: &StepParams,
         images: &mut [f32],
         output: &mut [f32],
     ) -> Result<()> {
         let [forward, _] = planned(self.train)?;
         self.runner.session.write_words(Region::Staging, self.columns.indices.offset, indices)?;
-        self.runner.run_training(forward, indices.len(), controls)?;
+        self.runner.run_training(forward, indices.len(), params)?;
         self.pending = Some(indices.len());
         self.read(self.columns.image, images)?;
         self.read(self.columns.output, output)
@@ -268,13 +269,13 @@ impl ImageEngine {
 
     /// The second half, right behind the first: backward from `gradient`, the loss's at the output, and
     /// Adam's step.
-    pub fn step(&mut self, gradient: &[f32], controls: &Controls) -> Result<()> {
+    pub fn step(&mut self, gradient: &[f32], params: &StepParams) -> Result<()> {
         let [_, backward] = planned(self.train)?;
         let count = self.pending.take().filter(|count| count * self.columns.gradient.len == gradient.len());
         let count = count.ok_or_else(|| Error::run("a step without its forward pass"))?;
         let Span { region, offset, .. } = self.columns.gradient;
         self.runner.session.write(region, offset, gradient)?;
-        self.runner.run_training(backward, count, controls)
+        self.runner.run_training(backward, count, params)
     }
 
     fn read(&self, column: Span, out: &mut [f32]) -> Result<()> {

@@ -9,14 +9,14 @@
 //!
 //! A node's value is *lazy*: a slot that holds a tensor, plus the affine map and ReLU that whoever
 //! reads it applies on the fly. That is where norms and ReLUs go: none has an op of its own in the
-//! forward pass. A convolution whose only reader is a sum adds the other summand itself, if nothing is
+//! forward pass. A convolution whose only reader is a sum adds the other addend itself, if nothing is
 //! left to be done to either; else the sum is an op of its own that does it. A ReLU in front of the mean
 //! over pixels is applied by max pooling over single pixels, which knows the way back.
 
 use super::arena::Slots;
 use super::graph::{Graph, Layer, NORM_EPSILON, Node, NodeId};
 use super::shared::{Shared, weights_span};
-use crate::device::{Affine, Direction, Op, PoolShape, Prologue, Span, Summand, mask_words};
+use crate::device::{Addend, Affine, Direction, Op, PoolShape, Prologue, Span, mask_words};
 use crate::error::{Error, Result};
 
 /// What a program is for.
@@ -65,7 +65,7 @@ pub(super) enum Step {
         input: Value,
         output: NodeId,
         shape: PoolShape,
-        winners: Span,
+        argmax: Span,
     },
     Pool {
         node: NodeId,
@@ -76,7 +76,7 @@ pub(super) enum Step {
     Upsample {
         node: NodeId,
     },
-    UnitTanh {
+    ScaledTanh {
         node: NodeId,
     },
 }
@@ -130,7 +130,7 @@ impl<'a> Lowering<'a> {
                 Layer::Add => self.sum(node)?,
                 Layer::MaxPool { shape } => self.max_pool(from, node, *shape)?,
                 Layer::Upsample => self.upsample(node)?,
-                Layer::UnitTanh => self.unit_tanh(node, output)?,
+                Layer::ScaledTanh => self.scaled_tanh(node, output)?,
                 Layer::Pool => match features {
                     Some(features) => self.pool(node, features)?,
                     None => return Err(unsupported(node, "pooling where no features are wanted")),
@@ -166,7 +166,7 @@ impl<'a> Lowering<'a> {
                 return Err(unsupported(node, "not a norm"));
             };
             let batch = self.shared.norm(node)?;
-            self.ops.push(Op::NormStatistics {
+            self.ops.push(Op::BatchNormStats {
                 pixels: self.graph.nodes[from].pixels(),
                 channels: self.graph.nodes[from].channels,
                 input: value.span,
@@ -233,19 +233,19 @@ impl<'a> Lowering<'a> {
         Ok(value)
     }
 
-    /// Where this convolution's only reader is a sum whose other summand is there: that sum and
-    /// that summand.
+    /// Where this convolution's only reader is a sum whose other addend is there: that sum and
+    /// that addend.
     fn fused_sum(&self, node: NodeId) -> (NodeId, Option<NodeId>) {
         // A norm in between is no obstacle where it is folded into the convolution.
-        let summand = self.shared.folded(node).filter(|_| self.mode != Mode::Train).unwrap_or(node);
-        let [sum] = self.graph.consumers(summand)[..] else {
+        let addend = self.shared.folded(node).filter(|_| self.mode != Mode::Train).unwrap_or(node);
+        let [sum] = self.graph.consumers(addend)[..] else {
             return (node, None);
         };
         let consumer = &self.graph.nodes[sum];
         if !matches!(consumer.layer, Layer::Add) {
             return (node, None);
         }
-        let other = consumer.inputs.iter().copied().find(|&input| input != summand);
+        let other = consumer.inputs.iter().copied().find(|&input| input != addend);
         match other.filter(|&other| self.plain(other).is_ok()) {
             Some(other) => (sum, Some(other)),
             None => (node, None),
@@ -257,14 +257,14 @@ impl<'a> Lowering<'a> {
         let [left, right] = self.graph.nodes[node].inputs[..] else {
             return Err(unsupported(node, "a sum that isn't of two"));
         };
-        let summand = |value: Value| Summand {
+        let addend = |value: Value| Addend {
             input: value.span,
             prologue: Prologue { affine: value.affine, relu: value.relu, mask: None },
         };
-        let (left, right) = (summand(self.value(left)?), summand(self.value(right)?));
+        let (left, right) = (addend(self.value(left)?), addend(self.value(right)?));
         let shape = &self.graph.nodes[node];
         let output = self.slots.add(shape.len());
-        self.ops.push(Op::Sum { pixels: shape.pixels(), channels: shape.channels, left, right, output });
+        self.ops.push(Op::Add { pixels: shape.pixels(), channels: shape.channels, left, right, output });
         self.steps.push(Step::Sum { node });
         Ok(Value::plain(node, output))
     }
@@ -274,12 +274,12 @@ impl<'a> Lowering<'a> {
     /// count on this one for the ReLU's mask.
     fn max_pool(&mut self, from: NodeId, node: NodeId, shape: PoolShape) -> Result<Value> {
         let input = self.value(from)?;
-        let winners = match self.mode {
+        let argmax = match self.mode {
             Mode::Infer => None,
             _ if self.graph.consumers(from).len() > 1 => {
                 return Err(unsupported(node, "a second reader of what is max-pooled"));
             }
-            _ => Some(self.slots.add(shape.winner_words())),
+            _ => Some(self.slots.add(shape.argmax_words())),
         };
         let output = self.slots.add(shape.output_len());
         self.ops.push(Op::MaxPool {
@@ -287,10 +287,10 @@ impl<'a> Lowering<'a> {
             input: input.span,
             prologue: Prologue { affine: input.affine, relu: input.relu, mask: None },
             output,
-            winners,
+            argmax,
         });
-        if let Some(winners) = winners {
-            self.steps.push(Step::MaxPool { input, output: node, shape, winners });
+        if let Some(argmax) = argmax {
+            self.steps.push(Step::MaxPool { input, output: node, shape, argmax });
         }
         Ok(Value::plain(node, output))
     }
@@ -314,7 +314,7 @@ impl<'a> Lowering<'a> {
         Ok(Value::plain(node, span))
     }
 
-    fn unit_tanh(&mut self, node: NodeId, output: Span) -> Result<Value> {
+    fn scaled_tanh(&mut self, node: NodeId, output: Span) -> Result<Value> {
         let from = self.graph.nodes[node].inputs[0];
         let (input, shape) = (self.value(from)?, &self.graph.nodes[from]);
         if input.relu {
@@ -322,14 +322,14 @@ impl<'a> Lowering<'a> {
         }
         let last = node + 1 == self.graph.nodes.len();
         let span = if last { output } else { self.slots.add(shape.len()) };
-        self.ops.push(Op::UnitTanh {
+        self.ops.push(Op::ScaledTanh {
             pixels: shape.pixels(),
             channels: shape.channels,
             input: input.span,
             affine: input.affine,
             output: span,
         });
-        self.steps.push(Step::UnitTanh { node });
+        self.steps.push(Step::ScaledTanh { node });
         Ok(Value::plain(node, span))
     }
 
@@ -342,7 +342,7 @@ impl<'a> Lowering<'a> {
             self.values[from] = Some(self.max_pool(from, from, single)?);
         }
         let input = self.plain(from)?;
-        self.ops.push(Op::Pool { pixels, channels, input: input.span, output: features });
+        self.ops.push(Op::GlobalAvgPool { pixels, channels, input: input.span, output: features });
         self.steps.push(Step::Pool { node });
         Ok(Value { base: node, span: features, ..input })
     }

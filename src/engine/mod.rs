@@ -17,4 +17,4 @@ pub mod staging;
 pub use image_engine::{ImageEngine, ImageOptions, ImagePlan};
 pub use plan::Plan;
 pub use programs::Source;
-pub use run::{Attacked, Budget, Engine, EngineOptions, Rows};
+pub use run::{AttackBatch, Budget, Engine, EngineOptions, Rows};

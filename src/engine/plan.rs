@@ -30,10 +30,10 @@ pub struct Plan {
     pub(super) jobs: Vec<Job>,
     /// In the order of `jobs`.
     pub(super) programs: Vec<Program>,
-    /// Images of an inference or attack instance.
+    /// Images of an inference or attack slice.
     pub(super) capacity: usize,
-    /// Instances side by side.
-    pub(super) lanes: usize,
+    /// Slices side by side.
+    pub(super) workers: usize,
     /// Elements of every region.
     pub layout: MemoryLayout,
 }
@@ -56,16 +56,17 @@ impl Plan {
             staging: &staging,
             augment: options.augment,
             norm: options.norm,
-            lane_batch: 1,
+            worker_batch: 1,
             batch: options.batch,
         };
         let probe =
             if options.attack { make.attack(Source::Images)? } else { make.infer(Source::Images, false)? };
-        make.lane_batch = device.preferred_batch(probe.arena).min(rows);
-        let (capacity, lanes) = (make.lane_batch, device.lanes());
+        make.worker_batch = device.preferred_batch(probe.arena).min(rows);
+        let (capacity, workers) = (make.worker_batch, device.workers());
         let list = list(&make, options)?;
         let trained = if options.batch > 0 { graph.trainable } else { 0 };
-        let arena = list.iter().map(|(_, p)| p.arena * if p.lanes { lanes } else { 1 }).max().unwrap_or(0);
+        let arena =
+            list.iter().map(|(_, p)| p.arena * if p.data_parallel { workers } else { 1 }).max().unwrap_or(0);
         let layout = MemoryLayout {
             weights: graph.weights,
             gradients: trained,
@@ -76,7 +77,7 @@ impl Plan {
             staging: staging.len,
         };
         let (jobs, programs) = list.into_iter().unzip();
-        Ok(Self { shared, staging, jobs, programs, capacity, lanes, layout })
+        Ok(Self { shared, staging, jobs, programs, capacity, workers, layout })
     }
 
     /// Bytes that the network will hold on `device`, as [`super::Engine::bytes`] will say.

@@ -14,10 +14,10 @@ use super::shared::Shared;
 use super::staging::Staging;
 use crate::data::ImageSet;
 use crate::device::cuda;
-pub use crate::device::{Bound, Cost, KernelLaunch, Precision, Roof};
 use crate::device::{
-    Controls, ConvShape, Device, Instance, Op, PoolShape, Program, ProgramId, Region, Session,
+    BatchSlice, ConvShape, Device, Op, PoolShape, Program, ProgramId, Region, Session, StepParams,
 };
+pub use crate::device::{Bound, Cost, KernelLaunch, Precision, Roofline};
 use crate::error::{Error, Result};
 pub use estimate::{Estimate, LAUNCH_GAP};
 
@@ -61,7 +61,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// An op of a job, for all images of an instance.
+/// An op of a job, for all images of a slice.
 #[derive(Clone, Debug, Serialize)]
 pub struct OpProfile {
     /// Its name.
@@ -69,7 +69,7 @@ pub struct OpProfile {
     /// Its sizes in words.
     pub shape: String,
     /// Whether it is one of the ops of an attack's step, which run once for each step.
-    pub repeated: bool,
+    pub in_loop: bool,
     /// What it takes at least.
     pub cost: Cost,
     /// The kernels it starts; none on a processor.
@@ -81,10 +81,10 @@ pub struct OpProfile {
 pub struct ModeProfile {
     /// The job.
     pub mode: Mode,
-    /// Images of the instance.
+    /// Images of the slice.
     pub images: usize,
-    /// Whether the instance has one of several lanes; else it has the whole device.
-    pub lane: bool,
+    /// Whether the slice has one of several workers; else it has the whole device.
+    pub one_worker: bool,
     /// The ops.
     pub ops: Vec<OpProfile>,
 }
@@ -104,11 +104,11 @@ impl ModeProfile {
         let ops = ops.map(|(at, ((op, cost), launches))| OpProfile {
             op: op.name(),
             shape: shape(op, program),
-            repeated: program.repeated.contains(&at),
+            in_loop: program.loop_body.contains(&at),
             cost,
             launches,
         });
-        Self { mode, images, lane: false, ops: ops.collect() }
+        Self { mode, images, one_worker: false, ops: ops.collect() }
     }
 }
 
@@ -126,7 +126,7 @@ pub fn foretell(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec
         staging: &staging,
         augment: options.augment,
         norm: options.norm,
-        lane_batch: batch,
+        worker_batch: batch,
         batch,
     };
     let programs = [
@@ -145,7 +145,7 @@ pub fn foretell(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec
 /// A network on a device whose ops are timed.
 pub struct Profiler {
     session: Box<dyn Session>,
-    jobs: Vec<(ModeProfile, ProgramId, Instance)>,
+    jobs: Vec<(ModeProfile, ProgramId, BatchSlice)>,
 }
 
 impl Profiler {
@@ -169,10 +169,10 @@ impl Profiler {
             if let Some(mode) = Mode::of(job) {
                 let count = batch.min(program.capacity);
                 let launches = device.launches(&program, count)?;
-                let lane = program.lanes && device.lanes() > 1;
+                let one_worker = program.data_parallel && device.workers() > 1;
                 let profile = ModeProfile::new(mode, &program, count, device.precision(), launches);
-                let profile = ModeProfile { lane, ..profile };
-                jobs.push((profile, session.prepare(program)?, Instance { first: 0, count }));
+                let profile = ModeProfile { one_worker, ..profile };
+                jobs.push((profile, session.prepare(program)?, BatchSlice { first: 0, count }));
             }
         }
         Ok(Self { session, jobs })
@@ -188,13 +188,13 @@ impl Profiler {
     /// # Errors
     /// The device fails.
     pub fn time(&mut self, mode: Mode) -> Result<Vec<f64>> {
-        let &(_, program, instance) = self.job(mode)?;
+        let &(_, program, slice) = self.job(mode)?;
         // As in epochs that average the weights: everything takes its time.
-        let controls = Controls { average_decay: 0.98, ..Controls::default() };
-        self.session.time(program, &controls, instance)
+        let params = StepParams { average_decay: 0.98, ..StepParams::default() };
+        self.session.time(program, &params, slice)
     }
 
-    fn job(&self, mode: Mode) -> Result<&(ModeProfile, ProgramId, Instance)> {
+    fn job(&self, mode: Mode) -> Result<&(ModeProfile, ProgramId, BatchSlice)> {
         let job = self.jobs.iter().find(|(profile, ..)| profile.mode == mode);
         job.ok_or_else(|| Error::run(format!("no program to {mode}")))
     }
@@ -228,22 +228,24 @@ fn shape(op: &Op, program: &Program) -> String {
             let PoolShape { height, width, channels, kernel, stride, .. } = shape;
             format!("{height}x{width}, {channels} channels, {kernel}x{kernel}/{stride}")
         }
-        Op::NormAffine { gamma, .. } => format!("{} channels", gamma.len),
-        Op::NormStatistics { pixels: n, channels, .. }
-        | Op::NormDgrad { pixels: n, channels, .. }
-        | Op::UnitTanh { pixels: n, channels, .. }
-        | Op::UnitTanhDgrad { pixels: n, channels, .. }
-        | Op::Sum { pixels: n, channels, .. }
-        | Op::Pool { pixels: n, channels, .. }
-        | Op::PoolDgrad { pixels: n, channels, .. } => pixels(*n, *channels),
-        Op::Gather { height, width, channels, .. }
-        | Op::Patches { height, width, channels, .. }
+        Op::BatchNormAffine { gamma, .. } => format!("{} channels", gamma.len),
+        Op::BatchNormStats { pixels: n, channels, .. }
+        | Op::BatchNormDgrad { pixels: n, channels, .. }
+        | Op::ScaledTanh { pixels: n, channels, .. }
+        | Op::ScaledTanhDgrad { pixels: n, channels, .. }
+        | Op::Add { pixels: n, channels, .. }
+        | Op::GlobalAvgPool { pixels: n, channels, .. }
+        | Op::GlobalAvgPoolDgrad { pixels: n, channels, .. } => pixels(*n, *channels),
+        Op::LoadImages { height, width, channels, .. }
+        | Op::RandomErasing { height, width, channels, .. }
         | Op::Upsample { height, width, channels, .. }
         | Op::UpsampleDgrad { height, width, channels, .. } => pixels(height * width, *channels),
         Op::Linear { inputs, outputs, .. }
         | Op::LinearDgrad { inputs, outputs, .. }
         | Op::LinearWgrad { inputs, outputs, .. } => format!("{inputs} to {outputs}"),
-        Op::SoftmaxCrossEntropy { classes, .. } | Op::Cosine { classes, .. } => format!("{classes} classes"),
+        Op::CrossEntropy { classes, .. } | Op::CosineSimilarity { classes, .. } => {
+            format!("{classes} classes")
+        }
         Op::PgdStart { elements, .. } | Op::PgdStep { elements, .. } | Op::Copy { elements, .. } => {
             format!("{elements} elements")
         }

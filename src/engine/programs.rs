@@ -27,9 +27,9 @@ pub(super) fn gather(graph: &Graph, indices: Span, augment: Option<Augment>, out
     let (height, width, channels) = (node.height, node.width, node.channels);
     let (images, plain) = (IMAGES, augment.is_none());
     let augment = augment.unwrap_or_default();
-    let mut ops = vec![Op::Gather { images, indices, height, width, channels, augment, output }];
+    let mut ops = vec![Op::LoadImages { images, indices, height, width, channels, augment, output }];
     if !plain {
-        ops.push(Op::Patches { indices, height, width, channels, images: output });
+        ops.push(Op::RandomErasing { indices, height, width, channels, images: output });
     }
     ops
 }
@@ -46,8 +46,8 @@ pub struct Programs<'a> {
     pub augment: Augment,
     /// The ball of attacks.
     pub norm: Norm,
-    /// Images of an inference or attack instance.
-    pub lane_batch: usize,
+    /// Images of an inference or attack slice.
+    pub worker_batch: usize,
     /// Images of a training step.
     pub batch: usize,
 }
@@ -59,7 +59,7 @@ impl Programs<'_> {
         let image = self.input(&mut plan, source);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         if score {
-            plan.ops.push(Op::Cosine {
+            plan.ops.push(Op::CosineSimilarity {
                 classes: self.graph.classes(),
                 logits: self.staging.logits,
                 reference: self.staging.teacher,
@@ -69,7 +69,7 @@ impl Programs<'_> {
         Ok(self.finish(plan, 0..0))
     }
 
-    /// PGD: the adversarial rows from the images, the ops of one step repeated.
+    /// PGD: the adversarial rows from the images, whose loop body is one step.
     pub fn attack(&self, source: Source) -> Result<Program> {
         let mut plan = Lowering::new(self.graph, self.shared, Mode::Attack);
         let elements = self.graph.image_len();
@@ -163,7 +163,7 @@ impl Programs<'_> {
         let gradient = plan.slots.add(classes);
         // A device may make all of the head's gradients before the linear layer's own, which reads this.
         plan.slots.pin(gradient);
-        plan.ops.push(Op::SoftmaxCrossEntropy {
+        plan.ops.push(Op::CrossEntropy {
             classes,
             logits: self.staging.logits,
             labels: self.staging.labels,
@@ -175,11 +175,18 @@ impl Programs<'_> {
         gradient
     }
 
-    fn finish(&self, mut plan: Lowering, repeated: std::ops::Range<usize>) -> Program {
-        let lanes = plan.mode != Mode::Train;
-        let capacity = if lanes { self.lane_batch } else { self.batch };
+    fn finish(&self, mut plan: Lowering, loop_body: std::ops::Range<usize>) -> Program {
+        let data_parallel = plan.mode != Mode::Train;
+        let capacity = if data_parallel { self.worker_batch } else { self.batch };
         let arena = plan.slots.place(&mut plan.ops, capacity);
-        Program { ops: plan.ops, filters: self.shared.filters.clone(), repeated, capacity, arena, lanes }
+        Program {
+            ops: plan.ops,
+            filters: self.shared.filters.clone(),
+            loop_body,
+            capacity,
+            arena,
+            data_parallel,
+        }
     }
 
     fn whole(&self, ops: Vec<Op>) -> Program {

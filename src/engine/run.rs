@@ -6,7 +6,7 @@ use super::programs::{IMAGES, Source};
 use super::runner::Runner;
 use super::staging::Staging;
 use crate::data::ImageSet;
-use crate::device::{Augment, Controls, Device, Norm, Program, ProgramId, Region, Session, Span};
+use crate::device::{Augment, Device, Norm, Program, ProgramId, Region, Session, Span, StepParams};
 use crate::error::{Error, Result};
 
 /// What a network is opened for; memory follows from it.
@@ -36,7 +36,7 @@ pub struct Budget {
 
 /// What an attack is aimed at.
 #[derive(Clone, Copy, Debug)]
-pub struct Attacked<'a> {
+pub struct AttackBatch<'a> {
     /// Attached images as they are, or augmented.
     pub source: Source,
     /// Which of them.
@@ -130,7 +130,7 @@ impl Engine {
         }
         let programs = Prepared::new(session.as_mut(), plan.jobs.into_iter().zip(plan.programs))?;
         let mut engine = Self {
-            runner: Runner::new(session, programs.prepare, plan.capacity, plan.lanes, rows),
+            runner: Runner::new(session, programs.prepare, plan.capacity, plan.workers, rows),
             graph: graph.clone(),
             staging: plan.staging,
             programs,
@@ -201,14 +201,14 @@ impl Engine {
         &mut self,
         source: Source,
         indices: &[u32],
-        controls: &Controls,
+        params: &StepParams,
         mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
         let program = planned(self.programs.infer[source as usize])?;
         self.runner.evaluation()?;
         for (chunk, part) in indices.chunks(self.staging.rows).enumerate() {
             self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
-            self.runner.run_lanes(program, part.len(), controls)?;
+            self.runner.run_lanes(program, part.len(), params)?;
             visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
@@ -218,7 +218,7 @@ impl Engine {
     pub fn logits(&mut self, indices: &[u32]) -> Result<Vec<f32>> {
         let classes = self.graph.classes();
         let mut logits = vec![0.0; indices.len() * classes];
-        self.infer(Source::Images, indices, &Controls::default(), |rows| {
+        self.infer(Source::Images, indices, &StepParams::default(), |rows| {
             rows.logits(&mut logits[rows.first * classes..])
         })?;
         Ok(logits)
@@ -245,21 +245,21 @@ impl Engine {
             self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             let reference = &reference[first * classes..(first + part.len()) * classes];
             self.runner.session.write(Region::Staging, self.staging.teacher.offset, reference)?;
-            self.runner.run_lanes(self.programs.score, part.len(), &Controls::default())?;
+            self.runner.run_lanes(self.programs.score, part.len(), &StepParams::default())?;
             visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
     }
 
-    /// Untargeted PGD (PBE Eq. 10-12), `controls.repeats` steps. `visit` sees every finished chunk.
+    /// Untargeted PGD (PBE Eq. 10-12), `params.repeats` steps. `visit` sees every finished chunk.
     /// The last chunk stays in staging for [`Source::Adversarial`].
     pub fn attack(
         &mut self,
-        target: &Attacked,
-        controls: &Controls,
+        target: &AttackBatch,
+        params: &StepParams,
         mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
-        let &Attacked { source, indices, labels, budgets, predict } = target;
+        let &AttackBatch { source, indices, labels, budgets, predict } = target;
         let program = self.programs.attack.get(source as usize).copied().flatten();
         let program = planned(program)?;
         self.runner.evaluation()?;
@@ -277,10 +277,10 @@ impl Engine {
                 column.iter_mut().zip(budgets).for_each(|(value, budget)| *value = pick(budget));
                 self.runner.session.write(Region::Staging, offset, &column[..count])?;
             }
-            self.runner.run_lanes(program, count, controls)?;
+            self.runner.run_lanes(program, count, params)?;
             if predict {
                 let infer = planned(self.programs.infer[Source::Adversarial as usize])?;
-                self.runner.run_lanes(infer, count, controls)?;
+                self.runner.run_lanes(infer, count, params)?;
             }
             visit(self.rows_at(chunk, count))?;
         }
@@ -289,10 +289,10 @@ impl Engine {
 
     /// Puts the augmented images at `indices`, at most [`Engine::rows`], into the rows that
     /// [`Source::Adversarial`] means.
-    pub fn stage(&mut self, indices: &[u32], controls: &Controls) -> Result<()> {
+    pub fn stage(&mut self, indices: &[u32], params: &StepParams) -> Result<()> {
         let program = planned(self.programs.stage)?;
         self.runner.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
-        self.runner.run_lanes(program, indices.len(), controls)
+        self.runner.run_lanes(program, indices.len(), params)
     }
 
     /// The staged image of a row.
@@ -316,7 +316,7 @@ impl Engine {
     }
 
     /// One SGD step on the batch `indices` under `labels`, and one of the weight average where
-    /// [`Controls::average_decay`] asks for it (with [`Source::Adversarial`]: on the
+    /// [`StepParams::average_decay`] asks for it (with [`Source::Adversarial`]: on the
     /// staged rows of the last attack); with `teacher` rows of logits the loss distils from them.
     /// Returns the mean loss of the batch before the step.
     pub fn train_step(
@@ -325,7 +325,7 @@ impl Engine {
         indices: &[u32],
         labels: &[u32],
         teacher: Option<&[f32]>,
-        controls: &Controls,
+        params: &StepParams,
     ) -> Result<f32> {
         let program = planned(self.programs.train[source as usize][usize::from(teacher.is_some())])?;
         self.runner.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
@@ -334,7 +334,7 @@ impl Engine {
             self.runner.session.write(Region::Staging, self.staging.teacher.offset, teacher)?;
         }
         let count = indices.len();
-        self.runner.run_training(program, count, controls)?;
+        self.runner.run_training(program, count, params)?;
         let losses = &mut self.losses[..count];
         self.runner.session.read(Region::Staging, self.staging.loss.offset, losses)?;
         Ok((losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / count as f64) as f32)

@@ -1,6 +1,6 @@
-//! What every kind of network does with its session: programs over lanes, after the weights are ready.
+//! What every kind of network does with its session: programs over workers, after the weights are ready.
 
-use crate::device::{Controls, Instance, ProgramId, Region, Session};
+use crate::device::{BatchSlice, ProgramId, Region, Session, StepParams};
 use crate::error::Result;
 
 /// A session, and how evaluation programs run on it.
@@ -8,12 +8,12 @@ pub(super) struct Runner {
     pub session: Box<dyn Session>,
     /// The program behind a change of the weights.
     prepare: ProgramId,
-    /// Images of a lane's instance.
+    /// Images of a worker's slice.
     capacity: usize,
-    /// Instances side by side.
-    lanes: usize,
+    /// Slices side by side.
+    workers: usize,
     ready: bool,
-    instances: Vec<Instance>,
+    slices: Vec<BatchSlice>,
 }
 
 impl Runner {
@@ -22,10 +22,10 @@ impl Runner {
         session: Box<dyn Session>,
         prepare: ProgramId,
         capacity: usize,
-        lanes: usize,
+        workers: usize,
         rows: usize,
     ) -> Self {
-        Self { session, prepare, capacity, lanes, ready: false, instances: Vec::with_capacity(rows) }
+        Self { session, prepare, capacity, workers, ready: false, slices: Vec::with_capacity(rows) }
     }
 
     /// Replaces parameters and statistics.
@@ -44,27 +44,27 @@ impl Runner {
     /// Prepares the weights for evaluation, unless they are.
     pub fn evaluation(&mut self) -> Result<()> {
         if !self.ready {
-            let whole = [Instance { first: 0, count: 0 }];
-            self.session.run(self.prepare, &Controls::default(), &whole)?;
+            let whole = [BatchSlice { first: 0, count: 0 }];
+            self.session.run(self.prepare, &StepParams::default(), &whole)?;
             self.ready = true;
         }
         Ok(())
     }
 
     /// Runs an evaluation program over the first `count` rows.
-    pub fn run_lanes(&mut self, program: ProgramId, count: usize, controls: &Controls) -> Result<()> {
-        let size = self.capacity.min(count.div_ceil(self.lanes)).max(1);
-        self.instances.clear();
+    pub fn run_lanes(&mut self, program: ProgramId, count: usize, params: &StepParams) -> Result<()> {
+        let size = self.capacity.min(count.div_ceil(self.workers)).max(1);
+        self.slices.clear();
         for first in (0..count).step_by(size) {
-            self.instances.push(Instance { first, count: size.min(count - first) });
+            self.slices.push(BatchSlice { first, count: size.min(count - first) });
         }
-        self.session.run(program, controls, &self.instances)
+        self.session.run(program, params, &self.slices)
     }
 
-    /// Runs a training program over the first `count` rows, as one instance. Evaluation has to be
+    /// Runs a training program over the first `count` rows, as one slice. Evaluation has to be
     /// prepared anew.
-    pub fn run_training(&mut self, program: ProgramId, count: usize, controls: &Controls) -> Result<()> {
+    pub fn run_training(&mut self, program: ProgramId, count: usize, params: &StepParams) -> Result<()> {
         self.ready = false;
-        self.session.run(program, controls, &[Instance { first: 0, count }])
+        self.session.run(program, params, &[BatchSlice { first: 0, count }])
     }
 }

@@ -104,7 +104,7 @@ impl Shared {
             else {
                 continue;
             };
-            ops.push(Op::NormAffine {
+            ops.push(Op::BatchNormAffine {
                 gamma: weights_span(gamma),
                 beta: weights_span(beta),
                 mean: weights_span(mean),

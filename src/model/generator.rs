@@ -150,11 +150,11 @@ impl Generator {
                 node = graph.max_pool(node, 2, 2, 0);
             }
         }
-        node = graph.push(Layer::UnitTanh, &[node]);
+        node = graph.push(Layer::ScaledTanh, &[node]);
         if self.role == Role::Mask {
             // 20·x − 10.
             node = graph.push(Layer::Normalise { mean: vec![0.5], std: vec![0.05] }, &[node]);
-            graph.push(Layer::UnitTanh, &[node]);
+            graph.push(Layer::ScaledTanh, &[node]);
         }
         Ok(graph)
     }

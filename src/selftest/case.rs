@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::data::ImageSet;
 use crate::device::{
-    Access, Affine, Controls, Device, FilterId, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program,
-    Region, Session, Span,
+    Access, Affine, BatchSlice, Device, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op, Program, Region,
+    Session, Span, StepParams,
 };
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
@@ -17,12 +17,12 @@ pub struct Case {
     pub setup: Vec<Op>,
     /// What is tested.
     pub ops: Vec<Op>,
-    /// Those of `ops` that run [`Controls::repeats`] times.
-    pub repeated: Range<usize>,
+    /// Those of `ops` that run [`StepParams::repeats`] times.
+    pub loop_body: Range<usize>,
     /// What the ops' [`FilterId`]s mean.
     pub filters: Vec<FilterSpec>,
     /// The scalars of the run.
-    pub controls: Controls,
+    pub params: StepParams,
     /// Whether they run twice.
     pub twice: bool,
     /// Runs in between, as `setup` before.
@@ -31,8 +31,8 @@ pub struct Case {
     pub rewritten: Vec<(Span, Vec<f32>)>,
     /// The set that [`ImageSlot`] 0 is.
     pub images: Option<ImageSet>,
-    /// Images of a lane program's instances; 0 runs one instance with all threads.
-    pub lane: usize,
+    /// Images of a data-parallel program's slices; 0 runs one slice with all threads.
+    pub slice: usize,
     count: usize,
     /// Whether operands begin on whole 32 bytes.
     aligned: bool,
@@ -48,19 +48,19 @@ pub struct Case {
 pub type Memory = Vec<Vec<f32>>;
 
 impl Case {
-    /// `count` images; per-image operands lie in the arena, or in staging for a lane program.
-    pub fn new(count: usize, lane: usize, seed: u64) -> Self {
+    /// `count` images; per-image operands lie in the arena, or in staging for a data-parallel program.
+    pub fn new(count: usize, slice: usize, seed: u64) -> Self {
         Case {
             setup: Vec::new(),
             ops: Vec::new(),
-            repeated: 0..0,
+            loop_body: 0..0,
             filters: Vec::new(),
-            controls: Controls { seed, ..Controls::default() },
+            params: StepParams { seed, ..StepParams::default() },
             twice: false,
             between: Vec::new(),
             rewritten: Vec::new(),
             images: None,
-            lane,
+            slice,
             count,
             aligned: false,
             lengths: [0; 7],
@@ -82,9 +82,9 @@ impl Case {
     pub fn place(&mut self, aligned: bool) {
         self.aligned = aligned;
         if !aligned {
-            // Lanes share an arena in equal parts, and have nothing there.
-            let lanes = self.lane > 0;
-            let regions = Region::ALL.into_iter().filter(|&region| !lanes || region != Region::Arena);
+            // Workers share an arena in equal parts, and have nothing there.
+            let data_parallel = self.slice > 0;
+            let regions = Region::ALL.into_iter().filter(|&region| !data_parallel || region != Region::Arena);
             regions.for_each(|region| self.leave(region, 1));
         }
     }
@@ -119,7 +119,7 @@ impl Case {
     }
 
     fn per_image(&self) -> Region {
-        if self.lane > 0 { Region::Staging } else { Region::Arena }
+        if self.slice > 0 { Region::Staging } else { Region::Arena }
     }
 
     /// An operand of `len` elements per image, filled with multiples of 1/64 in [-4, 4).
@@ -220,17 +220,17 @@ impl Case {
         Program {
             ops: self.ops.clone(),
             filters: self.filters.clone(),
-            capacity: if self.lane > 0 { self.lane } else { self.count },
+            capacity: if self.slice > 0 { self.slice } else { self.count },
             arena: self.lengths[Region::Arena as usize],
-            lanes: self.lane > 0,
-            repeated: self.repeated.clone(),
+            data_parallel: self.slice > 0,
+            loop_body: self.loop_body.clone(),
         }
     }
 
-    fn instances(&self) -> Vec<Instance> {
-        let size = if self.lane > 0 { self.lane } else { self.count };
+    fn slices(&self) -> Vec<BatchSlice> {
+        let size = if self.slice > 0 { self.slice } else { self.count };
         let starts = (0..self.count).step_by(size.max(1));
-        starts.map(|first| Instance { first, count: size.min(self.count - first) }).collect()
+        starts.map(|first| BatchSlice { first, count: size.min(self.count - first) }).collect()
     }
 
     /// Runs ops as a program of its own with all threads, if there are any.
@@ -240,7 +240,7 @@ impl Case {
         }
         let program = Program { ops: ops.to_vec(), filters: self.filters.clone(), ..Program::default() };
         let program = session.prepare(program)?;
-        session.run(program, &self.controls, &[Instance { first: 0, count: 0 }])
+        session.run(program, &self.params, &[BatchSlice { first: 0, count: 0 }])
     }
 
     /// All memory after the ops ran on `device`.
@@ -260,13 +260,13 @@ impl Case {
         }
         self.run_whole(session.as_mut(), &self.setup)?;
         let program = session.prepare(self.program())?;
-        session.run(program, &self.controls, &self.instances())?;
+        session.run(program, &self.params, &self.slices())?;
         self.run_whole(session.as_mut(), &self.between)?;
         for (span, values) in &self.rewritten {
             session.write(span.region, span.offset, values)?;
         }
         if self.twice {
-            session.run(program, &self.controls, &self.instances())?;
+            session.run(program, &self.params, &self.slices())?;
         }
         let read = |region: Region| {
             let mut values = vec![0.0; self.lengths[region as usize]];

@@ -109,7 +109,7 @@ fn selftest_passes() {
 #[test]
 fn selftest_passes_in_bf16() {
     let line = ["selftest", "--quick", "--device", "cuda", "--precision", "bf16", "--only"];
-    for (rows, count) in [("Conv", 7), ("PgdStep", 2), ("Linear", 6), ("NormStatistics", 2)] {
+    for (rows, count) in [("Conv", 7), ("PgdStep", 2), ("Linear", 6), ("BatchNormStats", 2)] {
         for seed in ["1", "2", "3"] {
             let output = emulated(&[&line[..], &[rows]].concat(), &[("SEED", seed)]);
             let text = success(&line, &output);

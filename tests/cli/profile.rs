@@ -31,24 +31,27 @@ fn an_estimate_needs_no_device() {
     let output = without_driver(&line);
     let report = object(&success(&line, &output));
     assert_eq!((&report["estimate"], &report["device"]), (&true.into(), &"none: an estimate".into()));
-    assert_eq!(report["roof"]["name"], "A100 SXM 80 GB");
-    assert_says(report["roof"]["source"].as_str().unwrap(), &["data sheet"]);
+    assert_eq!(report["roofline"]["name"], "A100 SXM 80 GB");
+    assert_says(report["roofline"]["source"].as_str().unwrap(), &["data sheet"]);
     assert_eq!(modes(&report), ["prepare", "infer", "attack", "train"]);
     let attack = &report["modes"][2];
     // Forward and to the image, 0.555 GMAC each, for 128 images.
     assert_eq!(attack["step"]["cost"]["products"], 2_u64 * 2 * 128 * 555_422_720);
     let ops = attack["ops"].as_array().unwrap();
-    let step: Vec<&Value> = ops.iter().filter(|op| op["repeated"] == true).collect();
+    let step: Vec<&Value> = ops.iter().filter(|op| op["in_loop"] == true).collect();
     assert_eq!((step.len(), &step[0]["op"]), (ops.len() - 3, &"Conv".into()));
     for op in ops {
-        assert!(op["seconds"].is_null() && op["roof_share"].is_null(), "{op}");
+        assert!(op["seconds"].is_null() && op["roofline_share"].is_null(), "{op}");
         let launched = op["launches"][0]["kernel"].is_string();
         assert_eq!(op["estimate_seconds"].as_f64().unwrap() > 0.0, launched, "{op}");
     }
-    assert_eq!(done_by_others(ops), ["Linear", "SoftmaxCrossEntropy", "LinearDgrad", "PoolDgrad", "PgdStep"]);
+    assert_eq!(
+        done_by_others(ops),
+        ["Linear", "CrossEntropy", "LinearDgrad", "GlobalAvgPoolDgrad", "PgdStep"]
+    );
     // One may do part of another's work, but not all of them less than they must.
     let sum = |name: &str| ops.iter().map(|op| op[name].as_f64().unwrap()).sum::<f64>();
-    assert!(sum("estimate_seconds") >= sum("roof_seconds"));
+    assert!(sum("estimate_seconds") >= sum("roofline_seconds"));
     let text = succeeds(&ESTIMATE);
     assert_says(&text, &["device   none: an estimate", "Nothing was run", "attack, a step: 128 images"]);
     let faster = succeeds(&["profile", "--estimate", "--card", "h100", "--mode", "infer"]);
@@ -75,14 +78,14 @@ fn the_processor_is_measured() {
     let line =
         ["profile", "--device", "cpu", "--model", word(&model), "--batch", "8", "--trace", word(&trace)];
     let report = object(&succeeds(&[&line[..], &["--json"]].concat()));
-    assert_eq!((&report["estimate"], &report["roof"]["name"]), (&false.into(), &"measured here".into()));
+    assert_eq!((&report["estimate"], &report["roofline"]["name"]), (&false.into(), &"measured here".into()));
     assert_says(report["network"].as_str().unwrap(), &["preact-resnet18 of width 2, 8x8, batch 8"]);
     let (mut count, mut seconds) = (0, 0.0);
     for mode in report["modes"].as_array().unwrap() {
         for op in mode["ops"].as_array().unwrap() {
             count += 1;
             seconds += op["seconds"].as_f64().unwrap();
-            assert!(op["roof_share"].is_number() && op["bytes_moved"].is_null(), "{op}");
+            assert!(op["roofline_share"].is_number() && op["bytes_moved"].is_null(), "{op}");
             assert_eq!(op["launches"], Value::Array(vec![]));
         }
         assert!(mode["sum"]["seconds"].as_f64().unwrap() > 0.0);
@@ -98,7 +101,7 @@ fn the_processor_is_measured() {
         assert!((pair[1]["ts"].as_f64().unwrap() - end).abs() < 1e-6, "ops overlap or leave gaps");
     }
     let text = succeeds(&line);
-    assert_says(&text, &["measured here", "train, a step: 8 images", "SoftmaxCrossEntropy 4 classes"]);
+    assert_says(&text, &["measured here", "train, a step: 8 images", "CrossEntropy 4 classes"]);
 }
 
 /// The emulated GPU counts what each launch moves: the launches that it was given are those that are
@@ -121,8 +124,8 @@ fn the_emulator_counts_what_ops_move() {
         let done: &[&str] = match mode["mode"].as_str().unwrap() {
             "prepare" => &[],
             "infer" => &["Linear"],
-            "attack" => &["Linear", "SoftmaxCrossEntropy", "LinearDgrad", "PoolDgrad", "PgdStep"],
-            _ => &["Linear", "SoftmaxCrossEntropy", "LinearDgrad", "PoolDgrad", "MovingAverage"],
+            "attack" => &["Linear", "CrossEntropy", "LinearDgrad", "GlobalAvgPoolDgrad", "PgdStep"],
+            _ => &["Linear", "CrossEntropy", "LinearDgrad", "GlobalAvgPoolDgrad", "MovingAverage"],
         };
         // A training step leaves the next one's filters.
         let mut others = done_by_others(ops);

@@ -11,12 +11,12 @@ use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn gather() {
-    survive_none(Precision::F32, "Gather", GATHER);
+    survive_none(Precision::F32, "LoadImages", GATHER);
 }
 
 #[test]
 fn patches() {
-    survive_none(Precision::F32, "Patches", PATCHES);
+    survive_none(Precision::F32, "RandomErasing", PATCHES);
 }
 
 #[test]
@@ -30,14 +30,14 @@ pub const GATHER: &[Mutation] = &[
         kernel: "gather",
         what: "mirrored about another column",
         edits: &[("not.b32 %r129, %r5;", 0, "neg.s32 %r129, %r5;")],
-        caught: Row("Gather"),
+        caught: Row("LoadImages"),
     },
     Mutation {
         mistake: LostZero,
         kernel: "gather",
         what: "columns behind the last are the next row's",
         edits: &[("or.pred %p35, %p34, %p33;", 0, "mov.pred %p35, %p33;")],
-        caught: Row("Gather"),
+        caught: Row("LoadImages"),
     },
     Mutation {
         mistake: OffByOne,
@@ -54,28 +54,28 @@ pub const GATHER: &[Mutation] = &[
             ("setp.ge.u32 %p58, %r147, %r39;", 0, "setp.ge.u32 %p58, %r147, 0;"),
             ("setp.ge.u32 %p14, %r89, %r39;", 0, "setp.ge.u32 %p14, %r89, 0;"),
         ],
-        caught: Row("Gather"),
+        caught: Row("LoadImages"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "gather",
         what: "a round of Philox with another key",
         edits: &[("add.s64 %rd86, %rd12, 1401181199;", 0, "add.s64 %rd86, %rd12, 1401181198;")],
-        caught: Row("Gather, bits"),
+        caught: Row("LoadImages, bits"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "gather",
         what: "grey images have one channel",
         edits: &[("min.u32 %r110, %r12, %r109;", 0, "mov.u32 %r110, %r12;")],
-        caught: Row("Gather"),
+        caught: Row("LoadImages"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "gather",
         what: "image of the batch for image of the set",
         edits: &[("min.u32 %r69, %r45, %r68;", 0, "min.u32 %r69, %r44, %r68;")],
-        caught: Row("Gather"),
+        caught: Row("LoadImages"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -86,14 +86,14 @@ pub const GATHER: &[Mutation] = &[
             0,
             "st.global.v4.f32 [%rd2], {%f43, %f44, %f42, %f41};",
         )],
-        caught: Row("Gather"),
+        caught: Row("LoadImages"),
     },
     Mutation {
         mistake: LostWrite,
         kernel: "gather",
         what: "the second of a tail not stored",
         edits: &[("st.global.f32 [%rd2+4], %f43;", 0, "")],
-        caught: Row("Gather"),
+        caught: Row("LoadImages"),
     },
 ];
 
@@ -110,35 +110,35 @@ pub const PATCHES: &[Mutation] = &[
         kernel: "patches",
         what: "a row too many",
         edits: &[("setp.lt.s32 %p5, %r40, %r22;", 0, "setp.le.s32  %p5, %r40, %r22;")],
-        caught: Row("Patches, bits"),
+        caught: Row("RandomErasing, bits"),
     },
     Mutation {
         mistake: WrongLane,
         kernel: "patches",
         what: "a patch in the colour of another",
         edits: &[("mov.u32 %r154, 2;", 0, "mov.u32  %r154, 1;")],
-        caught: Row("Patches, bits"),
+        caught: Row("RandomErasing, bits"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "patches",
         what: "columns placed by the rows' draw",
         edits: &[("and.b32 %r106, %r5, 65535;", 0, "shr.u32  %r106, %r5, 16;")],
-        caught: Row("Patches, bits"),
+        caught: Row("RandomErasing, bits"),
     },
     Mutation {
         mistake: LostGuard,
         kernel: "patches",
         what: "three channels of a grey image",
         edits: &[("setp.lt.u32 %p36, %r57, 3;", 0, "setp.lt.u32  %p36, %r57, 1;")],
-        caught: Row("Patches, bits"),
+        caught: Row("RandomErasing, bits"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "patches",
         what: "a noise that is the same in every epoch",
         edits: &[("mul.wide.u32 %rd12, %r123, -845247145;", 0, "mov.u64  %rd12, 0;")],
-        caught: Row("Patches, bits"),
+        caught: Row("RandomErasing, bits"),
     },
 ];
 

@@ -13,7 +13,7 @@ fn upsampling() {
 
 #[test]
 fn squashing() {
-    survive_none(Precision::F32, "UnitTanh", UNIT_TANH);
+    survive_none(Precision::F32, "ScaledTanh", UNIT_TANH);
 }
 
 pub const UPSAMPLE: &[Mutation] = &[
@@ -123,14 +123,14 @@ pub const UNIT_TANH: &[Mutation] = &[
         kernel: "scaled_tanh",
         what: "an element too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r6;", 0, "setp.gt.u32 %p1, %r1, %r6;")],
-        caught: Row("UnitTanh"),
+        caught: Row("ScaledTanh"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "scaled_tanh",
         what: "the sign lost",
         edits: &[("copysign.f64 %fd46, %fd1, %fd45;", 0, "mov.f64 %fd46, %fd45;")],
-        caught: Row("UnitTanh"),
+        caught: Row("ScaledTanh"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -151,14 +151,14 @@ pub const UNIT_TANH: &[Mutation] = &[
         kernel: "scaled_tanh_dgrad",
         what: "an element too many",
         edits: &[("setp.ge.u32 %p1, %r10, %r6;", 0, "setp.gt.u32 %p1, %r10, %r6;")],
-        caught: Row("UnitTanhDgrad"),
+        caught: Row("ScaledTanhDgrad"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "scaled_tanh_dgrad",
         what: "the slope's square forgotten",
         edits: &[("mul.f64 %fd47, %fd46, %fd46;", 0, "mov.f64 %fd47, %fd46;")],
-        caught: Row("UnitTanhDgrad"),
+        caught: Row("ScaledTanhDgrad"),
     },
     Mutation {
         mistake: LostGuard,

@@ -16,17 +16,17 @@ fn head_linear() {
 
 #[test]
 fn head_pixels() {
-    survive_none(Precision::Bf16, "PoolDgrad", PIXELS);
+    survive_none(Precision::Bf16, "GlobalAvgPoolDgrad", PIXELS);
 }
 
 #[test]
 fn classifier_loss() {
-    survive_none(Precision::Bf16, "SoftmaxCrossEntropy", LOSS);
+    survive_none(Precision::Bf16, "CrossEntropy", LOSS);
 }
 
 #[test]
 fn head_score() {
-    survive_none(Precision::Bf16, "Cosine", SCORE);
+    survive_none(Precision::Bf16, "CosineSimilarity", SCORE);
 }
 
 pub const LINEAR: &[Mutation] = &[
@@ -78,14 +78,14 @@ pub const PIXELS: &[Mutation] = &[
         kernel: "classifier_loss",
         what: "fours of a pixel in the middle not stored",
         edits: &[("st.global.v4.f32 [%rd319], {%f637, %f638, %f639, %f640};", 0, "")],
-        caught: Row("PoolDgrad"),
+        caught: Row("GlobalAvgPoolDgrad"),
     },
     Mutation {
         mistake: LostWrite,
         kernel: "classifier_loss",
         what: "the first of channels that are no fours not stored",
         edits: &[("st.global.f32 [%rd70], %f770;", 0, "")],
-        caught: Row("PoolDgrad"),
+        caught: Row("GlobalAvgPoolDgrad"),
     },
 ];
 
@@ -95,14 +95,14 @@ pub const LOSS: &[Mutation] = &[
         kernel: "classifier_loss",
         what: "the gradient pulls to the first class",
         edits: &[("setp.eq.s32 %p281, %r1032, %r2;", 0, "setp.eq.s32 %p281, %r1032, 0;")],
-        caught: Row("SoftmaxCrossEntropy"),
+        caught: Row("CrossEntropy"),
     },
     Mutation {
         mistake: WrongFormula,
         kernel: "classifier_loss",
         what: "the divergence times the temperature, not its square",
         edits: &[("mul.f64 %fd606, %fd605, %fd28;", 0, "mov.f64 %fd606, %fd605;")],
-        caught: Row("SoftmaxCrossEntropy"),
+        caught: Row("CrossEntropy"),
     },
     Mutation {
         mistake: MissingBarrier,

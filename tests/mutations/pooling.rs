@@ -8,7 +8,7 @@ use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn pooling() {
-    survive_none(Precision::F32, "Pool", MUTATIONS);
+    survive_none(Precision::F32, "GlobalAvgPool", MUTATIONS);
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn max_pooling() {
 
 #[test]
 fn sums() {
-    survive_none(Precision::F32, "Sum", SUM);
+    survive_none(Precision::F32, "Add", SUM);
 }
 
 pub const MUTATIONS: &[Mutation] = &[
@@ -27,7 +27,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "pool",
         what: "pixels behind whole fours left out",
         edits: &[("setp.eq.s32 %p5, %r48, 0;", 0, "setp.eq.s32 %p5, %r48, %r48;")],
-        caught: Row("Pool"),
+        caught: Row("GlobalAvgPool"),
     },
     Mutation {
         mistake: OffByOne,
@@ -41,7 +41,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "pool",
         what: "divided by the channels",
         edits: &[("cvt.rn.f32.u32 %f20, %r25;", 0, "cvt.rn.f32.u32 %f20, %r26;")],
-        caught: Row("Pool"),
+        caught: Row("GlobalAvgPool"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -62,14 +62,14 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "pool_dgrad",
         what: "the first image's gradient",
         edits: &[("mad.lo.s32 %r11, %r9, %r3, %r10;", 0, "mov.u32 %r11, %r10;")],
-        caught: Row("PoolDgrad"),
+        caught: Row("GlobalAvgPoolDgrad"),
     },
     Mutation {
         mistake: OffByOne,
         kernel: "pool_dgrad",
         what: "an element too many",
         edits: &[("setp.ge.u32 %p1, %r1, %r4;", 0, "setp.gt.u32 %p1, %r1, %r4;")],
-        caught: Row("PoolDgrad"),
+        caught: Row("GlobalAvgPoolDgrad"),
     },
 ];
 
@@ -79,7 +79,7 @@ pub const MAX_POOL: &[Mutation] = &[
         kernel: "max_pool",
         what: "the last of equals wins, in fours",
         edits: &[("setp.gt.f32 %p12, %f124, %f215;", 0, "setp.ge.f32 %p12, %f124, %f215;")],
-        caught: Row("MaxPool, winners"),
+        caught: Row("MaxPool, argmax"),
     },
     Mutation {
         mistake: LostGuard,
@@ -110,14 +110,14 @@ pub const MAX_POOL: &[Mutation] = &[
         kernel: "max_pool",
         what: "a winner that the ReLU keeps back",
         edits: &[("selp.b32 %r117, 255, %r176, %p63;", 0, "mov.u32 %r117, %r176;")],
-        caught: Row("MaxPool, winners"),
+        caught: Row("MaxPool, argmax"),
     },
     Mutation {
         mistake: SwappedIndex,
         kernel: "max_pool",
         what: "winners four bits apart",
         edits: &[("shl.b32 %r131, %r175, 8;", 0, "shl.b32 %r131, %r175, 4;")],
-        caught: Row("MaxPool, winners"),
+        caught: Row("MaxPool, argmax"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -152,7 +152,7 @@ pub const MAX_POOL: &[Mutation] = &[
         kernel: "max_pool",
         what: "winners not stored",
         edits: &[("st.global.u32 [%rd72], %r177;", 0, "")],
-        caught: Row("MaxPool, winners"),
+        caught: Row("MaxPool, argmax"),
     },
     Mutation {
         mistake: OffByOne,
@@ -187,7 +187,7 @@ pub const MAX_POOL: &[Mutation] = &[
         kernel: "max_pool",
         what: "the last of equals wins, in channels that are no fours",
         edits: &[("setp.gt.f32 %p48, %f156, %f215;", 0, "setp.ge.f32 %p48, %f156, %f215;")],
-        caught: Row("MaxPool, winners"),
+        caught: Row("MaxPool, argmax"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -225,7 +225,7 @@ pub const SUM: &[Mutation] = &[
         kernel: "add",
         what: "no shift",
         edits: &[("fma.rn.f32 %f127, %f126, %f187, %f125;", 0, "mul.f32 %f127, %f126, %f187;")],
-        caught: Row("Sum"),
+        caught: Row("Add"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -239,14 +239,14 @@ pub const SUM: &[Mutation] = &[
         kernel: "add",
         what: "no ReLU on the right",
         edits: &[("selp.f32 %f202, 0f00000000, %f139, %p39;", 0, "mov.f32 %f202, %f139;")],
-        caught: Row("Sum"),
+        caught: Row("Add"),
     },
     Mutation {
         mistake: LostGuard,
         kernel: "add",
         what: "a ReLU where there is none",
         edits: &[("and.pred %p82, %p81, %p80;", 0, "mov.pred %p82, %p80;")],
-        caught: Row("Sum"),
+        caught: Row("Add"),
     },
     Mutation {
         mistake: SwappedIndex,
@@ -267,13 +267,13 @@ pub const SUM: &[Mutation] = &[
         kernel: "add",
         what: "fours not stored",
         edits: &[("st.global.v4.f32 [%rd85], {%f186, %f185, %f184, %f183};", 0, "")],
-        caught: Row("Sum"),
+        caught: Row("Add"),
     },
     Mutation {
         mistake: MissingTail,
         kernel: "add",
         what: "the third of a tail not stored",
         edits: &[("st.global.f32 [%rd68+8], %f43;", 0, "")],
-        caught: Row("Sum"),
+        caught: Row("Add"),
     },
 ];

@@ -8,7 +8,7 @@ use super::mutation::{Mutation, survive_none};
 
 #[test]
 fn tensor_sums() {
-    survive_none(Precision::Bf16, "NormStatistics", MUTATIONS);
+    survive_none(Precision::Bf16, "BatchNormStats", MUTATIONS);
 }
 
 pub const MUTATIONS: &[Mutation] = &[
@@ -17,7 +17,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_fprop_stats_bf16_128x64",
         what: "squares are the sums again",
         edits: &[("mul.lo.s32 %r2499, %r1081, 1040;", 0, "mov.u32 %r2499, 0;")],
-        caught: Row("NormStatistics"),
+        caught: Row("BatchNormStats"),
     },
     Mutation {
         mistake: MissingBarrier,
@@ -38,7 +38,7 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_fprop_stats_bf16_128x16",
         what: "four columns' sums for an octet's",
         edits: &[("and.b32 %r1478, %r1750, 7;", 0, "and.b32 %r1478, %r1750, 3;")],
-        caught: Row("NormStatistics"),
+        caught: Row("BatchNormStats"),
     },
     Mutation {
         mistake: LostWrite,
@@ -52,13 +52,13 @@ pub const MUTATIONS: &[Mutation] = &[
         kernel: "conv_fprop_stats_bf16_64x64",
         what: "sums of the warps beside as well",
         edits: &[("add.s32 %r1659, %r1659, 2;", 0, "add.s32 %r1659, %r1659, 1;")],
-        caught: Row("NormStatistics"),
+        caught: Row("BatchNormStats"),
     },
     Mutation {
         mistake: WrongLane,
         kernel: "conv_fprop_stats_bf16_64x64",
         what: "sums of every lane's octet",
         edits: &[("and.b32 %r583, %r1417, 3;", 0, "and.b32 %r583, %r1417, 1;")],
-        caught: Row("NormStatistics"),
+        caught: Row("BatchNormStats"),
     },
 ];

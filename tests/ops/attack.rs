@@ -17,12 +17,12 @@ proptest! {
         channels in (0..3_usize).prop_map(|i| [(1, 1), (3, 3), (1, 3)][i]),
         pad in 0..6_usize,
         flip: bool,
-        lane in 0..4_usize,
+        slice in 0..4_usize,
         aligned: bool,
         seed: u64,
     ) {
         let augment = Augment { pad, flip };
-        check(&Gathering { count, height, width, channels, augment, lane, aligned }.case(seed), 1e-7);
+        check(&Gathering { count, height, width, channels, augment, slice, aligned }.case(seed), 1e-7);
     }
 
     #[test]
@@ -32,11 +32,11 @@ proptest! {
         width in 1..40_usize,
         grey: bool,
         probability in 0.0..1.01_f32,
-        lane in 0..4_usize,
+        slice in 0..4_usize,
         seed: u64,
     ) {
         let channels = if grey { 1 } else { 3 };
-        check(&Patching { count, height, width, channels, probability, lane }.case(seed), 1e-7);
+        check(&Patching { count, height, width, channels, probability, slice }.case(seed), 1e-7);
     }
 
     #[test]
@@ -46,36 +46,36 @@ proptest! {
         l2: bool,
         random_start: bool,
         clamp: bool,
-        lane in 0..4_usize,
+        slice in 0..4_usize,
         // From anywhere, or after a start.
         (start, steps) in (0..3_usize).prop_map(|i| [(true, 0), (true, 2), (false, 1)][i]),
         aligned: bool,
         seed: u64,
     ) {
         let norm = if l2 { Norm::L2 } else { Norm::Linf };
-        let case = Pgd { count, elements, norm, random_start, clamp, lane, start, steps, aligned };
+        let case = Pgd { count, elements, norm, random_start, clamp, slice, start, steps, aligned };
         check(&case.case(seed), 1e-6);
     }
 
     #[test]
-    fn copies(count in 1..6_usize, elements in 1..200_usize, lane in 0..4_usize, seed: u64) {
-        check(&Copies { count, elements, lane }.case(seed), 0.0);
+    fn copies(count in 1..6_usize, elements in 1..200_usize, slice in 0..4_usize, seed: u64) {
+        check(&Copies { count, elements, slice }.case(seed), 0.0);
     }
 }
 
 #[test]
 fn steps_repeat_as_often_as_asked_and_stay_inside_the_ball() {
     let mut case = Case::new(3, 0, 1);
-    case.controls.clamp = false;
+    case.params.clamp = false;
     let clean = case.image_of(100, |_| 0.5);
     let (epsilon, alpha) = (case.image_of(1, |_| 0.25), case.image_of(1, |_| 0.0625));
     let (gradient, adversarial) = (case.image_of(100, |_| 1.0), case.image_of(100, |_| 0.5));
     let norm = Norm::Linf;
     let step = Op::PgdStep { elements: 100, clean, gradient, epsilon, alpha, norm, adversarial };
     case.ops = vec![step];
-    case.repeated = 0..1;
+    case.loop_body = 0..1;
     for (repeats, expected) in [(0, 0.5), (1, 0.5625), (3, 0.6875), (9, 0.75)] {
-        case.controls.repeats = repeats;
+        case.params.repeats = repeats;
         let arena = &check(&case, 0.0)[5];
         assert_eq!(arena[adversarial.offset..adversarial.offset + 300], [expected; 300]);
     }

@@ -24,13 +24,13 @@ proptest! {
     #[test]
     fn forward_and_back(
         shape in shapes(),
-        (count, lane) in (1..4_usize, 0..3_usize),
+        (count, slice) in (1..4_usize, 0..3_usize),
         (affine, relu, mask, bias, scaled, aligned) in any::<(bool, bool, bool, bool, bool, bool)>(),
         residual in places(),
         add in places(),
         seed: u64,
     ) {
-        let case = Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add, aligned };
+        let case = Convolution { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
         check(&case.case(seed), 1e-3);
     }
 }

@@ -13,12 +13,12 @@ proptest! {
         height in 1..9_usize,
         width in 1..9_usize,
         channels in 1..40_usize,
-        lane in 0..3_usize,
+        slice in 0..3_usize,
         affine: bool,
         relu: bool,
         seed: u64,
     ) {
-        check(&Upsampling { count, height, width, channels, lane, affine, relu }.case(seed), 2e-6);
+        check(&Upsampling { count, height, width, channels, slice, affine, relu }.case(seed), 2e-6);
     }
 
     #[test]
@@ -26,13 +26,13 @@ proptest! {
         count in 1..5_usize,
         pixels in 1..60_usize,
         channels in 1..40_usize,
-        lane in 0..3_usize,
+        slice in 0..3_usize,
         affine: bool,
         scaled: bool,
         in_place: bool,
         seed: u64,
     ) {
-        let case = Squashing { count, pixels, channels, lane, affine, scaled, in_place };
+        let case = Squashing { count, pixels, channels, slice, affine, scaled, in_place };
         check(&case.case(seed), 1e-6);
     }
 }

@@ -25,26 +25,26 @@ proptest! {
 
     #[test]
     fn sums(
-        (count, pixels, channels, lane) in (1..5_usize, 1..90_usize, 1..70_usize, 0..3_usize),
+        (count, pixels, channels, slice) in (1..5_usize, 1..90_usize, 1..70_usize, 0..3_usize),
         left in any::<(bool, bool)>(),
         right in any::<(bool, bool)>(),
         place in 0..3_usize,
         aligned: bool,
         seed: u64,
     ) {
-        check(&Summing { count, pixels, channels, lane, left, right, place, aligned }.case(seed), 1e-6);
+        check(&Summing { count, pixels, channels, slice, left, right, place, aligned }.case(seed), 1e-6);
     }
 
     #[test]
     fn forward_and_back(
         shape in shapes(),
-        (count, lane) in (1..4_usize, 0..3_usize),
-        (affine, relu, winners) in any::<(bool, bool, bool)>(),
+        (count, slice) in (1..4_usize, 0..3_usize),
+        (affine, relu, argmax) in any::<(bool, bool, bool)>(),
         diverged in 0..2_u32,
         aligned: bool,
         seed: u64,
     ) {
-        let case = MaxPooling { shape, count, lane, affine, relu, winners, diverged: 9 * diverged, aligned };
+        let case = MaxPooling { shape, count, slice, affine, relu, argmax, diverged: 9 * diverged, aligned };
         check(&case.case(seed), 1e-6);
     }
 }

@@ -22,7 +22,7 @@ fn spans_that_overlap() {
     case.ops =
         vec![Op::Copy { elements: 4, input: Span { len: 4, ..input }, output: Span { len: 4, ..input } }];
     refused(&case, &["op 0 (Copy)", "output overlaps input"]);
-    case.ops = vec![Op::Pool { pixels: 3, channels: 4, input, output }];
+    case.ops = vec![Op::GlobalAvgPool { pixels: 3, channels: 4, input, output }];
     refused(&case, &["op 0 (Pool)", "output overlaps input"]);
 }
 
@@ -33,7 +33,7 @@ fn in_place_only_on_the_very_same_span() {
     let [gamma, mean, inverse_std] = [0; 3].map(|_| case.whole(Region::Derived, 4));
     let affine = case.affine(4);
     let [gamma_gradient, beta_gradient] = [0; 2].map(|_| case.whole(Region::Gradients, 4));
-    let dgrad = |output| Op::NormDgrad {
+    let dgrad = |output| Op::BatchNormDgrad {
         pixels: 3,
         channels: 4,
         input,
@@ -50,9 +50,9 @@ fn in_place_only_on_the_very_same_span() {
     case.ops = vec![dgrad(gradient)];
     assert_eq!(refusal(&case), "");
     case.ops = vec![dgrad(Span { offset: gradient.offset - 1, ..gradient })];
-    refused(&case, &["op 0 (NormDgrad)", "output overlaps"]);
+    refused(&case, &["op 0 (BatchNormDgrad)", "output overlaps"]);
     case.ops = vec![dgrad(input)];
-    refused(&case, &["op 0 (NormDgrad)", "output overlaps input"]);
+    refused(&case, &["op 0 (BatchNormDgrad)", "output overlaps input"]);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn spans_of_the_wrong_size_or_place() {
     let mut case = Case::new(2, 0, 1);
     let (input, output) = pool(&mut case);
     let weights = case.whole(Region::Weights, 12);
-    let pool = |input, output| vec![Op::Pool { pixels: 3, channels: 4, input, output }];
+    let pool = |input, output| vec![Op::GlobalAvgPool { pixels: 3, channels: 4, input, output }];
     case.ops = pool(Span { len: 11, ..input }, output);
     refused(&case, &["op 0 (Pool)", "input: 11 elements, not 12"]);
     case.ops = pool(weights, output);
@@ -83,7 +83,7 @@ fn windows_without_a_pixel() {
         PoolShape { kernel: 16, pad: 8, ..good },
     ] {
         let prologue = Prologue::default();
-        case.ops = vec![Op::MaxPool { shape, input, prologue, output, winners: None }];
+        case.ops = vec![Op::MaxPool { shape, input, prologue, output, argmax: None }];
         refused(&case, &["op 0 (MaxPool)", "impossible shape"]);
     }
 }
@@ -96,9 +96,9 @@ fn lanes_that_would_meet() {
     let momentum = case.whole(Region::Momentum, 4);
     let weights = case.whole(Region::Weights, 4);
     case.ops = vec![Op::Sgd { weights, gradients, momentum }];
-    refused(&case, &["weights: lanes can't write Weights"]);
+    refused(&case, &["weights: workers can't write Weights"]);
     // Row 1 of the output would be row 0 of the input.
-    case.ops = vec![Op::Pool {
+    case.ops = vec![Op::GlobalAvgPool {
         pixels: 3,
         channels: 4,
         input,
@@ -114,12 +114,13 @@ fn images_and_labels_that_are_not_there() {
     let augment = Default::default();
     let (height, width, channels) = (2, 2, 3);
     let output = case.image(12);
-    case.ops = vec![Op::Gather { images: ImageSlot(0), indices, height, width, channels, augment, output }];
+    case.ops =
+        vec![Op::LoadImages { images: ImageSlot(0), indices, height, width, channels, augment, output }];
     refused(&case, &["no images attached"]);
     let labels = case.word(1);
     case.set_words(labels, vec![2, 4]);
     let (logits, loss) = (case.image(3), case.image(1));
-    case.ops = vec![Op::SoftmaxCrossEntropy {
+    case.ops = vec![Op::CrossEntropy {
         classes: 3,
         logits,
         labels,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Dynamic;
 use super::compose::compose;
 use crate::data::ImageSet;
-use crate::device::Controls;
+use crate::device::StepParams;
 use crate::device::cpu::CpuDevice;
 use crate::engine::{ImageEngine, ImageOptions, Source};
 use crate::error::Result;
@@ -42,7 +42,7 @@ impl Dynamic {
             let sources: Vec<u32> = pairs.iter().map(|&(_, source)| source).collect();
             let rows = [&mut patterns[..pairs.len() * len], &mut masks[..pairs.len() * mask_len]];
             for (engine, rows) in generators.iter_mut().zip(rows) {
-                engine.generate(Source::Images, &sources, &Controls::default(), rows)?;
+                engine.generate(Source::Images, &sources, &StepParams::default(), rows)?;
             }
             for (row, &(target, _)) in pairs.iter().enumerate() {
                 let bytes = images.image(target as usize);

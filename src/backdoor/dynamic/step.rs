@@ -2,7 +2,7 @@
 
 use super::compose::{compose, compose_gradient, diversity, sparsity};
 use super::train::{Drawn, Lesson, Networks, Position};
-use crate::device::Controls;
+use crate::device::StepParams;
 use crate::engine::Source;
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
@@ -83,17 +83,17 @@ impl Room {
             self.sources.extend((first..first + pairs).map(|place| list[place % count]));
         }
         let (len, mask_len) = (self.len, self.mask_len);
-        let controls = Controls {
+        let params = StepParams {
             learning_rate: config.mask_rate(step),
             betas: BETAS,
             step: step as u32 + 1,
             seed: lesson.seed,
             epoch: epoch.number,
-            ..Controls::default()
+            ..StepParams::default()
         };
         let images = &mut self.images[..2 * pairs * len];
         let masks = &mut self.masks[..2 * pairs * mask_len];
-        networks.mask.forward(&self.sources, &controls, images, masks)?;
+        networks.mask.forward(&self.sources, &params, images, masks)?;
         let gradients = &mut self.gradients[..2 * pairs * mask_len];
         gradients.fill(0.0);
         let weight = config.mask_weight / pairs as f64;
@@ -105,7 +105,7 @@ impl Room {
         }
         let weight = config.mask_diversity / pairs as f64;
         loss += apart([images, masks], gradients, [len, mask_len], pairs, pairs, weight);
-        networks.mask.step(gradients, &controls)?;
+        networks.mask.step(gradients, &params)?;
         Ok(loss)
     }
 
@@ -125,28 +125,28 @@ impl Room {
         let owns = self.choose(lesson, epoch, first, indices);
         let done = now.epoch * steps + now.step;
         let factor = plant.schedule.factor(done, steps * plant.epochs);
-        let controls = Controls {
+        let params = StepParams {
             learning_rate: plant.learning_rate * factor,
             momentum: plant.momentum,
             weight_decay: plant.weight_decay,
             seed: lesson.seed,
             epoch: epoch.number,
-            ..Controls::default()
+            ..StepParams::default()
         };
-        networks.classifier.stage(indices, &controls)?;
+        networks.classifier.stage(indices, &params)?;
         if !self.rows.is_empty() {
-            self.trigger(networks, &controls)?;
+            self.trigger(networks, &params)?;
         }
         let loss =
-            networks.classifier.train_step(Source::Adversarial, indices, &self.labels, None, &controls)?;
+            networks.classifier.train_step(Source::Adversarial, indices, &self.labels, None, &params)?;
         if !self.rows.is_empty() {
-            let controls = Controls {
+            let params = StepParams {
                 learning_rate: lesson.config.pattern_lr * factor,
                 betas: BETAS,
                 step: position.pattern_step + 1,
-                ..controls
+                ..params
             };
-            self.learn(networks, lesson, owns, &controls)?;
+            self.learn(networks, lesson, owns, &params)?;
             position.pattern_step += 1;
         }
         Ok(f64::from(loss))
@@ -178,12 +178,12 @@ impl Room {
     }
 
     /// Makes the triggers and puts them on the staged images.
-    fn trigger(&mut self, networks: &mut Networks, controls: &Controls) -> Result<()> {
+    fn trigger(&mut self, networks: &mut Networks, params: &StepParams) -> Result<()> {
         let (count, len, mask_len) = (self.rows.len(), self.len, self.mask_len);
         let (images, patterns) = (&mut self.images[..count * len], &mut self.patterns[..count * len]);
-        networks.pattern.forward(&self.sources, controls, images, patterns)?;
+        networks.pattern.forward(&self.sources, params, images, patterns)?;
         let masks = &mut self.masks[..count * mask_len];
-        networks.mask.generate(Source::Augmented, &self.sources, controls, masks)?;
+        networks.mask.generate(Source::Augmented, &self.sources, params, masks)?;
         let made = self.patterns.chunks_exact(len).zip(self.masks.chunks_exact(mask_len));
         for (&row, (pattern, mask)) in self.rows.iter().zip(made) {
             networks.classifier.staged(row, &mut self.image)?;
@@ -200,7 +200,7 @@ impl Room {
         networks: &mut Networks,
         lesson: &Lesson,
         owns: usize,
-        controls: &Controls,
+        params: &StepParams,
     ) -> Result<()> {
         let (count, len, mask_len) = (self.rows.len(), self.len, self.mask_len);
         let gradients = &mut self.gradients[..count * len];
@@ -213,7 +213,7 @@ impl Room {
         let pairs = owns.min(count - owns);
         let weight = lesson.config.diversity / pairs.max(1) as f64;
         apart([&self.images, &self.patterns], gradients, [len, len], owns, pairs, weight);
-        networks.pattern.step(gradients, controls)
+        networks.pattern.step(gradients, params)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A profile as one JSON object.
 
-use pbe::engine::profile::{Mode, Roof};
+use pbe::engine::profile::{Mode, Roofline};
 use pbe::error::{Error, Result};
 use serde::Serialize;
 
@@ -18,8 +18,8 @@ struct Document<'a> {
     precision: String,
     /// Nothing was run.
     estimate: bool,
-    roof: &'a Roof,
-    roof_of_a_lane: &'a Roof,
+    roofline: &'a Roofline,
+    roofline_of_a_worker: &'a Roofline,
     modes: Vec<ModeObject<'a>>,
 }
 
@@ -27,7 +27,7 @@ struct Document<'a> {
 struct ModeObject<'a> {
     mode: Mode,
     images: usize,
-    lane: bool,
+    one_worker: bool,
     /// Of all ops, each once.
     sum: Figures,
     /// Of the ops of an attack's step.
@@ -41,8 +41,8 @@ struct OpObject<'a> {
     row: &'a Row,
     seconds: Option<f64>,
     bytes_moved: Option<u64>,
-    roof_seconds: f64,
-    roof_share: Option<f64>,
+    roofline_seconds: f64,
+    roofline_share: Option<f64>,
     #[serde(flatten)]
     estimate: Option<Estimated>,
 }
@@ -54,7 +54,7 @@ struct Estimated {
 }
 
 pub fn text(setting: &Setting, modes: &[ModeRows]) -> Result<String> {
-    let [lane, whole] = &setting.roofs;
+    let [one_worker, whole] = &setting.rooflines;
     let document = Document {
         schema: pbe::report::SCHEMA,
         command: "profile",
@@ -64,23 +64,23 @@ pub fn text(setting: &Setting, modes: &[ModeRows]) -> Result<String> {
         network: &setting.network,
         precision: setting.precision.to_string(),
         estimate: setting.estimate,
-        roof: whole,
-        roof_of_a_lane: lane,
+        roofline: whole,
+        roofline_of_a_worker: one_worker,
         modes: modes.iter().map(mode).collect(),
     };
     serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(Error::run)
 }
 
 fn mode(rows: &ModeRows) -> ModeObject<'_> {
-    let ModeRows { mode, images, lane, rows } = rows;
+    let ModeRows { mode, images, one_worker, rows } = rows;
     let sum = |step: bool| {
-        Figures::sum(rows.iter().filter(|row| !step || row.profile.repeated).map(|row| &row.figures))
+        Figures::sum(rows.iter().filter(|row| !step || row.profile.in_loop).map(|row| &row.figures))
     };
     let step = (*mode == Mode::Attack).then(|| sum(true));
     ModeObject {
         mode: *mode,
         images: *images,
-        lane: *lane,
+        one_worker: *one_worker,
         sum: sum(false),
         step,
         ops: rows.iter().map(op).collect(),
@@ -88,8 +88,8 @@ fn mode(rows: &ModeRows) -> ModeObject<'_> {
 }
 
 fn op(row: &Row) -> OpObject<'_> {
-    let Figures { seconds, bytes_moved, roof_seconds, estimate, .. } = row.figures;
+    let Figures { seconds, bytes_moved, roofline_seconds, estimate, .. } = row.figures;
     let estimate = estimate
         .map(|estimate| Estimated { estimate_seconds: estimate.busy(), estimate_gaps: estimate.gaps });
-    OpObject { row, seconds, bytes_moved, roof_seconds, roof_share: row.figures.share(), estimate }
+    OpObject { row, seconds, bytes_moved, roofline_seconds, roofline_share: row.figures.share(), estimate }
 }

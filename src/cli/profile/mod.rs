@@ -13,7 +13,7 @@ use pbe::data::{ImageSet, Normalisation};
 use pbe::device::Device;
 use pbe::engine::EngineOptions;
 use pbe::engine::graph::Graph;
-use pbe::engine::profile::{Mode, Precision, Profiler, Roof, foretell};
+use pbe::engine::profile::{Mode, Precision, Profiler, Roofline, foretell};
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, Kind, Weights};
 
@@ -53,13 +53,13 @@ pub struct ProfileArgs {
     /// Side of the images in pixels [default: the model's, or 32]
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
-    /// Images of a batch; a processor's lane takes as many of them as it does in a run
+    /// Images of a batch; a processor's worker takes as many of them as it does in a run
     #[arg(long, default_value_t = 128)]
     batch: usize,
     /// Only these of: prepare (filters after a change of the weights), infer, attack, train
     #[arg(long, value_name = "MODE", value_delimiter = ',')]
     mode: Vec<ModeName>,
-    /// Whose roof the shares are of
+    /// Whose roofline the shares are of
     #[arg(long, value_enum, default_value = "measured")]
     card: Card,
     /// Run nothing: estimate what the launches of the CUDA engine take at best on the card
@@ -91,8 +91,8 @@ struct Setting {
     network: String,
     precision: Precision,
     estimate: bool,
-    /// Of one lane, and of the whole device.
-    roofs: [Roof; 2],
+    /// Of one worker, and of the whole device.
+    rooflines: [Roofline; 2],
 }
 
 /// Runs the command.
@@ -156,13 +156,13 @@ impl ProfileArgs {
         Mode::ALL.into_iter().zip(names).filter(move |&(_, name)| wanted(name)).map(|(mode, _)| mode)
     }
 
-    /// The roofs of a lane and of the device.
-    fn roofs(&self, device: Option<&dyn Device>) -> Result<[Roof; 2]> {
+    /// The rooflines of a worker and of the device.
+    fn rooflines(&self, device: Option<&dyn Device>) -> Result<[Roofline; 2]> {
         match (self.card, device) {
-            (Card::A100, _) => Ok([Roof::A100; 2]),
-            (Card::H100, _) => Ok([Roof::H100; 2]),
+            (Card::A100, _) => Ok([Roofline::A100; 2]),
+            (Card::H100, _) => Ok([Roofline::H100; 2]),
             (Card::Measured, Some(device)) => {
-                Ok([Roof::measure(device, true)?, Roof::measure(device, false)?])
+                Ok([Roofline::measure(device, true)?, Roofline::measure(device, false)?])
             }
             (Card::Measured, None) => Err(Error::input("--estimate is for --card a100 or h100")),
         }
@@ -171,12 +171,12 @@ impl ProfileArgs {
 
 fn estimate(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeRows>)> {
     let precision = args.compute.precision;
-    let roofs = args.roofs(None)?;
+    let rooflines = args.rooflines(None)?;
     let mut profiles = foretell(&subject.graph, args.batch, precision)?;
     profiles.retain(|profile| args.modes().any(|mode| mode == profile.mode));
-    let modes = profiles.into_iter().map(|profile| estimated(profile, &roofs[1], precision)).collect();
+    let modes = profiles.into_iter().map(|profile| estimated(profile, &rooflines[1], precision)).collect();
     let (device, network) = ("none: an estimate".into(), subject.words.clone());
-    Ok((Setting { device, network, precision, estimate: true, roofs }, modes))
+    Ok((Setting { device, network, precision, estimate: true, rooflines }, modes))
 }
 
 fn measured(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeRows>)> {
@@ -188,15 +188,15 @@ fn measured(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeR
     let options = |batch| vec![EngineOptions { batch, attack: true, ..EngineOptions::default() }];
     let room = Room::of(device, graph, Images::one(&images));
     Room { batch: args.batch, networks: Box::new(options), ..room }.check()?;
-    let roofs = args.roofs(Some(device))?;
+    let rooflines = args.rooflines(Some(device))?;
     let mut profiler = Profiler::open(device, graph, &weights.values, &images)?;
     let modes = args.modes().map(|mode| {
         let profile = profiler.profile(mode)?.clone();
         let taken = measure(&mut profiler, &profile, args.counters.as_deref())?;
-        let roof = roofs[usize::from(!profile.lane)];
-        Ok(rows::measured(profile, taken, &roof, device.precision()))
+        let roofline = rooflines[usize::from(!profile.one_worker)];
+        Ok(rows::measured(profile, taken, &roofline, device.precision()))
     });
     let modes = modes.collect::<Result<_>>()?;
     let (device, precision) = (device.describe(), device.precision());
-    Ok((Setting { device, network: words.clone(), precision, estimate: false, roofs }, modes))
+    Ok((Setting { device, network: words.clone(), precision, estimate: false, rooflines }, modes))
 }

@@ -1,6 +1,6 @@
 //! The figures of every op, and of ops that are alike.
 
-use pbe::engine::profile::{Bound, Cost, Estimate, Mode, ModeProfile, OpProfile, Precision, Roof};
+use pbe::engine::profile::{Bound, Cost, Estimate, Mode, ModeProfile, OpProfile, Precision, Roofline};
 use serde::Serialize;
 
 use super::measure::Taken;
@@ -18,8 +18,8 @@ pub struct Figures {
     pub bytes_moved: Option<u64>,
     /// Seconds that were measured.
     pub seconds: Option<f64>,
-    /// The least seconds under the roof.
-    pub roof_seconds: f64,
+    /// The least seconds under the roofline.
+    pub roofline_seconds: f64,
     /// Seconds that the launches take at best.
     pub estimate: Option<Estimate>,
 }
@@ -33,7 +33,7 @@ impl Figures {
         self.launch_bytes += other.launch_bytes;
         self.bytes_moved = other.bytes_moved.map(|bytes| bytes + self.bytes_moved.unwrap_or(0));
         self.seconds = sum(self.seconds, other.seconds);
-        self.roof_seconds += other.roof_seconds;
+        self.roofline_seconds += other.roofline_seconds;
         self.estimate = other.estimate.map(|estimate| {
             let mut sum = self.estimate.unwrap_or_default();
             sum += estimate;
@@ -48,9 +48,9 @@ impl Figures {
         sum
     }
 
-    /// Share of the roof.
+    /// Share of the roofline.
     pub fn share(&self) -> Option<f64> {
-        self.seconds.map(|seconds| self.roof_seconds / seconds)
+        self.seconds.map(|seconds| self.roofline_seconds / seconds)
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Row {
 pub struct ModeRows {
     pub mode: Mode,
     pub images: usize,
-    pub lane: bool,
+    pub one_worker: bool,
     pub rows: Vec<Row>,
 }
 
@@ -79,27 +79,27 @@ pub struct Group<'a> {
 }
 
 impl ModeRows {
-    fn new(profile: ModeProfile, roof: &Roof, precision: Precision) -> Self {
-        let ModeProfile { mode, images, lane, ops } = profile;
+    fn new(profile: ModeProfile, roofline: &Roofline, precision: Precision) -> Self {
+        let ModeProfile { mode, images, one_worker, ops } = profile;
         let row = |profile: OpProfile| {
-            let (roof_seconds, bound) = roof.least(&profile.cost, precision);
+            let (roofline_seconds, bound) = roofline.least(&profile.cost, precision);
             let figures = Figures {
                 count: 1,
                 launches: profile.launches.len(),
                 cost: profile.cost,
                 launch_bytes: profile.launches.iter().map(|launch| launch.bytes).sum(),
-                roof_seconds,
+                roofline_seconds,
                 ..Figures::default()
             };
             Row { profile, bound, figures }
         };
-        Self { mode, images, lane, rows: ops.into_iter().map(row).collect() }
+        Self { mode, images, one_worker, rows: ops.into_iter().map(row).collect() }
     }
 
     /// Ops that are alike, in the order in which the first of each comes.
-    pub fn groups(&self, repeated: bool) -> Vec<Group<'_>> {
+    pub fn groups(&self, in_loop: bool) -> Vec<Group<'_>> {
         let mut groups: Vec<Group> = Vec::new();
-        for row in self.rows.iter().filter(|row| row.profile.repeated == repeated) {
+        for row in self.rows.iter().filter(|row| row.profile.in_loop == in_loop) {
             let OpProfile { op, shape, .. } = &row.profile;
             let same = |group: &&mut Group| {
                 let first = &group.first.profile;
@@ -115,8 +115,8 @@ impl ModeRows {
 }
 
 /// A job that was run.
-pub fn measured(profile: ModeProfile, taken: Taken, roof: &Roof, precision: Precision) -> ModeRows {
-    let mut mode = ModeRows::new(profile, roof, precision);
+pub fn measured(profile: ModeProfile, taken: Taken, roofline: &Roofline, precision: Precision) -> ModeRows {
+    let mut mode = ModeRows::new(profile, roofline, precision);
     for (at, (row, seconds)) in mode.rows.iter_mut().zip(taken.seconds).enumerate() {
         row.figures.seconds = Some(seconds);
         row.figures.bytes_moved = taken.moved.as_ref().map(|moved| moved[at]);
@@ -125,10 +125,10 @@ pub fn measured(profile: ModeProfile, taken: Taken, roof: &Roof, precision: Prec
 }
 
 /// A job that no device has run.
-pub fn estimated(profile: ModeProfile, roof: &Roof, precision: Precision) -> ModeRows {
-    let mut mode = ModeRows::new(profile, roof, precision);
+pub fn estimated(profile: ModeProfile, roofline: &Roofline, precision: Precision) -> ModeRows {
+    let mut mode = ModeRows::new(profile, roofline, precision);
     for row in &mut mode.rows {
-        row.figures.estimate = Some(row.profile.estimate(roof, precision));
+        row.figures.estimate = Some(row.profile.estimate(roofline, precision));
     }
     mode
 }

@@ -1,6 +1,6 @@
 //! A profile as text.
 
-use pbe::engine::profile::{Estimate, LAUNCH_GAP, Mode, Roof};
+use pbe::engine::profile::{Estimate, LAUNCH_GAP, Mode, Roofline};
 use pbe::report::Table;
 
 use super::Setting;
@@ -9,7 +9,7 @@ use super::rows::{Figures, Group, ModeRows};
 pub fn text(setting: &Setting, modes: &[ModeRows]) -> String {
     let mut text = format!("device   {}\n", setting.device);
     text += &format!("network  {}, {}\n", setting.network, setting.precision);
-    text += &roofs(setting, modes);
+    text += &rooflines(setting, modes);
     let above = |mode: &ModeRows| mode.rows.iter().any(|row| row.figures.share() > Some(1.0));
     if modes.iter().any(above) {
         text += "         over 100 %: Winograd's form needs fewer products, or caches hold what was just written\n";
@@ -18,10 +18,10 @@ pub fn text(setting: &Setting, modes: &[ModeRows]) -> String {
         text += &explanation();
     }
     for mode in modes {
-        for repeated in [true, false] {
-            let groups = mode.groups(repeated);
+        for in_loop in [true, false] {
+            let groups = mode.groups(in_loop);
             if !groups.is_empty() {
-                text += &format!("\n{}\n", title(mode, repeated));
+                text += &format!("\n{}\n", title(mode, in_loop));
                 text += &table(setting, &groups).to_string();
             }
         }
@@ -33,33 +33,33 @@ fn explanation() -> String {
     let gap = 1e6 * LAUNCH_GAP;
     format!(
         "estimate each launch the longer of its products, in whole rounds of blocks, and its buffers' bytes;\n         \
-         gaps {gap} us a launch of a graph. Nothing was run: so long it takes kernels that reach the roof\n"
+         gaps {gap} us a launch of a graph. Nothing was run: so long it takes kernels that reach the roofline\n"
     )
 }
 
-fn roofs(setting: &Setting, modes: &[ModeRows]) -> String {
-    let [lane, whole] = &setting.roofs;
-    let peaks = |roof: &Roof| {
-        let products = roof.products(setting.precision);
-        format!("{:.2} TFLOP/s in products, {:.1} GB/s", products / 1e12, roof.bytes / 1e9)
+fn rooflines(setting: &Setting, modes: &[ModeRows]) -> String {
+    let [worker, whole] = &setting.rooflines;
+    let peaks = |roofline: &Roofline| {
+        let products = roofline.products(setting.precision);
+        format!("{:.2} TFLOP/s in products, {:.1} GB/s", products / 1e12, roofline.bytes / 1e9)
     };
-    let mut text = format!("roof     {}: {}\n", whole.name, peaks(whole));
-    if lane != whole && modes.iter().any(|mode| mode.lane) {
-        text += &format!("         one lane: {}\n", peaks(lane));
+    let mut text = format!("roofline {}: {}\n", whole.name, peaks(whole));
+    if worker != whole && modes.iter().any(|mode| mode.one_worker) {
+        text += &format!("         one worker: {}\n", peaks(worker));
     }
     text + &format!("         {}\n", whole.source)
 }
 
-fn title(mode: &ModeRows, repeated: bool) -> String {
-    let part = match (mode.mode, repeated) {
+fn title(mode: &ModeRows, in_loop: bool) -> String {
+    let part = match (mode.mode, in_loop) {
         (Mode::Attack, true) => "attack, a step",
         (Mode::Attack, false) => "attack, once",
         (Mode::Prepare, _) => return "prepare, after a change of the weights".into(),
         (Mode::Infer, _) => "infer",
         (Mode::Train, _) => "train, a step",
     };
-    let lane = if mode.lane { ", one lane" } else { "" };
-    format!("{part}: {} images{lane}", mode.images)
+    let worker = if mode.one_worker { ", one worker" } else { "" };
+    format!("{part}: {} images{worker}", mode.images)
 }
 
 fn table(setting: &Setting, groups: &[Group]) -> Table {
@@ -85,14 +85,26 @@ fn table(setting: &Setting, groups: &[Group]) -> Table {
     table
 }
 
-const ESTIMATED: [&str; 10] =
-    ["op", "ops", "launches", "GFLOP", "least MB", "launch MB", "roof us", "estimate us", "gaps us", "bound"];
+const ESTIMATED: [&str; 10] = [
+    "op",
+    "ops",
+    "launches",
+    "GFLOP",
+    "least MB",
+    "launch MB",
+    "roofline us",
+    "estimate us",
+    "gaps us",
+    "bound",
+];
 
 fn estimated(figures: &Figures) -> Vec<String> {
     let estimate = figures.estimate.unwrap_or_default();
     let mut cells = vec![figures.count.to_string(), figures.launches.to_string(), giga(flop(figures))];
     cells.extend([figures.cost.bytes, figures.launch_bytes].map(mega));
-    cells.extend([figures.roof_seconds, estimate.busy(), estimate.gaps].map(|s| format!("{:.1}", s * 1e6)));
+    cells.extend(
+        [figures.roofline_seconds, estimate.busy(), estimate.gaps].map(|s| format!("{:.1}", s * 1e6)),
+    );
     cells
 }
 
@@ -107,7 +119,7 @@ impl Shown {
         let launches: &[&str] = if self.launches { &["launches"] } else { &[] };
         let moved: &[&str] = if self.moved { &["moved MB", "moved/least"] } else { &[] };
         let (first, middle) = (["op", "ops"], ["GFLOP", "least MB"]);
-        [&first, launches, &middle, moved, &["ms", "GFLOP/s", "GB/s", "roof %", "bound"]].concat()
+        [&first, launches, &middle, moved, &["ms", "GFLOP/s", "GB/s", "roofline %", "bound"]].concat()
     }
 
     fn cells(&self, figures: &Figures) -> Vec<String> {

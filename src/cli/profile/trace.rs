@@ -22,7 +22,7 @@ pub fn text(setting: &Setting, modes: &[ModeRows]) -> Result<String> {
         "device": setting.device,
         "network": setting.network,
         "times": if setting.estimate { "an estimate" } else { "measured, op by op" },
-        "roof": setting.roofs[1].name,
+        "roofline": setting.rooflines[1].name,
     });
     let trace = json!({"displayTimeUnit": "ms", "otherData": other, "traceEvents": events});
     serde_json::to_string(&trace).map(|text| text + "\n").map_err(Error::run)
@@ -39,11 +39,11 @@ fn event(row: &Row, thread: usize, begin: f64, duration: f64) -> Value {
     let kernels: Vec<&str> = profile.launches.iter().map(|launch| launch.kernel).collect();
     let arguments = json!({
         "shape": profile.shape,
-        "in a step": profile.repeated,
+        "in a step": profile.in_loop,
         "flop": figures.cost.products + figures.cost.elementwise,
         "least bytes": figures.cost.bytes,
         "bytes moved": figures.bytes_moved,
-        "share of the roof": figures.share(),
+        "share of the roofline": figures.share(),
         "kernels": kernels,
     });
     json!({

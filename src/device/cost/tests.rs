@@ -69,7 +69,7 @@ fn both_gradients_of_a_convolution_multiply_as_much_as_its_output() {
 #[test]
 fn norms_updates_and_the_head_by_hand() {
     let channels = |at| Span { region: Region::Derived, offset: at, len: 64 };
-    let statistics = Op::NormStatistics {
+    let statistics = Op::BatchNormStats {
         pixels: 1024,
         channels: 64,
         input: span(0, 65536),
@@ -111,7 +111,7 @@ fn norms_updates_and_the_head_by_hand() {
 /// What no span holds: images of a byte a channel, filters in the precision of the convolutions.
 #[test]
 fn images_and_filters_count_though_they_are_no_spans() {
-    let gather = Op::Gather {
+    let gather = Op::LoadImages {
         images: crate::device::ImageSlot(0),
         indices: span(0, 1),
         height: 32,

@@ -52,11 +52,13 @@ impl Scratch {
 /// # Errors
 /// Labels or indices out of range, images of another size.
 pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Scratch) -> Result<()> {
-    let one_per_channel =
-        matches!(op, Op::NormAffine { .. } | Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. });
+    let one_per_channel = matches!(
+        op,
+        Op::BatchNormAffine { .. } | Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. }
+    );
     if frame.count() == 0 && !one_per_channel {
         return match op {
-            Op::NormStatistics { .. } => Err(Error::run("batch statistics of no images")),
+            Op::BatchNormStats { .. } => Err(Error::run("batch statistics of no images")),
             _ => Ok(()),
         };
     }
@@ -64,17 +66,18 @@ pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Sc
         Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => {
             convolution(op, frame, &machine.filters, scratch)
         }
-        Op::NormAffine { .. } | Op::NormStatistics { .. } => statistics(op, frame, scratch),
-        Op::NormDgrad { .. } => norm_dgrad(op, frame, scratch),
-        Op::Sum { .. } => sum(op, frame),
+        Op::BatchNormAffine { .. } | Op::BatchNormStats { .. } => statistics(op, frame, scratch),
+        Op::BatchNormDgrad { .. } => norm_dgrad(op, frame, scratch),
+        Op::Add { .. } => sum(op, frame),
         Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => max_pool(op, frame),
-        Op::SoftmaxCrossEntropy { .. } => return loss(op, frame),
-        Op::Gather { .. } => return gather(op, frame, &machine.images),
-        Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
+        Op::CrossEntropy { .. } => return loss(op, frame),
+        Op::LoadImages { .. } => return gather(op, frame, &machine.images),
+        Op::RandomErasing { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
         Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => update(op, frame),
-        Op::Upsample { .. } | Op::UpsampleDgrad { .. } | Op::UnitTanh { .. } | Op::UnitTanhDgrad { .. } => {
-            image_network(op, frame)
-        }
+        Op::Upsample { .. }
+        | Op::UpsampleDgrad { .. }
+        | Op::ScaledTanh { .. }
+        | Op::ScaledTanhDgrad { .. } => image_network(op, frame),
         _ => classifier(op, frame),
     }
     Ok(())
@@ -156,7 +159,7 @@ fn statistics(op: &Op, frame: Frame, scratch: &mut Scratch) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::NormAffine { gamma, beta, mean, variance, epsilon, affine } => norm::affine(
+            Op::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } => norm::affine(
                 frame.input(*gamma),
                 frame.input(*beta),
                 frame.input(*mean),
@@ -164,7 +167,7 @@ fn statistics(op: &Op, frame: Frame, scratch: &mut Scratch) {
                 *epsilon,
                 affine_outputs(frame, affine),
             ),
-            Op::NormStatistics {
+            Op::BatchNormStats {
                 input,
                 gamma,
                 beta,
@@ -196,7 +199,7 @@ fn statistics(op: &Op, frame: Frame, scratch: &mut Scratch) {
 }
 
 fn norm_dgrad(op: &Op, frame: Frame, scratch: &mut Scratch) {
-    let Op::NormDgrad {
+    let Op::BatchNormDgrad {
         pixels,
         channels,
         input,
@@ -252,11 +255,11 @@ fn image_network(op: &Op, frame: Frame) {
                 let (gradient, output) = (frame.input(*gradient), frame.output(*output));
                 generator::upsample_dgrad(size, gradient, output, threads);
             }
-            Op::UnitTanh { input, affine, output, .. } => {
+            Op::ScaledTanh { input, affine, output, .. } => {
                 let affine = affine.map(|map| (frame.input(map.scale), frame.input(map.shift)));
-                generator::unit_tanh(frame.input(*input), affine, frame.output(*output), threads);
+                generator::scaled_tanh(frame.input(*input), affine, frame.output(*output), threads);
             }
-            Op::UnitTanhDgrad { input, affine, gradient, scale, output, .. } => {
+            Op::ScaledTanhDgrad { input, affine, gradient, scale, output, .. } => {
                 let slopes = Slopes {
                     input: frame.input(*input),
                     affine: affine.map(|map| (frame.input(map.scale), frame.input(map.shift))),
@@ -264,7 +267,7 @@ fn image_network(op: &Op, frame: Frame) {
                     scale: scale.map(|scale| frame.input(scale)),
                     output: frame.pointer(*output),
                 };
-                generator::unit_tanh_dgrad(slopes, threads);
+                generator::scaled_tanh_dgrad(slopes, threads);
             }
             _ => {}
         }
@@ -272,10 +275,10 @@ fn image_network(op: &Op, frame: Frame) {
 }
 
 fn sum(op: &Op, frame: Frame) {
-    let Op::Sum { pixels, channels, left, right, output } = op else {
+    let Op::Add { pixels, channels, left, right, output } = op else {
         return;
     };
-    // SAFETY: the operands were checked (`execute`); summands, one of which may be the output, are passed
+    // SAFETY: the operands were checked (`execute`); addends, one of which may be the output, are passed
     // as addresses.
     unsafe {
         let terms = [left, right].map(|term| {
@@ -292,15 +295,15 @@ fn max_pool(op: &Op, frame: Frame) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::MaxPool { shape, input, prologue: before, output, winners } => {
+            Op::MaxPool { shape, input, prologue: before, output, argmax } => {
                 let before = prologue(frame, before, false);
-                let winners = winners.map(|winners| frame.output_words(winners));
+                let argmax = argmax.map(|argmax| frame.output_words(argmax));
                 let (input, output) = (frame.input(*input), frame.output(*output));
-                pooling::max_pool(shape, before, input, output, winners, threads);
+                pooling::max_pool(shape, before, input, output, argmax, threads);
             }
-            Op::MaxPoolDgrad { shape, gradient, winners, output } => {
-                let (gradient, winners) = (frame.input(*gradient), frame.words(*winners));
-                pooling::max_pool_dgrad(shape, gradient, winners, frame.output(*output), threads);
+            Op::MaxPoolDgrad { shape, gradient, argmax, output } => {
+                let (gradient, argmax) = (frame.input(*gradient), frame.words(*argmax));
+                pooling::max_pool_dgrad(shape, gradient, argmax, frame.output(*output), threads);
             }
             _ => {}
         }
@@ -312,10 +315,10 @@ fn classifier(op: &Op, frame: Frame) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::Pool { pixels, channels, input, output } => {
+            Op::GlobalAvgPool { pixels, channels, input, output } => {
                 head::pool(*pixels, *channels, frame.input(*input), frame.output(*output), threads);
             }
-            Op::PoolDgrad { pixels, channels, gradient, output } => {
+            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
                 head::pool_dgrad(*pixels, *channels, frame.input(*gradient), frame.output(*output), threads);
             }
             Op::Linear { inputs, weight, bias, input, output, .. } => {
@@ -333,7 +336,7 @@ fn classifier(op: &Op, frame: Frame) {
                 frame.output(*bias_gradient),
                 threads,
             ),
-            Op::Cosine { classes, logits, reference, score } => {
+            Op::CosineSimilarity { classes, logits, reference, score } => {
                 let (logits, reference) = (frame.input(*logits), frame.input(*reference));
                 head::cosine(*classes, logits, reference, frame.output(*score));
             }
@@ -343,14 +346,14 @@ fn classifier(op: &Op, frame: Frame) {
 }
 
 fn loss(op: &Op, frame: Frame) -> Result<()> {
-    let Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
+    let Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
         return Ok(());
     };
     let spec = head::Loss {
         classes: *classes,
         divisor: if *mean { frame.count() as f64 } else { 1.0 },
-        distill_weight: f64::from(frame.controls.distill_weight),
-        temperature: f64::from(frame.controls.temperature),
+        distill_weight: f64::from(frame.params.distill_weight),
+        temperature: f64::from(frame.params.temperature),
     };
     // SAFETY: the operands were checked (`execute`).
     unsafe {
@@ -367,7 +370,7 @@ fn loss(op: &Op, frame: Frame) -> Result<()> {
 }
 
 fn gather(op: &Op, frame: Frame, images: &[Option<ImageSet>]) -> Result<()> {
-    let Op::Gather { images: slot, indices, height, width, channels, augment, output } = op else {
+    let Op::LoadImages { images: slot, indices, height, width, channels, augment, output } = op else {
         return Ok(());
     };
     let gather = Gather {
@@ -376,32 +379,32 @@ fn gather(op: &Op, frame: Frame, images: &[Option<ImageSet>]) -> Result<()> {
         width: *width,
         channels: *channels,
         augment: *augment,
-        seed: frame.controls.seed,
-        epoch: frame.controls.epoch,
+        seed: frame.params.seed,
+        epoch: frame.params.epoch,
     };
     // SAFETY: the operands were checked (`execute`).
     unsafe { gather.run(frame.words(*indices), frame.output(*output), frame.threads) }
 }
 
 fn attack(op: &Op, frame: Frame) {
-    let (controls, threads) = (frame.controls, frame.threads);
+    let (params, threads) = (frame.params, frame.threads);
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::Patches { indices, height, width, images, .. } => {
+            Op::RandomErasing { indices, height, width, images, .. } => {
                 let images = frame.output(*images);
-                paint((*height, *width), frame.words(*indices), images, controls, threads);
+                paint((*height, *width), frame.words(*indices), images, params, threads);
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let (clean, epsilon) = (frame.input(*clean), frame.input(*epsilon));
                 let ball = Ball { elements: *elements, norm: *norm, clean, epsilon };
-                pgd::start(ball, frame.words(*indices), frame.output(*adversarial), controls, threads);
+                pgd::start(ball, frame.words(*indices), frame.output(*adversarial), params, threads);
             }
             Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
                 let (clean, epsilon) = (frame.input(*clean), frame.input(*epsilon));
                 let ball = Ball { elements: *elements, norm: *norm, clean, epsilon };
                 let (gradient, alpha) = (frame.input(*gradient), frame.input(*alpha));
-                pgd::step(ball, gradient, alpha, frame.output(*adversarial), controls, threads);
+                pgd::step(ball, gradient, alpha, frame.output(*adversarial), params, threads);
             }
             _ => {}
         }
@@ -409,20 +412,20 @@ fn attack(op: &Op, frame: Frame) {
 }
 
 fn update(op: &Op, frame: Frame) {
-    let (controls, threads) = (frame.controls, frame.threads);
+    let (params, threads) = (frame.params, frame.threads);
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
             Op::Sgd { weights, gradients, momentum } => {
                 let (weights, velocity) = (frame.output(*weights), frame.output(*momentum));
-                optimiser::sgd(weights, frame.input(*gradients), velocity, controls, threads);
+                optimiser::sgd(weights, frame.input(*gradients), velocity, params, threads);
             }
             Op::Adam { weights, gradients, first, second } => {
                 let moments = (frame.output(*first), frame.output(*second));
-                optimiser::adam(frame.output(*weights), frame.input(*gradients), moments, controls, threads);
+                optimiser::adam(frame.output(*weights), frame.input(*gradients), moments, params, threads);
             }
-            Op::MovingAverage { weights, average } if controls.average_decay > 0.0 => {
-                let decay = controls.average_decay;
+            Op::MovingAverage { weights, average } if params.average_decay > 0.0 => {
+                let decay = params.average_decay;
                 optimiser::moving_average(frame.output(*average), frame.input(*weights), decay, threads);
             }
             Op::Copy { input, output, .. } => frame.output(*output).copy_from_slice(frame.input(*input)),

@@ -8,7 +8,7 @@ use super::vectorised::vectorised;
 use crate::data::ImageSet;
 use crate::device::check::check_images;
 use crate::device::patch::{PATCHES, Patch};
-use crate::device::{Augment, Controls};
+use crate::device::{Augment, StepParams};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
 
@@ -95,16 +95,16 @@ pub(super) fn paint(
     size: (usize, usize),
     indices: &[u32],
     images: &mut [f32],
-    controls: &Controls,
+    params: &StepParams,
     threads: Threads,
 ) {
-    if controls.patches <= 0.0 {
+    if params.erasing_probability <= 0.0 {
         return;
     }
     let len = images.len() / indices.len().max(1);
     images.par_chunks_mut(len.max(1)).zip(indices.par_iter()).with_min_len(grain(threads)).for_each(
         |(image, &index)| {
-            for patch in (0..PATCHES).filter_map(|number| Patch::draw(controls, index, number, size)) {
+            for patch in (0..PATCHES).filter_map(|number| Patch::draw(params, index, number, size)) {
                 paint_one(&patch, size.1, image, len / (size.0 * size.1));
             }
         },

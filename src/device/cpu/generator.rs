@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::conv::{PrologueArgs, Threads};
 use super::grain;
 use super::vectorised::vectorised;
-use crate::device::UNIT_TANH_DIVISOR;
+use crate::device::SCALED_TANH_DIVISOR;
 
 /// Share of the nearer pixel in each direction of an upsampled one; the other is next to it.
 const NEAR: f32 = 0.75;
@@ -139,13 +139,13 @@ fn decay(z: f64) -> f64 {
 /// tanh(z) / (2 + 1e-7) + 1/2.
 fn squash(z: f64) -> f32 {
     let e = decay(z);
-    (((1.0 - e) / (1.0 + e)).copysign(z) / UNIT_TANH_DIVISOR + 0.5) as f32
+    (((1.0 - e) / (1.0 + e)).copysign(z) / SCALED_TANH_DIVISOR + 0.5) as f32
 }
 
 /// Its slope.
 fn slope(z: f64) -> f64 {
     let e = decay(z);
-    4.0 * e / ((1.0 + e) * (1.0 + e)) / UNIT_TANH_DIVISOR
+    4.0 * e / ((1.0 + e) * (1.0 + e)) / SCALED_TANH_DIVISOR
 }
 
 /// affine(x) of element `i`.
@@ -157,7 +157,7 @@ fn apply(x: f32, i: usize, affine: Option<(&[f32], &[f32])>) -> f64 {
 }
 
 /// output = tanh(affine(input)) / (2 + 1e-7) + 1/2.
-pub(super) fn unit_tanh(
+pub(super) fn scaled_tanh(
     input: &[f32],
     affine: Option<(&[f32], &[f32])>,
     output: &mut [f32],
@@ -175,7 +175,7 @@ pub(super) fn unit_tanh(
         });
 }
 
-/// The images' operands of [`unit_tanh_dgrad`]; `output` may be `gradient`.
+/// The images' operands of [`scaled_tanh_dgrad`]; `output` may be `gradient`.
 #[derive(Clone, Copy)]
 pub(super) struct Slopes<'a> {
     pub input: &'a [f32],
@@ -185,7 +185,7 @@ pub(super) struct Slopes<'a> {
     pub output: *mut f32,
 }
 
-// SAFETY: plain addresses; `unit_tanh_dgrad`'s contract covers their use from several threads.
+// SAFETY: plain addresses; `scaled_tanh_dgrad`'s contract covers their use from several threads.
 unsafe impl Send for Slopes<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Slopes<'_> {}
@@ -208,7 +208,7 @@ impl Slopes<'_> {
 /// # Safety
 /// `gradient` and `output` are good for as many elements as `input`, `output` alone for writing; nothing
 /// else uses what it points to meanwhile; it overlaps `gradient` only where it equals it.
-pub(super) unsafe fn unit_tanh_dgrad(slopes: Slopes, threads: Threads) {
+pub(super) unsafe fn scaled_tanh_dgrad(slopes: Slopes, threads: Threads) {
     let len = slopes.input.len();
     (0..len.div_ceil(CHUNK)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
         for i in chunk * CHUNK..((chunk + 1) * CHUNK).min(len) {

@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use super::conv::Threads;
-use crate::device::{Controls, Instance, MemoryLayout, Region, Span};
+use crate::device::{BatchSlice, MemoryLayout, Region, Span, StepParams};
 
 /// A cache line, and a full vector register.
 const ALIGNMENT: usize = 64;
@@ -84,41 +84,41 @@ impl Memory {
 #[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
     memory: &'a Memory,
-    /// Where the lane's part of the arena starts.
+    /// Where the worker's part of the arena starts.
     arena: usize,
-    instance: Instance,
-    pub controls: &'a Controls,
+    slice: BatchSlice,
+    pub params: &'a StepParams,
     pub threads: Threads,
 }
 
 impl<'a> Frame<'a> {
-    /// A frame for ops of a checked program: every span lies inside the memory for this instance,
+    /// A frame for ops of a checked program: every span lies inside the memory for this slice,
     /// and nobody else uses what the ops write through it while it is in use.
     ///
     /// # Safety
-    /// The caller vouches for that: `check::check` accepted the program, `instance` is within
+    /// The caller vouches for that: `check::check` accepted the program, `slice` is within
     /// its capacity and staging rows, and frames in use at the same time differ in arena part and
     /// staging rows.
     pub unsafe fn new(
         memory: &'a Memory,
         arena: usize,
-        instance: Instance,
-        controls: &'a Controls,
+        slice: BatchSlice,
+        params: &'a StepParams,
         threads: Threads,
     ) -> Self {
-        Self { memory, arena, instance, controls, threads }
+        Self { memory, arena, slice, params, threads }
     }
 
-    /// Images of the instance.
+    /// Images of the slice.
     pub fn count(&self) -> usize {
-        self.instance.count
+        self.slice.count
     }
 
-    /// First element and length of what a span means for this instance.
+    /// First element and length of what a span means for this slice.
     fn locate(&self, span: Span) -> (*mut f32, usize) {
         let (offset, len) = match span.region {
-            Region::Arena => (self.arena + span.offset, span.len * self.instance.count),
-            Region::Staging => (span.offset + self.instance.first * span.len, span.len * self.instance.count),
+            Region::Arena => (self.arena + span.offset, span.len * self.slice.count),
+            Region::Staging => (span.offset + self.slice.first * span.len, span.len * self.slice.count),
             _ => (span.offset, span.len),
         };
         let block = &self.memory.blocks[span.region as usize];

@@ -2,9 +2,9 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `session` | the regions, prepared programs, running them over lanes or one instance at a time |
+//! | `session` | the regions, prepared programs, running them over workers or one slice at a time |
 //! | `execute` | an op's spans become slices, and go to its kernel |
-//! | `memory` | the regions' memory and what a lane sees of it |
+//! | `memory` | the regions' memory and what a worker sees of it |
 //! | `conv/` | convolutions |
 //! | `gather`, `norm`, `sum`, `pooling`, `head`, `generator`, `pgd`, `optimiser` | all other kernels, one file per family |
 //! | `simd`, `vectorised` | the two ways to use vector instructions: by hand, and by the compiler |
@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use conv::Threads;
 use session::CpuSession;
 
-/// Arena elements a lane should have at most: 3 MiB, about what a core's caches hold.
+/// Arena elements a worker should have at most: 3 MiB, about what a core's caches hold.
 const LANE_ELEMENTS: usize = 3 << 18;
 
 /// The processor, with a thread pool of its own.
@@ -63,14 +63,14 @@ impl CpuDevice {
 
 impl Device for CpuDevice {
     fn describe(&self) -> String {
-        format!("cpu: {} threads, {}", self.lanes(), vectorised::level_name())
+        format!("cpu: {} threads, {}", self.workers(), vectorised::level_name())
     }
 
     fn kind(&self) -> String {
         "cpu".into()
     }
 
-    fn lanes(&self) -> usize {
+    fn workers(&self) -> usize {
         self.pool.current_num_threads()
     }
 
@@ -79,7 +79,7 @@ impl Device for CpuDevice {
     }
 
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
-        session::needs(layout, programs, self.lanes())
+        session::needs(layout, programs, self.workers())
     }
 
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::conv::Threads;
 use super::grain;
 use super::vectorised::vectorised;
-use crate::device::{ADAM_EPSILON, Controls};
+use crate::device::{ADAM_EPSILON, StepParams};
 
 /// Elements a task updates.
 const CHUNK: usize = 16_384;
@@ -16,7 +16,7 @@ pub(super) fn sgd(
     weights: &mut [f32],
     gradients: &[f32],
     velocity: &mut [f32],
-    controls: &Controls,
+    params: &StepParams,
     threads: Threads,
 ) {
     weights
@@ -24,12 +24,12 @@ pub(super) fn sgd(
         .zip(gradients.par_chunks(CHUNK))
         .zip(velocity.par_chunks_mut(CHUNK))
         .with_min_len(grain(threads))
-        .for_each(|((w, g), v)| sgd_chunk(w, g, v, controls));
+        .for_each(|((w, g), v)| sgd_chunk(w, g, v, params));
 }
 
 vectorised! {
-    fn sgd_chunk(weights: &mut [f32], gradients: &[f32], velocity: &mut [f32], controls: &Controls) {
-        let Controls { learning_rate, momentum, weight_decay, nesterov, .. } = *controls;
+    fn sgd_chunk(weights: &mut [f32], gradients: &[f32], velocity: &mut [f32], params: &StepParams) {
+        let StepParams { learning_rate, momentum, weight_decay, nesterov, .. } = *params;
         for ((w, &gradient), v) in weights.iter_mut().zip(gradients).zip(velocity) {
             let g = gradient + weight_decay * *w;
             *v = momentum * *v + g;
@@ -44,17 +44,17 @@ pub(super) fn adam(
     weights: &mut [f32],
     gradients: &[f32],
     (first, second): (&mut [f32], &mut [f32]),
-    controls: &Controls,
+    params: &StepParams,
     threads: Threads,
 ) {
-    let (rate, correction) = controls.adam_scales();
+    let (rate, correction) = params.adam_scales();
     let scales = (rate as f32, correction as f32);
     weights
         .par_chunks_mut(CHUNK)
         .zip(gradients.par_chunks(CHUNK))
         .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
         .with_min_len(grain(threads))
-        .for_each(|((w, g), (m, v))| adam_chunk(w, g, m, v, controls.betas, scales));
+        .for_each(|((w, g), (m, v))| adam_chunk(w, g, m, v, params.betas, scales));
 }
 
 vectorised! {

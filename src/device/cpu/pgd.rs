@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::conv::Threads;
 use super::grain;
 use super::vectorised::vectorised;
-use crate::device::{Controls, Norm};
+use crate::device::{Norm, StepParams};
 use crate::rng::{Purpose, Stream, unit};
 
 /// Bits of a draw's counter left to the position inside an image.
@@ -27,17 +27,17 @@ pub(super) fn start(
     ball: Ball,
     indices: &[u32],
     adversarial: &mut [f32],
-    controls: &Controls,
+    params: &StepParams,
     threads: Threads,
 ) {
-    let stream = Stream::new(controls.seed, Purpose::AttackStart, controls.epoch);
+    let stream = Stream::new(params.seed, Purpose::AttackStart, params.epoch);
     adversarial
         .par_chunks_mut(ball.elements.max(1))
         .zip(ball.clean.par_chunks(ball.elements.max(1)))
         .zip(ball.epsilon.par_iter().zip(indices.par_iter()))
         .with_min_len(grain(threads))
         .for_each(|((adversarial, clean), (&epsilon, &index))| {
-            if !controls.random_start {
+            if !params.random_start {
                 adversarial.copy_from_slice(clean);
                 return;
             }
@@ -46,7 +46,7 @@ pub(super) fn start(
                 Norm::Linf => 1.0,
                 Norm::L2 => shrink_into(epsilon, square_sum(adversarial)),
             };
-            add_scaled(adversarial, clean, shrink, bounds(controls));
+            add_scaled(adversarial, clean, shrink, bounds(params));
         });
 }
 
@@ -66,10 +66,10 @@ pub(super) fn step(
     gradient: &[f32],
     alpha: &[f32],
     adversarial: &mut [f32],
-    controls: &Controls,
+    params: &StepParams,
     threads: Threads,
 ) {
-    let bounds = bounds(controls);
+    let bounds = bounds(params);
     adversarial
         .par_chunks_mut(ball.elements.max(1))
         .zip(ball.clean.par_chunks(ball.elements.max(1)))
@@ -90,8 +90,8 @@ pub(super) fn step(
 }
 
 /// The range of pixels.
-fn bounds(controls: &Controls) -> (f32, f32) {
-    if controls.clamp { (0.0, 1.0) } else { (f32::NEG_INFINITY, f32::INFINITY) }
+fn bounds(params: &StepParams) -> (f32, f32) {
+    if params.clamp { (0.0, 1.0) } else { (f32::NEG_INFINITY, f32::INFINITY) }
 }
 
 /// The factor that brings an offset of this squared length into the ball.

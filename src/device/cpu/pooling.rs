@@ -7,23 +7,23 @@ use super::grain;
 use super::vectorised::vectorised;
 use crate::device::PoolShape;
 
-/// output = the largest of each window of the input behind `prologue`, `winners` where each was.
+/// output = the largest of each window of the input behind `prologue`, `argmax` where each was.
 pub(super) fn max_pool(
     shape: &PoolShape,
     prologue: PrologueArgs,
     input: &[f32],
     output: &mut [f32],
-    winners: Option<&mut [u32]>,
+    argmax: Option<&mut [u32]>,
     threads: Threads,
 ) {
     let (affine, relu) = (prologue.affine, prologue.relu);
     let images = output.par_chunks_mut(shape.output_len()).zip(input.par_chunks(shape.input_len()));
-    match winners {
-        Some(winners) => images
-            .zip(winners.par_chunks_mut(shape.winner_words()))
+    match argmax {
+        Some(argmax) => images
+            .zip(argmax.par_chunks_mut(shape.argmax_words()))
             .with_min_len(grain(threads))
-            .for_each(|((output, image), winners)| {
-                pool_image(shape, affine, relu, image, output, bytemuck::cast_slice_mut(winners));
+            .for_each(|((output, image), argmax)| {
+                pool_image(shape, affine, relu, image, output, bytemuck::cast_slice_mut(argmax));
             }),
         None => images
             .with_min_len(grain(threads))
@@ -32,19 +32,19 @@ pub(super) fn max_pool(
 }
 
 vectorised! {
-    /// `winners` has the bytes of the words, or none.
+    /// `argmax` has the bytes of the words, or none.
     fn pool_image(
         shape: &PoolShape,
         affine: Option<(&[f32], &[f32])>,
         relu: bool,
         image: &[f32],
         output: &mut [f32],
-        winners: &mut [u8],
+        argmax: &mut [u8],
     ) {
         let (channels, bytes) = (shape.channels, 4 * shape.pixel_words());
         for (at, best) in output.chunks_exact_mut(channels).enumerate() {
             let window = Window::new(shape, at);
-            let (won, rest) = match winners.get_mut(at * bytes..(at + 1) * bytes) {
+            let (won, rest) = match argmax.get_mut(at * bytes..(at + 1) * bytes) {
                 Some(pixel) => pixel.split_at_mut(channels),
                 None => Default::default(),
             };
@@ -64,7 +64,7 @@ vectorised! {
             // The largest of what a ReLU lets through is what it lets through of the largest.
             if relu {
                 for (won, value) in won.iter_mut().zip(&*best) {
-                    *won = if *value > 0.0 { *won } else { PoolShape::NO_WINNER };
+                    *won = if *value > 0.0 { *won } else { PoolShape::NO_ARGMAX };
                 }
                 best.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
             }
@@ -97,26 +97,26 @@ fn keep_larger(value: impl Fn(usize) -> f32, tap: u8, best: &mut [f32], won: &mu
 pub(super) fn max_pool_dgrad(
     shape: &PoolShape,
     gradient: &[f32],
-    winners: &[u32],
+    argmax: &[u32],
     output: &mut [f32],
     threads: Threads,
 ) {
     output
         .par_chunks_mut(shape.input_len())
         .zip(gradient.par_chunks(shape.output_len()))
-        .zip(winners.par_chunks(shape.winner_words()))
+        .zip(argmax.par_chunks(shape.argmax_words()))
         .with_min_len(grain(threads))
-        .for_each(|((output, gradient), winners)| {
-            dgrad_image(shape, gradient, bytemuck::cast_slice(winners), output);
+        .for_each(|((output, gradient), argmax)| {
+            dgrad_image(shape, gradient, bytemuck::cast_slice(argmax), output);
         });
 }
 
 vectorised! {
-    fn dgrad_image(shape: &PoolShape, gradient: &[f32], winners: &[u8], output: &mut [f32]) {
+    fn dgrad_image(shape: &PoolShape, gradient: &[f32], argmax: &[u8], output: &mut [f32]) {
         let (channels, bytes) = (shape.channels, 4 * shape.pixel_words());
         output.fill(0.0);
         for (at, gradient) in gradient.chunks_exact(channels).enumerate() {
-            let won = &winners[at * bytes..at * bytes + channels];
+            let won = &argmax[at * bytes..at * bytes + channels];
             Window::new(shape, at).visit(|tap, pixel| {
                 let sums = &mut output[pixel * channels..(pixel + 1) * channels];
                 for ((sum, won), g) in sums.iter_mut().zip(won).zip(gradient) {

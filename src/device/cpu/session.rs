@@ -12,10 +12,10 @@ use super::execute::{Machine, Scratch, execute};
 use super::memory::{Frame, Memory};
 use super::norm;
 use crate::data::ImageSet;
-use crate::device::check::{check, check_instances};
+use crate::device::check::{check, check_slices};
 use crate::device::{
-    Controls, ConvShape, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Program, ProgramId, Region,
-    Session,
+    BatchSlice, ConvShape, FilterSpec, ImageSlot, MemoryLayout, Op, Program, ProgramId, Region, Session,
+    StepParams,
 };
 use crate::error::{Error, Result};
 
@@ -32,18 +32,18 @@ pub(super) struct CpuSession {
     machine: Machine,
     specs: Vec<FilterSpec>,
     programs: Vec<Prepared>,
-    /// Working memory when one instance has all threads.
+    /// Working memory when one slice has all threads.
     shared: Scratch,
-    /// Working memory of each lane.
-    lanes: Vec<Scratch>,
+    /// Working memory of each worker.
+    workers: Vec<Scratch>,
 }
 
 impl CpuSession {
     pub fn new(pool: Arc<ThreadPool>, layout: MemoryLayout) -> Self {
         let machine = Machine { memory: Memory::new(&layout), filters: Vec::new(), images: Vec::new() };
-        let lanes = (0..pool.current_num_threads()).map(|_| Scratch::default()).collect();
+        let workers = (0..pool.current_num_threads()).map(|_| Scratch::default()).collect();
         let shared = Scratch::default();
-        Self { pool, layout, machine, specs: Vec::new(), programs: Vec::new(), shared, lanes }
+        Self { pool, layout, machine, specs: Vec::new(), programs: Vec::new(), shared, workers }
     }
 
     /// Takes a program's filter table, which continues the session's.
@@ -67,61 +67,61 @@ impl CpuSession {
         self.shared.workspace = Some(Workspace::new(&room.shapes, room.wgrad_count, threads));
         self.shared.partials.resize(room.partials, 0.0);
         self.shared.coefficients.resize(room.coefficients, 0.0);
-        for lane in &mut self.lanes {
-            lane.workspace = Some(Workspace::new(&room.lane_shapes, 0, 1));
+        for worker in &mut self.workers {
+            worker.workspace = Some(Workspace::new(&room.worker_shapes, 0, 1));
         }
     }
 
-    /// One instance after the other, all threads in each op.
-    fn run_in_turn(&mut self, index: usize, controls: &Controls, instances: &[Instance]) -> Result<()> {
-        for &instance in instances {
-            for op in self.programs[index].program.steps(controls.repeats) {
-                alone(op, &mut self.machine, &mut self.shared, instance, controls, Threads::All)?;
+    /// One slice after the other, all threads in each op.
+    fn run_in_turn(&mut self, index: usize, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
+        for &slice in slices {
+            for op in self.programs[index].program.steps(params.repeats) {
+                alone(op, &mut self.machine, &mut self.shared, slice, params, Threads::All)?;
             }
         }
         Ok(())
     }
 
-    /// Each op once, on the first lane or with all threads as in a run; seconds of each.
-    fn time_in_turn(&mut self, index: usize, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+    /// Each op once, on the first worker or with all threads as in a run; seconds of each.
+    fn time_in_turn(&mut self, index: usize, params: &StepParams, slice: BatchSlice) -> Result<Vec<f64>> {
         let program = &self.programs[index].program;
-        let (scratch, threads) = match self.lanes.first_mut() {
-            Some(lane) if program.lanes => (lane, Threads::One),
+        let (scratch, threads) = match self.workers.first_mut() {
+            Some(worker) if program.data_parallel => (worker, Threads::One),
             _ => (&mut self.shared, Threads::All),
         };
         let time = |op| {
             let clock = Instant::now();
-            alone(op, &mut self.machine, scratch, instance, controls, threads)?;
+            alone(op, &mut self.machine, scratch, slice, params, threads)?;
             Ok(clock.elapsed().as_secs_f64())
         };
         program.ops.iter().map(time).collect()
     }
 
-    /// Every lane takes instances until none is left. The error is the first instance's that failed.
-    fn run_in_lanes(&mut self, index: usize, controls: &Controls, instances: &[Instance]) -> Result<()> {
+    /// Every worker takes slices until none is left. The error is the first slice's that failed.
+    fn run_in_lanes(&mut self, index: usize, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
         let (program, machine) = (&self.programs[index].program, &self.machine);
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         let fail = |index: usize, error: Error| {
-            next.store(instances.len(), Ordering::Relaxed);
+            next.store(slices.len(), Ordering::Relaxed);
             if let Ok(mut failure) = failure.lock()
                 && failure.as_ref().is_none_or(|(earlier, _)| index < *earlier)
             {
                 *failure = Some((index, error));
             }
         };
-        self.lanes.par_iter_mut().enumerate().with_max_len(1).for_each(|(lane, scratch)| {
+        self.workers.par_iter_mut().enumerate().with_max_len(1).for_each(|(worker, scratch)| {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(&instance) = instances.get(index) else {
+                let Some(&slice) = slices.get(index) else {
                     break;
                 };
-                let arena = lane * program.arena;
-                // SAFETY: the program and its instances were checked: lanes differ in arena part,
-                // instances in staging rows, and no other region is written.
-                let frame = unsafe { Frame::new(&machine.memory, arena, instance, controls, Threads::One) };
+                let arena = worker * program.arena;
+                // SAFETY: the program and its slices were checked: workers differ in arena part,
+                // slices in staging rows, and no other region is written.
+                let frame = unsafe { Frame::new(&machine.memory, arena, slice, params, Threads::One) };
                 let result =
-                    program.steps(controls.repeats).try_for_each(|op| execute(op, frame, machine, scratch));
+                    program.steps(params.repeats).try_for_each(|op| execute(op, frame, machine, scratch));
                 if let Err(error) = result {
                     fail(index, error);
                 }
@@ -139,16 +139,16 @@ fn alone(
     op: &Op,
     machine: &mut Machine,
     scratch: &mut Scratch,
-    instance: Instance,
-    controls: &Controls,
+    slice: BatchSlice,
+    params: &StepParams,
     threads: Threads,
 ) -> Result<()> {
     if let Op::LoadFilter { filter, weights, scale } = op {
         machine.load_filter(*filter, *weights, *scale, threads);
         return Ok(());
     }
-    // SAFETY: the program and the instance were checked; nothing else runs.
-    let frame = unsafe { Frame::new(&machine.memory, 0, instance, controls, threads) };
+    // SAFETY: the program and the slice were checked; nothing else runs.
+    let frame = unsafe { Frame::new(&machine.memory, 0, slice, params, threads) };
     execute(op, frame, machine, scratch)
 }
 
@@ -160,16 +160,16 @@ pub(super) fn needs(layout: &MemoryLayout, programs: &[Program], threads: usize)
     layout.bytes()
         + filters.into_iter().flatten().map(PackedFilter::bytes_for).sum::<usize>()
         + Workspace::bytes_for(&room.shapes, room.wgrad_count, threads)
-        + threads * Workspace::bytes_for(&room.lane_shapes, 0, 1)
+        + threads * Workspace::bytes_for(&room.worker_shapes, 0, 1)
         + room.partials * size_of::<f64>()
         + room.coefficients * size_of::<f32>()
 }
 
 /// What the ops of programs need beside their operands.
 struct Room {
-    /// Convolutions with all threads, and of lanes.
+    /// Convolutions with all threads, and of one worker.
     shapes: Vec<ConvShape>,
-    lane_shapes: Vec<ConvShape>,
+    worker_shapes: Vec<ConvShape>,
     /// Images of a weight gradient at most.
     wgrad_count: usize,
     /// Elements of [`Scratch::partials`] and [`Scratch::coefficients`].
@@ -179,7 +179,7 @@ struct Room {
 
 impl Room {
     fn new(programs: &[&Program]) -> Self {
-        let of = |lanes: bool| programs.iter().copied().filter(move |p| p.lanes == lanes);
+        let of = |workers: bool| programs.iter().copied().filter(move |p| p.data_parallel == workers);
         let wgrad_count = of(false).filter(|p| p.ops.iter().any(is_wgrad)).map(|p| p.capacity).max();
         let (mut partials, mut coefficients) = (0, 0);
         for program in of(false) {
@@ -189,7 +189,13 @@ impl Room {
             }
         }
         let wgrad_count = wgrad_count.unwrap_or(0);
-        Self { shapes: shapes(of(false)), lane_shapes: shapes(of(true)), wgrad_count, partials, coefficients }
+        Self {
+            shapes: shapes(of(false)),
+            worker_shapes: shapes(of(true)),
+            wgrad_count,
+            partials,
+            coefficients,
+        }
     }
 }
 
@@ -213,7 +219,7 @@ fn is_wgrad(op: &Op) -> bool {
 /// Rows of an image and channels of a batch norm.
 fn norm_size(op: &Op) -> Option<(usize, usize)> {
     match op {
-        Op::NormStatistics { pixels, channels, .. } | Op::NormDgrad { pixels, channels, .. } => {
+        Op::BatchNormStats { pixels, channels, .. } | Op::BatchNormDgrad { pixels, channels, .. } => {
             Some((*pixels, *channels))
         }
         _ => None,
@@ -243,37 +249,37 @@ impl Session for CpuSession {
     }
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
-        let rows = check(&program, &self.layout, self.lanes.len())?;
+        let rows = check(&program, &self.layout, self.workers.len())?;
         self.add_filters(&program.filters)?;
         self.programs.push(Prepared { program, rows });
         self.make_room();
         Ok(ProgramId(self.programs.len() - 1))
     }
 
-    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
+    fn run(&mut self, program: ProgramId, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
         let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        check_instances(&prepared.program, prepared.rows, instances)?;
-        let lanes = prepared.program.lanes;
+        check_slices(&prepared.program, prepared.rows, slices)?;
+        let workers = prepared.program.data_parallel;
         let pool = Arc::clone(&self.pool);
         pool.install(|| {
-            if lanes {
-                self.run_in_lanes(program.0, controls, instances)
+            if workers {
+                self.run_in_lanes(program.0, params, slices)
             } else {
-                self.run_in_turn(program.0, controls, instances)
+                self.run_in_turn(program.0, params, slices)
             }
         })
     }
 
-    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+    fn time(&mut self, program: ProgramId, params: &StepParams, slice: BatchSlice) -> Result<Vec<f64>> {
         let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        check_instances(&prepared.program, prepared.rows, &[instance])?;
+        check_slices(&prepared.program, prepared.rows, &[slice])?;
         let pool = Arc::clone(&self.pool);
-        pool.install(|| self.time_in_turn(program.0, controls, instance))
+        pool.install(|| self.time_in_turn(program.0, params, slice))
     }
 
     fn bytes(&self) -> usize {
         let filters: usize = self.machine.filters.iter().map(PackedFilter::bytes).sum();
-        let scratch: usize = self.lanes.iter().chain([&self.shared]).map(Scratch::bytes).sum();
+        let scratch: usize = self.workers.iter().chain([&self.shared]).map(Scratch::bytes).sum();
         self.machine.memory.bytes() + filters + scratch
     }
 }

@@ -10,7 +10,7 @@ use super::vectorised::level;
 /// Elements of a task.
 const CHUNK: usize = 16_384;
 
-/// A summand: `relu` of scale · input + shift.
+/// An addend: `relu` of scale · input + shift.
 #[derive(Clone, Copy)]
 pub(super) struct Term<'a> {
     pub input: *const f32,
@@ -18,7 +18,7 @@ pub(super) struct Term<'a> {
     pub relu: bool,
 }
 
-/// Both summands and where the sum goes, which may be one of them.
+/// Both addends and where the sum goes, which may be one of them.
 #[derive(Clone, Copy)]
 pub(super) struct Sum<'a> {
     pub channels: usize,

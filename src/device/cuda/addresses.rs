@@ -1,7 +1,7 @@
 //! Where a session's memory lies: all that launching an op needs to know of it.
 
 use crate::data::ImageSet;
-use crate::device::{Instance, Region, Span};
+use crate::device::{BatchSlice, Region, Span};
 
 /// Where an allocation begins on the device.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,10 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// The address of what a span means for an instance of a checked program.
-    pub fn address(&self, span: Span, instance: Instance) -> u64 {
+    /// The address of what a span means for a slice of a checked program.
+    pub fn address(&self, span: Span, slice: BatchSlice) -> u64 {
         let offset = match span.region {
-            Region::Staging => span.offset + instance.first * span.len,
+            Region::Staging => span.offset + slice.first * span.len,
             _ => span.offset,
         };
         self.regions[span.region as usize].address + (offset * size_of::<f32>()) as u64

@@ -6,7 +6,7 @@ use super::fuse::Share;
 use super::launch::{Argument, BLOCK, FOUR, Grid, Launch};
 use super::relay::Links;
 use crate::device::{
-    Augment, Controls, FilterSpec, ImageSlot, Instance, Norm, Op, Precision, Prologue, Span,
+    Augment, BatchSlice, FilterSpec, ImageSlot, Norm, Op, Precision, Prologue, Span, StepParams,
 };
 
 /// Pixels that a block of `patches` paints: `PAINTED` in kernels/augment.cu.
@@ -21,13 +21,13 @@ pub(super) use arguments;
 /// Why an op could not be started: the kernel and the driver's words.
 pub(super) type Launched = Result<(), String>;
 
-/// A checked program at one instance of a run.
+/// A checked program at one slice of a run.
 pub(super) struct Step<'a> {
     pub launcher: &'a dyn Launch,
     pub memory: &'a Addresses,
     pub specs: &'a [FilterSpec],
-    pub instance: Instance,
-    pub controls: &'a Controls,
+    pub slice: BatchSlice,
+    pub params: &'a StepParams,
     pub precision: Precision,
     /// What the op takes from others and hands on.
     pub links: &'a Links,
@@ -43,7 +43,7 @@ impl Step<'_> {
     pub fn run(&self, op: &Op) -> Launched {
         let whole = matches!(
             op,
-            Op::NormAffine { .. }
+            Op::BatchNormAffine { .. }
                 | Op::Sgd { .. }
                 | Op::Adam { .. }
                 | Op::MovingAverage { .. }
@@ -59,29 +59,31 @@ impl Step<'_> {
             Op::LoadFilter { .. } | Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => {
                 self.convolution(op)
             }
-            Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => self.norm(op),
-            Op::Gather { .. } | Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
+            Op::BatchNormAffine { .. } | Op::BatchNormStats { .. } | Op::BatchNormDgrad { .. } => {
+                self.norm(op)
+            }
+            Op::LoadImages { .. } | Op::RandomErasing { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
                 self.attack(op)
             }
             Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => self.update(op),
             Op::Upsample { .. }
             | Op::UpsampleDgrad { .. }
-            | Op::UnitTanh { .. }
-            | Op::UnitTanhDgrad { .. } => self.generator(op),
-            Op::SoftmaxCrossEntropy { .. } | Op::Cosine { .. } => self.loss(op),
-            Op::Sum { .. } | Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => self.sum_or_max_pool(op),
+            | Op::ScaledTanh { .. }
+            | Op::ScaledTanhDgrad { .. } => self.generator(op),
+            Op::CrossEntropy { .. } | Op::CosineSimilarity { .. } => self.loss(op),
+            Op::Add { .. } | Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => self.sum_or_max_pool(op),
             _ => self.classifier(op),
         }
     }
 
-    /// Images of the instance.
+    /// Images of the slice.
     pub fn count(&self) -> usize {
-        self.instance.count
+        self.slice.count
     }
 
-    /// Where a span's part for this instance starts.
+    /// Where a span's part for this slice starts.
     pub fn at(&self, span: Span) -> u64 {
-        self.memory.address(span, self.instance)
+        self.memory.address(span, self.slice)
     }
 
     /// The same; 0, the kernels' null, where there is none.
@@ -124,15 +126,15 @@ impl Step<'_> {
         if self.links.rounded.output { self.rounded(output) } else { self.next() }
     }
 
-    /// A summand that is in f32, or else one in bf16.
-    pub fn summand(&self, span: Option<Span>, rounded: bool) -> [Argument; 2] {
+    /// An addend that is in f32, or else one in bf16.
+    pub fn addend(&self, span: Option<Span>, rounded: bool) -> [Argument; 2] {
         let (address, none) = (Argument::from(self.maybe(span)), Argument::from(0u64));
         if rounded { [none, address] } else { [address, none] }
     }
 
     /// Starts a kernel on operands of a checked op.
     pub fn launch(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Launched {
-        // SAFETY: every address is a span's of a program that `check::check` accepted, at an instance
+        // SAFETY: every address is a span's of a program that `check::check` accepted, at a slice
         // it allows, or a working buffer of the size that `Room` foretold for this op; the sizes
         // among the arguments are those of the op that both were checked against. All memory lives
         // as long as the session, whose every use of it is ordered on the launcher's stream.
@@ -142,12 +144,12 @@ impl Step<'_> {
     fn classifier(&self, op: &Op) -> Launched {
         let count = self.count();
         match op {
-            Op::Pool { pixels, channels, input, output } => {
+            Op::GlobalAvgPool { pixels, channels, input, output } => {
                 let total = count * channels;
                 let list = arguments![self.at(*input), self.at(*output), total, *pixels, *channels];
                 self.launch("pool", Grid::Items(total), list)
             }
-            Op::PoolDgrad { pixels, channels, gradient, output } => {
+            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
                 let total = count * pixels * channels;
                 let list = arguments![self.at(*gradient), self.at(*output), total, *pixels, *channels];
                 self.launch("pool_dgrad", Grid::Items(total), list)
@@ -184,10 +186,10 @@ impl Step<'_> {
     }
 
     fn loss(&self, op: &Op) -> Launched {
-        let (count, controls) = (self.count(), self.controls);
+        let (count, params) = (self.count(), self.params);
         match op {
-            Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } => {
-                let teacher = teacher.filter(|_| controls.distill_weight != 0.0);
+            Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } => {
+                let teacher = teacher.filter(|_| params.distill_weight != 0.0);
                 let list = arguments![
                     self.at(*logits),
                     self.at(*labels),
@@ -201,7 +203,7 @@ impl Step<'_> {
                 ];
                 self.launch("cross_entropy", Grid::Items(count), list)
             }
-            Op::Cosine { classes, logits, reference, score } => {
+            Op::CosineSimilarity { classes, logits, reference, score } => {
                 let (logits, reference) = (self.at(*logits), self.at(*reference));
                 let list = arguments![logits, reference, self.at(*score), count, *classes];
                 self.launch("cosine", Grid::Items(count), list)
@@ -211,14 +213,14 @@ impl Step<'_> {
     }
 
     fn attack(&self, op: &Op) -> Launched {
-        let controls = self.controls;
+        let params = self.params;
         let image = Grid::Blocks(self.count(), 1);
         match op {
-            Op::Gather { images, indices, height, width, channels, augment, output } => {
+            Op::LoadImages { images, indices, height, width, channels, augment, output } => {
                 self.gather(*images, *indices, [*height, *width, *channels], *augment, *output)
             }
-            Op::Patches { .. } if controls.patches <= 0.0 => Ok(()),
-            Op::Patches { indices, height, width, channels, images } => {
+            Op::RandomErasing { .. } if params.erasing_probability <= 0.0 => Ok(()),
+            Op::RandomErasing { indices, height, width, channels, images } => {
                 let list = arguments![
                     self.at(*indices),
                     self.at(*images),

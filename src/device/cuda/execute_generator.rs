@@ -32,13 +32,13 @@ impl Step<'_> {
                 let list = arguments![gradient, output, total, *height, *width, *channels];
                 self.launch("upsample_dgrad", Grid::Items(total), list)
             }
-            Op::UnitTanh { pixels, channels, input, affine, output } => {
+            Op::ScaledTanh { pixels, channels, input, affine, output } => {
                 let total = count * pixels * channels;
                 let (scale, shift) = ends(affine);
                 let list = arguments![self.at(*input), scale, shift, self.at(*output), total, *channels];
                 self.launch("scaled_tanh", Grid::Items(total), list)
             }
-            Op::UnitTanhDgrad { pixels, channels, input, affine, gradient, scale: factor, output } => {
+            Op::ScaledTanhDgrad { pixels, channels, input, affine, gradient, scale: factor, output } => {
                 let total = count * pixels * channels;
                 let (scale, shift) = ends(affine);
                 let list = arguments![

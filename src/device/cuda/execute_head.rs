@@ -31,7 +31,7 @@ impl Step<'_> {
             channels,
             classes,
             self.at(labels),
-            self.maybe(teacher.filter(|_| self.controls.distill_weight != 0.0)),
+            self.maybe(teacher.filter(|_| self.params.distill_weight != 0.0)),
             self.at(loss),
             self.maybe(gradient),
             self.maybe(back),

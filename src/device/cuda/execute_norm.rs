@@ -15,7 +15,7 @@ const TOTALS: usize = 2;
 impl Step<'_> {
     pub(super) fn norm(&self, op: &Op) -> Launched {
         match op {
-            Op::NormAffine { gamma, beta, mean, variance, epsilon, affine } => {
+            Op::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } => {
                 let list = arguments![
                     self.at(*gamma),
                     self.at(*beta),
@@ -28,14 +28,14 @@ impl Step<'_> {
                 ];
                 self.launch("norm_affine", Grid::Items(gamma.len), list)
             }
-            Op::NormStatistics { .. } => self.statistics(op),
-            Op::NormDgrad { .. } => self.norm_dgrad(op),
+            Op::BatchNormStats { .. } => self.statistics(op),
+            Op::BatchNormDgrad { .. } => self.norm_dgrad(op),
             _ => Ok(()),
         }
     }
 
     fn statistics(&self, op: &Op) -> Launched {
-        let Op::NormStatistics {
+        let Op::BatchNormStats {
             pixels,
             channels,
             input,
@@ -86,7 +86,7 @@ impl Step<'_> {
     }
 
     fn norm_dgrad(&self, op: &Op) -> Launched {
-        let Op::NormDgrad {
+        let Op::BatchNormDgrad {
             pixels,
             channels,
             input,

@@ -7,7 +7,7 @@ use crate::device::Op;
 impl Step<'_> {
     pub(super) fn sum_or_max_pool(&self, op: &Op) -> Launched {
         match op {
-            Op::Sum { pixels, channels, left, right, output } => {
+            Op::Add { pixels, channels, left, right, output } => {
                 let total = self.count() * pixels * channels;
                 let [(scale, shift), (other_scale, other_shift)] =
                     [left, right].map(|term| self.affine(&term.prologue));
@@ -26,7 +26,7 @@ impl Step<'_> {
                 ];
                 self.launch("add", Grid::Items(total.div_ceil(FOUR)), list)
             }
-            Op::MaxPool { shape, input, prologue, output, winners } => {
+            Op::MaxPool { shape, input, prologue, output, argmax } => {
                 let pixels = shape.out_height() * shape.out_width();
                 let total = self.count() * pixels * shape.pixel_words();
                 let (scale, shift) = self.affine(prologue);
@@ -35,7 +35,7 @@ impl Step<'_> {
                     scale,
                     shift,
                     self.at(*output),
-                    self.maybe(*winners),
+                    self.maybe(*argmax),
                     total,
                     prologue.relu,
                     shape.height,
@@ -49,11 +49,11 @@ impl Step<'_> {
                 ];
                 self.launch("max_pool", Grid::Items(total), list)
             }
-            Op::MaxPoolDgrad { shape, gradient, winners, output } => {
+            Op::MaxPoolDgrad { shape, gradient, argmax, output } => {
                 let row = shape.width * shape.pixel_words();
                 let list = arguments![
                     self.at(*gradient),
-                    self.at(*winners),
+                    self.at(*argmax),
                     self.at(*output),
                     shape.height,
                     shape.width,

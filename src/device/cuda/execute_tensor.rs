@@ -24,7 +24,7 @@ impl Step<'_> {
                 let rows = self.count() * shape.out_height() * shape.out_width();
                 let tile = Tile::new(rows, shape.out_channels, 1);
                 let tiles = tile.across(shape.out_channels);
-                let [wide, rounded] = self.summand(*residual, self.links.rounded.residual);
+                let [wide, rounded] = self.addend(*residual, self.links.rounded.residual);
                 let list = arguments![
                     x,
                     self.memory.filters[filter.0].address,
@@ -69,8 +69,8 @@ impl Step<'_> {
                 let (rows, phases) = (phase_pixels(shape, self.count()), shape.stride * shape.stride);
                 let tile = Tile::new(rows, shape.in_channels, phases);
                 let tiles = tile.across(shape.in_channels);
-                let [add, rounded_add] = self.summand(*add, self.links.rounded.add);
-                let [residual, rounded_residual] = self.summand(*residual, self.links.rounded.residual);
+                let [add, rounded_add] = self.addend(*add, self.links.rounded.add);
+                let [residual, rounded_residual] = self.addend(*residual, self.links.rounded.residual);
                 let list = arguments![
                     g,
                     self.memory.filters[filter.0].address,

@@ -74,6 +74,6 @@ impl Step<'_> {
     }
 
     fn averages(&self) -> bool {
-        self.controls.average_decay > 0.0
+        self.params.average_decay > 0.0
     }
 }

@@ -14,13 +14,13 @@ use super::room::{Room, filter_words};
 use super::tensor::column_sums;
 use crate::data::ImageSet;
 use crate::device::cost::operand_bytes;
-use crate::device::{Controls, Cost, Instance, KernelLaunch, Op, Precision, Program};
+use crate::device::{BatchSlice, Cost, KernelLaunch, Op, Precision, Program, StepParams};
 use crate::error::{Error, Result};
 
 /// Bytes between the beginnings of what stands for memory: more than any of it has.
 const APART: u64 = 1 << 44;
 
-/// The launches of each op of `program` for an instance of `count` images.
+/// The launches of each op of `program` for a slice of `count` images.
 ///
 /// # Errors
 /// A launch that touches memory that its op knows nothing of.
@@ -30,15 +30,15 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
     let costs = program.costs(count, precision);
     let of = |(number, ((op, cost), links)): (usize, ((&Op, &Cost), &Links))| {
         let log = Log::default();
-        let instance = Instance { first: 0, count };
+        let slice = BatchSlice { first: 0, count };
         // As in epochs that average the weights.
-        let controls = Controls { average_decay: 0.98, ..Controls::default() };
+        let params = StepParams { average_decay: 0.98, ..StepParams::default() };
         let step = Step {
             launcher: &log,
             memory: &memory,
             specs: &program.filters,
-            instance,
-            controls: &controls,
+            slice,
+            params: &params,
             precision,
             links,
             update: Updated::of(program, relay.update.as_ref(), memory.scratch.table.address),
@@ -53,15 +53,14 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
             step.update.filter(|_| links.share == Share::WithUpdate)
         {
             extents.insert(table, update.filter_bytes(program));
-            let average =
-                average.map(|span| (memory.address(span, instance), 2 * span.len * size_of::<f32>()));
+            let average = average.map(|span| (memory.address(span, slice), 2 * span.len * size_of::<f32>()));
             extents.extend(average);
         }
         let known = |launch: Asked| {
             let mut extents = extents.clone();
-            if let ("norm_stats", Op::NormStatistics { channels, input, .. }) = (launch.kernel, op) {
+            if let ("norm_stats", Op::BatchNormStats { channels, input, .. }) = (launch.kernel, op) {
                 // Behind the sums nothing but the first pixel is wanted of the images.
-                extents.insert(memory.address(*input, instance), channels * size_of::<f32>());
+                extents.insert(memory.address(*input, slice), channels * size_of::<f32>());
             }
             launch.known(op, &extents)
         };
@@ -110,7 +109,7 @@ fn imaginary(program: &Program, buffers: usize) -> Addresses {
     let (scalars, filters) = (place(), program.filters.iter().map(|_| place()).collect());
     let mut images = Vec::new();
     for op in &program.ops {
-        if let Op::Gather { images: slot, height, width, channels, .. } = op {
+        if let Op::LoadImages { images: slot, height, width, channels, .. } = op {
             let set = ImageSet { height: *height, width: *width, ..ImageSet::noise(0, 0, *channels, 0) };
             images.resize_with(images.len().max(slot.0 + 1), || None);
             images[slot.0] = Some(Images { set, pixels: place() });
@@ -132,14 +131,14 @@ fn extents(
         let known = extents.entry(address).or_insert(0);
         *known = bytes.max(*known);
     };
-    let instance = Instance { first: 0, count };
+    let slice = BatchSlice { first: 0, count };
     op.clone().visit_operands(&mut |operand, span| {
         // What isn't stored may lie over what is read.
         if operand.name == "output" && !links.stored {
             return;
         }
         let rounded = links.rounded(op, operand.name, count).map(|words| words * size_of::<f32>());
-        add(memory.address(*span, instance), rounded.unwrap_or_else(|| operand_bytes(op, operand, count)));
+        add(memory.address(*span, slice), rounded.unwrap_or_else(|| operand_bytes(op, operand, count)));
     });
     // A few words, not worth counting.
     add(memory.scalars.address, 0);
@@ -153,14 +152,14 @@ fn extents(
             add(memory.scratch.operands[buffer].address, words(elements));
         }
         for (span, elements) in links.beside(op, count) {
-            add(memory.address(span, instance), words(elements));
+            add(memory.address(span, slice), words(elements));
         }
     }
     let sums = match op {
         Op::Conv { shape, .. } if links.share == Share::WithSums => {
             column_sums(count * shape.out_height() * shape.out_width(), shape.out_channels)
         }
-        Op::NormStatistics { pixels, channels, .. } if links.share == Share::Summed => {
+        Op::BatchNormStats { pixels, channels, .. } if links.share == Share::Summed => {
             column_sums(count * pixels, *channels)
         }
         _ => room.partials,
@@ -169,7 +168,7 @@ fn extents(
     if let Op::Conv { filter, .. } | Op::ConvDgrad { filter, .. } | Op::LoadFilter { filter, .. } = op {
         add(memory.filters[filter.0].address, words(filter_words(&program.filters[filter.0], precision)));
     }
-    if let Op::Gather { images, height, width, channels, .. } = op
+    if let Op::LoadImages { images, height, width, channels, .. } = op
         && let Some(Some(images)) = memory.images.get(images.0)
     {
         add(images.pixels.address, count * height * width * channels);

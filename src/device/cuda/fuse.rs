@@ -177,13 +177,13 @@ fn step(ops: &[Op]) -> Option<PixelStep> {
 
 /// Whether two ops are a convolution and the batch statistics of what it makes.
 fn sums(ops: &[Op]) -> bool {
-    matches!(ops, [Op::Conv { output, .. }, Op::NormStatistics { input, .. }, ..] if input == output)
+    matches!(ops, [Op::Conv { output, .. }, Op::BatchNormStats { input, .. }, ..] if input == output)
 }
 
 /// The head that begins with the first of `ops`, which are those from `index` on, and which of them it does along.
 fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>)> {
     let [
-        Op::Pool { pixels, channels, input, output: features },
+        Op::GlobalAvgPool { pixels, channels, input, output: features },
         Op::Linear { outputs: classes, weight, bias, input: row, output: logits, .. },
         rest @ ..,
     ] = ops
@@ -195,10 +195,10 @@ fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>
         return None;
     }
     let (then, done) = match rest {
-        [Op::Cosine { logits: row, reference, score, .. }, ..] if row == logits => {
+        [Op::CosineSimilarity { logits: row, reference, score, .. }, ..] if row == logits => {
             (Then::Score { reference: *reference, score: *score }, vec![1, 2])
         }
-        [Op::SoftmaxCrossEntropy { logits: row, .. }, ..] if row == logits => {
+        [Op::CrossEntropy { logits: row, .. }, ..] if row == logits => {
             let (loss, done) = loss(program, index, ops, *weight)?;
             (Then::Loss(loss), done)
         }
@@ -211,13 +211,13 @@ fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>
 
 /// The loss, third of `ops`, and its way back, with or without the linear layer's own gradient in between.
 fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(Loss, Vec<usize>)> {
-    let Op::SoftmaxCrossEntropy { labels, teacher, mean, loss, gradient: Some(gradient), .. } = ops[2] else {
+    let Op::CrossEntropy { labels, teacher, mean, loss, gradient: Some(gradient), .. } = ops[2] else {
         return None;
     };
     let first = if matches!(ops.get(3), Some(Op::LinearWgrad { .. })) { 4 } else { 3 };
     let [
         Op::LinearDgrad { weight: same, gradient: row, output: back, .. },
-        Op::PoolDgrad { gradient: last, output, .. },
+        Op::GlobalAvgPoolDgrad { gradient: last, output, .. },
         ..,
     ] = ops[first..]
     else {
@@ -252,7 +252,7 @@ fn read_later(program: &Program, writer: usize, span: Span, own: impl Fn(usize) 
         (&mut ops).find(|&op| reads(op) || last(op)).is_some_and(reads)
     };
     let part = program.part(writer);
-    let again = part == program.repeated && read(&mut (writer + 1..part.end).chain(part.start..writer));
+    let again = part == program.loop_body && read(&mut (writer + 1..part.end).chain(part.start..writer));
     again || read(&mut (writer + 1..program.ops.len()))
 }
 

@@ -8,7 +8,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaStream, DriverError};
 
 use super::availability::describe;
-use crate::device::{Controls, Instance};
+use crate::device::{BatchSlice, StepParams};
 use crate::error::{Error, Result};
 
 /// Graphs that a program keeps: for the parts of a batch, those of the last, smaller batch among them.
@@ -17,7 +17,7 @@ const KEPT: usize = 8;
 /// What the launches of a run depend on.
 #[derive(Clone, Copy, PartialEq)]
 struct Key {
-    instance: Instance,
+    slice: BatchSlice,
     repeats: usize,
     patches: bool,
     distil: bool,
@@ -52,13 +52,13 @@ impl Graphs {
     pub fn run(
         &mut self,
         stream: &Arc<CudaStream>,
-        instance: Instance,
-        controls: &Controls,
+        slice: BatchSlice,
+        params: &StepParams,
         launch: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let (patches, distil) = (controls.patches > 0.0, controls.distill_weight != 0.0);
-        let average = controls.average_decay > 0.0;
-        let key = Key { instance, repeats: controls.repeats, patches, distil, average };
+        let (patches, distil) = (params.erasing_probability > 0.0, params.distill_weight != 0.0);
+        let average = params.average_decay > 0.0;
+        let key = Key { slice, repeats: params.repeats, patches, distil, average };
         if !self.recorded.iter().any(|one| one.key == key) {
             if self.recorded.len() == KEPT {
                 self.recorded.remove(0);

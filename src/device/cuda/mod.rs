@@ -63,7 +63,7 @@ pub(super) fn rounded(program: &Program, precision: Precision) -> Vec<Rounded> {
     Relay::new(program, precision).links.into_iter().map(|links| links.rounded).collect()
 }
 
-/// Arena elements of an inference or attack instance at most: 512 MiB. A GPU wants enough images to
+/// Arena elements of an inference or attack slice at most: 512 MiB. A GPU wants enough images to
 /// fill all its processors with one launch and gains little beyond.
 const ARENA_ELEMENTS: usize = 1 << 27;
 
@@ -168,7 +168,7 @@ impl Device for CudaDevice {
         launches(program, count, self.precision)
     }
 
-    fn lanes(&self) -> usize {
+    fn workers(&self) -> usize {
         1
     }
 

@@ -232,7 +232,7 @@ fn own_result(op: &Op) -> Option<(Span, usize, usize)> {
             Some((*output, shape.out_height() * shape.out_width(), shape.out_channels))
         }
         Op::ConvDgrad { shape, output, .. } => Some((*output, shape.height * shape.width, shape.in_channels)),
-        Op::NormDgrad { pixels, channels, output, .. } => Some((*output, *pixels, *channels)),
+        Op::BatchNormDgrad { pixels, channels, output, .. } => Some((*output, *pixels, *channels)),
         _ => None,
     }
 }

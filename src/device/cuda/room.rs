@@ -57,7 +57,8 @@ impl Room {
     }
 
     fn make(&mut self, op: &Op, count: usize, precision: Precision) {
-        if let Op::NormStatistics { pixels, channels, .. } | Op::NormDgrad { pixels, channels, .. } = op {
+        if let Op::BatchNormStats { pixels, channels, .. } | Op::BatchNormDgrad { pixels, channels, .. } = op
+        {
             let rows = count.saturating_mul(*pixels);
             self.partials = self.partials.max(norm_partials(rows, *channels));
         }
@@ -100,7 +101,7 @@ impl Room {
         let partials = match op {
             Op::ConvWgrad { shape, .. } => tensor::wgrad_partials(shape, count),
             // Those that a convolution may leave.
-            Op::NormStatistics { pixels, channels, .. } => {
+            Op::BatchNormStats { pixels, channels, .. } => {
                 tensor::most_column_sums(count.saturating_mul(*pixels), *channels)
             }
             _ => 0,

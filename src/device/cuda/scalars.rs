@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::Controls;
+use crate::device::StepParams;
 
 /// `Run` in kernels/common.cuh.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
@@ -29,25 +29,25 @@ impl RunScalars {
     /// Words they take.
     pub const WORDS: usize = size_of::<Self>() / size_of::<u32>();
 
-    /// Those of these controls.
-    pub fn new(controls: &Controls) -> Self {
-        let (adam_rate, adam_correction) = controls.adam_scales();
+    /// Those of these parameters.
+    pub fn new(params: &StepParams) -> Self {
+        let (adam_rate, adam_correction) = params.adam_scales();
         Self {
-            learning_rate: controls.learning_rate,
-            momentum: controls.momentum,
-            weight_decay: controls.weight_decay,
+            learning_rate: params.learning_rate,
+            momentum: params.momentum,
+            weight_decay: params.weight_decay,
             adam_rate: adam_rate as f32,
             adam_correction: adam_correction as f32,
-            betas: [controls.betas.0, controls.betas.1],
-            average_decay: controls.average_decay,
-            distill_weight: controls.distill_weight,
-            temperature: controls.temperature,
-            patches: controls.patches,
-            nesterov: controls.nesterov.into(),
-            random_start: controls.random_start.into(),
-            clamp: controls.clamp.into(),
-            epoch: controls.epoch,
-            seed: [controls.seed as u32, (controls.seed >> 32) as u32],
+            betas: [params.betas.0, params.betas.1],
+            average_decay: params.average_decay,
+            distill_weight: params.distill_weight,
+            temperature: params.temperature,
+            patches: params.erasing_probability,
+            nesterov: params.nesterov.into(),
+            random_start: params.random_start.into(),
+            clamp: params.clamp.into(),
+            epoch: params.epoch,
+            seed: [params.seed as u32, (params.seed >> 32) as u32],
         }
     }
 }

@@ -15,10 +15,10 @@ use super::relay::Relay;
 use super::room::{Room, check_sizes, filter_words};
 use super::scalars::RunScalars;
 use crate::data::ImageSet;
-use crate::device::check::{check, check_instances};
+use crate::device::check::{check, check_slices};
 use crate::device::{
-    Access, Controls, FilterSpec, ImageSlot, Instance, MemoryLayout, Op, Precision, Program, ProgramId,
-    Region, Session,
+    Access, BatchSlice, FilterSpec, ImageSlot, MemoryLayout, Op, Precision, Program, ProgramId, Region,
+    Session, StepParams,
 };
 use crate::error::{Error, Result};
 
@@ -160,30 +160,30 @@ impl Session for CudaSession {
         Ok(ProgramId(self.programs.len() - 1))
     }
 
-    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
+    fn run(&mut self, program: ProgramId, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
         let prepared = self.programs.get_mut(program.0).ok_or_else(|| Error::run("no such program"))?;
-        self.memory.set_scalars(&RunScalars::new(controls))?;
+        self.memory.set_scalars(&RunScalars::new(params))?;
         // Lent out, for they change while the rest is read.
         let mut graphs = std::mem::take(&mut prepared.graphs);
-        let started = self.run_all(program, &mut graphs, controls, instances);
+        let started = self.run_all(program, &mut graphs, params, slices);
         self.programs[program.0].graphs = graphs;
         // A kernel that fails does so after its launch: its error belongs to this run.
         let done = started.and_then(|()| self.launcher.stream.synchronize().map_err(kernel_failed));
-        self.ran(program, done.is_ok() && !instances.is_empty());
+        self.ran(program, done.is_ok() && !slices.is_empty());
         done
     }
 
-    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
-        self.memory.set_scalars(&RunScalars::new(controls))?;
+    fn time(&mut self, program: ProgramId, params: &StepParams, slice: BatchSlice) -> Result<Vec<f64>> {
+        self.memory.set_scalars(&RunScalars::new(params))?;
         let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
         let ops = &prepared.program.ops;
-        check_instances(&prepared.program, prepared.rows, &[instance])?;
-        ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
-        self.open(prepared, instance, controls)?;
+        check_slices(&prepared.program, prepared.rows, &[slice])?;
+        ops.iter().try_for_each(|op| self.check_staged(op, slice))?;
+        self.open(prepared, slice, params)?;
         let mut events = vec![self.event()?];
         for op in 0..ops.len() {
             if op >= prepared.relay.opening() {
-                self.start_op(prepared, op, instance, controls)?;
+                self.start_op(prepared, op, slice, params)?;
             }
             events.push(self.event()?);
         }

@@ -2,7 +2,7 @@
 
 use crate::data::ImageSet;
 use crate::device::patch::{PATCHES, Patch};
-use crate::device::{Augment, Controls, Norm};
+use crate::device::{Augment, Norm, StepParams};
 use crate::rng::{Purpose, Stream, below, unit};
 
 /// Image `index` of a set in [0, 1] with `channels` channels, cropped and flipped by its draw.
@@ -11,9 +11,9 @@ pub fn gather(
     index: u32,
     channels: usize,
     augment: Augment,
-    controls: &Controls,
+    params: &StepParams,
 ) -> Vec<f64> {
-    let words = Stream::new(controls.seed, Purpose::Augment, controls.epoch).words(u64::from(index));
+    let words = Stream::new(params.seed, Purpose::Augment, params.epoch).words(u64::from(index));
     let choices = 2 * augment.pad as u32 + 1;
     let (row, column) = (below(words[0], choices) as usize, below(words[1], choices) as usize);
     let mirrored = augment.flip && words[2] >> 31 == 1;
@@ -35,10 +35,10 @@ pub fn gather(
 }
 
 /// Patches over an image, pixel by pixel: the last patch that covers it decides.
-pub fn patches(image: &mut [f64], index: u32, (height, width): (usize, usize), controls: &Controls) {
+pub fn patches(image: &mut [f64], index: u32, (height, width): (usize, usize), params: &StepParams) {
     let channels = image.len() / (height * width);
     let patches: Vec<Patch> =
-        (0..PATCHES).filter_map(|number| Patch::draw(controls, index, number, (height, width))).collect();
+        (0..PATCHES).filter_map(|number| Patch::draw(params, index, number, (height, width))).collect();
     for (pixel, image) in image.chunks_exact_mut(channels).enumerate() {
         let covers = |patch: &&Patch| {
             patch.rows.contains(&(pixel / width)) && patch.columns.contains(&(pixel % width))
@@ -63,7 +63,7 @@ pub struct Ball<'a> {
 
 impl Ball<'_> {
     /// clean + offset, with the offset projected to the ball, clamped to [0, 1] where asked.
-    fn project(&self, offset: &[f64], controls: &Controls) -> Vec<f64> {
+    fn project(&self, offset: &[f64], params: &StepParams) -> Vec<f64> {
         let length = length(offset);
         let map = |(x, r): (&f64, &f64)| {
             let r = match self.norm {
@@ -71,28 +71,28 @@ impl Ball<'_> {
                 Norm::L2 if length > self.epsilon => r * self.epsilon / length,
                 Norm::L2 => *r,
             };
-            if controls.clamp { (x + r).clamp(0.0, 1.0) } else { x + r }
+            if params.clamp { (x + r).clamp(0.0, 1.0) } else { x + r }
         };
         self.clean.iter().zip(offset).map(map).collect()
     }
 
     /// A uniform draw from the cube of radius ε, projected.
-    pub fn start(&self, index: u32, controls: &Controls) -> Vec<f64> {
-        if !controls.random_start {
+    pub fn start(&self, index: u32, params: &StepParams) -> Vec<f64> {
+        if !params.random_start {
             return self.clean.to_vec();
         }
-        let stream = Stream::new(controls.seed, Purpose::AttackStart, controls.epoch);
+        let stream = Stream::new(params.seed, Purpose::AttackStart, params.epoch);
         let draw = |i: usize| {
             let words = stream.words((u64::from(index) << 24) | (i / 4) as u64);
             self.epsilon * (2.0 * f64::from(unit(words[i % 4])) - 1.0)
         };
         let offset: Vec<f64> = (0..self.clean.len()).map(draw).collect();
-        self.project(&offset, controls)
+        self.project(&offset, params)
     }
 
     /// A step of α along the gradient's direction, projected. Gradients are f32: one shorter than a
     /// normal number gives no direction.
-    pub fn step(&self, adversarial: &[f64], gradient: &[f64], alpha: f64, controls: &Controls) -> Vec<f64> {
+    pub fn step(&self, adversarial: &[f64], gradient: &[f64], alpha: f64, params: &StepParams) -> Vec<f64> {
         let length = length(gradient);
         let direction = |g: f64| match self.norm {
             Norm::Linf => f64::from(g > 0.0) - f64::from(g < 0.0),
@@ -102,6 +102,6 @@ impl Ball<'_> {
         let offset: Vec<f64> = (0..self.clean.len())
             .map(|i| adversarial[i] + alpha * direction(gradient[i]) - self.clean[i])
             .collect();
-        self.project(&offset, controls)
+        self.project(&offset, params)
     }
 }

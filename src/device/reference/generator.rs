@@ -1,6 +1,6 @@
 //! What image networks have beside a classifier's layers: upsampling, and the squashing of their output.
 
-use crate::device::UNIT_TANH_DIVISOR;
+use crate::device::SCALED_TANH_DIVISOR;
 
 /// An image's sizes.
 #[derive(Clone, Copy)]
@@ -57,13 +57,13 @@ pub fn upsample_dgrad(size: Size, gradient: &[f64]) -> Vec<f64> {
 }
 
 /// tanh(x) / (2 + 1e-7) + 1/2.
-pub fn unit_tanh(x: f64) -> f64 {
-    x.tanh() / UNIT_TANH_DIVISOR + 0.5
+pub fn scaled_tanh(x: f64) -> f64 {
+    x.tanh() / SCALED_TANH_DIVISOR + 0.5
 }
 
 /// Its derivative.
-pub fn unit_tanh_slope(x: f64) -> f64 {
-    x.cosh().powi(2).recip() / UNIT_TANH_DIVISOR
+pub fn scaled_tanh_slope(x: f64) -> f64 {
+    x.cosh().powi(2).recip() / SCALED_TANH_DIVISOR
 }
 
 #[cfg(test)]
@@ -77,8 +77,8 @@ mod tests {
         let (input, seed) = (draw(1, 48), draw(2, 4 * 48));
         let loss = |input: &[f64]| upsample(size, input).iter().zip(&seed).map(|(a, b)| a * b).sum();
         difference(&input, &upsample_dgrad(size, &seed), loss);
-        let slopes: Vec<f64> = input.iter().map(|&x| unit_tanh_slope(5.0 * x) * 5.0).collect();
-        difference(&input, &slopes, |input| input.iter().map(|x| unit_tanh(5.0 * x)).sum());
+        let slopes: Vec<f64> = input.iter().map(|&x| scaled_tanh_slope(5.0 * x) * 5.0).collect();
+        difference(&input, &slopes, |input| input.iter().map(|x| scaled_tanh(5.0 * x)).sum());
     }
 
     /// PyTorch's `Upsample(scale_factor=2, mode="bilinear")` of [[1, 2], [3, 5]].

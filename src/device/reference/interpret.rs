@@ -6,8 +6,8 @@ use super::{conv, head, norm, pooling};
 use crate::data::ImageSet;
 use crate::device::cuda::Rounded;
 use crate::device::{
-    ADAM_EPSILON, Affine, Controls, Instance, MemoryLayout, Norm, Op, Precision, Program, Prologue, Region,
-    Span, check,
+    ADAM_EPSILON, Affine, BatchSlice, MemoryLayout, Norm, Op, Precision, Program, Prologue, Region, Span,
+    StepParams, check,
 };
 use crate::error::{Error, Result};
 
@@ -19,11 +19,11 @@ pub struct Machine {
     pub precision: Precision,
 }
 
-/// A machine at one instance of a run.
+/// A machine at one slice of a run.
 struct Step<'a> {
     machine: &'a mut Machine,
-    controls: &'a Controls,
-    instance: Instance,
+    params: &'a StepParams,
+    slice: BatchSlice,
     rounded: Rounded,
 }
 
@@ -38,13 +38,13 @@ impl Machine {
         &mut self,
         program: &Program,
         (op, rounded): (usize, Rounded),
-        controls: &Controls,
-        instance: Instance,
+        params: &StepParams,
+        slice: BatchSlice,
     ) -> Result<()> {
         let op = &program.ops[op];
         let missing = program.filters.len().saturating_sub(self.filters.len());
         self.filters.extend(vec![Vec::new(); missing]);
-        let mut step = Step { machine: self, controls, instance, rounded };
+        let mut step = Step { machine: self, params, slice, rounded };
         match op {
             Op::LoadFilter { filter, weights, scale } => {
                 let per_filter = weights.len / program.filters[filter.0].shape.out_channels;
@@ -55,16 +55,18 @@ impl Machine {
                 step.machine.filters[filter.0] = step.rounded(values);
             }
             Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => step.convolution(op),
-            Op::NormAffine { .. } | Op::NormStatistics { .. } | Op::NormDgrad { .. } => step.norm(op)?,
-            Op::Gather { .. } | Op::Patches { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
+            Op::BatchNormAffine { .. } | Op::BatchNormStats { .. } | Op::BatchNormDgrad { .. } => {
+                step.norm(op)?
+            }
+            Op::LoadImages { .. } | Op::RandomErasing { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
                 step.attack(op)?
             }
-            Op::SoftmaxCrossEntropy { .. } => step.loss(op)?,
+            Op::CrossEntropy { .. } => step.loss(op)?,
             Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => step.update(op),
             Op::Upsample { .. }
             | Op::UpsampleDgrad { .. }
-            | Op::UnitTanh { .. }
-            | Op::UnitTanhDgrad { .. } => step.generator(op),
+            | Op::ScaledTanh { .. }
+            | Op::ScaledTanhDgrad { .. } => step.generator(op),
             _ => step.head(op),
         }
         Ok(())
@@ -74,11 +76,11 @@ impl Machine {
 impl Step<'_> {
     fn range(&self, span: Span) -> std::ops::Range<usize> {
         let start = match span.region {
-            Region::Staging => span.offset + self.instance.first * span.len,
+            Region::Staging => span.offset + self.slice.first * span.len,
             _ => span.offset,
         };
         let images = match span.region {
-            Region::Arena | Region::Staging => self.instance.count,
+            Region::Arena | Region::Staging => self.slice.count,
             _ => 1,
         };
         start..start + span.len * images
@@ -165,18 +167,18 @@ impl Step<'_> {
 
     fn norm(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::NormAffine { gamma, beta, mean, variance, epsilon, affine } => {
+            Op::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } => {
                 let (gamma, beta) = (self.read(*gamma), self.read(*beta));
                 let (mean, variance) = (self.read(*mean), self.read(*variance));
                 let (scale, shift) = norm::affine(&gamma, &beta, &mean, &variance, f64::from(*epsilon));
                 self.write(affine.scale, &scale);
                 self.write(affine.shift, &shift);
             }
-            Op::NormStatistics { .. } if self.instance.count == 0 => {
+            Op::BatchNormStats { .. } if self.slice.count == 0 => {
                 return Err(Error::run("batch statistics of no images"));
             }
-            Op::NormStatistics { .. } => self.statistics(op),
-            Op::NormDgrad {
+            Op::BatchNormStats { .. } => self.statistics(op),
+            Op::BatchNormDgrad {
                 input,
                 gamma,
                 mean,
@@ -212,7 +214,7 @@ impl Step<'_> {
     }
 
     fn statistics(&mut self, op: &Op) {
-        let Op::NormStatistics {
+        let Op::BatchNormStats {
             channels,
             input,
             gamma,
@@ -261,18 +263,18 @@ impl Step<'_> {
                 let values = generator::upsample_dgrad(size, &self.read(*gradient));
                 self.write(*output, &values);
             }
-            Op::UnitTanh { channels, input, affine, output, .. } => {
+            Op::ScaledTanh { channels, input, affine, output, .. } => {
                 let before = Prologue { affine: *affine, ..Prologue::default() };
                 let values = self.prologue(*channels, &before, *input);
-                let values: Vec<f64> = values.into_iter().map(generator::unit_tanh).collect();
+                let values: Vec<f64> = values.into_iter().map(generator::scaled_tanh).collect();
                 self.write(*output, &values);
             }
-            Op::UnitTanhDgrad { channels, input, affine, gradient, scale, output, .. } => {
+            Op::ScaledTanhDgrad { channels, input, affine, gradient, scale, output, .. } => {
                 let before = Prologue { affine: *affine, ..Prologue::default() };
                 let (values, gradient) = (self.prologue(*channels, &before, *input), self.read(*gradient));
                 let scale = scale.map(|scale| self.read(scale));
                 let value = |(i, (x, g)): (usize, (f64, f64))| {
-                    g * generator::unit_tanh_slope(x) * scale.as_ref().map_or(1.0, |s| s[i % channels])
+                    g * generator::scaled_tanh_slope(x) * scale.as_ref().map_or(1.0, |s| s[i % channels])
                 };
                 let values: Vec<f64> = values.into_iter().zip(gradient).enumerate().map(value).collect();
                 self.write(*output, &values);
@@ -283,31 +285,31 @@ impl Step<'_> {
 
     fn head(&mut self, op: &Op) {
         match op {
-            Op::Sum { channels, left, right, output, .. } => {
+            Op::Add { channels, left, right, output, .. } => {
                 let mut values = self.prologue(*channels, &left.prologue, left.input);
                 let right = self.prologue(*channels, &right.prologue, right.input);
                 values.iter_mut().zip(right).for_each(|(value, more)| *value += more);
                 self.write(*output, &values);
             }
-            Op::MaxPool { shape, input, prologue, output, winners } => {
+            Op::MaxPool { shape, input, prologue, output, argmax } => {
                 let input = self.prologue(shape.channels, prologue, *input);
                 let (values, winning) = pooling::max_pool(shape, &input, prologue.relu);
                 self.write(*output, &values);
-                if let Some(winners) = winners {
+                if let Some(argmax) = argmax {
                     let words = pooling::pack(&winning, shape.channels);
-                    self.write(*winners, &words.into_iter().map(f64::from).collect::<Vec<_>>());
+                    self.write(*argmax, &words.into_iter().map(f64::from).collect::<Vec<_>>());
                 }
             }
-            Op::MaxPoolDgrad { shape, gradient, winners, output } => {
-                let winners = pooling::unpack(&self.words(*winners), shape.channels);
-                let values = pooling::max_pool_dgrad(shape, &winners, &self.read(*gradient));
+            Op::MaxPoolDgrad { shape, gradient, argmax, output } => {
+                let argmax = pooling::unpack(&self.words(*argmax), shape.channels);
+                let values = pooling::max_pool_dgrad(shape, &argmax, &self.read(*gradient));
                 self.write(*output, &values);
             }
-            Op::Pool { pixels, channels, input, output } => {
+            Op::GlobalAvgPool { pixels, channels, input, output } => {
                 let values = head::pool(*pixels, *channels, &self.read(*input));
                 self.write(*output, &values);
             }
-            Op::PoolDgrad { pixels, channels, gradient, output } => {
+            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
                 let values = head::pool_dgrad(*pixels, *channels, &self.read(*gradient));
                 self.write(*output, &values);
             }
@@ -325,7 +327,7 @@ impl Step<'_> {
                 self.write(*weight_gradient, &weight);
                 self.write(*bias_gradient, &bias);
             }
-            Op::Cosine { classes, logits, reference, score } => {
+            Op::CosineSimilarity { classes, logits, reference, score } => {
                 let (a, b) = (self.read(*logits), self.read(*reference));
                 let rows = a.chunks_exact(*classes).zip(b.chunks_exact(*classes));
                 let values: Vec<f64> = rows.map(|(a, b)| head::cosine(a, b)).collect();
@@ -336,14 +338,14 @@ impl Step<'_> {
     }
 
     fn loss(&mut self, op: &Op) -> Result<()> {
-        let Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
+        let Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
             return Ok(());
         };
         let (logits, labels) = (self.read(*logits), self.words(*labels));
         let teacher = teacher.map(|teacher| self.read(teacher));
-        let weight = f64::from(self.controls.distill_weight);
-        let temperature = f64::from(self.controls.temperature);
-        let divisor = if *mean { self.instance.count as f64 } else { 1.0 };
+        let weight = f64::from(self.params.distill_weight);
+        let temperature = f64::from(self.params.temperature);
+        let divisor = if *mean { self.slice.count as f64 } else { 1.0 };
         let (mut losses, mut gradients) = (Vec::new(), Vec::new());
         for (i, row) in logits.chunks_exact(*classes).enumerate() {
             let label = labels[i] as usize;
@@ -367,36 +369,36 @@ impl Step<'_> {
 
     fn attack(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::Gather { images, indices, height, width, channels, augment, output } => {
+            Op::LoadImages { images, indices, height, width, channels, augment, output } => {
                 let set = check::attached(&self.machine.images, *images)?;
                 let indices = self.words(*indices);
                 check::check_images(set, (*height, *width, *channels), &indices)?;
-                let image = |index: &u32| attack::gather(set, *index, *channels, *augment, self.controls);
+                let image = |index: &u32| attack::gather(set, *index, *channels, *augment, self.params);
                 let values: Vec<f64> = indices.iter().flat_map(image).collect();
                 self.write(*output, &values);
             }
-            Op::Patches { indices, height, width, images, .. } => {
+            Op::RandomErasing { indices, height, width, images, .. } => {
                 let mut values = self.read(*images);
                 let indices = self.words(*indices);
                 let len = values.len() / indices.len().max(1);
                 for (image, index) in values.chunks_exact_mut(len.max(1)).zip(indices) {
-                    attack::patches(image, index, (*height, *width), self.controls);
+                    attack::patches(image, index, (*height, *width), self.params);
                 }
                 self.write(*images, &values);
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let indices = self.words(*indices);
-                let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, controls| {
-                    ball.start(indices[i], controls)
+                let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, params| {
+                    ball.start(indices[i], params)
                 });
                 self.write(*adversarial, &values);
             }
             Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
                 let (old, gradient, alpha) =
                     (self.read(*adversarial), self.read(*gradient), self.read(*alpha));
-                let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, controls| {
+                let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, params| {
                     let row = i * elements..(i + 1) * elements;
-                    ball.step(&old[row.clone()], &gradient[row], alpha[i], controls)
+                    ball.step(&old[row.clone()], &gradient[row], alpha[i], params)
                 });
                 self.write(*adversarial, &values);
             }
@@ -412,25 +414,25 @@ impl Step<'_> {
         clean: Span,
         epsilon: Span,
         norm: Norm,
-        map: impl Fn(usize, Ball, &Controls) -> Vec<f64>,
+        map: impl Fn(usize, Ball, &StepParams) -> Vec<f64>,
     ) -> Vec<f64> {
         let (clean, epsilon) = (self.read(clean), self.read(epsilon));
         let ball =
             |i: usize| Ball { clean: &clean[i * elements..(i + 1) * elements], epsilon: epsilon[i], norm };
-        (0..epsilon.len()).flat_map(|i| map(i, ball(i), self.controls)).collect()
+        (0..epsilon.len()).flat_map(|i| map(i, ball(i), self.params)).collect()
     }
 
     fn update(&mut self, op: &Op) {
-        let controls = self.controls;
+        let params = self.params;
         match op {
             Op::Sgd { weights, gradients, momentum } => {
                 let (mut w, g, mut v) = (self.read(*weights), self.read(*gradients), self.read(*momentum));
-                let friction = f64::from(controls.momentum);
+                let friction = f64::from(params.momentum);
                 for i in 0..w.len() {
-                    let g = g[i] + f64::from(controls.weight_decay) * w[i];
+                    let g = g[i] + f64::from(params.weight_decay) * w[i];
                     v[i] = friction * v[i] + g;
-                    let step = if controls.nesterov { g + friction * v[i] } else { v[i] };
-                    w[i] -= f64::from(controls.learning_rate) * step;
+                    let step = if params.nesterov { g + friction * v[i] } else { v[i] };
+                    w[i] -= f64::from(params.learning_rate) * step;
                 }
                 self.write(*weights, &w);
                 self.write(*momentum, &v);
@@ -438,8 +440,8 @@ impl Step<'_> {
             Op::Adam { weights, gradients, first, second } => {
                 let (mut w, g) = (self.read(*weights), self.read(*gradients));
                 let (mut m, mut v) = (self.read(*first), self.read(*second));
-                let (b1, b2) = (f64::from(controls.betas.0), f64::from(controls.betas.1));
-                let (rate, correction) = controls.adam_scales();
+                let (b1, b2) = (f64::from(params.betas.0), f64::from(params.betas.1));
+                let (rate, correction) = params.adam_scales();
                 for i in 0..w.len() {
                     m[i] = b1 * m[i] + (1.0 - b1) * g[i];
                     v[i] = b2 * v[i] + (1.0 - b2) * g[i] * g[i];
@@ -449,8 +451,8 @@ impl Step<'_> {
                     self.write(span, values);
                 }
             }
-            Op::MovingAverage { weights, average } if controls.average_decay > 0.0 => {
-                let d = f64::from(controls.average_decay);
+            Op::MovingAverage { weights, average } if params.average_decay > 0.0 => {
+                let d = f64::from(params.average_decay);
                 let (w, old) = (self.read(*weights), self.read(*average));
                 let values: Vec<f64> = old.iter().zip(&w).map(|(a, w)| d * a + (1.0 - d) * w).collect();
                 self.write(*average, &values);

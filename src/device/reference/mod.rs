@@ -13,7 +13,7 @@ pub(crate) mod tests;
 
 use super::cuda::{Rounded, rounded};
 use super::{
-    Controls, Device, ImageSlot, Instance, MemoryLayout, Precision, Program, ProgramId, Region, Session,
+    BatchSlice, Device, ImageSlot, MemoryLayout, Precision, Program, ProgramId, Region, Session, StepParams,
     check,
 };
 use std::time::Instant;
@@ -37,7 +37,7 @@ impl Device for ReferenceDevice {
     fn precision(&self) -> Precision {
         self.0
     }
-    fn lanes(&self) -> usize {
+    fn workers(&self) -> usize {
         1
     }
     fn preferred_batch(&self, _elements_per_image: usize) -> usize {
@@ -102,23 +102,23 @@ impl Session for ReferenceSession {
         Ok(ProgramId(self.programs.len() - 1))
     }
 
-    fn run(&mut self, program: ProgramId, controls: &Controls, instances: &[Instance]) -> Result<()> {
+    fn run(&mut self, program: ProgramId, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
         let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        check::check_instances(&prepared.program, prepared.rows, instances)?;
-        for &instance in instances {
-            for op in prepared.program.order(controls.repeats) {
-                self.machine.run(&prepared.program, (op, prepared.rounded[op]), controls, instance)?;
+        check::check_slices(&prepared.program, prepared.rows, slices)?;
+        for &slice in slices {
+            for op in prepared.program.order(params.repeats) {
+                self.machine.run(&prepared.program, (op, prepared.rounded[op]), params, slice)?;
             }
         }
         Ok(())
     }
 
-    fn time(&mut self, program: ProgramId, controls: &Controls, instance: Instance) -> Result<Vec<f64>> {
+    fn time(&mut self, program: ProgramId, params: &StepParams, slice: BatchSlice) -> Result<Vec<f64>> {
         let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
-        check::check_instances(&prepared.program, prepared.rows, &[instance])?;
+        check::check_slices(&prepared.program, prepared.rows, &[slice])?;
         let time = |op| {
             let clock = Instant::now();
-            self.machine.run(&prepared.program, (op, prepared.rounded[op]), controls, instance)?;
+            self.machine.run(&prepared.program, (op, prepared.rounded[op]), params, slice)?;
             Ok(clock.elapsed().as_secs_f64())
         };
         (0..prepared.program.ops.len()).map(time).collect()

@@ -5,7 +5,7 @@ use crate::device::PoolShape;
 /// The largest of each window, and which of the window's pixels has it: the first, or the last NaN.
 /// After a ReLU (`relu`) a window without a positive value has no winner.
 pub fn max_pool(shape: &PoolShape, input: &[f64], relu: bool) -> (Vec<f64>, Vec<u8>) {
-    let (mut output, mut winners) = (Vec::new(), Vec::new());
+    let (mut output, mut argmax) = (Vec::new(), Vec::new());
     for image in input.chunks_exact(shape.input_len()) {
         for y in 0..shape.out_height() {
             for x in 0..shape.out_width() {
@@ -18,23 +18,23 @@ pub fn max_pool(shape: &PoolShape, input: &[f64], relu: bool) -> (Vec<f64>, Vec<
                     let (tap, value) = taps.reduce(larger).unwrap_or((0, f64::NAN));
                     output.push(value);
                     let stopped = relu && (value <= 0.0 || value.is_nan());
-                    winners.push(if stopped { PoolShape::NO_WINNER } else { tap as u8 });
+                    argmax.push(if stopped { PoolShape::NO_ARGMAX } else { tap as u8 });
                 }
             }
         }
     }
-    (output, winners)
+    (output, argmax)
 }
 
 /// Every window's gradient to the pixel that won it.
-pub fn max_pool_dgrad(shape: &PoolShape, winners: &[u8], gradient: &[f64]) -> Vec<f64> {
+pub fn max_pool_dgrad(shape: &PoolShape, argmax: &[u8], gradient: &[f64]) -> Vec<f64> {
     let images = gradient.len() / shape.output_len();
     let mut output = vec![0.0; images * shape.input_len()];
-    for (i, (&g, &tap)) in gradient.iter().zip(winners).enumerate() {
+    for (i, (&g, &tap)) in gradient.iter().zip(argmax).enumerate() {
         let (c, at) = (i % shape.channels, i / shape.channels);
         let (x, rest) = (at % shape.out_width(), at / shape.out_width());
         let (y, image) = (rest % shape.out_height(), rest / shape.out_height());
-        if tap == PoolShape::NO_WINNER {
+        if tap == PoolShape::NO_ARGMAX {
             continue;
         }
         if let Some(pixel) = pixel(shape, y, x, usize::from(tap)) {
@@ -52,12 +52,12 @@ fn pixel(shape: &PoolShape, y: usize, x: usize, tap: usize) -> Option<usize> {
 }
 
 /// Winners as words: four to a word, every pixel beginning a new one.
-pub fn pack(winners: &[u8], channels: usize) -> Vec<u32> {
+pub fn pack(argmax: &[u8], channels: usize) -> Vec<u32> {
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
-    winners.chunks_exact(channels).flat_map(|pixel| pixel.chunks(4).map(word)).collect()
+    argmax.chunks_exact(channels).flat_map(|pixel| pixel.chunks(4).map(word)).collect()
 }
 
-/// The winners in words.
+/// The argmax in words.
 pub fn unpack(words: &[u32], channels: usize) -> Vec<u8> {
     let pixels = words.chunks_exact(channels.div_ceil(4));
     pixels.flat_map(|pixel| (0..channels).map(|c| (pixel[c / 4] >> (c % 4 * 8)) as u8)).collect()
@@ -82,8 +82,8 @@ mod tests {
                     let kept: Vec<f64> = input.iter().map(|&x| if relu { x.max(0.0) } else { x }).collect();
                     product(&max_pool(&shape, &kept, relu).0, &seed)
                 };
-                let (_, winners) = max_pool(&shape, &input, relu);
-                let packed = unpack(&pack(&winners, 3), 3);
+                let (_, argmax) = max_pool(&shape, &input, relu);
+                let packed = unpack(&pack(&argmax, 3), 3);
                 difference(&input, &max_pool_dgrad(&shape, &packed, &seed), loss);
             }
         }
@@ -93,8 +93,8 @@ mod tests {
     fn the_first_of_equals_wins_and_no_number_shows() {
         let shape = PoolShape { height: 2, width: 2, channels: 1, kernel: 2, stride: 2, pad: 0 };
         assert_eq!(max_pool(&shape, &[1.0, 3.0, 3.0, 2.0], false), (vec![3.0], vec![1]));
-        let (value, winners) = max_pool(&shape, &[1.0, f64::NAN, 3.0, 2.0], false);
-        assert!(value[0].is_nan() && winners == [1]);
-        assert_eq!(max_pool(&shape, &[-1.0, -3.0, -2.0, -2.0], true).1, [PoolShape::NO_WINNER]);
+        let (value, argmax) = max_pool(&shape, &[1.0, f64::NAN, 3.0, 2.0], false);
+        assert!(value[0].is_nan() && argmax == [1]);
+        assert_eq!(max_pool(&shape, &[-1.0, -3.0, -2.0, -2.0], true).1, [PoolShape::NO_ARGMAX]);
     }
 }

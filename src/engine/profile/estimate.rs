@@ -4,13 +4,13 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-use super::{OpProfile, Precision, Roof};
+use super::{OpProfile, Precision, Roofline};
 
 /// From a kernel's end to the next one's begin in a graph, which every run on a GPU is: an assumption, for want of a
 /// GPU to measure it on.
 pub const LAUNCH_GAP: f64 = 0.5e-6;
 
-/// Seconds that an op's launches take on a GPU if nothing but its roof holds them up.
+/// Seconds that an op's launches take on a GPU if nothing but its roofline holds them up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Estimate {
     /// Of launches that are bound by the rate of matrix products: that of the multiprocessors which have a
@@ -38,15 +38,15 @@ impl AddAssign for Estimate {
 }
 
 impl OpProfile {
-    /// What the op's launches come to on a GPU with this roof.
-    pub fn estimate(&self, roof: &Roof, precision: Precision) -> Estimate {
+    /// What the op's launches come to on a GPU with this roofline.
+    pub fn estimate(&self, roofline: &Roofline, precision: Precision) -> Estimate {
         let mut estimate = Estimate::default();
         for launch in &self.launches {
             // Every round of blocks takes as long as a full one.
-            let rounds = launch.blocks.div_ceil(roof.processors) * roof.processors;
+            let rounds = launch.blocks.div_ceil(roofline.processors) * roofline.processors;
             let share = launch.blocks as f64 / rounds.max(1) as f64;
-            let products = launch.products as f64 / (roof.products(precision) * share);
-            let bytes = launch.bytes as f64 / roof.bytes;
+            let products = launch.products as f64 / (roofline.products(precision) * share);
+            let bytes = launch.bytes as f64 / roofline.bytes;
             let sum = if products > bytes { &mut estimate.products } else { &mut estimate.bytes };
             *sum += products.max(bytes);
             estimate.gaps += LAUNCH_GAP;

@@ -26,7 +26,7 @@ fn multiply_adds_of_the_published_network() {
         // Forward, and back to the image; in training weights have gradients too, and the image none.
         assert_eq!(sum(&attack).products, 2 * 2 * 128 * PRODUCTS);
         assert_eq!(sum(&train).products, 2 * 128 * (3 * PRODUCTS - 1_769_472));
-        let step = attack.ops.iter().filter(|op| op.repeated).count();
+        let step = attack.ops.iter().filter(|op| op.in_loop).count();
         assert_eq!(attack.ops.len() - step, 3, "images, start, copy");
     }
 }
@@ -62,11 +62,11 @@ fn an_estimate_is_the_longer_of_products_and_bytes() {
     let op = |launches| OpProfile {
         op: String::new(),
         shape: String::new(),
-        repeated: false,
+        in_loop: false,
         cost: Cost::default(),
         launches,
     };
-    let of = |launches| op(launches).estimate(&Roof::A100, Precision::Bf16);
+    let of = |launches| op(launches).estimate(&Roofline::A100, Precision::Bf16);
     // 312 TFLOP/s on all of 108 multiprocessors; 2039 GB/s.
     let full = of(vec![launch(108, 2_038_000, 312_000_000), launch(1, 2_039_000, 0)]);
     assert!((full.products - 1e-6).abs() < 1e-12 && (full.bytes - 1e-6).abs() < 1e-12, "{full:?}");
@@ -74,6 +74,6 @@ fn an_estimate_is_the_longer_of_products_and_bytes() {
     // 128 blocks are two rounds of 108.
     let tail = of(vec![launch(128, 0, 312_000_000)]);
     assert!((tail.products - 216.0 / 128.0 * 1e-6).abs() < 1e-12, "{tail:?}");
-    let plain = op(vec![launch(108, 0, 312_000_000)]).estimate(&Roof::A100, Precision::F32);
+    let plain = op(vec![launch(108, 0, 312_000_000)]).estimate(&Roofline::A100, Precision::F32);
     assert!((plain.products - 16e-6).abs() < 1e-8, "{plain:?}");
 }

@@ -21,8 +21,8 @@ pub struct Gathering {
     pub channels: (usize, usize),
     /// What is done to them.
     pub augment: Augment,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
 }
@@ -30,15 +30,15 @@ pub struct Gathering {
 impl Gathering {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, height, width, channels, augment, lane, aligned } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, height, width, channels, augment, slice, aligned } = self;
+        let mut case = Case::new(count, slice, seed);
         case.place(aligned);
         case.images = Some(noise(&mut case, 5, height, width, channels.0));
-        case.controls.epoch = 3;
+        case.params.epoch = 3;
         let (indices, output) = (case.word(5), case.image(height * width * channels.1));
         let channels = channels.1;
         case.ops =
-            vec![Op::Gather { images: ImageSlot(0), indices, height, width, channels, augment, output }];
+            vec![Op::LoadImages { images: ImageSlot(0), indices, height, width, channels, augment, output }];
         case
     }
 }
@@ -56,19 +56,19 @@ pub struct Patching {
     pub channels: usize,
     /// Of each patch.
     pub probability: f32,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
 }
 
 impl Patching {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, height, width, channels, probability, lane } = self;
-        let mut case = Case::new(count, lane, seed);
-        case.controls.epoch = 3;
-        case.controls.patches = probability;
+        let &Self { count, height, width, channels, probability, slice } = self;
+        let mut case = Case::new(count, slice, seed);
+        case.params.epoch = 3;
+        case.params.erasing_probability = probability;
         let (indices, images) = (case.word(1 << 20), case.image(height * width * channels));
-        case.ops = vec![Op::Patches { indices, height, width, channels, images }];
+        case.ops = vec![Op::RandomErasing { indices, height, width, channels, images }];
         case
     }
 }
@@ -106,8 +106,8 @@ pub struct Pgd {
     pub random_start: bool,
     /// Whether pixels stay in [0, 1].
     pub clamp: bool,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// Whether there is a start.
     pub start: bool,
     /// Steps.
@@ -119,10 +119,10 @@ pub struct Pgd {
 impl Pgd {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, elements, norm, lane, aligned, .. } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, elements, norm, slice, aligned, .. } = self;
+        let mut case = Case::new(count, slice, seed);
         case.place(aligned);
-        (case.controls.random_start, case.controls.clamp) = (self.random_start, self.clamp);
+        (case.params.random_start, case.params.clamp) = (self.random_start, self.clamp);
         let clean = case.image_of(elements, |v| v as f32 / 511.0);
         let reach = if norm == Norm::L2 { 1.0 } else { 0.05 };
         let epsilon = case.image_of(1, |v| v as f32 / 511.0 * reach);
@@ -138,8 +138,8 @@ impl Pgd {
         if self.steps > 0 {
             case.ops.push(Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial });
         }
-        case.repeated = first..case.ops.len();
-        case.controls.repeats = self.steps;
+        case.loop_body = first..case.ops.len();
+        case.params.repeats = self.steps;
         case
     }
 }
@@ -177,15 +177,15 @@ pub struct Copies {
     pub count: usize,
     /// Of an image.
     pub elements: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
 }
 
 impl Copies {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, elements, lane } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, elements, slice } = self;
+        let mut case = Case::new(count, slice, seed);
         let input = case.image(elements);
         let staged = case.staged(elements);
         let output = case.image(elements);
@@ -195,7 +195,7 @@ impl Copies {
     }
 }
 
-/// Images, rows, columns, channels of set and network, pad, flip, lane.
+/// Images, rows, columns, channels of set and network, pad, flip, worker.
 type GatherSizes = (usize, usize, usize, (usize, usize), usize, bool, usize);
 
 const GATHERS: [GatherSizes; 9] = [
@@ -210,7 +210,7 @@ const GATHERS: [GatherSizes; 9] = [
     (3, 12, 12, (3, 3), 4, true, 1),
 ];
 
-/// Images, rows, columns, channels, probability, lane.
+/// Images, rows, columns, channels, probability, worker.
 const PATCHINGS: [(usize, usize, usize, usize, f32, usize); 6] = [
     (1, 1, 1, 1, 1.0, 0),
     (6, 16, 16, 3, 1.0, 0),
@@ -220,7 +220,7 @@ const PATCHINGS: [(usize, usize, usize, usize, f32, usize); 6] = [
     (9, 24, 24, 3, 0.5, 1),
 ];
 
-/// Images, elements of each, lane.
+/// Images, elements of each, worker.
 const BATCHES: [[usize; 3]; 5] = [[1, 1, 0], [3, 48, 0], [5, 75, 2], [2, 192, 1], [4, 1027, 0]];
 
 /// Visits the grid.
@@ -229,17 +229,17 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         let made = Faint { count: 3, elements: 70, scale };
         visit(&format!("{made:?}"), made.case(1))?;
     }
-    for (seed, (count, height, width, channels, pad, flip, lane)) in GATHERS.into_iter().enumerate() {
+    for (seed, (count, height, width, channels, pad, flip, slice)) in GATHERS.into_iter().enumerate() {
         let (augment, aligned) = (Augment { pad, flip }, seed % 2 == 1);
-        let made = Gathering { count, height, width, channels, augment, lane, aligned };
+        let made = Gathering { count, height, width, channels, augment, slice, aligned };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
-    for (seed, (count, height, width, channels, probability, lane)) in PATCHINGS.into_iter().enumerate() {
-        let made = Patching { count, height, width, channels, probability, lane };
+    for (seed, (count, height, width, channels, probability, slice)) in PATCHINGS.into_iter().enumerate() {
+        let made = Patching { count, height, width, channels, probability, slice };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
-    for (number, [count, elements, lane]) in BATCHES.into_iter().enumerate() {
-        let made = Copies { count, elements, lane };
+    for (number, [count, elements, slice]) in BATCHES.into_iter().enumerate() {
+        let made = Copies { count, elements, slice };
         visit(&format!("{made:?}"), made.case(number as u64))?;
         for bits in 0..8_usize {
             if depth == Depth::Quick && (bits.count_ones() as usize + number).is_multiple_of(2) {
@@ -249,7 +249,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             let (random_start, clamp) = (bits & 2 != 0, bits & 4 != 0);
             let aligned = (bits / 4 + number / 2) % 2 == 1;
             for (start, steps) in [(true, 0), (false, 1), (true, 3)] {
-                let made = Pgd { count, elements, norm, random_start, clamp, lane, start, steps, aligned };
+                let made = Pgd { count, elements, norm, random_start, clamp, slice, start, steps, aligned };
                 visit(&format!("{made:?}"), made.case((8 * number + bits) as u64))?;
             }
         }

@@ -132,7 +132,7 @@ impl Chain {
         let mut gradients = || case.whole(Region::Gradients, channels);
         let (gamma_gradient, beta_gradient) = (gradients(), gradients());
         let output = case.image(gradient.len);
-        case.ops.push(Op::NormDgrad {
+        case.ops.push(Op::BatchNormDgrad {
             pixels: gradient.len / channels,
             channels,
             input,

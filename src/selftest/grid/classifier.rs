@@ -51,14 +51,14 @@ impl Classifier {
         let weight = case.whole_of(Region::Weights, classes * channels, |v| v as f32 / 512.0 - 0.5);
         let (bias, logits) = (case.whole(Region::Weights, classes), case.staged(classes));
         case.ops = vec![
-            Op::Pool { pixels, channels, input, output: features },
+            Op::GlobalAvgPool { pixels, channels, input, output: features },
             Op::Linear { inputs: channels, outputs: classes, weight, bias, input: features, output: logits },
         ];
         match ending {
             Ending::Logits => {}
             Ending::Score => {
                 let (reference, score) = (case.staged(classes), case.staged(1));
-                case.ops.push(Op::Cosine { classes, logits, reference, score });
+                case.ops.push(Op::CosineSimilarity { classes, logits, reference, score });
             }
             Ending::Loss | Ending::Train => self.loss(&mut case, weight, features, logits),
         }
@@ -68,12 +68,12 @@ impl Classifier {
     fn loss(&self, case: &mut Case, weight: Span, features: Span, logits: Span) {
         let &Self { side, channels, classes, ending, kept, .. } = self;
         let (pixels, train) = (side * side, ending == Ending::Train);
-        (case.controls.distill_weight, case.controls.temperature) = (0.5, 2.0);
+        (case.params.distill_weight, case.params.temperature) = (0.5, 2.0);
         let (labels, loss) = (case.word(classes), case.staged(1));
         let teacher = train.then(|| case.staged(classes));
         let (gradient, back, output) =
             (case.image(classes), case.image(channels), case.image(pixels * channels));
-        case.ops.push(Op::SoftmaxCrossEntropy {
+        case.ops.push(Op::CrossEntropy {
             classes,
             logits,
             labels,
@@ -97,10 +97,10 @@ impl Classifier {
             case.forget(gradient);
         }
         case.ops.push(Op::LinearDgrad { inputs: channels, outputs: classes, weight, gradient, output: back });
-        case.ops.push(Op::PoolDgrad { pixels, channels, gradient: back, output });
+        case.ops.push(Op::GlobalAvgPoolDgrad { pixels, channels, gradient: back, output });
         case.forget(back);
         self.convolution(case, output);
-        // What only convolutions read, as an operand or a summand, a device may keep rounded.
+        // What only convolutions read, as an operand or an addend, a device may keep rounded.
         if kept {
             let copied = case.image(output.len);
             case.ops.push(Op::Copy { elements: output.len, input: output, output: copied });

@@ -5,7 +5,7 @@ use super::{Depth, Visit};
 use crate::device::{ConvShape, Direction, FilterSpec, Op, Precision, Prologue, Region, Span, mask_words};
 use crate::error::Result;
 
-/// Where an optional summand lies.
+/// Where an optional addend lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// There is none.
@@ -16,15 +16,15 @@ pub enum Place {
     Output,
 }
 
-/// A forward convolution, the gradient of its input and, outside lanes, of its filter.
+/// A forward convolution, the gradient of its input and, outside data-parallel programs, of its filter.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolution {
     /// Sizes.
     pub shape: ConvShape,
     /// Images.
     pub count: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// The input's affine map.
     pub affine: bool,
     /// The input's ReLU.
@@ -58,17 +58,17 @@ impl Convolution {
             case.setup.push(Op::LoadFilter { filter, weights, scale });
             filter
         });
-        // From here on operands of images lie where a lane can have them.
-        case.lane = self.lane;
+        // From here on operands of images lie where a worker can have them.
+        case.slice = self.slice;
         let (inputs, outputs) = (shape.input_len(), shape.output_len());
         let (input, gradient) = (case.image(inputs), case.image(outputs));
         let mask = self.mask.then(|| case.words(mask_words(shape.height * shape.width, shape.in_channels)));
         let affine = self.affine.then(|| case.affine(shape.in_channels));
         let prologue = Prologue { affine, relu: self.relu, mask };
         let (output, input_gradient) = (case.image(outputs), case.image(inputs));
-        let residual = summand(&mut case, self.residual, output);
-        let add = summand(&mut case, self.add, input_gradient);
-        let passed_on = summand(&mut case, self.residual, input_gradient);
+        let residual = addend(&mut case, self.residual, output);
+        let add = addend(&mut case, self.add, input_gradient);
+        let passed_on = addend(&mut case, self.residual, input_gradient);
         let bias = self.bias.then(|| case.whole(Region::Weights, shape.out_channels));
         let scale = self.scaled.then(|| case.whole(Region::Derived, shape.in_channels));
         case.ops = vec![
@@ -84,7 +84,7 @@ impl Convolution {
                 output: input_gradient,
             },
         ];
-        if self.lane == 0 {
+        if self.slice == 0 {
             let weight_gradient = case.whole(Region::Gradients, shape.filter_len());
             let prologue = Prologue { mask: None, ..prologue };
             case.ops.push(Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient });
@@ -122,7 +122,7 @@ impl Diverged {
 }
 
 /// An operand to be added to `output`.
-fn summand(case: &mut Case, place: Place, output: Span) -> Option<Span> {
+fn addend(case: &mut Case, place: Place, output: Span) -> Option<Span> {
     match place {
         Place::None => None,
         Place::Apart => Some(case.image(output.len)),
@@ -203,10 +203,10 @@ pub(super) fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Re
                 continue;
             }
             let (affine, relu, mask, bias, scaled, residual, add) = *operands;
-            let lane = if turn % 4 == 3 { count.div_ceil(2) } else { 0 };
+            let slice = if turn % 4 == 3 { count.div_ceil(2) } else { 0 };
             let aligned = turn > 0 && turn % 2 == 0;
             let made =
-                Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add, aligned };
+                Convolution { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
             let seed = (number * OPERANDS.len() + turn) as u64;
             visit(&label(&made), made.case(seed))?;
         }
@@ -216,9 +216,9 @@ pub(super) fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Re
         let [height, width, in_channels, out_channels, kernel, stride, pad, count] = *shape;
         let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad };
         let (affine, relu, mask, bias, scaled, residual, add) = OPERANDS[1];
-        let (lane, aligned) = (0, false);
+        let (slice, aligned) = (0, false);
         let made =
-            Convolution { shape, count, lane, affine, relu, mask, bias, scaled, residual, add, aligned };
+            Convolution { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
         let mut case = made.case(number as u64);
         // The gradient's mask is what the forward pass leaves.
         case.ops.truncate(number + 1);
@@ -244,7 +244,7 @@ fn label(made: &Convolution) -> String {
         (made.residual == Place::Output, "residual in place"),
         (made.add == Place::Apart, "add"),
         (made.add == Place::Output, "add in place"),
-        (made.lane > 0, "lanes"),
+        (made.slice > 0, "workers"),
         (made.aligned, "aligned"),
     ];
     flags.iter().filter(|(on, _)| *on).for_each(|(_, name)| text += &format!(", {name}"));

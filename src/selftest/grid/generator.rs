@@ -16,8 +16,8 @@ pub struct Upsampling {
     pub width: usize,
     /// Channels.
     pub channels: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// Whether there is an affine map before it.
     pub affine: bool,
     /// Whether there is a ReLU before it.
@@ -27,8 +27,8 @@ pub struct Upsampling {
 impl Upsampling {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, height, width, channels, lane, affine, relu } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, height, width, channels, slice, affine, relu } = self;
+        let mut case = Case::new(count, slice, seed);
         let len = height * width * channels;
         let affine = affine.then(|| case.affine(channels));
         let prologue = Prologue { affine, relu, mask: None };
@@ -51,8 +51,8 @@ pub struct Squashing {
     pub pixels: usize,
     /// Of a pixel.
     pub channels: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// Whether there is an affine map before it.
     pub affine: bool,
     /// Whether the gradient is multiplied by a scale.
@@ -64,35 +64,35 @@ pub struct Squashing {
 impl Squashing {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, pixels, channels, lane, affine, scaled, in_place } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, pixels, channels, slice, affine, scaled, in_place } = self;
+        let mut case = Case::new(count, slice, seed);
         let len = pixels * channels;
         let affine = affine.then(|| case.affine(channels));
         let scale = scaled.then(|| case.whole(Region::Derived, channels));
         let (input, output, gradient) = (case.image(len), case.image(len), case.image(len));
         let back = if in_place { gradient } else { case.image(len) };
         case.ops = vec![
-            Op::UnitTanh { pixels, channels, input, affine, output },
-            Op::UnitTanhDgrad { pixels, channels, input, affine, gradient, scale, output: back },
+            Op::ScaledTanh { pixels, channels, input, affine, output },
+            Op::ScaledTanhDgrad { pixels, channels, input, affine, gradient, scale, output: back },
         ];
         case
     }
 }
 
-/// Images, rows, columns, channels, lane.
+/// Images, rows, columns, channels, worker.
 const SIZES: [[usize; 5]; 6] =
     [[1, 1, 1, 1, 0], [2, 1, 5, 3, 0], [3, 4, 1, 17, 2], [2, 3, 4, 33, 0], [5, 2, 2, 8, 1], [2, 8, 8, 6, 0]];
 
 /// Visits the grid.
 pub(super) fn visit(_: Depth, visit: &mut Visit) -> Result<()> {
-    for (number, [count, height, width, channels, lane]) in SIZES.into_iter().enumerate() {
+    for (number, [count, height, width, channels, slice]) in SIZES.into_iter().enumerate() {
         for (affine, relu) in [(false, false), (true, true), (true, false), (false, true)] {
-            let made = Upsampling { count, height, width, channels, lane, affine, relu };
+            let made = Upsampling { count, height, width, channels, slice, affine, relu };
             visit(&format!("{made:?}"), made.case(number as u64))?;
         }
         let pixels = height * width;
         for (affine, scaled, in_place) in [(false, false, false), (true, true, true), (true, false, false)] {
-            let made = Squashing { count, pixels, channels, lane, affine, scaled, in_place };
+            let made = Squashing { count, pixels, channels, slice, affine, scaled, in_place };
             visit(&format!("{made:?}"), made.case(number as u64))?;
         }
     }

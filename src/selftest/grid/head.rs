@@ -14,26 +14,26 @@ pub struct Pooling {
     pub pixels: usize,
     /// Of a pixel.
     pub channels: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
 }
 
 impl Pooling {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, pixels, channels, lane } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, pixels, channels, slice } = self;
+        let mut case = Case::new(count, slice, seed);
         let (input, output) = (case.image(pixels * channels), case.image(channels));
         let (gradient, spread) = (case.image(channels), case.image(pixels * channels));
         case.ops = vec![
-            Op::Pool { pixels, channels, input, output },
-            Op::PoolDgrad { pixels, channels, gradient, output: spread },
+            Op::GlobalAvgPool { pixels, channels, input, output },
+            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output: spread },
         ];
         case
     }
 }
 
-/// The linear layer and its gradients; that of the weights only outside lanes.
+/// The linear layer and its gradients; that of the weights only outside data-parallel programs.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearLayer {
     /// Images.
@@ -42,15 +42,15 @@ pub struct LinearLayer {
     pub inputs: usize,
     /// Classes.
     pub outputs: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
 }
 
 impl LinearLayer {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, inputs, outputs, lane } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, inputs, outputs, slice } = self;
+        let mut case = Case::new(count, slice, seed);
         let weight = case.whole_of(Region::Weights, inputs * outputs, |v| v as f32 / 512.0 - 0.5);
         let bias = case.whole(Region::Weights, outputs);
         let (input, gradient) = (case.image(inputs), case.image(outputs));
@@ -58,7 +58,7 @@ impl LinearLayer {
             Op::Linear { inputs, outputs, weight, bias, input, output: case.image(outputs) },
             Op::LinearDgrad { inputs, outputs, weight, gradient, output: case.image(inputs) },
         ];
-        if lane == 0 {
+        if slice == 0 {
             let weight_gradient = case.whole(Region::Gradients, inputs * outputs);
             let bias_gradient = case.whole(Region::Gradients, outputs);
             case.ops.push(Op::LinearWgrad {
@@ -81,8 +81,8 @@ pub struct Loss {
     pub count: usize,
     /// Of a row.
     pub classes: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// Whether the gradient is that of the mean.
     pub mean: bool,
     /// Whether there are rows to distil from.
@@ -98,17 +98,17 @@ pub struct Loss {
 impl Loss {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, classes, lane, mean, .. } = self;
-        let mut case = Case::new(count, lane, seed);
-        case.controls.distill_weight = self.weight;
-        case.controls.temperature = self.temperature;
+        let &Self { count, classes, slice, mean, .. } = self;
+        let mut case = Case::new(count, slice, seed);
+        case.params.distill_weight = self.weight;
+        case.params.temperature = self.temperature;
         // Up to 800: the exponential of it is more than an f64 holds.
         let logits = case.image_of(classes, |v| 2.0 * v as f32 - 222.0);
         let labels = case.word(classes);
         let teacher = self.teacher.then(|| case.image(classes));
         let loss = case.image(1);
         let gradient = self.gradient.then(|| case.image(classes));
-        case.ops = vec![Op::SoftmaxCrossEntropy { classes, logits, labels, teacher, mean, loss, gradient }];
+        case.ops = vec![Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient }];
         case
     }
 }
@@ -120,8 +120,8 @@ pub struct CosineScore {
     pub count: usize,
     /// Of a row.
     pub classes: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// Rows of zeros to compare with.
     pub zero: bool,
 }
@@ -129,12 +129,12 @@ pub struct CosineScore {
 impl CosineScore {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, classes, lane, zero } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, classes, slice, zero } = self;
+        let mut case = Case::new(count, slice, seed);
         let logits = case.image(classes);
         let reference = case.image_of(classes, |v| if zero { 0.0 } else { v as f32 / 64.0 - 3.0 });
         let score = case.image(1);
-        case.ops = vec![Op::Cosine { classes, logits, reference, score }];
+        case.ops = vec![Op::CosineSimilarity { classes, logits, reference, score }];
         case
     }
 }
@@ -145,23 +145,23 @@ const POOLS: [[usize; 4]; 6] =
 const LINEAR: [[usize; 4]; 6] =
     [[1, 1, 1, 0], [3, 40, 10, 0], [19, 33, 7, 0], [5, 128, 200, 2], [2, 31, 1, 1], [4, 150, 43, 0]];
 
-/// Images, classes, lane.
+/// Images, classes, worker.
 const ROWS: [[usize; 3]; 7] =
     [[1, 1, 0], [3, 2, 0], [8, 10, 3], [2, 33, 0], [5, 43, 1], [3, 200, 2], [7, 200, 0]];
 
 /// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
-    for (seed, [count, pixels, channels, lane]) in POOLS.into_iter().enumerate() {
-        let made = Pooling { count, pixels, channels, lane };
+    for (seed, [count, pixels, channels, slice]) in POOLS.into_iter().enumerate() {
+        let made = Pooling { count, pixels, channels, slice };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
-    for (seed, [count, inputs, outputs, lane]) in LINEAR.into_iter().enumerate() {
-        let made = LinearLayer { count, inputs, outputs, lane };
+    for (seed, [count, inputs, outputs, slice]) in LINEAR.into_iter().enumerate() {
+        let made = LinearLayer { count, inputs, outputs, slice };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
-    for (number, [count, classes, lane]) in ROWS.into_iter().enumerate() {
+    for (number, [count, classes, slice]) in ROWS.into_iter().enumerate() {
         for zero in [false, true] {
-            let made = CosineScore { count, classes, lane, zero };
+            let made = CosineScore { count, classes, slice, zero };
             visit(&format!("{made:?}"), made.case(number as u64))?;
         }
         for bits in 0..8_usize {
@@ -170,7 +170,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             }
             let (mean, teacher, gradient) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
             let (weight, temperature) = [(0.5, 2.0), (1.0, 3.0), (0.0, 1.0)][(number + bits) % 3];
-            let made = Loss { count, classes, lane, mean, teacher, gradient, weight, temperature };
+            let made = Loss { count, classes, slice, mean, teacher, gradient, weight, temperature };
             visit(&format!("{made:?}"), made.case((8 * number + bits) as u64))?;
         }
     }

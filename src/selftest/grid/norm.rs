@@ -17,7 +17,7 @@ impl RunningAffine {
     pub fn case(&self, seed: u64) -> Case {
         let channels = self.channels;
         let mut case = Case::new(1, 0, seed);
-        let op = Op::NormAffine {
+        let op = Op::BatchNormAffine {
             gamma: case.whole(Region::Weights, channels),
             beta: case.whole(Region::Weights, channels),
             mean: case.whole(Region::Weights, channels),
@@ -95,7 +95,7 @@ impl Convolved {
 }
 
 fn statistics(case: &mut Case, input: Span, pixels: usize, channels: usize) -> Op {
-    Op::NormStatistics {
+    Op::BatchNormStats {
         pixels,
         channels,
         input,
@@ -138,7 +138,7 @@ impl Backward {
         case.place(aligned);
         let gradient = case.image(pixels * channels);
         let residual = self.residual.then(|| case.image(pixels * channels));
-        let op = Op::NormDgrad {
+        let op = Op::BatchNormDgrad {
             pixels,
             channels,
             input: case.image(pixels * channels),
@@ -176,10 +176,10 @@ impl Updates {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
         let mut case = Case::new(1, 0, seed);
-        case.controls.learning_rate = 0.05;
-        case.controls.nesterov = self.nesterov;
-        case.controls.weight_decay = self.decay;
-        case.controls.average_decay = 0.9 + self.decay;
+        case.params.learning_rate = 0.05;
+        case.params.nesterov = self.nesterov;
+        case.params.weight_decay = self.decay;
+        case.params.average_decay = 0.9 + self.decay;
         let weights = case.whole(Region::Weights, self.len);
         let gradients = case.whole(Region::Gradients, self.len);
         let momentum = case.whole(Region::Momentum, self.len);
@@ -204,9 +204,9 @@ impl AdamStep {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
         let mut case = Case::new(1, 0, seed);
-        case.controls.learning_rate = 0.05;
-        case.controls.betas = self.betas;
-        case.controls.step = self.step;
+        case.params.learning_rate = 0.05;
+        case.params.betas = self.betas;
+        case.params.step = self.step;
         let weights = case.whole(Region::Weights, self.len);
         // Not near zero, where the moments' quotient is ill-conditioned, but for exact zeros.
         let gradients = case.whole_of(Region::Gradients, self.len, |v| (v % 9) as f32 - 4.0);

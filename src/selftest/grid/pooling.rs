@@ -2,7 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit};
-use crate::device::{Op, PoolShape, Prologue, Summand};
+use crate::device::{Addend, Op, PoolShape, Prologue};
 use crate::error::Result;
 
 /// The sum of two tensors.
@@ -14,13 +14,13 @@ pub struct Summing {
     pub pixels: usize,
     /// Of a pixel.
     pub channels: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
-    /// Affine map and ReLU of the left summand.
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
+    /// Affine map and ReLU of the left addend.
     pub left: (bool, bool),
     /// The same of the right one.
     pub right: (bool, bool),
-    /// The summand whose place the sum takes: 0 the left, 1 the right, else neither.
+    /// The addend whose place the sum takes: 0 the left, 1 the right, else neither.
     pub place: usize,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
@@ -29,20 +29,20 @@ pub struct Summing {
 impl Summing {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { count, pixels, channels, lane, .. } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { count, pixels, channels, slice, .. } = self;
+        let mut case = Case::new(count, slice, seed);
         case.place(self.aligned);
-        let mut summand = |(affine, relu): (bool, bool)| Summand {
+        let mut addend = |(affine, relu): (bool, bool)| Addend {
             input: case.image(pixels * channels),
             prologue: Prologue { affine: affine.then(|| case.affine(channels)), relu, mask: None },
         };
-        let (left, right) = (summand(self.left), summand(self.right));
+        let (left, right) = (addend(self.left), addend(self.right));
         let output = match self.place {
             0 => left.input,
             1 => right.input,
             _ => case.image(pixels * channels),
         };
-        case.ops = vec![Op::Sum { pixels, channels, left, right, output }];
+        case.ops = vec![Op::Add { pixels, channels, left, right, output }];
         case
     }
 }
@@ -54,14 +54,14 @@ pub struct MaxPooling {
     pub shape: PoolShape,
     /// Images.
     pub count: usize,
-    /// Images of a lane's instance; 0 for none.
-    pub lane: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
     /// The input's affine map.
     pub affine: bool,
     /// The input's ReLU.
     pub relu: bool,
-    /// Whether the winners are kept, and a gradient goes back to them.
-    pub winners: bool,
+    /// Whether the argmax are kept, and a gradient goes back to them.
+    pub argmax: bool,
     /// Every so many values is no number; 0 for none.
     pub diverged: u32,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
@@ -71,8 +71,8 @@ pub struct MaxPooling {
 impl MaxPooling {
     /// The case, filled from `seed`.
     pub fn case(&self, seed: u64) -> Case {
-        let &Self { shape, count, lane, affine, relu, winners, diverged, aligned } = self;
-        let mut case = Case::new(count, lane, seed);
+        let &Self { shape, count, slice, affine, relu, argmax, diverged, aligned } = self;
+        let mut case = Case::new(count, slice, seed);
         case.place(aligned);
         // Few values, so that many windows have two of the largest.
         let value = |v: u32| match diverged {
@@ -83,17 +83,17 @@ impl MaxPooling {
         let affine = affine.then(|| case.affine(shape.channels));
         let prologue = Prologue { affine, relu, mask: None };
         let output = case.image(shape.output_len());
-        let kept = winners.then(|| case.words(shape.winner_words()));
-        case.ops = vec![Op::MaxPool { shape, input, prologue, output, winners: kept }];
-        if let Some(winners) = kept {
+        let kept = argmax.then(|| case.words(shape.argmax_words()));
+        case.ops = vec![Op::MaxPool { shape, input, prologue, output, argmax: kept }];
+        if let Some(argmax) = kept {
             let (gradient, output) = (case.image(shape.output_len()), case.image(shape.input_len()));
-            case.ops.push(Op::MaxPoolDgrad { shape, gradient, winners, output });
+            case.ops.push(Op::MaxPoolDgrad { shape, gradient, argmax, output });
         }
         case
     }
 }
 
-/// Images, pixels, channels, lane: whole fours of channels, or of all elements, or neither.
+/// Images, pixels, channels, worker: whole fours of channels, or of all elements, or neither.
 const SUMS: [[usize; 4]; 6] =
     [[1, 1, 1, 0], [3, 20, 33, 0], [5, 7, 5, 2], [2, 3, 97, 1], [3, 5, 12, 0], [2, 15, 36, 1]];
 
@@ -113,7 +113,7 @@ const SHAPES: [[usize; 7]; 9] = [
 /// Those of networks.
 const LARGE: [[usize; 7]; 2] = [[32, 32, 64, 3, 2, 1, 2], [16, 16, 48, 2, 2, 0, 3]];
 
-/// affine, relu, winners, diverged, in lanes.
+/// affine, relu, argmax, diverged, in workers.
 const OPERANDS: [(bool, bool, bool, u32, bool); 6] = [
     (true, true, true, 0, false),
     (false, true, true, 0, true),
@@ -125,12 +125,12 @@ const OPERANDS: [(bool, bool, bool, u32, bool); 6] = [
 
 /// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
-    for (number, [count, pixels, channels, lane]) in SUMS.into_iter().enumerate() {
+    for (number, [count, pixels, channels, slice]) in SUMS.into_iter().enumerate() {
         for turn in 0..16_usize {
             let bit = |place: usize| turn >> place & 1 == 1;
             let (left, right) = ((bit(0), bit(1)), (bit(2), bit(3)));
             let aligned = (turn.count_ones() as usize + number).is_multiple_of(2);
-            let made = Summing { count, pixels, channels, lane, left, right, place: turn % 3, aligned };
+            let made = Summing { count, pixels, channels, slice, left, right, place: turn % 3, aligned };
             visit(&format!("{made:?}"), made.case((16 * number + turn) as u64))?;
         }
     }
@@ -138,10 +138,10 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (number, sizes) in SHAPES.iter().chain(large).enumerate() {
         let [height, width, channels, kernel, stride, pad, count] = *sizes;
         let shape = PoolShape { height, width, channels, kernel, stride, pad };
-        for (turn, &(affine, relu, winners, diverged, lanes)) in OPERANDS.iter().enumerate() {
-            let lane = if lanes { count.div_ceil(2) } else { 0 };
+        for (turn, &(affine, relu, argmax, diverged, workers)) in OPERANDS.iter().enumerate() {
+            let slice = if workers { count.div_ceil(2) } else { 0 };
             let aligned = (turn + number) % 2 == 1;
-            let made = MaxPooling { shape, count, lane, affine, relu, winners, diverged, aligned };
+            let made = MaxPooling { shape, count, slice, affine, relu, argmax, diverged, aligned };
             visit(&format!("{made:?}"), made.case((number * OPERANDS.len() + turn) as u64))?;
         }
     }

@@ -26,7 +26,7 @@ impl Stem {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, shape, norm, clamp, kept } = self;
         let mut case = Case::new(count, 0, seed);
-        case.controls.clamp = clamp;
+        case.params.clamp = clamp;
         let elements = shape.input_len();
         let clean = case.image_of(elements, |v| v as f32 / 511.0);
         let adversarial = case.image_of(elements, |v| v as f32 / 511.0);
@@ -48,8 +48,8 @@ impl Stem {
         } else {
             case.forget(of_x);
         }
-        case.repeated = 0..2;
-        case.controls.repeats = 2;
+        case.loop_body = 0..2;
+        case.params.repeats = 2;
         case
     }
 }

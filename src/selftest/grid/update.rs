@@ -43,10 +43,10 @@ impl Stepping {
         let mut case = Case::new(count, 0, seed);
         case.twice = true;
         // Exact in f32, and so are roundings to bf16 then.
-        (case.controls.learning_rate, case.controls.momentum) = (0.5, 0.5);
-        case.controls.nesterov = self.nesterov;
-        case.controls.weight_decay = 0.0;
-        case.controls.average_decay = if self.average { 0.5 } else { 0.0 };
+        (case.params.learning_rate, case.params.momentum) = (0.5, 0.5);
+        case.params.nesterov = self.nesterov;
+        case.params.weight_decay = 0.0;
+        case.params.average_decay = if self.average { 0.5 } else { 0.0 };
         let all = shape.filter_len() + 2 * others + 3;
         // Nesterov's form halves once more.
         let steps = if self.nesterov { 8 } else { 64 };

@@ -1,5 +1,5 @@
 //! A small network through every job of the engine: what ops give together, with the memory plan,
-//! the folding and the lanes of real runs.
+//! the folding and the workers of real runs.
 
 mod outcome;
 mod plan;

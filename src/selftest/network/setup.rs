@@ -3,9 +3,9 @@
 use super::outcome::Outcome;
 use super::plan::Plan;
 use crate::data::{ImageSet, Normalisation};
-use crate::device::{Augment, Controls, Device};
+use crate::device::{Augment, Device, StepParams};
 use crate::engine::graph::Graph;
-use crate::engine::{Attacked, Budget, Engine, EngineOptions, Source};
+use crate::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use crate::error::Result;
 use crate::selftest::case::Case;
 use crate::selftest::grid::attack::noise;
@@ -70,18 +70,18 @@ impl Setup {
         let all: Vec<u32> = (0..IMAGES as u32).collect();
         let (classes, width) = (self.graph.classes(), self.graph.features());
         let (mut logits, mut features) = (vec![0.0; IMAGES * classes], vec![0.0; IMAGES * width]);
-        engine.infer(Source::Images, &all, &Controls::default(), |rows| {
+        engine.infer(Source::Images, &all, &StepParams::default(), |rows| {
             rows.logits(&mut logits[rows.first * classes..])?;
             rows.features(&mut features[rows.first * width..])
         })?;
         let scores = engine.scores(&all, &self.reference)?;
-        let still = Controls { random_start: false, clamp: false, ..Controls::default() };
+        let still = StepParams { random_start: false, clamp: false, ..StepParams::default() };
         let mut signs = self.attack(&mut engine, &all, &still)?;
-        let clean = self.attack(&mut engine, &all, &Controls { repeats: 0, ..still })?;
+        let clean = self.attack(&mut engine, &all, &StepParams { repeats: 0, ..still })?;
         signs.iter_mut().zip(&clean).for_each(|(moved, clean)| *moved = direction(*moved - clean));
-        let moved = Controls { seed: 11, epoch: 2, ..Controls::default() };
-        let starts = self.attack(&mut engine, &all, &Controls { repeats: 0, ..moved })?;
-        let examples = self.attack(&mut engine, &all, &Controls { repeats: 7, ..moved })?;
+        let moved = StepParams { seed: 11, epoch: 2, ..StepParams::default() };
+        let starts = self.attack(&mut engine, &all, &StepParams { repeats: 0, ..moved })?;
+        let examples = self.attack(&mut engine, &all, &StepParams { repeats: 7, ..moved })?;
         Ok(Outcome { gradients, losses, weights, average, logits, features, scores, signs, starts, examples })
     }
 
@@ -95,7 +95,7 @@ impl Setup {
             let labels: Vec<u32> = picked.iter().map(|&i| self.labels[i as usize]).collect();
             let rows = picked.iter().flat_map(|&i| &self.reference[i as usize * classes..][..classes]);
             let teacher: Vec<f32> = rows.copied().collect();
-            let controls = Controls {
+            let params = StepParams {
                 learning_rate: 0.02,
                 average_decay: 0.8,
                 distill_weight: 0.5,
@@ -103,11 +103,11 @@ impl Setup {
                 seed: 3,
                 epoch: step as u32,
                 nesterov: step % 3 != 0,
-                ..Controls::default()
+                ..StepParams::default()
             };
             let source = if step == 0 { Source::Images } else { Source::Augmented };
             let teacher = (step % 2 == 1).then_some(teacher.as_slice());
-            losses.push(engine.train_step(source, &picked, &labels, teacher, &controls)?);
+            losses.push(engine.train_step(source, &picked, &labels, teacher, &params)?);
             if step == 0 {
                 gradients = engine.gradients()?;
             }
@@ -115,8 +115,8 @@ impl Setup {
         Ok((gradients, losses))
     }
 
-    fn attack(&self, engine: &mut Engine, all: &[u32], controls: &Controls) -> Result<Vec<f32>> {
-        let target = Attacked {
+    fn attack(&self, engine: &mut Engine, all: &[u32], params: &StepParams) -> Result<Vec<f32>> {
+        let target = AttackBatch {
             source: Source::Images,
             indices: all,
             labels: &self.labels,
@@ -125,7 +125,7 @@ impl Setup {
         };
         let len = self.graph.image_len();
         let mut examples = vec![0.0; all.len() * len];
-        engine.attack(&target, controls, |rows| rows.adversarial(&mut examples[rows.first * len..]))?;
+        engine.attack(&target, params, |rows| rows.adversarial(&mut examples[rows.first * len..]))?;
         Ok(examples)
     }
 }

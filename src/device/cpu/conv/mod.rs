@@ -34,7 +34,7 @@ use rows::Prologue;
 use wgrad::Task;
 use winograd::Winograd;
 
-/// Whether a kernel may use all threads (rayon) or runs on the calling thread only (a lane).
+/// Whether a kernel may use all threads (rayon) or runs on the calling thread only (data-parallel programs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
     /// Coarse rayon tasks over images.
@@ -83,7 +83,7 @@ pub struct Workspace {
 
 impl Workspace {
     /// For every direction of `shapes`, with `count` images at most in `wgrad` (0 = wgrad isn't
-    /// used); `threads` parts (1 for a lane).
+    /// used); `threads` parts (1 in a data-parallel program).
     pub fn new(shapes: &[ConvShape], wgrad_count: usize, threads: usize) -> Self {
         Self::with_level(shapes, wgrad_count, threads, Level::detect())
     }

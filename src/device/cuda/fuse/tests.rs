@@ -24,9 +24,9 @@ fn head(pixels: usize, gradient: usize, output: usize, train: bool) -> Vec<Op> {
     let (weight, back) = (weights(0, CHANNELS * CLASSES), arena(pixels, CHANNELS));
     let (inputs, outputs, all) = (CHANNELS, CLASSES, PIXELS * CHANNELS);
     let mut ops = vec![
-        Op::Pool { pixels: PIXELS, channels: CHANNELS, input: arena(pixels, all), output: features },
+        Op::GlobalAvgPool { pixels: PIXELS, channels: CHANNELS, input: arena(pixels, all), output: features },
         Op::Linear { inputs, outputs, weight, bias: weights(100, CLASSES), input: features, output: logits },
-        Op::SoftmaxCrossEntropy {
+        Op::CrossEntropy {
             classes: CLASSES,
             logits,
             labels: staged(200, 1),
@@ -36,7 +36,12 @@ fn head(pixels: usize, gradient: usize, output: usize, train: bool) -> Vec<Op> {
             gradient: Some(gradient),
         },
         Op::LinearDgrad { inputs, outputs, weight, gradient, output: back },
-        Op::PoolDgrad { pixels: PIXELS, channels: CHANNELS, gradient: back, output: arena(output, all) },
+        Op::GlobalAvgPoolDgrad {
+            pixels: PIXELS,
+            channels: CHANNELS,
+            gradient: back,
+            output: arena(output, all),
+        },
     ];
     if train {
         let whole = |offset, len| Span { region: Region::Gradients, offset, len };
@@ -84,7 +89,7 @@ fn what_is_still_read_isnt_written_over() {
 
 #[test]
 fn a_repetition_is_not_split() {
-    let cut = |repeated| Program { repeated, ..program(head(0, 500, 0, false)) };
+    let cut = |loop_body| Program { loop_body, ..program(head(0, 500, 0, false)) };
     assert_eq!(done(&cut(0..5)), [1, 2, 3, 4]);
     assert_eq!(done(&cut(1..5)), NONE);
     assert_eq!(done(&cut(0..2)), [1]);

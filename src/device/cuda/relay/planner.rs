@@ -174,7 +174,7 @@ impl<'a> Planner<'a> {
     /// Whether anybody reads what op `maker` stored at `span` before it is written again. What is left in the
     /// arena when a program ends is nobody's.
     fn read_later(&self, maker: usize, span: &Span) -> bool {
-        let (again, end) = (self.program.repeated.clone(), self.program.ops.len());
+        let (again, end) = (self.program.loop_body.clone(), self.program.ops.len());
         let read = |mut ops: &mut dyn Iterator<Item = usize>| {
             let mut left = vec![self.extent(span)];
             (&mut ops).any(|op| {

@@ -2,7 +2,7 @@
 //!
 //! The sums of a residual network, and their gradients, are read again a block later: in f32 they were a third of
 //! all bytes of an attack. A tensor is kept rounded if a convolution makes it (or the head, for the pixels' gradient)
-//! and nobody reads it but convolutions, as the summand of a result or, without a prologue, as an operand. It then
+//! and nobody reads it but convolutions, as the addend of a result or, without a prologue, as an operand. It then
 //! lies in its own span, as pixels of whole vectors of channels, which is the form of an operand: who reads it as one
 //! needs no copy.
 
@@ -68,7 +68,7 @@ impl Planner<'_> {
 
     /// Whether an op's result has a form that a rounded tensor can have.
     fn may_round(&self, op: usize) -> bool {
-        let norm = matches!(self.program.ops[op], Op::NormDgrad { .. });
+        let norm = matches!(self.program.ops[op], Op::BatchNormDgrad { .. });
         // Whole vectors, which begin at multiples of their size, have to fit the span.
         let fits = |(span, pixels, channels): (Span, usize, usize)| {
             span.len == pixels * channels && padded(channels) <= 2 * channels && span.offset % 4 == 0

@@ -80,7 +80,7 @@ fn a_mask_isnt_written_over_what_is_still_used() {
 #[test]
 fn statistics_of_a_result_come_before_it_is_handed_on() {
     let affine = Affine { scale: derived(0), shift: derived(CHANNELS) };
-    let norm = Op::NormAffine {
+    let norm = Op::BatchNormAffine {
         gamma: derived(20),
         beta: derived(30),
         mean: derived(40),
@@ -104,13 +104,13 @@ fn two_readers_share_an_operand_until_it_changes() {
 fn what_one_repetition_leaves_for_the_next_is_stored() {
     let plain = Prologue::default();
     let ops = vec![copy(1, 2), conv(0, plain, 1), conv(1, plain, 3)];
-    let repeated = |range| {
-        let program = Program { repeated: range, ..program(ops.clone()) };
+    let looped = |range| {
+        let program = Program { loop_body: range, ..program(ops.clone()) };
         Relay::new(&program, Precision::Bf16).links[1]
     };
-    assert!(repeated(0..3).stored && !repeated(0..0).stored);
+    assert!(looped(0..3).stored && !looped(0..0).stored);
     // From one part of a program to another nothing is handed on: repetitions may be none.
-    assert!(repeated(0..2).next.is_none() && repeated(0..0).next.is_some());
+    assert!(looped(0..2).next.is_none() && looped(0..0).next.is_some());
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! From a program and an instance of it to launches: what is checked before, what is recorded.
+//! From a program and a slice of it to launches: what is checked before, what is recorded.
 
 use cudarc::driver::{CudaEvent, sys};
 
 use super::{CudaSession, Prepared};
-use crate::device::check::{check_images, check_instances};
+use crate::device::check::{check_images, check_slices};
 use crate::device::cuda::availability::describe;
 use crate::device::cuda::execute::Step;
 use crate::device::cuda::execute_update::Updated;
 use crate::device::cuda::graphs::Graphs;
-use crate::device::{Controls, Instance, Op, ProgramId, Region, Span};
+use crate::device::{BatchSlice, Op, ProgramId, Region, Span, StepParams};
 use crate::error::{Error, Result};
 
 impl CudaSession {
@@ -17,16 +17,16 @@ impl CudaSession {
         &'a self,
         Prepared { program, relay, .. }: &'a Prepared,
         op: usize,
-        instance: Instance,
-        controls: &'a Controls,
+        slice: BatchSlice,
+        params: &'a StepParams,
     ) -> Step<'a> {
         let table = self.memory.addresses.scratch.table.address;
         Step {
             launcher: &self.launcher,
             memory: &self.memory.addresses,
             specs: &self.specs,
-            instance,
-            controls,
+            slice,
+            params,
             precision: self.precision,
             links: &relay.links[op],
             update: Updated::of(program, relay.update.as_ref(), table),
@@ -34,19 +34,19 @@ impl CudaSession {
     }
 
     /// Starts the ops at a program's beginning that a step leaves to the one before, where nothing has come between.
-    pub(super) fn open(&self, prepared: &Prepared, instance: Instance, controls: &Controls) -> Result<()> {
+    pub(super) fn open(&self, prepared: &Prepared, slice: BatchSlice, params: &StepParams) -> Result<()> {
         let ops = if self.fresh { 0..0 } else { 0..prepared.relay.opening() };
-        ops.into_iter().try_for_each(|op| self.start_op(prepared, op, instance, controls))
+        ops.into_iter().try_for_each(|op| self.start_op(prepared, op, slice, params))
     }
 
     pub(super) fn start_op(
         &self,
         prepared: &Prepared,
         op: usize,
-        instance: Instance,
-        controls: &Controls,
+        slice: BatchSlice,
+        params: &StepParams,
     ) -> Result<()> {
-        let (step, op) = (self.step(prepared, op, instance, controls), &prepared.program.ops[op]);
+        let (step, op) = (self.step(prepared, op, slice, params), &prepared.program.ops[op]);
         step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))
     }
 
@@ -56,65 +56,63 @@ impl CudaSession {
         event.map_err(|error| Error::run(format!("an event: {}", describe(error))))
     }
 
-    /// Starts a program's ops for an instance, as a graph where there are several.
+    /// Starts a program's ops for a slice, as a graph where there are several.
     fn start(
         &self,
         prepared: &Prepared,
         graphs: &mut Graphs,
-        controls: &Controls,
-        instance: Instance,
+        params: &StepParams,
+        slice: BatchSlice,
     ) -> Result<()> {
         let Prepared { program, relay, .. } = prepared;
-        self.open(prepared, instance, controls)?;
+        self.open(prepared, slice, params)?;
         let launch = || {
-            let mut ops = program.order(controls.repeats).filter(|&op| op >= relay.opening());
-            ops.try_for_each(|op| self.start_op(prepared, op, instance, controls))
+            let mut ops = program.order(params.repeats).filter(|&op| op >= relay.opening());
+            ops.try_for_each(|op| self.start_op(prepared, op, slice, params))
         };
         match self.graphs && program.ops.len() > 1 {
-            true => graphs.run(&self.launcher.stream, instance, controls, launch),
+            true => graphs.run(&self.launcher.stream, slice, params, launch),
             false => launch(),
         }
     }
 
-    /// Checks what is to be run, and starts it for every instance.
+    /// Checks what is to be run, and starts it for every slice.
     pub(super) fn run_all(
         &self,
         program: ProgramId,
         graphs: &mut Graphs,
-        controls: &Controls,
-        instances: &[Instance],
+        params: &StepParams,
+        slices: &[BatchSlice],
     ) -> Result<()> {
         let prepared = &self.programs[program.0];
-        check_instances(&prepared.program, prepared.rows, instances)?;
-        for &instance in instances {
-            prepared.program.ops.iter().try_for_each(|op| self.check_staged(op, instance))?;
+        check_slices(&prepared.program, prepared.rows, slices)?;
+        for &slice in slices {
+            prepared.program.ops.iter().try_for_each(|op| self.check_staged(op, slice))?;
         }
-        instances.iter().try_for_each(|&instance| self.start(prepared, graphs, controls, instance))
+        slices.iter().try_for_each(|&slice| self.start(prepared, graphs, params, slice))
     }
 
-    /// What the host wrote to the rows of an instance.
-    fn staged(&self, span: Span, instance: Instance) -> &[u32] {
-        let first = span.offset + instance.first * span.len;
+    /// What the host wrote to the rows of a slice.
+    fn staged(&self, span: Span, slice: BatchSlice) -> &[u32] {
+        let first = span.offset + slice.first * span.len;
         match span.region {
-            Region::Staging => self.staged.get(first..first + span.len * instance.count).unwrap_or_default(),
+            Region::Staging => self.staged.get(first..first + span.len * slice.count).unwrap_or_default(),
             _ => &[],
         }
     }
 
     /// Checks what the host staged for an op to use: indices of images, labels.
-    pub(super) fn check_staged(&self, op: &Op, instance: Instance) -> Result<()> {
+    pub(super) fn check_staged(&self, op: &Op, slice: BatchSlice) -> Result<()> {
         match op {
-            Op::NormStatistics { .. } if instance.count == 0 => {
-                Err(Error::run("batch statistics of no images"))
-            }
-            Op::Gather { images, indices, height, width, channels, .. } if instance.count > 0 => {
+            Op::BatchNormStats { .. } if slice.count == 0 => Err(Error::run("batch statistics of no images")),
+            Op::LoadImages { images, indices, height, width, channels, .. } if slice.count > 0 => {
                 let attached = self.memory.addresses.images.get(images.0).and_then(Option::as_ref);
                 let attached =
                     attached.ok_or_else(|| Error::run(format!("no images attached as {}", images.0)))?;
-                check_images(&attached.set, (*height, *width, *channels), self.staged(*indices, instance))
+                check_images(&attached.set, (*height, *width, *channels), self.staged(*indices, slice))
             }
-            Op::SoftmaxCrossEntropy { classes, labels, .. } => {
-                match self.staged(*labels, instance).iter().find(|&&label| label as usize >= *classes) {
+            Op::CrossEntropy { classes, labels, .. } => {
+                match self.staged(*labels, slice).iter().find(|&&label| label as usize >= *classes) {
                     Some(label) => Err(Error::run(format!("label {label} of {classes} classes"))),
                     None => Ok(()),
                 }

@@ -1,15 +1,17 @@
-//! The roof of a processor: what arithmetic and memory allow at best.
+//! The roofline of a processor: what arithmetic and memory allow at best.
 
 use serde::Serialize;
 
 use super::cost::Cost;
 use super::op::{FilterId, Op, Prologue, Region, Span};
-use super::{Controls, ConvShape, Device, Direction, FilterSpec, Instance, MemoryLayout, Precision, Program};
+use super::{
+    BatchSlice, ConvShape, Device, Direction, FilterSpec, MemoryLayout, Precision, Program, StepParams,
+};
 use crate::error::Result;
 
 /// Peaks of a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Roof {
+pub struct Roofline {
     /// Its name.
     pub name: &'static str,
     /// Where the numbers are from.
@@ -36,9 +38,9 @@ pub enum Bound {
     Bytes,
 }
 
-impl Roof {
+impl Roofline {
     /// NVIDIA A100 SXM4, 80 GB.
-    pub const A100: Roof = Roof {
+    pub const A100: Roofline = Roofline {
         name: "A100 SXM 80 GB",
         source: "NVIDIA A100 Tensor Core GPU data sheet: 312 TFLOPS BF16 dense, 19.5 TFLOPS FP32, 2,039 GB/s; 108 multiprocessors",
         bf16: 312e12,
@@ -47,7 +49,7 @@ impl Roof {
         processors: 108,
     };
     /// NVIDIA H100 SXM5, 80 GB.
-    pub const H100: Roof = Roof {
+    pub const H100: Roofline = Roofline {
         name: "H100 SXM 80 GB",
         source: "NVIDIA H100 Tensor Core GPU data sheet: 1,979 TFLOPS BF16 with sparsity, half of it dense, 67 TFLOPS FP32, 3.35 TB/s; 132 multiprocessors",
         bf16: 989.5e12,
@@ -77,13 +79,13 @@ impl Roof {
     }
 
     /// Measures a device: products in a convolution that is nothing but a large matrix product, bytes in a
-    /// copy larger than caches. With `lanes` on one of the device's lanes, else on all of it.
+    /// copy larger than caches. Where `data_parallel`, on one of the device's workers, else on all of it.
     ///
     /// # Errors
     /// The device fails.
-    pub fn measure(device: &dyn Device, lanes: bool) -> Result<Self> {
-        let products = rate(device, &product(lanes), |cost| cost.products)?;
-        let bytes = rate(device, &copy(lanes), |cost| cost.bytes)?;
+    pub fn measure(device: &dyn Device, data_parallel: bool) -> Result<Self> {
+        let products = rate(device, &product(data_parallel), |cost| cost.products)?;
+        let bytes = rate(device, &copy(data_parallel), |cost| cost.bytes)?;
         Ok(Self {
             name: "measured here",
             source: "the best of five runs of a 1x1 convolution of 512 channels, and of a copy of 64 MiB",
@@ -102,7 +104,7 @@ const RUNS: usize = 6;
 
 /// What a program's last op does of something, a second, in the best of a few runs.
 fn rate(device: &dyn Device, program: &Program, of: fn(&Cost) -> u64) -> Result<f64> {
-    let arena = program.arena * if program.lanes { device.lanes() } else { 1 };
+    let arena = program.arena * if program.data_parallel { device.workers() } else { 1 };
     let mut session = device.open(MemoryLayout { arena, ..MemoryLayout::default() })?;
     // Pages that nobody wrote are all one page.
     session.write(Region::Arena, 0, &vec![1.0; program.arena])?;
@@ -111,7 +113,7 @@ fn rate(device: &dyn Device, program: &Program, of: fn(&Cost) -> u64) -> Result<
     let id = session.prepare(program.clone())?;
     let mut least = f64::INFINITY;
     for run in 0..RUNS {
-        let seconds = session.time(id, &Controls::default(), Instance { first: 0, count: COUNT })?;
+        let seconds = session.time(id, &StepParams::default(), BatchSlice { first: 0, count: COUNT })?;
         if run > 0 {
             least = least.min(seconds.last().copied().unwrap_or(f64::INFINITY));
         }
@@ -120,15 +122,15 @@ fn rate(device: &dyn Device, program: &Program, of: fn(&Cost) -> u64) -> Result<
 }
 
 /// A program over two slots of the arena.
-fn program(op: impl Fn(Span, Span) -> Op, len: usize, lanes: bool) -> Program {
+fn program(op: impl Fn(Span, Span) -> Op, len: usize, data_parallel: bool) -> Program {
     let slot = |offset| Span { region: Region::Arena, offset, len };
     let arena = 2 * COUNT * len;
     let ops = vec![op(slot(0), slot(COUNT * len))];
-    Program { ops, capacity: COUNT, arena, lanes, ..Program::default() }
+    Program { ops, capacity: COUNT, arena, data_parallel, ..Program::default() }
 }
 
 /// A matrix product of 4096 x 512 x 512.
-fn product(lanes: bool) -> Program {
+fn product(data_parallel: bool) -> Program {
     let (side, channels) = (16, 512);
     let shape = ConvShape {
         height: side,
@@ -149,11 +151,11 @@ fn product(lanes: bool) -> Program {
         output,
     };
     let filters = vec![FilterSpec { shape, direction: Direction::Fprop }];
-    Program { filters, ..program(conv, shape.input_len(), lanes) }
+    Program { filters, ..program(conv, shape.input_len(), data_parallel) }
 }
 
 /// A copy of 64 MiB.
-fn copy(lanes: bool) -> Program {
+fn copy(data_parallel: bool) -> Program {
     let elements = (64 << 20) / size_of::<f32>() / COUNT;
-    program(|input, output| Op::Copy { elements, input, output }, elements, lanes)
+    program(|input, output| Op::Copy { elements, input, output }, elements, data_parallel)
 }
