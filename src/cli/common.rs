@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pbe::data::{Dataset, Format, ImageSet, LoadOptions, Normalisation, Share, stratified_split};
+use pbe::data::{Dataset, Format, ImageSet, LoadOptions, Normalisation, SampleSize, stratified_sample};
 use pbe::device::Precision;
 use pbe::error::{Error, Result};
 use pbe::report::{COMMIT, RunResult, comparison};
@@ -84,8 +84,8 @@ impl DataArgs {
             progress.show(&label, done, total, None);
         })?;
         progress.clear();
-        say_skipped(&set.skipped, progress);
-        let take = |limit: &usize| stratified_split(&set.train.labels, Share::Count(*limit), seed).0;
+        log_skipped(&set.skipped, progress);
+        let take = |limit: &usize| stratified_sample(&set.train.labels, SampleSize::Count(*limit), seed).0;
         let taken = self.read.limit.as_ref().map(take);
         Ok(Loaded { set, taken })
     }
@@ -109,18 +109,18 @@ impl ReadArgs {
 }
 
 /// Counts and names files that were left out.
-pub fn say_skipped(skipped: &[String], progress: &Progress) {
+pub fn log_skipped(skipped: &[String], progress: &Progress) {
     for file in skipped.iter().take(10) {
-        progress.say(&format!("skipped: {file}"));
+        progress.log(&format!("skipped: {file}"));
     }
     if !skipped.is_empty() {
-        progress.say(&format!("skipped {} files that can't be decoded", skipped.len()));
+        progress.log(&format!("skipped {} files that can't be decoded", skipped.len()));
     }
 }
 
 /// What config.toml says about program, device and seed.
 #[derive(Serialize)]
-pub struct Origin {
+pub struct Provenance {
     version: &'static str,
     commit: &'static str,
     device: String,
@@ -128,7 +128,7 @@ pub struct Origin {
     seed: u64,
 }
 
-impl Origin {
+impl Provenance {
     /// `device` is what its [`kind`](pbe::device::Device::kind) says.
     pub fn new(device: String, precision: Precision, seed: u64) -> Self {
         let precision = precision.to_string();

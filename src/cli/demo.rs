@@ -13,7 +13,7 @@ use pbe::report::RunResult;
 use super::common::print_result;
 use super::device::{ComputeArgs, DeviceChoice};
 use super::infect::{InfectArgs, infect};
-use super::progress::{Progress, tell};
+use super::progress::{Progress, log};
 use super::purify::{PurifyArgs, purify};
 
 /// The options of the two commands.
@@ -114,6 +114,6 @@ fn command(name: &str, data: &str, options: &str, output: &Path, args: &DemoArgs
 
 fn parse<T: Parser>(line: &[OsString]) -> Result<T> {
     let words: Vec<_> = line.iter().map(|word| word.to_string_lossy()).collect();
-    tell(&format!("pbe {}", words.join(" ")));
+    log(&format!("pbe {}", words.join(" ")));
     T::try_parse_from(line).map_err(|cause| Error::run(cause.to_string()))
 }

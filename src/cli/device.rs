@@ -9,7 +9,7 @@ use pbe::device::cuda::{CudaDevice, Unavailable};
 use pbe::device::{Device, Precision};
 use pbe::error::{Error, Result};
 
-use super::progress::tell;
+use super::progress::log;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl ComputeArgs {
                     Ok(device) => (Box::new(device), "the first CUDA device".into()),
                     Err(cause) => (self.processor(threads, &cause.to_string())?, cause.to_string()),
                 };
-                tell(&format!("device: {} (chosen: {reason})", device.describe()));
+                log(&format!("device: {} (chosen: {reason})", device.describe()));
                 Ok(device)
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use pbe::analysis::{Inspection, PASSES, Verdict, judge, survey};
-use pbe::data::{Share, stratified_split};
+use pbe::data::{SampleSize, stratified_sample};
 use pbe::defense::fine_tune::Next;
 use pbe::device::Norm;
 use pbe::engine::EngineOptions;
@@ -45,7 +45,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let images = match loaded.taken {
         Some(_) => loaded.limited(loaded.set.train.clone()),
         None => {
-            let taken = stratified_split(&loaded.set.train.labels, Share::Count(LIMIT), args.compute.seed).0;
+            let taken = stratified_sample(&loaded.set.train.labels, SampleSize::Count(LIMIT), args.compute.seed).0;
             loaded.set.train.subset(&taken)
         }
     };

@@ -9,7 +9,7 @@ use pbe::error::Result;
 use pbe::report::RunFolder;
 use serde::Serialize;
 
-use super::common::{DataArgs, DataConfig, Origin, print};
+use super::common::{DataArgs, DataConfig, Provenance, print};
 use super::progress::Progress;
 use super::trigger::{AttackKind, Choice, TriggerArgs};
 
@@ -34,7 +34,7 @@ pub struct PoisonArgs {
 #[derive(Serialize)]
 struct Config<'a> {
     #[serde(flatten)]
-    origin: Origin,
+    provenance: Provenance,
     attack: &'a Choice,
     data: DataConfig,
 }
@@ -46,10 +46,10 @@ pub fn run(args: &PoisonArgs) -> Result<()> {
     let loaded = args.data.load(None, None, args.seed, &progress)?;
     let data = DataConfig::new(&args.data, &loaded.set, &loaded.set.normalisation);
     let config =
-        Config { origin: Origin::new("cpu".into(), Precision::F32, args.seed), attack: &choice, data };
+        Config { provenance: Provenance::new("cpu".into(), Precision::F32, args.seed), attack: &choice, data };
     let mut planted = choice.plant(loaded.limited(loaded.set.train.clone()), args.seed)?;
     let folder = RunFolder::create(&args.output, "poison", &config, false)?;
-    progress.say(&format!("writing {} images", planted.poisoned.images.len()));
+    progress.log(&format!("writing {} images", planted.poisoned.images.len()));
     let order = write_folder(folder.path(), "train", &planted.poisoned.images)?;
     if let Some(test) = &loaded.set.test {
         write_folder(folder.path(), "test", test)?;

@@ -50,11 +50,11 @@ impl Progress {
     }
 
     /// A line of its own, above the bar.
-    pub fn say(&self, line: &str) {
+    pub fn log(&self, line: &str) {
         let slot = self.job.lock();
         match slot.as_ref().ok().and_then(|slot| slot.as_ref()).and_then(|job| job.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| tell(line)),
-            None => tell(line),
+            Some(bar) => bar.suspend(|| log(line)),
+            None => log(line),
         }
     }
 
@@ -69,7 +69,7 @@ impl Progress {
 }
 
 /// A line on stderr. Nobody who closed it wants to hear of that.
-pub fn tell(line: &str) {
+pub fn log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -107,7 +107,7 @@ impl Job {
             return;
         }
         (self.told, self.finished) = (Instant::now(), finished);
-        tell(&format!("{}: {} %, {time}{note}", self.label, 100 * done / self.total.max(1)));
+        log(&format!("{}: {} %, {time}{note}", self.label, 100 * done / self.total.max(1)));
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::checkpoint::{self, Checkpoint};
 use super::common::remove;
-use super::progress::tell;
+use super::progress::log;
 
 /// Where a run stands before it begins.
 pub enum Start<R> {
@@ -32,7 +32,7 @@ pub fn start<R: DeserializeOwned>(folder: &RunFolder, resume: bool) -> Result<St
     if !folder.result().exists() {
         return Ok(Start::Afresh);
     }
-    tell(&format!("{}: the run is finished, nothing is left to do", folder.path().display()));
+    log(&format!("{}: the run is finished, nothing is left to do", folder.path().display()));
     Ok(Start::Finished(Box::new(read_result(&folder.result())?)))
 }
 

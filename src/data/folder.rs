@@ -3,7 +3,7 @@
 use super::decode::{self, Decoded, Size};
 use super::listing::{self, Found, Listing};
 use super::{
-    Counter, Dataset, Format, ImageSet, LoadOptions, Progress, Share, cache, gtsrb, stratified_split,
+    Counter, Dataset, Format, ImageSet, LoadOptions, Progress, SampleSize, cache, gtsrb, stratified_sample,
 };
 use crate::error::{Error, Result};
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(super) fn load(
     let (mut train, test) = list_parts(dir, format, with_test)?;
     if let Some(limit) = options.limit {
         let labels: Vec<u32> = train.files.iter().map(|file| file.label).collect();
-        let (taken, _) = stratified_split(&labels, Share::Count(limit), options.seed);
+        let (taken, _) = stratified_sample(&labels, SampleSize::Count(limit), options.seed);
         let mut index = 0;
         train.files.retain(|_| {
             index += 1;

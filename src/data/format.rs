@@ -71,7 +71,7 @@ impl Format {
 impl Dataset {
     /// Whether training may mirror its images: not digits, letters or clothes as IDX files hold them,
     /// nor traffic signs (GTSRB: classes 00000 to 00042), some of which mean another when mirrored.
-    pub fn mirrors(&self) -> bool {
+    pub fn allows_flip(&self) -> bool {
         let classes = &self.train.classes;
         let is_sign = |class: &String| class.len() == 5 && class.bytes().all(|byte| byte.is_ascii_digit());
         let signs = self.format == Format::Gtsrb || (classes.len() == 43 && classes.iter().all(is_sign));

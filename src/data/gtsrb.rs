@@ -172,7 +172,7 @@ mod tests {
     fn assert_is_the_set(dir: &TempDir) {
         let set = read(dir.path()).unwrap();
         assert_eq!(set.format, Format::Gtsrb);
-        assert!(!set.mirrors());
+        assert!(!set.allows_flip());
         assert_eq!(*set.train.classes, ["00000", "00014"]);
         assert_eq!((set.train.height, set.train.width), (32, 32));
         assert_eq!((&**set.train.labels, set.train.image(3)[0]), (&[0, 0, 1, 1][..], 21));

@@ -62,10 +62,10 @@ impl ImageSet {
         for &index in indices {
             pixels.extend_from_slice(self.image(index as usize));
         }
-        self.redrawn(indices, pixels)
+        self.subset_with_pixels(indices, pixels)
     }
     /// The images at `indices`, in that order, with other `pixels`: their labels and names.
-    pub fn redrawn(&self, indices: &[u32], pixels: Vec<u8>) -> ImageSet {
+    pub fn subset_with_pixels(&self, indices: &[u32], pixels: Vec<u8>) -> ImageSet {
         let pick = |index: &u32| *index as usize;
         ImageSet {
             pixels: Arc::new(pixels),

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub use format::Format;
 pub use image_set::ImageSet;
 pub use normalisation::Normalisation;
-pub use split::{Share, stratified_split};
+pub use split::{SampleSize, stratified_sample};
 pub use synthetic::synthetic;
 pub use write::{png, write_folder};
 
@@ -106,7 +106,7 @@ fn load_parts(dir: &Path, options: &LoadOptions, with_test: bool, progress: Prog
     };
     let train = match options.limit {
         Some(limit) => {
-            loaded.train.subset(&stratified_split(&loaded.train.labels, Share::Count(limit), options.seed).0)
+            loaded.train.subset(&stratified_sample(&loaded.train.labels, SampleSize::Count(limit), options.seed).0)
         }
         None => loaded.train,
     };

@@ -4,25 +4,25 @@ use crate::rng::{Purpose, Stream};
 
 /// How many images to take.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Share {
+pub enum SampleSize {
     /// This share of the whole, in [0, 1].
     Fraction(f64),
     /// This many, or all where there are fewer.
     Count(usize),
 }
 
-impl Share {
+impl SampleSize {
     fn of(self, whole: usize) -> usize {
         match self {
-            Share::Fraction(fraction) => ((fraction * whole as f64).round() as usize).min(whole),
-            Share::Count(count) => count.min(whole),
+            SampleSize::Fraction(fraction) => ((fraction * whole as f64).round() as usize).min(whole),
+            SampleSize::Count(count) => count.min(whole),
         }
     }
 }
 
 /// Splits the indices of `labels` into those taken and the rest, both ascending. Each class gives
 /// its proportional share (largest remainder); which of its images is decided by `seed`.
-pub fn stratified_split(labels: &[u32], share: Share, seed: u64) -> (Vec<u32>, Vec<u32>) {
+pub fn stratified_sample(labels: &[u32], share: SampleSize, seed: u64) -> (Vec<u32>, Vec<u32>) {
     let classes = labels.iter().max().map_or(0, |&label| label as usize + 1);
     let mut members = vec![Vec::new(); classes];
     for (index, &label) in labels.iter().enumerate() {
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn keeps_proportions_and_order() {
         let labels = labels();
-        let (taken, rest) = stratified_split(&labels, Share::Count(100), 3);
+        let (taken, rest) = stratified_sample(&labels, SampleSize::Count(100), 3);
         assert_eq!((taken.len(), rest.len()), (100, 900));
         assert!(taken.is_sorted() && rest.is_sorted());
         let mut all = [taken.clone(), rest].concat();
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn the_seed_decides_and_nothing_else() {
         let labels = labels();
-        let take = |seed| stratified_split(&labels, Share::Fraction(0.05), seed).0;
+        let take = |seed| stratified_sample(&labels, SampleSize::Fraction(0.05), seed).0;
         assert_eq!(take(1), take(1));
         assert_ne!(take(1), take(2));
         assert_eq!(take(1).len(), 50);
@@ -92,16 +92,16 @@ mod tests {
     #[test]
     fn all_none_and_more_than_there_are() {
         let labels = [0, 1, 1, 4];
-        assert_eq!(stratified_split(&labels, Share::Count(9), 0).0, [0, 1, 2, 3]);
-        assert_eq!(stratified_split(&labels, Share::Fraction(1.0), 0).0, [0, 1, 2, 3]);
-        assert_eq!(stratified_split(&labels, Share::Count(0), 0).1, [0, 1, 2, 3]);
-        assert_eq!(stratified_split(&[], Share::Count(3), 0), (vec![], vec![]));
+        assert_eq!(stratified_sample(&labels, SampleSize::Count(9), 0).0, [0, 1, 2, 3]);
+        assert_eq!(stratified_sample(&labels, SampleSize::Fraction(1.0), 0).0, [0, 1, 2, 3]);
+        assert_eq!(stratified_sample(&labels, SampleSize::Count(0), 0).1, [0, 1, 2, 3]);
+        assert_eq!(stratified_sample(&[], SampleSize::Count(3), 0), (vec![], vec![]));
     }
 
     #[test]
     fn one_of_each_equal_class() {
         let labels: Vec<u32> = (0..50).map(|i| i / 10).collect();
-        let (taken, _) = stratified_split(&labels, Share::Count(5), 11);
+        let (taken, _) = stratified_sample(&labels, SampleSize::Count(5), 11);
         let classes: Vec<u32> = taken.iter().map(|&index| labels[index as usize]).collect();
         assert_eq!(classes, [0, 1, 2, 3, 4]);
     }

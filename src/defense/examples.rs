@@ -78,7 +78,7 @@ pub fn examples(
     })?;
     let node = &engine.graph().nodes[0];
     let (height, width, channels) = (node.height, node.width, node.channels);
-    let images = ImageSet { height, width, channels, ..images.redrawn(indices, pixels) };
+    let images = ImageSet { height, width, channels, ..images.subset_with_pixels(indices, pixels) };
     Ok(finished.then(|| Examples { images, loss: loss / indices.len().max(1) as f64 }))
 }
 

@@ -56,7 +56,7 @@ impl View {
         for &index in indices {
             self.change(images, index, seed, &mut pixels);
         }
-        images.redrawn(indices, pixels)
+        images.subset_with_pixels(indices, pixels)
     }
 
     /// Appends image `index` as this view has it.

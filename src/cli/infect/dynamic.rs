@@ -16,7 +16,7 @@ use pbe::report::{RunFolder, RunResult};
 use super::InfectArgs;
 use super::joint::{Job, Rest, restore};
 use super::setup::{Config, Setup};
-use crate::cli::common::{DataConfig, Loaded, Origin, remove};
+use crate::cli::common::{DataConfig, Loaded, Provenance, remove};
 use crate::cli::progress::Progress;
 use crate::cli::room::{Images, Room};
 use crate::cli::start::{Start, start};
@@ -39,7 +39,7 @@ pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progr
     let test = loaded.set.test.as_ref();
     let need = shape.room(&images, test).check()?;
     let settings = Config {
-        origin: Origin::new(device.kind(), device.precision(), seed),
+        provenance: Provenance::new(device.kind(), device.precision(), seed),
         network: weights.architecture.kind.name(),
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
@@ -63,7 +63,7 @@ pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progr
         Some(checkpoint) => restore(checkpoint, &mut networks, &folder)?,
         None => Rest::default(),
     };
-    progress.say(&need.to_string());
+    progress.log(&need.to_string());
     let draw = |epoch: u32| {
         let epoch = if args.fresh { epoch } else { 0 };
         let (poisoned, cross) = select(&images, true, choice.label(), &choice.selection(seed, epoch))?;

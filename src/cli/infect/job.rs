@@ -97,5 +97,5 @@ impl Job<'_> {
 pub fn say_epoch(progress: &Progress, epoch: &Epoch) {
     let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
     let (acc, asr, loss) = (percent(epoch.acc), percent(epoch.asr), epoch.loss.unwrap_or(f64::NAN));
-    progress.say(&format!("epoch {}: loss {loss:.4}, ACC {acc}, ASR {asr}", epoch.epoch + 1));
+    progress.log(&format!("epoch {}: loss {loss:.4}, ACC {acc}, ASR {asr}", epoch.epoch + 1));
 }

@@ -26,7 +26,7 @@ use pbe::report::{RunFolder, RunResult, TestBed};
 use self::generators::GeneratorArgs;
 use self::job::{Job, Rest};
 use self::setup::{Config, Setup, TrainArgs};
-use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Origin, print_result, remove};
+use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Provenance, print_result, remove};
 use super::device::ComputeArgs;
 use super::progress::Progress;
 use super::room::{Images, Room};
@@ -131,9 +131,9 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         images: bytes,
     };
     let need = room.check()?;
-    let origin = Origin::new(device.kind(), device.precision(), args.compute.seed);
+    let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed);
     let settings = Config {
-        origin,
+        provenance,
         network: weights.architecture.kind.name(),
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
@@ -167,7 +167,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         engine.set_momentum(&momentum)?;
         rest = checkpoint.rest;
     }
-    progress.say(&need.to_string());
+    progress.log(&need.to_string());
     let job = Job {
         images: &images,
         afresh: args.fresh.then_some(&afresh),

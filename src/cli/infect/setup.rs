@@ -14,7 +14,7 @@ use pbe::model::{Architecture, Kind, Weights, load};
 use serde::Serialize;
 
 use super::InfectArgs;
-use crate::cli::common::{DataConfig, Loaded, Origin};
+use crate::cli::common::{DataConfig, Loaded, Provenance};
 use crate::cli::progress::Progress;
 use crate::cli::trigger::Choice;
 
@@ -90,7 +90,7 @@ impl TrainArgs {
         let mut weights = match given {
             Some(weights) if weights.architecture.classes != classes => {
                 let theirs = weights.architecture.classes;
-                progress.say(&format!(
+                progress.log(&format!(
                     "--init has {theirs} classes, the data {classes}: the linear layer is begun anew"
                 ));
                 weights.with_classes(classes, seed)
@@ -106,7 +106,7 @@ impl TrainArgs {
         weights
     }
 
-    pub fn config(&self, mirrors: bool) -> PlantConfig {
+    pub fn config(&self, allows_flip: bool) -> PlantConfig {
         PlantConfig {
             epochs: self.epochs,
             batch: self.batch,
@@ -115,7 +115,7 @@ impl TrainArgs {
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             crop: self.crop,
-            flip: if self.flip || self.no_flip { self.flip } else { mirrors },
+            flip: if self.flip || self.no_flip { self.flip } else { allows_flip },
         }
     }
 }
@@ -124,7 +124,7 @@ impl TrainArgs {
 #[derive(Serialize)]
 pub struct Config<'a> {
     #[serde(flatten)]
-    pub origin: Origin,
+    pub provenance: Provenance,
     pub network: &'static str,
     pub width: usize,
     pub init: Option<&'a Path>,
@@ -158,7 +158,7 @@ impl Setup {
         let given = args.train.given()?;
         let channels = given.as_ref().map(|weights| weights.architecture.channels);
         let loaded = args.data.load(None, channels, args.compute.seed, progress)?;
-        let config = args.train.config(loaded.set.mirrors());
+        let config = args.train.config(loaded.set.allows_flip());
         let train = loaded.set.train.clone();
         let mut weights = args.train.initial(given, &train, args.compute.seed, progress);
         let own = weights.normalisation.take();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::Args;
 use pbe::analysis::{Observed, Pass, observe};
 use pbe::backdoor::{PoisonFile, triggered_test};
-use pbe::data::{ImageSet, Share, stratified_split};
+use pbe::data::{ImageSet, SampleSize, stratified_sample};
 use pbe::device::{Device, Norm};
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
@@ -17,7 +17,7 @@ use pbe::fs::write_atomic;
 use pbe::report::RunFolder;
 use serde::Serialize;
 
-use super::common::{DataArgs, DataConfig, NormalisationArgs, Origin, print};
+use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, print};
 use super::device::ComputeArgs;
 use super::open::{Model, Network};
 use super::progress::Progress;
@@ -67,7 +67,7 @@ pub struct ObserveArgs {
 #[derive(Serialize)]
 struct Config<'a> {
     #[serde(flatten)]
-    origin: Origin,
+    provenance: Provenance,
     model: &'a PathBuf,
     trigger: &'a PathBuf,
     benign: Option<&'a PathBuf>,
@@ -91,15 +91,15 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
     let clock = Instant::now();
     let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
     let images = loaded.set.test.as_ref().unwrap_or(&loaded.set.train);
-    let share = Share::Count(args.images.into());
-    let clean = images.subset(&stratified_split(&images.labels, share, args.compute.seed).0);
+    let share = SampleSize::Count(args.images.into());
+    let clean = images.subset(&stratified_sample(&images.labels, share, args.compute.seed).0);
     let triggered = triggered_test(&clean, &truth.trigger(&clean)?)?;
     let fit =
         |model: Model| model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref());
     let infected = fit(model)?;
     let benign = benign.map(fit).transpose()?;
     let config = Config {
-        origin: Origin::new(device.kind(), device.precision(), args.compute.seed),
+        provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed),
         model: &args.model,
         trigger: &args.trigger,
         benign: args.benign.as_ref(),

@@ -1,13 +1,13 @@
 //! What a purification works on: the training images as their owner has them, or the clean set.
 
 use pbe::backdoor::PoisonFile;
-use pbe::data::{Dataset, ImageSet, Share, load_single, stratified_split};
+use pbe::data::{Dataset, ImageSet, SampleSize, load_single, stratified_sample};
 use pbe::defense::config::PurifyConfig;
 use pbe::error::{Error, Result};
 use pbe::report::TestBed;
 
 use super::PurifyArgs;
-use crate::cli::common::{Loaded, say_skipped};
+use crate::cli::common::{Loaded, log_skipped};
 use crate::cli::open::{Model, Network};
 use crate::cli::progress::Progress;
 use crate::cli::room::Images;
@@ -43,7 +43,7 @@ impl Subject {
             (None, _) => None,
         };
         if bed.is_none() {
-            progress.say("the data has no test part: accuracy and attack success are not measured");
+            progress.log("the data has no test part: accuracy and attack success are not measured");
         }
         let clean_set = args.clean_set();
         Ok(Self { set: loaded.set, images, clean_set, clean, bed })
@@ -100,7 +100,7 @@ fn clean_folder(args: &PurifyArgs, set: &Dataset, progress: &Progress) -> Result
     options.format = None;
     options.size = Some((train.height, train.width));
     let (images, skipped) = load_single(folder, &options, &|_, _| ())?;
-    say_skipped(&skipped, progress);
+    log_skipped(&skipped, progress);
     images.with_classes_of(&train.classes, folder)
 }
 
@@ -122,11 +122,11 @@ fn clean_share(
         return Err(Error::file(path, cause));
     }
     let train = loaded.limited(loaded.set.train.clone());
-    let (taken, _) = stratified_split(&train.labels, Share::Fraction(share), args.compute.seed);
+    let (taken, _) = stratified_sample(&train.labels, SampleSize::Fraction(share), args.compute.seed);
     if taken.is_empty() {
         return Err(Error::input(format!("--clean-fraction {share}: no image of {} is left", train.len())));
     }
-    progress.say(&format!(
+    progress.log(&format!(
         "clean set: {} of the {} training images, as they are on disk",
         taken.len(),
         train.len()

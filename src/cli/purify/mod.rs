@@ -16,7 +16,7 @@ use pbe::model::save;
 use pbe::report::{RunFolder, RunResult};
 use serde::Serialize;
 
-use super::common::{DataArgs, DataConfig, NormalisationArgs, Origin, print_result, remove};
+use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, print_result, remove};
 use super::device::ComputeArgs;
 use super::interrupt;
 use super::open::{Model, Network};
@@ -69,7 +69,7 @@ pub struct PurifyArgs {
 #[derive(Serialize)]
 struct Config<'a> {
     #[serde(flatten)]
-    origin: Origin,
+    provenance: Provenance,
     model: &'a PathBuf,
     clean: Option<&'a PathBuf>,
     clean_fraction: Option<f64>,
@@ -88,7 +88,7 @@ impl PurifyArgs {
     fn config(&self, subject: Option<&Subject>) -> Result<PurifyConfig> {
         let mut config = PurifyConfig::new(self.recipe, self.clean_set());
         if let Some(subject) = subject {
-            config.flip &= subject.set.mirrors();
+            config.flip &= subject.set.allows_flip();
             if subject.clean_set {
                 config.fit_clean_set(subject.images.len());
             }
@@ -122,7 +122,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let images = subject.bytes(&network, &config);
     let need = room(device.as_ref(), &network, &config, images).check()?;
     let settings = Config {
-        origin: Origin::new(device.kind(), device.precision(), args.compute.seed),
+        provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed),
         model: &args.model,
         clean: args.clean.as_ref(),
         clean_fraction: args.clean_fraction,
@@ -139,7 +139,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     };
     let load = clock.elapsed().as_secs_f64();
     let mut models = open(&network, &config, device.as_ref())?;
-    progress.say(&need.to_string());
+    progress.log(&need.to_string());
 
     let clock = Instant::now();
     if state.weights.is_empty() {

@@ -42,7 +42,7 @@ impl<'a> Watch<'a> {
     pub fn before(&mut self, infected: &mut Engine) -> Result<()> {
         if self.rest.before.is_none() {
             let figures = self.measure(infected)?;
-            self.progress.say(&format!("before: {}", words(&figures)));
+            self.progress.log(&format!("before: {}", words(&figures)));
             self.rest.before = Some(figures);
         }
         Ok(())
@@ -196,7 +196,7 @@ impl Watcher for Watch<'_> {
             }
             _ => String::new(),
         };
-        self.progress.say(&format!("round {}: {}{ranking}", record.round, words(&figures)));
+        self.progress.log(&format!("round {}: {}{ranking}", record.round, words(&figures)));
         write_metrics(&self.folder.metrics(), &self.rest.rounds)
     }
 }
