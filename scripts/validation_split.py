@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes a data set to choose settings on, whose test part is a fifth of another's training images.
+"""Makes a data set to choose settings on, whose test split is a fifth of another's training images.
 
 Usage: scripts/validation_split.py FOLDER OUT      (image folders: FOLDER/train/CLASS/*)
 
 Of each class every fifth image goes to OUT/test, the others to OUT/train, as hard links. Where names are
 CLASS_TRACK_FRAME, as GTSRB's, every fifth track does: frames of one track are all but the same image.
-scripts/reproduce.py plants and purifies on OUT as on any other set; FOLDER's own test part stays unseen.
+scripts/reproduce.py plants and purifies on OUT as on any other set; FOLDER's own test split stays unseen.
 """
 import os
 import pathlib

@@ -268,7 +268,7 @@ fn classes_of_the_test_part() {
     let test = loads(dir.path()).test.unwrap();
     assert_eq!((&*test.labels, test.classes.len()), (&vec![1], 2));
     picture(&dir.path().join("test/cow/1.png"), 8, 8, [0; 3]);
-    assert_says(&fails(dir.path()), &["test/cow", "the training part has no class `cow`"]);
+    assert_says(&fails(dir.path()), &["test/cow", "the training split has no class `cow`"]);
     fs::rename(dir.path().join("train"), dir.path().join("training")).unwrap();
     assert_says(&fails(dir.path()), &["no train/"]);
 }

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::room::{Images, Room};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub enum Split {
     Test,
     Train,
 }
@@ -41,7 +41,7 @@ pub struct EvaluateArgs {
     predictions: Option<PathBuf>,
     /// Images to measure on
     #[arg(long, value_enum, default_value = "test")]
-    part: Part,
+    split: Split,
     #[command(flatten)]
     normalisation: NormalisationArgs,
     #[command(flatten)]
@@ -58,8 +58,8 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let mut seconds = Vec::new();
     let clock = Instant::now();
     let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
-    let images = part(args, &loaded.set)?;
-    let images = if args.part == Part::Train { loaded.limited(images) } else { images };
+    let images = images_of(args, &loaded.set)?;
+    let images = if args.split == Split::Train { loaded.limited(images) } else { images };
     let bed = match &truth {
         Some(truth) => TestBed::with_poison(&images, truth)?,
         None => TestBed::new(&images),
@@ -85,13 +85,13 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     print_result(&result, args.compute.json)
 }
 
-fn part(args: &EvaluateArgs, set: &Dataset) -> Result<ImageSet> {
-    match (args.part, &set.test) {
-        (Part::Train, _) => Ok(set.train.clone()),
-        (Part::Test, Some(test)) => Ok(test.clone()),
-        (Part::Test, None) => Err(Error::file(
+fn images_of(args: &EvaluateArgs, set: &Dataset) -> Result<ImageSet> {
+    match (args.split, &set.test) {
+        (Split::Train, _) => Ok(set.train.clone()),
+        (Split::Test, Some(test)) => Ok(test.clone()),
+        (Split::Test, None) => Err(Error::file(
             &args.data.data,
-            "has no test part; --part train measures on the training images",
+            "has no test split; --split train measures on the training images",
         )),
     }
 }

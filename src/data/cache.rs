@@ -4,8 +4,8 @@
 //! its header repeats the hash and holds a checksum of the pixels. An entry that doesn't fit in
 //! every respect is as good as absent, and one that can't be written is no error.
 
-use super::decode::{Decoded, Size};
-use super::listing::Found;
+use super::decode::{Decoded, TargetSize};
+use super::listing::ImageFile;
 use bytemuck::{Pod, Zeroable};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -44,19 +44,19 @@ pub(super) fn default_folder() -> Option<PathBuf> {
 }
 
 /// Whether decoding these files takes long enough to keep the result.
-pub(super) fn is_worthwhile(files: &[Found]) -> bool {
+pub(super) fn is_worthwhile(files: &[ImageFile]) -> bool {
     files.iter().map(|file| file.stamp[0]).sum::<i128>() >= SMALLEST_SOURCE
 }
 
-/// The place of one decoded part.
-pub(super) struct Entry {
+/// The place of one decoded split.
+pub(super) struct CacheEntry {
     path: PathBuf,
     key: [u64; 2],
 }
 
-impl Entry {
+impl CacheEntry {
     /// The place, in the cache `folder`, of `files` of the data folder `root` decoded this way.
-    pub fn new(folder: &Path, root: &Path, files: &[Found], size: &Size, channels: Option<usize>) -> Self {
+    pub fn new(folder: &Path, root: &Path, files: &[ImageFile], size: &TargetSize, channels: Option<usize>) -> Self {
         let root = fs::canonicalize(root).ok();
         let key = [0u8, 1].map(|salt| {
             let mut hasher = DefaultHasher::new();
@@ -95,7 +95,7 @@ impl Entry {
         })
     }
 
-    /// Keeps a part that was decoded in full, if the disk allows.
+    /// Keeps a split that was decoded in full, if the disk allows.
     pub fn write(&self, decoded: &Decoded) {
         let Some(folder) = self.path.parent() else { return };
         let header = Header {
@@ -159,8 +159,8 @@ fn trim(folder: &Path, largest: u64) {
 mod tests {
     use super::*;
 
-    fn found(stamp: [i128; 3]) -> Vec<Found> {
-        vec![Found { path: "a/1.png".into(), name: "a/1.png".into(), label: 0, stamp }]
+    fn found(stamp: [i128; 3]) -> Vec<ImageFile> {
+        vec![ImageFile { path: "a/1.png".into(), name: "a/1.png".into(), label: 0, stamp }]
     }
 
     fn decoded() -> Decoded {
@@ -172,7 +172,7 @@ mod tests {
     fn an_entry_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("new");
-        let entry = |stamp, channels| Entry::new(&folder, dir.path(), &found(stamp), &Size::First, channels);
+        let entry = |stamp, channels| CacheEntry::new(&folder, dir.path(), &found(stamp), &TargetSize::First, channels);
         entry([1, 2, 3], None).write(&decoded());
         let read = entry([1, 2, 3], None).read(1).unwrap();
         assert_eq!(read.pixels, decoded().pixels);
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_damaged_entry_is_not_trusted() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = Entry::new(dir.path(), dir.path(), &found([1, 2, 3]), &Size::First, None);
+        let entry = CacheEntry::new(dir.path(), dir.path(), &found([1, 2, 3]), &TargetSize::First, None);
         entry.write(&decoded());
         let sound = fs::read(&entry.path).unwrap();
         // Every byte counts, but for the reserved ones.
@@ -209,7 +209,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "in the way").unwrap();
-        let entry = Entry::new(&file, dir.path(), &found([1, 2, 3]), &Size::First, None);
+        let entry = CacheEntry::new(&file, dir.path(), &found([1, 2, 3]), &TargetSize::First, None);
         entry.write(&decoded());
         assert!(entry.read(1).is_none());
     }

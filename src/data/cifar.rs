@@ -3,7 +3,7 @@
 //! A record is one label byte (CIFAR-100: coarse, then fine) and 3,072 bytes: the red, green and
 //! blue planes of a 32x32 image, row by row.
 
-use super::{ImageSet, Parts};
+use super::{ImageSet, Splits};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::fs;
@@ -19,7 +19,7 @@ pub(super) const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// How a CIFAR set is laid out on disk.
-pub(super) struct Layout {
+pub(super) struct CifarFormat {
     /// The folder its archive unpacks to.
     folder: &'static str,
     train: &'static [&'static str],
@@ -37,7 +37,7 @@ pub(super) struct Layout {
     test_records: u64,
 }
 
-pub(super) const CIFAR10: Layout = Layout {
+pub(super) const CIFAR10: CifarFormat = CifarFormat {
     folder: "cifar-10-batches-bin",
     train: &[
         "data_batch_1.bin",
@@ -55,7 +55,7 @@ pub(super) const CIFAR10: Layout = Layout {
     test_records: 10_000,
 };
 
-pub(super) const CIFAR100: Layout = Layout {
+pub(super) const CIFAR100: CifarFormat = CifarFormat {
     folder: "cifar-100-binary",
     train: &["train.bin"],
     test: "test.bin",
@@ -68,14 +68,14 @@ pub(super) const CIFAR100: Layout = Layout {
 };
 
 /// The folder that holds the set's training files: `dir` or the archive's folder in it.
-pub(super) fn find(dir: &Path, layout: &Layout) -> Option<PathBuf> {
+pub(super) fn find(dir: &Path, layout: &CifarFormat) -> Option<PathBuf> {
     [dir.to_path_buf(), dir.join(layout.folder)]
         .into_iter()
         .find(|base| layout.train.iter().any(|name| base.join(name).is_file()))
 }
 
 /// Reads the set at or under `dir`.
-pub(super) fn load(dir: &Path, layout: &Layout, with_test: bool) -> Result<Parts> {
+pub(super) fn load(dir: &Path, layout: &CifarFormat, with_test: bool) -> Result<Splits> {
     let Some(base) = find(dir, layout) else {
         return Err(Error::file(dir, format!("no {} in it", layout.train[0])));
     };
@@ -86,11 +86,11 @@ pub(super) fn load(dir: &Path, layout: &Layout, with_test: bool) -> Result<Parts
     let classes = Arc::new(class_names(&base, layout)?);
     let read = |files: &[PathBuf]| read_files(dir, files, layout, &classes);
     let test = test.map(|test| read(&[test])).transpose()?;
-    Ok(Parts { train: read(&train)?, test })
+    Ok(Splits { train: read(&train)?, test })
 }
 
 /// Every file must hold whole records; where one file of the set is as long as published, all are.
-fn check_lengths(train: &[PathBuf], test: Option<&Path>, layout: &Layout) -> Result<()> {
+fn check_lengths(train: &[PathBuf], test: Option<&Path>, layout: &CifarFormat) -> Result<()> {
     let record = (layout.label_bytes + PIXELS) as u64;
     let mut files = Vec::new();
     for (path, records) in train
@@ -118,7 +118,7 @@ fn check_lengths(train: &[PathBuf], test: Option<&Path>, layout: &Layout) -> Res
     Ok(())
 }
 
-fn class_names(base: &Path, layout: &Layout) -> Result<Vec<String>> {
+fn class_names(base: &Path, layout: &CifarFormat) -> Result<Vec<String>> {
     let path = base.join(layout.names);
     if !path.is_file() {
         return Ok(match layout.known {
@@ -139,7 +139,7 @@ fn class_names(base: &Path, layout: &Layout) -> Result<Vec<String>> {
 fn read_files(
     dir: &Path,
     files: &[PathBuf],
-    layout: &Layout,
+    layout: &CifarFormat,
     classes: &Arc<Vec<String>>,
 ) -> Result<ImageSet> {
     let record = layout.label_bytes + PIXELS;

@@ -1,6 +1,6 @@
 //! Image files into one buffer, in parallel.
 
-use super::listing::Found;
+use super::listing::ImageFile;
 use super::{Counter, resize};
 use crate::error::{Error, Result};
 use image::{DynamicImage, ImageError, ImageFormat};
@@ -14,12 +14,12 @@ const CHUNK: usize = 32;
 
 /// The height and width images get.
 #[derive(Clone, Debug)]
-pub(super) enum Size {
+pub(super) enum TargetSize {
     /// Resized to this.
     Fixed(usize, usize),
     /// That of the first image; another size is an error.
     First,
-    /// That of the named image, which is of another part of the set; another size is an error.
+    /// That of the named image, which is of another split of the set; another size is an error.
     Like(usize, usize, String),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Decoded {
     pub skipped: Vec<String>,
 }
 
-enum Outcome {
+enum FileOutcome {
     Grey,
     Colour,
     Bad(String),
@@ -45,25 +45,25 @@ enum Outcome {
 /// Decodes `files` to `channels` (`None`: 3, or 1 where all are grey). A file that can't be
 /// decoded is an error, or is left out where `skip_bad`.
 pub(super) fn decode_all(
-    files: &[Found],
-    size: &Size,
+    files: &[ImageFile],
+    size: &TargetSize,
     channels: Option<usize>,
     skip_bad: bool,
     counter: &Counter,
 ) -> Result<Decoded> {
     let (height, width, model) = match size {
-        Size::Fixed(height, width) => (*height, *width, None),
-        Size::Like(height, width, name) => (*height, *width, Some(name.as_str())),
-        Size::First => first_size(files)?,
+        TargetSize::Fixed(height, width) => (*height, *width, None),
+        TargetSize::Like(height, width, name) => (*height, *width, Some(name.as_str())),
+        TargetSize::First => first_size(files)?,
     };
     let wide = channels.unwrap_or(3);
     let image_len = height * width * wide;
     let mut pixels = zeroed(files, image_len)?;
-    let outcomes: Vec<Vec<Outcome>> = pixels
+    let outcomes: Vec<Vec<FileOutcome>> = pixels
         .par_chunks_mut(image_len * CHUNK)
         .zip(files.par_chunks(CHUNK))
         .map(|(rows, files)| {
-            let one = |(row, file): (&mut [u8], &Found)| {
+            let one = |(row, file): (&mut [u8], &ImageFile)| {
                 decode_into(&file.path, (height, width), model.is_none(), wide, row)
             };
             let outcomes = rows.chunks_exact_mut(image_len).zip(files).map(one).collect();
@@ -71,19 +71,19 @@ pub(super) fn decode_all(
             outcomes
         })
         .collect();
-    let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+    let outcomes: Vec<FileOutcome> = outcomes.into_iter().flatten().collect();
     if let Some(model) = model {
         check_sizes(files, &outcomes, (height, width), model)?;
     }
     let (kept, skipped) = sort_out(files, &outcomes, skip_bad)?;
-    let all_grey = kept.iter().all(|&index| matches!(outcomes[index as usize], Outcome::Grey));
+    let all_grey = kept.iter().all(|&index| matches!(outcomes[index as usize], FileOutcome::Grey));
     let channels = channels.unwrap_or(if all_grey { 1 } else { 3 });
     close_up(&mut pixels, &kept, image_len, wide / channels);
     Ok(Decoded { pixels, height, width, channels, kept, skipped })
 }
 
 /// Room for all images, unless there isn't: photographs at full size can be more than a machine has.
-fn zeroed(files: &[Found], image_len: usize) -> Result<Vec<u8>> {
+fn zeroed(files: &[ImageFile], image_len: usize) -> Result<Vec<u8>> {
     let mut pixels = Vec::new();
     let length = files.len().saturating_mul(image_len);
     pixels.try_reserve_exact(length).map_err(|_| {
@@ -98,7 +98,7 @@ fn zeroed(files: &[Found], image_len: usize) -> Result<Vec<u8>> {
 }
 
 /// Height, width and name of the first file that decodes.
-fn first_size(files: &[Found]) -> Result<(usize, usize, Option<&str>)> {
+fn first_size(files: &[ImageFile]) -> Result<(usize, usize, Option<&str>)> {
     let mut cause = String::new();
     for file in files {
         match open(&file.path) {
@@ -111,14 +111,14 @@ fn first_size(files: &[Found]) -> Result<(usize, usize, Option<&str>)> {
     Err(Error::file(path, format!("{cause} (and no other image file of {} can be read)", files.len())))
 }
 
-fn decode_into(path: &Path, size: (usize, usize), resizes: bool, channels: usize, out: &mut [u8]) -> Outcome {
+fn decode_into(path: &Path, size: (usize, usize), resizes: bool, channels: usize, out: &mut [u8]) -> FileOutcome {
     let image = match open(path) {
         Ok(image) => image,
-        Err(cause) => return Outcome::Bad(cause),
+        Err(cause) => return FileOutcome::Bad(cause),
     };
     let own = (image.height() as usize, image.width() as usize);
     if own != size && !resizes {
-        return Outcome::OtherSize(own.0, own.1);
+        return FileOutcome::OtherSize(own.0, own.1);
     }
     let grey = !image.color().has_color();
     let (pixels, own_channels) =
@@ -126,7 +126,7 @@ fn decode_into(path: &Path, size: (usize, usize), resizes: bool, channels: usize
     let pixels =
         if own_channels == channels { pixels } else { resize::convert(&pixels, own_channels, channels) };
     out.copy_from_slice(&resize::resize(pixels, own, size, channels));
-    if grey { Outcome::Grey } else { Outcome::Colour }
+    if grey { FileOutcome::Grey } else { FileOutcome::Colour }
 }
 
 /// Reads and decodes one file; the error is the cause alone.
@@ -184,9 +184,9 @@ fn reaches_its_end(bytes: &[u8]) -> bool {
     false
 }
 
-fn check_sizes(files: &[Found], outcomes: &[Outcome], size: (usize, usize), model: &str) -> Result<()> {
+fn check_sizes(files: &[ImageFile], outcomes: &[FileOutcome], size: (usize, usize), model: &str) -> Result<()> {
     for (file, outcome) in files.iter().zip(outcomes) {
-        if let Outcome::OtherSize(height, width) = outcome {
+        if let FileOutcome::OtherSize(height, width) = outcome {
             let cause = format!(
                 "{width}x{height}, but {model} is {}x{}: images differ in size, give --size to resize them",
                 size.1, size.0
@@ -198,12 +198,12 @@ fn check_sizes(files: &[Found], outcomes: &[Outcome], size: (usize, usize), mode
 }
 
 /// The files that decoded, and a line for each that did not.
-fn sort_out(files: &[Found], outcomes: &[Outcome], skip_bad: bool) -> Result<(Vec<u32>, Vec<String>)> {
-    let bad: Vec<(&Found, &str)> = files
+fn sort_out(files: &[ImageFile], outcomes: &[FileOutcome], skip_bad: bool) -> Result<(Vec<u32>, Vec<String>)> {
+    let bad: Vec<(&ImageFile, &str)> = files
         .iter()
         .zip(outcomes)
         .filter_map(|(file, outcome)| match outcome {
-            Outcome::Bad(cause) => Some((file, cause.as_str())),
+            FileOutcome::Bad(cause) => Some((file, cause.as_str())),
             _ => None,
         })
         .collect();
@@ -217,7 +217,7 @@ fn sort_out(files: &[Found], outcomes: &[Outcome], skip_bad: bool) -> Result<(Ve
         return Err(Error::file(&file.path, format!("{cause}{more} (--skip-bad leaves bad files out)")));
     }
     let kept = (0..files.len() as u32)
-        .filter(|&index| !matches!(outcomes[index as usize], Outcome::Bad(_)))
+        .filter(|&index| !matches!(outcomes[index as usize], FileOutcome::Bad(_)))
         .collect();
     Ok((kept, bad.iter().map(|(file, cause)| format!("{}: {cause}", file.name)).collect()))
 }

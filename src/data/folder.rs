@@ -1,7 +1,7 @@
 //! Image files: `train/<class>/*` with `test/` or `val/`, a bare folder of classes, or GTSRB's layouts.
 
-use super::decode::{self, Decoded, Size};
-use super::listing::{self, Found, Listing};
+use super::decode::{self, Decoded, TargetSize};
+use super::listing::{self, ImageFile, Listing};
 use super::{
     Counter, Dataset, Format, ImageSet, LoadOptions, Progress, SampleSize, cache, gtsrb, stratified_sample,
 };
@@ -19,7 +19,7 @@ pub(super) fn load(
     cached: Option<&Path>,
     progress: Progress,
 ) -> Result<Dataset> {
-    let (mut train, test) = list_parts(dir, format, with_test)?;
+    let (mut train, test) = list_splits(dir, format, with_test)?;
     if let Some(limit) = options.limit {
         let labels: Vec<u32> = train.files.iter().map(|file| file.label).collect();
         let (taken, _) = stratified_sample(&labels, SampleSize::Count(limit), options.seed);
@@ -39,13 +39,13 @@ pub(super) fn load(
     };
     // GTSRB's images are of all sizes; BackdoorBench and the paper take them at this one.
     let usual = (format == Format::Gtsrb).then_some((32, 32));
-    let size = options.size.or(usual).map(|(height, width)| Size::Fixed(height, width));
+    let size = options.size.or(usual).map(|(height, width)| TargetSize::Fixed(height, width));
     let (train, mut skipped) =
-        reader.read(train.files, size.clone().unwrap_or(Size::First), options.channels)?;
+        reader.read(train.files, size.clone().unwrap_or(TargetSize::First), options.channels)?;
     let test = match test {
         None => None,
         Some(test) => {
-            let like_train = || Size::Like(train.height, train.width, train.names[0].clone());
+            let like_train = || TargetSize::Like(train.height, train.width, train.names[0].clone());
             let (test, bad) =
                 reader.read(test.files, size.unwrap_or_else(like_train), Some(train.channels))?;
             skipped.extend(bad);
@@ -56,8 +56,8 @@ pub(super) fn load(
     Ok(Dataset { train, test, format, skipped, normalisation })
 }
 
-/// Lists the parts; the test part's labels are those of the training part's classes.
-fn list_parts(dir: &Path, format: Format, with_test: bool) -> Result<(Listing, Option<Listing>)> {
+/// Lists the splits; the test split's labels are those of the training split's classes.
+fn list_splits(dir: &Path, format: Format, with_test: bool) -> Result<(Listing, Option<Listing>)> {
     let (train, mut test) = match format {
         Format::Gtsrb => gtsrb::list(dir, with_test)?,
         _ => list_folders(dir, with_test)?,
@@ -81,7 +81,7 @@ fn list_folders(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>
         };
     }
     let train = listing::list(dir, &train)?;
-    let test = test.filter(|_| with_test).map(|part| listing::list(dir, &part)).transpose()?;
+    let test = test.filter(|_| with_test).map(|split| listing::list(dir, &split)).transpose()?;
     Ok((train, test))
 }
 
@@ -91,14 +91,14 @@ fn relabel(listing: &mut Listing, classes: &[String]) -> Result<()> {
         match classes.binary_search(class) {
             Ok(label) => file.label = label as u32,
             Err(_) => {
-                return Err(Error::file(&file.path, format!("the training part has no class `{class}`")));
+                return Err(Error::file(&file.path, format!("the training split has no class `{class}`")));
             }
         }
     }
     Ok(())
 }
 
-/// What the parts of a folder are read with.
+/// What the splits of a folder are read with.
 struct Reader<'a> {
     root: &'a Path,
     classes: Arc<Vec<String>>,
@@ -108,11 +108,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// A part's images, and a line for each file left out.
+    /// A split's images, and a line for each file left out.
     fn read(
         &self,
-        files: Vec<Found>,
-        size: Size,
+        files: Vec<ImageFile>,
+        size: TargetSize,
         channels: Option<usize>,
     ) -> Result<(ImageSet, Vec<String>)> {
         let decoded = self.pixels(&files, &size, channels)?;
@@ -133,9 +133,9 @@ impl Reader<'_> {
     }
 
     /// From the cache, else from the files.
-    fn pixels(&self, files: &[Found], size: &Size, channels: Option<usize>) -> Result<Decoded> {
+    fn pixels(&self, files: &[ImageFile], size: &TargetSize, channels: Option<usize>) -> Result<Decoded> {
         let cache = self.cache.filter(|_| cache::is_worthwhile(files));
-        let entry = cache.map(|folder| cache::Entry::new(folder, self.root, files, size, channels));
+        let entry = cache.map(|folder| cache::CacheEntry::new(folder, self.root, files, size, channels));
         if let Some(decoded) = entry.as_ref().and_then(|entry| entry.read(files.len())) {
             self.counter.add(files.len());
             return Ok(decoded);
@@ -182,7 +182,7 @@ mod tests {
 
         // Other pixels in the entry show that it is what is read.
         let files = listing::list(dir.path(), dir.path()).unwrap().files;
-        let entry = cache::Entry::new(cache.path(), dir.path(), &files, &Size::Fixed(1, 2), None);
+        let entry = cache::CacheEntry::new(cache.path(), dir.path(), &files, &TargetSize::Fixed(1, 2), None);
         let pixels = vec![1, 2, 3, 4];
         entry.write(&Decoded {
             pixels,

@@ -21,7 +21,7 @@ const CLASSES: u32 = 43;
 const FINAL_TEST: &str = "GT-final_test.csv";
 
 /// A table of images and classes.
-struct Table {
+struct LabelTable {
     path: PathBuf,
     /// Where the names in the table start from.
     folder: PathBuf,
@@ -34,7 +34,7 @@ struct Table {
 enum Training {
     /// In folders named by class.
     Folders(PathBuf),
-    Table(Table),
+    Table(LabelTable),
 }
 
 /// Whether `dir` is in one of the layouts.
@@ -42,7 +42,7 @@ pub(super) fn find(dir: &Path) -> bool {
     training(dir).is_some()
 }
 
-/// The files of both parts; the test part where there is one and it is asked for.
+/// The files of both splits; the test split where there is one and it is asked for.
 pub(super) fn list(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>)> {
     let train = match training(dir) {
         Some(Training::Folders(folder)) => listing::list(dir, &folder)?,
@@ -62,7 +62,7 @@ pub(super) fn list(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listi
 fn training(dir: &Path) -> Option<Training> {
     let table = dir.join("Train.csv");
     if table.is_file() {
-        return Some(Training::Table(Table::of_paths(dir, table)));
+        return Some(Training::Table(LabelTable::of_paths(dir, table)));
     }
     let tabled =
         dir.join("Train/00000/GT-00000.csv").is_file() || dir.join("Test").join(FINAL_TEST).is_file();
@@ -76,11 +76,11 @@ fn training(dir: &Path) -> Option<Training> {
     candidates.into_iter().skip(skipped).find(|folder| folder.is_dir()).map(Training::Folders)
 }
 
-/// The table of the test part, which lies among its images or further up.
-fn test(dir: &Path) -> Result<Option<Table>> {
+/// The table of the test split, which lies among its images or further up.
+fn test(dir: &Path) -> Result<Option<LabelTable>> {
     let table = dir.join("Test.csv");
     if table.is_file() {
-        return Ok(Some(Table::of_paths(dir, table)));
+        return Ok(Some(LabelTable::of_paths(dir, table)));
     }
     let folders = ["Test", "GTSRB/Final_Test/Images", "Final_Test/Images"].map(|name| dir.join(name));
     let Some(folder) = folders.into_iter().find(|folder| folder.is_dir()) else {
@@ -88,14 +88,14 @@ fn test(dir: &Path) -> Result<Option<Table>> {
     };
     let places = [folder.as_path(), dir, &dir.join("GTSRB")].map(|place| place.join(FINAL_TEST));
     match places.into_iter().find(|path| path.is_file()) {
-        Some(path) => Ok(Some(Table { path, folder, separator: b';', names: "Filename" })),
+        Some(path) => Ok(Some(LabelTable { path, folder, separator: b';', names: "Filename" })),
         None => {
             Err(Error::file(folder, format!("no {FINAL_TEST} in it or beside it: the classes are unknown")))
         }
     }
 }
 
-impl Table {
+impl LabelTable {
     fn of_paths(dir: &Path, path: PathBuf) -> Self {
         Self { path, folder: dir.to_path_buf(), separator: b',', names: "Path" }
     }

@@ -3,7 +3,7 @@
 //! Big-endian: images have the magic number 0x00000803, then count, rows and columns, then a byte
 //! per pixel; labels have 0x00000801, a count, and a byte per label.
 
-use super::{ImageSet, Parts};
+use super::{ImageSet, Splits};
 use crate::error::{Error, Result};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
@@ -20,21 +20,21 @@ pub(super) fn find(dir: &Path) -> bool {
 }
 
 /// Reads the set in `dir`: grey, one channel. Classes are numbered.
-pub(super) fn load(dir: &Path, with_test: bool) -> Result<Parts> {
+pub(super) fn load(dir: &Path, with_test: bool) -> Result<Splits> {
     let train =
-        Part::read(dir, "train")?.ok_or_else(|| Error::file(dir, "no train-images-idx3-ubyte(.gz) in it"))?;
-    let test = if with_test { Part::read(dir, "t10k")? } else { None };
+        IdxSplit::read(dir, "train")?.ok_or_else(|| Error::file(dir, "no train-images-idx3-ubyte(.gz) in it"))?;
+    let test = if with_test { IdxSplit::read(dir, "t10k")? } else { None };
     let classes = train.labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
     train.check_classes(classes)?;
     let names = Arc::new(super::numbered_classes(classes));
     if let Some(test) = &test {
         test.check_against(&train, classes)?;
     }
-    Ok(Parts { train: train.into_images(&names), test: test.map(|test| test.into_images(&names)) })
+    Ok(Splits { train: train.into_images(&names), test: test.map(|test| test.into_images(&names)) })
 }
 
 /// Images and labels of `train` or `t10k`.
-struct Part {
+struct IdxSplit {
     images_path: PathBuf,
     labels_path: PathBuf,
     pixels: Vec<u8>,
@@ -43,11 +43,11 @@ struct Part {
     width: usize,
 }
 
-impl Part {
-    fn read(dir: &Path, part: &str) -> Result<Option<Part>> {
-        let Some(images_path) = locate(dir, part, "images", 3) else { return Ok(None) };
-        let labels_path = locate(dir, part, "labels", 1).ok_or_else(|| {
-            Error::file(dir, format!("has {part}-images-idx3-ubyte but no {part}-labels-idx1-ubyte(.gz)"))
+impl IdxSplit {
+    fn read(dir: &Path, split: &str) -> Result<Option<IdxSplit>> {
+        let Some(images_path) = locate(dir, split, "images", 3) else { return Ok(None) };
+        let labels_path = locate(dir, split, "labels", 1).ok_or_else(|| {
+            Error::file(dir, format!("has {split}-images-idx3-ubyte but no {split}-labels-idx1-ubyte(.gz)"))
         })?;
         let (shape, pixels) = read_file::<3>(&images_path, IMAGES, "images")?;
         let (count, labels) = read_file::<1>(&labels_path, LABELS, "labels")?;
@@ -59,7 +59,7 @@ impl Part {
         if pixels.is_empty() {
             return Err(Error::file(images_path, "no image in it"));
         }
-        Ok(Some(Part { images_path, labels_path, pixels, labels, height: shape[1], width: shape[2] }))
+        Ok(Some(IdxSplit { images_path, labels_path, pixels, labels, height: shape[1], width: shape[2] }))
     }
 
     /// A damaged label byte would add classes nobody has an image of. (Class 0 may be empty: EMNIST's
@@ -76,10 +76,10 @@ impl Part {
         Err(Error::file(&self.labels_path, cause))
     }
 
-    fn check_against(&self, train: &Part, classes: usize) -> Result<()> {
+    fn check_against(&self, train: &IdxSplit, classes: usize) -> Result<()> {
         if let Some(index) = self.labels.iter().position(|&label| usize::from(label) >= classes) {
             let cause = format!(
-                "label {} in record {index} is not a class of the training part (0..{classes})",
+                "label {} in record {index} is not a class of the training split (0..{classes})",
                 self.labels[index]
             );
             return Err(Error::file(&self.labels_path, cause));
@@ -113,10 +113,10 @@ impl Part {
 }
 
 /// `train-images-idx3-ubyte` and its variants: a dot for the second hyphen, `.gz`.
-fn locate(dir: &Path, part: &str, what: &str, rank: u32) -> Option<PathBuf> {
+fn locate(dir: &Path, split: &str, what: &str, rank: u32) -> Option<PathBuf> {
     ["-", "."]
         .iter()
-        .flat_map(|mark| ["", ".gz"].map(|gz| dir.join(format!("{part}-{what}{mark}idx{rank}-ubyte{gz}"))))
+        .flat_map(|mark| ["", ".gz"].map(|gz| dir.join(format!("{split}-{what}{mark}idx{rank}-ubyte{gz}"))))
         .find(|path| path.is_file())
 }
 

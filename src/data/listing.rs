@@ -9,21 +9,21 @@ use std::time::UNIX_EPOCH;
 /// File name endings taken for images; everything else is left alone.
 const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "ppm", "pgm"];
 
-/// An image file of a part.
-pub(super) struct Found {
+/// An image file of a split.
+pub(super) struct ImageFile {
     pub path: PathBuf,
     /// Relative to the data folder, with `/`.
     pub name: String,
-    /// Index into the part's classes.
+    /// Index into the split's classes.
     pub label: u32,
     /// Tells whether the file was touched since: size, modified, changed.
     pub stamp: [i128; 3],
 }
 
-/// The classes (sorted by name) and files (by class, then by name) of one part.
+/// The classes (sorted by name) and files (by class, then by name) of one split.
 pub(super) struct Listing {
     pub classes: Vec<String>,
-    pub files: Vec<Found>,
+    pub files: Vec<ImageFile>,
 }
 
 /// Whether `dir` holds images by class, directly or under `train/`.
@@ -46,32 +46,32 @@ pub(super) fn looks_like_classes(dir: &Path) -> Result<bool> {
 /// Tiny-ImageNet's list of validation images: file, class, box, with white space between.
 pub(super) const ANNOTATIONS: &str = "val_annotations.txt";
 
-/// Lists a part: `part` is a folder of class folders at or under the data folder `root`.
+/// Lists a split: `split` is a folder of class folders at or under the data folder `root`.
 ///
 /// Tiny-ImageNet's `val/`, where all images are in one folder and [`ANNOTATIONS`] has the classes,
 /// is listed as if its images were sorted into class folders.
-pub(super) fn list(root: &Path, part: &Path) -> Result<Listing> {
-    if part.join(ANNOTATIONS).is_file() {
-        return list_annotated(root, part);
+pub(super) fn list(root: &Path, split: &Path) -> Result<Listing> {
+    if split.join(ANNOTATIONS).is_file() {
+        return list_annotated(root, split);
     }
-    let folders = folders(part)?;
+    let folders = folders(split)?;
     let classes: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
-    let files: Result<Vec<Vec<Found>>> = folders
+    let files: Result<Vec<Vec<ImageFile>>> = folders
         .par_iter()
         .enumerate()
         .map(|(label, folder)| {
             images_under(folder)?.into_iter().map(|path| found(root, path, label as u32)).collect()
         })
         .collect();
-    let files: Vec<Found> = files?.into_iter().flatten().collect();
+    let files: Vec<ImageFile> = files?.into_iter().flatten().collect();
     if files.is_empty() {
-        return Err(Error::file(part, "no image in it (JPEG, PNG, PPM or PGM, one folder per class)"));
+        return Err(Error::file(split, "no image in it (JPEG, PNG, PPM or PGM, one folder per class)"));
     }
     Ok(Listing { classes, files })
 }
 
-fn list_annotated(root: &Path, part: &Path) -> Result<Listing> {
-    let path = part.join(ANNOTATIONS);
+fn list_annotated(root: &Path, split: &Path) -> Result<Listing> {
+    let path = split.join(ANNOTATIONS);
     let text = fs::read_to_string(&path).map_err(|cause| Error::file(&path, cause))?;
     let mut lines = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -79,7 +79,7 @@ fn list_annotated(root: &Path, part: &Path) -> Result<Listing> {
         let (Some(file), Some(class)) = (fields.next(), fields.next()) else {
             return Err(Error::file(&path, format!("line {}: no file and class", number + 1)));
         };
-        lines.push((class.to_string(), part.join("images").join(file)));
+        lines.push((class.to_string(), split.join("images").join(file)));
     }
     list_labelled(root, lines)
 }
@@ -90,17 +90,17 @@ pub(super) fn list_labelled(root: &Path, mut files: Vec<(String, PathBuf)>) -> R
     let mut classes: Vec<String> = files.iter().map(|(class, _)| class.clone()).collect();
     classes.dedup();
     let label = |class: &String| classes.partition_point(|other| other < class) as u32;
-    let files: Result<Vec<Found>> =
+    let files: Result<Vec<ImageFile>> =
         files.par_iter().map(|(class, path)| found(root, path.clone(), label(class))).collect();
     Ok(Listing { files: files?, classes })
 }
 
-fn found(root: &Path, path: PathBuf, label: u32) -> Result<Found> {
+fn found(root: &Path, path: PathBuf, label: u32) -> Result<ImageFile> {
     let metadata = fs::metadata(&path).map_err(|cause| Error::file(&path, cause))?;
     let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let modified = modified.map_or(0, |since| since.as_nanos() as i128);
-    Ok(Found { path, name, label, stamp: [i128::from(metadata.len()), modified, changed(&metadata)] })
+    Ok(ImageFile { path, name, label, stamp: [i128::from(metadata.len()), modified, changed(&metadata)] })
 }
 
 /// When the file's metadata last changed: unlike the time of modification, unpacking an archive

@@ -16,7 +16,7 @@ mod listing;
 pub mod normalisation;
 mod resize;
 mod scene;
-mod split;
+mod sample;
 mod synthetic;
 mod write;
 
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub use format::Format;
 pub use image_set::ImageSet;
 pub use normalisation::Normalisation;
-pub use split::{SampleSize, stratified_sample};
+pub use sample::{SampleSize, stratified_sample};
 pub use synthetic::synthetic;
 pub use write::{png, write_folder};
 
@@ -51,9 +51,9 @@ pub struct LoadOptions {
 /// Training and test images of one data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// The training part.
+    /// The training split.
     pub train: ImageSet,
-    /// The test part, where there is one; same size, channels and classes as `train`.
+    /// The test split, where there is one; same size, channels and classes as `train`.
     pub test: Option<ImageSet>,
     /// What it was read as.
     pub format: Format,
@@ -72,26 +72,26 @@ pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
 ///
 /// # Errors
 /// Names the file and the cause: a folder that is absent, empty or in no known format; a file that
-/// can't be decoded (unless `skip_bad`); a training part with fewer than two classes; a test part
-/// with a class that the training part lacks.
+/// can't be decoded (unless `skip_bad`); a training split with fewer than two classes; a test split
+/// with a class that the training split lacks.
 pub fn load(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
-    let loaded = load_parts(dir, options, true, progress)?;
+    let loaded = load_splits(dir, options, true, progress)?;
     check_training(dir, &loaded.train)?;
     Ok(loaded)
 }
 
-/// Reads one set, such as `--clean DIR`: a bare folder of classes, or the training part of any
+/// Reads one set, such as `--clean DIR`: a bare folder of classes, or the training split of any
 /// format. A single class or image is allowed; see [`ImageSet::with_classes_of`] to bring the labels
 /// into line with those of another set. Returns the images and the files that `skip_bad` left out.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_single(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<(ImageSet, Vec<String>)> {
-    let loaded = load_parts(dir, options, false, progress)?;
+    let loaded = load_splits(dir, options, false, progress)?;
     Ok((loaded.train, loaded.skipped))
 }
 
-fn load_parts(dir: &Path, options: &LoadOptions, with_test: bool, progress: Progress) -> Result<Dataset> {
+fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: Progress) -> Result<Dataset> {
     check_options(options)?;
     let format = format::recognise(dir, options.format)?;
     let loaded = match format {
@@ -119,7 +119,7 @@ fn load_parts(dir: &Path, options: &LoadOptions, with_test: bool, progress: Prog
 }
 
 /// The parts of a format that is read whole, before `limit`, size and channels are applied.
-struct Parts {
+struct Splits {
     train: ImageSet,
     test: Option<ImageSet>,
 }

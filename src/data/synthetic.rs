@@ -5,7 +5,7 @@
 //! arithmetic that IEEE 754 rounds the same way everywhere.
 
 use super::scene::{SHAPES, Scene};
-use super::{ImageSet, Normalisation, Parts};
+use super::{ImageSet, Normalisation, Splits};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, below, unit};
 use rayon::prelude::*;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const DEFAULT_SIZE: usize = 32;
 const DEFAULT_PER_CLASS: usize = 500;
 const DEFAULT_TEST_PER_CLASS: usize = 100;
-/// Sets the test part's seed apart from the training part's.
+/// Sets the test split's seed apart from the training split's.
 const TEST_SEED: u64 = 0x7465_7374 << 32;
 
 /// Whether `dir` is `synthetic:` with or without settings.
@@ -77,11 +77,11 @@ pub(super) fn normalisation(channels: usize) -> Normalisation {
 }
 
 /// Draws the set that `dir` describes.
-pub(super) fn load(dir: &Path, with_test: bool) -> Result<Parts> {
+pub(super) fn load(dir: &Path, with_test: bool) -> Result<Splits> {
     let of = Specification::parse(&dir.to_string_lossy())?;
     let train = synthetic(of.seed, of.classes, of.per_class, of.size);
     let test = with_test.then(|| synthetic(of.seed ^ TEST_SEED, of.classes, of.test_per_class, of.size));
-    Ok(Parts { train, test })
+    Ok(Splits { train, test })
 }
 
 /// Draws `per_class` images of each of the first `classes` (at most 10) shapes, `size` pixels

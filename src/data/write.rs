@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Writes `images` to `dir/part/<class>/*.png`, for example with `part` = `train`.
+/// Writes `images` to `dir/split/<class>/*.png`, for example with `split` = `train`.
 ///
 /// A folder of classes is read by class first, so the images get other indices: entry k of what is
 /// returned is the index in `images` of the image that [`super::load`] reads as number k. File names
@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A file or folder that can't be written.
-pub fn write_folder(dir: &Path, part: &str, images: &ImageSet) -> Result<Vec<u32>> {
+pub fn write_folder(dir: &Path, split: &str, images: &ImageSet) -> Result<Vec<u32>> {
     let classes: Vec<PathBuf> =
-        folder_names(&images.classes).iter().map(|name| dir.join(part).join(name)).collect();
+        folder_names(&images.classes).iter().map(|name| dir.join(split).join(name)).collect();
     for class in &classes {
         fs::create_dir_all(class).map_err(|cause| Error::file(class, cause))?;
     }

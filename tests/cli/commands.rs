@@ -131,7 +131,7 @@ fn evaluate_measures_predicts_and_compares() {
     let recorded: Value = serde_json::from_slice(&fs::read(infected().join("result.json")).unwrap()).unwrap();
     assert_eq!(result["after"], recorded["after"]);
 
-    let train = json(&["evaluate", "--model", word(&model), "--data", DATA, "--part", "train"]);
+    let train = json(&["evaluate", "--model", word(&model), "--data", DATA, "--split", "train"]);
     assert!(train["after"]["asr"].is_null() && train["before"]["acc"].is_null());
     let table = succeeds(&["evaluate", "--model", word(&model), "--data", DATA]);
     assert_says(&table, &["ACC", "model"]);

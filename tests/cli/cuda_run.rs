@@ -151,7 +151,7 @@ fn evaluate_has_the_same_logits() {
     let both = Both::new();
     let folder = infected(both.parent.path());
     let (model, poison) = (folder.join("model.safetensors"), folder.join("poison.json"));
-    let mut arguments = vec!["evaluate", "--json", "--part", "train", "--data", DATA];
+    let mut arguments = vec!["evaluate", "--json", "--split", "train", "--data", DATA];
     arguments.extend(["--model", word(&model), "--trigger", word(&poison), "--predictions"]);
     let [cpu, cuda] = both.run(&arguments).map(|text| serde_json::from_str::<Value>(&text).unwrap());
     assert_eq!(cpu["after"], cuda["after"]);

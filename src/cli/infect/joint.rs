@@ -104,7 +104,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// What the classifier does with the test images and the trigger as they are; none without a test part.
+    /// What the classifier does with the test images and the trigger as they are; none without a test split.
     pub fn figures(&mut self, networks: &mut Networks) -> Result<Option<Figures>> {
         self.take(networks)?;
         let Some(test) = self.test else {

@@ -42,7 +42,7 @@ pub struct ObserveArgs {
     /// A benign model to compare with
     #[arg(long, value_name = "FILE")]
     benign: Option<PathBuf>,
-    /// Test images to look at (training images where there is no test part)
+    /// Test images to look at (training images where there is no test split)
     #[arg(long, value_name = "N", default_value_t = IMAGES as u16, value_parser = clap::value_parser!(u16).range(2..=2000))]
     images: u16,
     /// Radius of the untargeted attack, L∞, in 1/255

@@ -22,7 +22,7 @@ pub struct Subject {
     pub clean_set: bool,
     /// Which of `images` are clean, where the truth is known; only for reporting.
     pub clean: Option<Vec<bool>>,
-    /// What models are measured on, where there is a test part.
+    /// What models are measured on, where there is a test split.
     pub bed: Option<TestBed>,
 }
 
@@ -43,7 +43,7 @@ impl Subject {
             (None, _) => None,
         };
         if bed.is_none() {
-            progress.log("the data has no test part: accuracy and attack success are not measured");
+            progress.log("the data has no test split: accuracy and attack success are not measured");
         }
         let clean_set = args.clean_set();
         Ok(Self { set: loaded.set, images, clean_set, clean, bed })

@@ -5,7 +5,7 @@ use crate::rng::{Purpose, Stream};
 /// How many images to take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SampleSize {
-    /// This share of the whole, in [0, 1].
+    /// This size of the whole, in [0, 1].
     Fraction(f64),
     /// This many, or all where there are fewer.
     Count(usize),
@@ -21,8 +21,8 @@ impl SampleSize {
 }
 
 /// Splits the indices of `labels` into those taken and the rest, both ascending. Each class gives
-/// its proportional share (largest remainder); which of its images is decided by `seed`.
-pub fn stratified_sample(labels: &[u32], share: SampleSize, seed: u64) -> (Vec<u32>, Vec<u32>) {
+/// its proportional size (largest remainder); which of its images is decided by `seed`.
+pub fn stratified_sample(labels: &[u32], size: SampleSize, seed: u64) -> (Vec<u32>, Vec<u32>) {
     let classes = labels.iter().max().map_or(0, |&label| label as usize + 1);
     let mut members = vec![Vec::new(); classes];
     for (index, &label) in labels.iter().enumerate() {
@@ -30,7 +30,7 @@ pub fn stratified_sample(labels: &[u32], share: SampleSize, seed: u64) -> (Vec<u
     }
     let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
     let mut take = vec![false; labels.len()];
-    for (class, quota) in quotas(&sizes, share.of(labels.len())).into_iter().enumerate() {
+    for (class, quota) in quotas(&sizes, size.of(labels.len())).into_iter().enumerate() {
         let order = Stream::new(seed, Purpose::Split, class as u32).permutation(members[class].len());
         for &position in &order[..quota] {
             take[members[class][position as usize] as usize] = true;
