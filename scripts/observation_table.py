@@ -21,7 +21,7 @@ def observed(name, radius):
 
 def differs(seen):
     """Standard errors by which the infected model's share lies above the benign one's."""
-    infected, benign = seen["onto_target"], seen["onto_target_benign"]
+    infected, benign = seen["target_share"], seen["target_share_benign"]
     variance = (infected * (1 - infected) + benign * (1 - benign)) / seen["images"]
     return (infected - benign) / math.sqrt(max(variance, 1e-12))
 
@@ -42,7 +42,7 @@ def shares(names):
     print("|---|" + "---|" * (len(RADII) + 1))
     for name in names:
         seen = {radius: observed(name, radius) for radius in RADII}
-        cells = [f"{100 * s['onto_target']:.1f} / {100 * s['onto_target_benign']:.1f}" for s in seen.values()]
+        cells = [f"{100 * s['target_share']:.1f} / {100 * s['target_share_benign']:.1f}" for s in seen.values()]
         print(f"| {MODELS[name]} | " + " | ".join(cells) + f" | {verdict(seen)} |")
 
 

@@ -1,15 +1,15 @@
-//! The paper's observations: where adversarial examples land, and what that tells about a model.
+//! What adversarial examples tell about a model: the paper's observations, and a verdict from them.
 
+mod confusion;
 mod features;
 mod inspect;
-mod landing;
 mod observe;
-mod survey;
+mod transfer;
 mod tsne;
 
+pub use confusion::ConfusionMatrix;
 pub use features::{features, mean_distance};
 pub use inspect::{Inspection, THRESHOLD, Verdict, judge};
-pub use landing::Landing;
-pub use observe::{Observed, observe};
-pub use survey::{Common, PASSES, Pass, Survey, survey};
+pub use observe::{Observation, observe};
+pub use transfer::{ATTACKS, AttackStatistics, Transfer, UntargetedAttack, attack_statistics};
 pub use tsne::tsne;

@@ -1,10 +1,10 @@
-//! `pbe inspect`: is this model infected, and for which label? From its adversarial examples.
+//! `pbe inspect`: says from its adversarial examples whether a model is infected, and for which label.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use pbe::analysis::{Inspection, PASSES, Verdict, judge, survey};
+use pbe::analysis::{ATTACKS, Inspection, Verdict, attack_statistics, judge};
 use pbe::data::{SampleSize, stratified_sample};
 use pbe::defense::fine_tune::Next;
 use pbe::device::Norm;
@@ -18,7 +18,7 @@ use super::open::Model;
 use super::progress::Progress;
 use super::room::{Images, Room};
 
-/// Training images that are attacked where `--limit` doesn't say.
+/// Training images that are attacked without `--limit`.
 const LIMIT: usize = 200;
 
 /// Options of `pbe inspect`.
@@ -45,7 +45,8 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let images = match loaded.taken {
         Some(_) => loaded.limited(loaded.set.train.clone()),
         None => {
-            let taken = stratified_sample(&loaded.set.train.labels, SampleSize::Count(LIMIT), args.compute.seed).0;
+            let taken =
+                stratified_sample(&loaded.set.train.labels, SampleSize::Count(LIMIT), args.compute.seed).0;
             loaded.set.train.subset(&taken)
         }
     };
@@ -58,14 +59,14 @@ pub fn run(args: &InspectArgs) -> Result<()> {
 
     let clock = Instant::now();
     let mut engine = network.open(device.as_ref(), &options)?;
-    let found = survey(&mut engine, &images, &PASSES, args.compute.seed, &mut |done| {
-        progress.show("attacking", done, PASSES.len() * images.len(), None);
+    let found = attack_statistics(&mut engine, &images, &ATTACKS, args.compute.seed, &mut |done| {
+        progress.show("attacking", done, ATTACKS.len() * images.len(), None);
         Next::Continue
     })?;
     progress.clear();
     let inspection = judge(found.unwrap_or_default());
     if !args.compute.json {
-        return print(&words(&inspection, &images.classes));
+        return print(&text(&inspection, &images.classes));
     }
     let mut result = RunResult::new("inspect", &device.describe(), args.compute.seed);
     result.inspection = Some(inspection);
@@ -73,14 +74,13 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     print(&result.to_json()?)
 }
 
-/// The verdict for people.
-fn words(found: &Inspection, classes: &[String]) -> String {
-    let mut table = Table::new(["label", "examples, %", "taken by their common part, %"]);
-    let last = found.attacks.last();
+/// The verdict as text.
+fn text(found: &Inspection, classes: &[String]) -> String {
+    let mut table = Table::new(["label", "examples, %", "transfer of their mean perturbation, %"]);
     for (label, (class, share)) in classes.iter().zip(&found.histogram).enumerate() {
-        let taken = last.map(|survey| survey.common[label]);
-        let taken = taken.map(|common| 100.0 * common.taken as f64 / common.images.max(1) as f64);
-        table.row([class.clone(), figure(Some(*share)), figure(taken)]);
+        let transfer = found.attacks.last().map(|attack| attack.transfer[label]);
+        let rate = transfer.map(|it| 100.0 * it.transferred as f64 / it.images.max(1) as f64);
+        table.row([class.clone(), figure(Some(*share)), figure(rate)]);
     }
     let verdict = match (found.verdict, found.target) {
         (Verdict::Infected, Some(target)) => format!("infected, target `{}`", classes[target as usize]),

@@ -45,8 +45,11 @@ pub fn run(args: &PoisonArgs) -> Result<()> {
     let progress = Progress::new();
     let loaded = args.data.load(None, None, args.seed, &progress)?;
     let data = DataConfig::new(&args.data, &loaded.set, &loaded.set.normalisation);
-    let config =
-        Config { provenance: Provenance::new("cpu".into(), Precision::F32, args.seed), attack: &choice, data };
+    let config = Config {
+        provenance: Provenance::new("cpu".into(), Precision::F32, args.seed),
+        attack: &choice,
+        data,
+    };
     let mut planted = choice.plant(loaded.limited(loaded.set.train.clone()), args.seed)?;
     let folder = RunFolder::create(&args.output, "poison", &config, false)?;
     progress.log(&format!("writing {} images", planted.poisoned.images.len()));

@@ -56,7 +56,13 @@ pub(super) struct CacheEntry {
 
 impl CacheEntry {
     /// The place, in the cache `folder`, of `files` of the data folder `root` decoded this way.
-    pub fn new(folder: &Path, root: &Path, files: &[ImageFile], size: &TargetSize, channels: Option<usize>) -> Self {
+    pub fn new(
+        folder: &Path,
+        root: &Path,
+        files: &[ImageFile],
+        size: &TargetSize,
+        channels: Option<usize>,
+    ) -> Self {
         let root = fs::canonicalize(root).ok();
         let key = [0u8, 1].map(|salt| {
             let mut hasher = DefaultHasher::new();
@@ -172,7 +178,9 @@ mod tests {
     fn an_entry_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("new");
-        let entry = |stamp, channels| CacheEntry::new(&folder, dir.path(), &found(stamp), &TargetSize::First, channels);
+        let entry = |stamp, channels| {
+            CacheEntry::new(&folder, dir.path(), &found(stamp), &TargetSize::First, channels)
+        };
         entry([1, 2, 3], None).write(&decoded());
         let read = entry([1, 2, 3], None).read(1).unwrap();
         assert_eq!(read.pixels, decoded().pixels);

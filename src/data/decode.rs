@@ -111,7 +111,13 @@ fn first_size(files: &[ImageFile]) -> Result<(usize, usize, Option<&str>)> {
     Err(Error::file(path, format!("{cause} (and no other image file of {} can be read)", files.len())))
 }
 
-fn decode_into(path: &Path, size: (usize, usize), resizes: bool, channels: usize, out: &mut [u8]) -> FileOutcome {
+fn decode_into(
+    path: &Path,
+    size: (usize, usize),
+    resizes: bool,
+    channels: usize,
+    out: &mut [u8],
+) -> FileOutcome {
     let image = match open(path) {
         Ok(image) => image,
         Err(cause) => return FileOutcome::Bad(cause),
@@ -184,7 +190,12 @@ fn reaches_its_end(bytes: &[u8]) -> bool {
     false
 }
 
-fn check_sizes(files: &[ImageFile], outcomes: &[FileOutcome], size: (usize, usize), model: &str) -> Result<()> {
+fn check_sizes(
+    files: &[ImageFile],
+    outcomes: &[FileOutcome],
+    size: (usize, usize),
+    model: &str,
+) -> Result<()> {
     for (file, outcome) in files.iter().zip(outcomes) {
         if let FileOutcome::OtherSize(height, width) = outcome {
             let cause = format!(
@@ -198,7 +209,11 @@ fn check_sizes(files: &[ImageFile], outcomes: &[FileOutcome], size: (usize, usiz
 }
 
 /// The files that decoded, and a line for each that did not.
-fn sort_out(files: &[ImageFile], outcomes: &[FileOutcome], skip_bad: bool) -> Result<(Vec<u32>, Vec<String>)> {
+fn sort_out(
+    files: &[ImageFile],
+    outcomes: &[FileOutcome],
+    skip_bad: bool,
+) -> Result<(Vec<u32>, Vec<String>)> {
     let bad: Vec<(&ImageFile, &str)> = files
         .iter()
         .zip(outcomes)

@@ -21,8 +21,8 @@ pub(super) fn find(dir: &Path) -> bool {
 
 /// Reads the set in `dir`: grey, one channel. Classes are numbered.
 pub(super) fn load(dir: &Path, with_test: bool) -> Result<Splits> {
-    let train =
-        IdxSplit::read(dir, "train")?.ok_or_else(|| Error::file(dir, "no train-images-idx3-ubyte(.gz) in it"))?;
+    let train = IdxSplit::read(dir, "train")?
+        .ok_or_else(|| Error::file(dir, "no train-images-idx3-ubyte(.gz) in it"))?;
     let test = if with_test { IdxSplit::read(dir, "t10k")? } else { None };
     let classes = train.labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
     train.check_classes(classes)?;

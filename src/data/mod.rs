@@ -15,8 +15,8 @@ mod image_set;
 mod listing;
 pub mod normalisation;
 mod resize;
-mod scene;
 mod sample;
+mod scene;
 mod synthetic;
 mod write;
 
@@ -105,9 +105,9 @@ fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: Pro
         Format::Synthetic => synthetic::load(dir, with_test)?,
     };
     let train = match options.limit {
-        Some(limit) => {
-            loaded.train.subset(&stratified_sample(&loaded.train.labels, SampleSize::Count(limit), options.seed).0)
-        }
+        Some(limit) => loaded
+            .train
+            .subset(&stratified_sample(&loaded.train.labels, SampleSize::Count(limit), options.seed).0),
         None => loaded.train,
     };
     let fit = |images: ImageSet| resize::fit(images, options.size, options.channels);

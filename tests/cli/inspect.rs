@@ -23,7 +23,7 @@ fn the_result_has_the_documented_fields() {
     let all: f64 = histogram.iter().map(|share| share.as_f64().unwrap()).sum();
     assert!((all - 100.0).abs() < 1e-9, "{all}");
     for attack in result["attacks"].as_array().unwrap() {
-        let counts: u64 = attack["landing"]
+        let counts: u64 = attack["confusion"]
             .as_array()
             .unwrap()
             .iter()

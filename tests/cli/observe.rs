@@ -71,7 +71,7 @@ fn the_page_holds_every_figure_and_needs_nothing_else() {
     let result: Value = serde_json::from_str(&succeeds(&observation(&files, &output, &more))).unwrap();
     let seen = &result["observation"];
     let page = fs::read_to_string(output.join("observe.html")).unwrap();
-    for name in ["landing", "landing-benign", "tsne", "ranking", "rounds"] {
+    for name in ["confusion", "confusion-benign", "tsne", "ranking", "rounds"] {
         let svg = fs::read_to_string(output.join(format!("{name}.svg"))).unwrap();
         check_elements(&svg);
         assert!(page.contains(svg.trim_end()), "{name} is not on the page");
@@ -90,7 +90,7 @@ fn the_page_holds_every_figure_and_needs_nothing_else() {
 
     let data = &page[page.find("id=\"data\">").unwrap() + 10..page.find("</script>").unwrap()];
     assert_eq!(serde_json::from_str::<Value>(&data.replace("<\\/", "</")).unwrap(), *seen);
-    let counts: u64 = seen["landing"]["rows"]
+    let counts: u64 = seen["confusion"]["rows"]
         .as_array()
         .unwrap()
         .iter()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pbe::analysis::{Observed, tsne};
+use pbe::analysis::{Observation, tsne};
 use pbe::backdoor::LabelMode;
 use pbe::data::ImageSet;
 use pbe::error::{Error, Result};
@@ -17,7 +17,7 @@ use super::runs::{Round, Runs};
 
 /// The page's name in the folder.
 pub const PAGE: &str = "observe.html";
-/// Points of a curve at most: more can't be told apart on the page.
+/// Most points of a curve: more can't be told apart on the page.
 const POINTS: usize = 400;
 /// The kinds of images whose features are shown.
 const KINDS: [&str; 3] = ["clean", "adversarial", "triggered"];
@@ -25,10 +25,10 @@ const KINDS: [&str; 3] = ["clean", "adversarial", "triggered"];
 const INFECTED: &str = "Where adversarial examples of the infected model land";
 const BENIGN: &str = "Where those of the benign model land";
 
-/// What was seen of the models.
-pub struct Seen<'a> {
-    pub infected: Observed,
-    pub benign: Option<Observed>,
+/// The models' observations and the images they were made on.
+pub struct Observations<'a> {
+    pub infected: Observation,
+    pub benign: Option<Observation>,
     pub clean: &'a ImageSet,
     pub triggered: &'a ImageSet,
     pub mode: LabelMode,
@@ -46,17 +46,17 @@ struct Figure {
     rows: Vec<Vec<String>>,
 }
 
-/// All that is written.
-pub struct Figures<'a> {
-    seen: &'a Seen<'a>,
+/// All figures of a run.
+pub struct FigureSet<'a> {
+    seen: &'a Observations<'a>,
     figures: Vec<Figure>,
     distances: Vec<Vec<String>>,
 }
 
-impl<'a> Figures<'a> {
-    pub fn new(seen: &'a Seen<'a>, runs: &Runs, seed: u64) -> Self {
-        let mut figures = vec![landing(seen, &seen.infected, "landing", INFECTED)];
-        figures.extend(seen.benign.as_ref().map(|it| landing(seen, it, "landing-benign", BENIGN)));
+impl<'a> FigureSet<'a> {
+    pub fn new(seen: &'a Observations<'a>, runs: &Runs, seed: u64) -> Self {
+        let mut figures = vec![confusion(seen, &seen.infected, "confusion", INFECTED)];
+        figures.extend(seen.benign.as_ref().map(|it| confusion(seen, it, "confusion-benign", BENIGN)));
         figures.push(embedding(seen, seed));
         figures.extend(ranking(runs));
         figures.extend(rounds(runs));
@@ -73,9 +73,10 @@ impl<'a> Figures<'a> {
         write_atomic(folder.join(PAGE), self.page()?.as_bytes())
     }
 
-    /// What a reader should see first, as one line.
+    /// The main result, as one line.
     pub fn summary(&self) -> String {
-        let per_cent = |seen: &Observed| figure(seen.onto_target(self.seen.mode).map(|share| 100.0 * share));
+        let per_cent =
+            |seen: &Observation| figure(seen.target_share(self.seen.mode).map(|share| 100.0 * share));
         let whose = match self.seen.mode {
             LabelMode::AllToOne { target } => format!("“{}”", self.seen.clean.classes[target as usize]),
             LabelMode::AllToAll => "the label after their own".into(),
@@ -101,12 +102,12 @@ impl<'a> Figures<'a> {
 
     fn data(&self) -> Value {
         let table = |header: &[String], rows: &[Vec<String>]| json!({"columns": header, "rows": rows});
-        let onto = |seen: &Observed| seen.onto_target(self.seen.mode);
+        let target_share = |seen: &Observation| seen.target_share(self.seen.mode);
         let mut data = json!({
             "epsilon": self.seen.epsilon,
             "images": self.seen.clean.len(),
-            "onto_target": onto(&self.seen.infected),
-            "onto_target_benign": self.seen.benign.as_ref().and_then(onto),
+            "target_share": target_share(&self.seen.infected),
+            "target_share_benign": self.seen.benign.as_ref().and_then(target_share),
             "distances": table(&self.distances[0], &self.distances[1..]),
         });
         for figure in &self.figures {
@@ -148,13 +149,13 @@ impl<'a> Figures<'a> {
     }
 }
 
-fn landing(seen: &Seen, of: &Observed, name: &'static str, heading: &'static str) -> Figure {
+fn confusion(seen: &Observations, of: &Observation, name: &'static str, heading: &'static str) -> Figure {
     let classes = &seen.clean.classes;
     let share = |row: &Vec<u64>| {
         let all = row.iter().sum::<u64>().max(1) as f64;
         row.iter().map(|&count| count as f64 / all).collect::<Vec<f64>>()
     };
-    let shares: Vec<Vec<f64>> = of.landing.rows().iter().map(share).collect();
+    let shares: Vec<Vec<f64>> = of.confusion.rows().iter().map(share).collect();
     let cells = |(class, row): (&String, &Vec<u64>)| {
         std::iter::once(class.clone()).chain(row.iter().map(u64::to_string)).collect()
     };
@@ -169,23 +170,24 @@ fn landing(seen: &Seen, of: &Observed, name: &'static str, heading: &'static str
         ),
         svg: svg::matrix(heading, "predicted label", "true label", classes, &shares),
         header: std::iter::once("label".into()).chain(classes.iter().cloned()).collect(),
-        rows: classes.iter().zip(of.landing.rows()).map(cells).collect(),
+        rows: classes.iter().zip(of.confusion.rows()).map(cells).collect(),
     }
 }
 
-fn distances(seen: &Seen) -> Vec<Vec<String>> {
+fn distances(seen: &Observations) -> Vec<Vec<String>> {
     let header = ["model", "adversarial to triggered", "clean to triggered"].map(String::from);
-    let row = |name: &str, of: &Observed| {
-        vec![name.to_string(), figure(of.to_triggered()), figure(of.clean_to_triggered())]
+    let row = |name: &str, of: &Observation| {
+        vec![name.to_string(), figure(of.adversarial_to_triggered()), figure(of.clean_to_triggered())]
     };
     let mut rows = vec![header.to_vec(), row("infected", &seen.infected)];
     rows.extend(seen.benign.as_ref().map(|benign| row("benign", benign)));
     rows
 }
 
-fn embedding(seen: &Seen, seed: u64) -> Figure {
-    let Observed { clean, attacked, triggered, width, .. } = &seen.infected;
-    let places = tsne(&[clean.as_slice(), attacked, triggered].concat(), *width, seed);
+fn embedding(seen: &Observations, seed: u64) -> Figure {
+    let of = &seen.infected;
+    let features = [of.clean_features.as_slice(), &of.adversarial_features, &of.triggered_features];
+    let places = tsne(&features.concat(), of.width, seed);
     let parts: Vec<&[[f64; 2]]> = places.chunks(seen.clean.len()).collect();
     let groups: Vec<Group> = KINDS.iter().zip(&parts).map(|(name, points)| Group { name, points }).collect();
     let rows = KINDS.iter().zip(&parts).flat_map(|(kind, points)| {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use pbe::analysis::{Observed, Pass, observe};
+use pbe::analysis::{Observation, UntargetedAttack};
 use pbe::backdoor::{PoisonFile, triggered_test};
 use pbe::data::{ImageSet, SampleSize, stratified_sample};
 use pbe::device::{Device, Norm};
@@ -22,10 +22,10 @@ use super::device::ComputeArgs;
 use super::open::{Model, Network};
 use super::progress::Progress;
 use super::room::{Images, Room};
-use figures::{Figures, Seen};
+use figures::{FigureSet, Observations};
 use runs::Runs;
 
-/// Images that are attacked where `--images` doesn't say.
+/// Default of `--images`.
 const IMAGES: usize = 200;
 
 /// Options of `pbe observe`.
@@ -42,7 +42,7 @@ pub struct ObserveArgs {
     /// A benign model to compare with
     #[arg(long, value_name = "FILE")]
     benign: Option<PathBuf>,
-    /// Test images to look at (training images where there is no test split)
+    /// Test images to attack (training images where there is no test split)
     #[arg(long, value_name = "N", default_value_t = IMAGES as u16, value_parser = clap::value_parser!(u16).range(2..=2000))]
     images: u16,
     /// Radius of the untargeted attack, L∞, in 1/255
@@ -65,7 +65,7 @@ pub struct ObserveArgs {
 
 /// Everything the figures depend on.
 #[derive(Serialize)]
-struct Config<'a> {
+struct ObserveConfig<'a> {
     #[serde(flatten)]
     provenance: Provenance,
     model: &'a PathBuf,
@@ -98,7 +98,7 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
         |model: Model| model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref());
     let infected = fit(model)?;
     let benign = benign.map(fit).transpose()?;
-    let config = Config {
+    let config = ObserveConfig {
         provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed),
         model: &args.model,
         trigger: &args.trigger,
@@ -109,20 +109,20 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
         curves: &args.pr,
         data: DataConfig::new(&args.data, &loaded.set, &infected.normalisation),
     };
-    let look =
-        Look { device: device.as_ref(), clean: &clean, triggered: &triggered, args, progress: &progress };
-    look.room(&infected)?;
+    let observer =
+        Observer { device: device.as_ref(), clean: &clean, triggered: &triggered, args, progress: &progress };
+    observer.check_memory(&infected)?;
     let folder = RunFolder::create(&args.output, "observe", &config, false)?;
 
-    let seen = Seen {
-        infected: look.at(&infected, "attacking the infected model")?,
-        benign: benign.map(|benign| look.at(&benign, "attacking the benign model")).transpose()?,
+    let seen = Observations {
+        infected: observer.observe(&infected, "attacking the infected model")?,
+        benign: benign.map(|benign| observer.observe(&benign, "attacking the benign model")).transpose()?,
         clean: &clean,
         triggered: &triggered,
         mode: truth.label,
         epsilon: args.epsilon,
     };
-    let figures = Figures::new(&seen, &runs, args.compute.seed);
+    let figures = FigureSet::new(&seen, &runs, args.compute.seed);
     figures.write(folder.path())?;
     let seconds = clock.elapsed().as_secs_f64();
     let result = figures.result(&device.describe(), args.compute.seed, seconds)?;
@@ -134,8 +134,8 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
     })
 }
 
-/// What a model is looked at with.
-struct Look<'a> {
+/// What the observation of any model needs.
+struct Observer<'a> {
     device: &'a dyn Device,
     clean: &'a ImageSet,
     triggered: &'a ImageSet,
@@ -143,23 +143,24 @@ struct Look<'a> {
     progress: &'a Progress,
 }
 
-impl Look<'_> {
+impl Observer<'_> {
     const OPTIONS: fn() -> EngineOptions = || EngineOptions { attack: true, ..EngineOptions::default() };
 
-    fn room(&self, network: &Network) -> Result<()> {
+    fn check_memory(&self, network: &Network) -> Result<()> {
         let bytes = self.clean.pixels.len();
         let images = Images { shared: 3 * bytes, largest: bytes };
         let networks = Box::new(|_| vec![Self::OPTIONS()]);
         Room { networks, ..Room::of(self.device, &network.graph, images) }.check().map(drop)
     }
 
-    fn at(&self, network: &Network, label: &str) -> Result<Observed> {
+    fn observe(&self, network: &Network, label: &str) -> Result<Observation> {
         let mut engine = network.open(self.device, &Self::OPTIONS())?;
-        let pass = Pass { norm: Norm::Linf, epsilon: self.args.epsilon };
+        let attack = UntargetedAttack { norm: Norm::Linf, epsilon: self.args.epsilon };
         let mut done = |done| self.progress.show(label, done, self.clean.len(), None);
         let seed = self.args.compute.seed;
-        let observed = observe(&mut engine, self.clean, self.triggered, pass, seed, &mut done)?;
+        let observation =
+            pbe::analysis::observe(&mut engine, self.clean, self.triggered, attack, seed, &mut done)?;
         self.progress.clear();
-        Ok(observed)
+        Ok(observation)
     }
 }

@@ -1,10 +1,10 @@
-//! Untargeted attacks on a model, and what their examples have in common.
+//! Untargeted attacks on a model, and how well the mean perturbation of their examples transfers.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::landing::Landing;
+use super::confusion::ConfusionMatrix;
 use crate::data::ImageSet;
 use crate::defense::config::AttackConfig;
 use crate::defense::examples::examples;
@@ -15,25 +15,24 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::report::logits;
 
-/// Fewer examples than this on a label have nothing in common.
-const LANDED: usize = 3;
+/// With fewer examples than this on a label, their mean perturbation says nothing.
+const MIN_EXAMPLES: usize = 3;
 
 /// One untargeted attack.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pass {
-    /// The ball.
+pub struct UntargetedAttack {
     pub norm: Norm,
-    /// Its radius: in 1/255 for L∞, in units of [0, 1] for L2.
+    /// Radius of the ball: in 1/255 for L∞, in units of [0, 1] for L2.
     pub epsilon: f32,
 }
 
-/// The attacks of an inspection. L2 lets them spend everything on a few pixels, where a patch is, as well
-/// as on the whole image.
-pub const PASSES: [Pass; 2] = [Pass { norm: Norm::L2, epsilon: 1.0 }, Pass { norm: Norm::L2, epsilon: 2.0 }];
+/// The attacks of an inspection. An L2 attack may change a few pixels much (a patch) or all pixels a little.
+pub const ATTACKS: [UntargetedAttack; 2] =
+    [UntargetedAttack { norm: Norm::L2, epsilon: 1.0 }, UntargetedAttack { norm: Norm::L2, epsilon: 2.0 }];
 
-impl Pass {
+impl UntargetedAttack {
     /// Seven steps of a quarter of the radius from a random start.
-    pub(super) fn attack(self) -> AttackConfig {
+    pub(super) fn config(self) -> AttackConfig {
         let epsilon = if self.norm == Norm::L2 { 255.0 * self.epsilon } else { self.epsilon };
         AttackConfig {
             epsilon_min: epsilon,
@@ -48,79 +47,80 @@ impl Pass {
     }
 }
 
-/// What one attack did to the images, and what its examples have in common.
+/// What one attack does to the images, and how its perturbations transfer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Survey {
-    /// The attack.
+pub struct AttackStatistics {
     #[serde(flatten)]
-    pub pass: Pass,
-    /// The model's answers before and after.
-    pub landing: Landing,
-    /// By label, what the common perturbation of the examples that landed on it does.
-    pub common: Vec<Common>,
+    pub attack: UntargetedAttack,
+    /// Predictions before and after.
+    pub confusion: ConfusionMatrix,
+    /// For each label, how the mean perturbation of the examples that end on it transfers.
+    pub transfer: Vec<Transfer>,
 }
 
-/// The common perturbation of some examples is the mean of what was done to them, made as long as they
-/// are on average. The examples are of images at even places; it is put on the images at odd places.
+/// Effect of a label's universal perturbation: the mean perturbation of the even-numbered images whose
+/// examples end on the label, scaled to their mean length. It is added to the odd-numbered images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Common {
-    /// Images it was put on: those with another answer than the label.
+pub struct Transfer {
+    /// Images it is added to: those that aren't predicted as the label.
     pub images: u64,
-    /// How many of them then have the label; 0 where too few examples landed on it.
-    pub taken: u64,
+    /// How many of them are then predicted as the label; 0 if too few examples end on it.
+    pub transferred: u64,
 }
 
-/// Attacks `images` away from the engine's own answers, by each of `passes`, all of the norm that the
+/// Attacks `images` away from the model's own predictions, with each of `attacks`. All have the norm that the
 /// engine was opened for.
 ///
-/// `done` hears how many attacks are finished, and may stop the work: then there is no result.
-pub fn survey(
+/// `progress` gets the number of finished images and may stop the work; then there is no result.
+pub fn attack_statistics(
     engine: &mut Engine,
     images: &ImageSet,
-    passes: &[Pass],
+    attacks: &[UntargetedAttack],
     seed: u64,
-    done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<Survey>>> {
+    progress: &mut dyn FnMut(usize) -> Next,
+) -> Result<Option<Vec<AttackStatistics>>> {
     let classes = engine.graph().classes();
     let before = answers(&logits(engine, images)?, classes);
     let images = images.with_labels(before);
     let all: Vec<u32> = (0..images.len() as u32).collect();
-    let mut surveys = Vec::new();
-    for (number, &pass) in passes.iter().enumerate() {
+    let mut statistics = Vec::new();
+    for (number, &attack) in attacks.iter().enumerate() {
         let first = number * images.len();
-        let made = examples(engine, &images, &all, &pass.attack(), seed, &mut |count| done(first + count))?;
+        let mut count = |count| progress(first + count);
+        let made = examples(engine, &images, &all, &attack.config(), seed, &mut count)?;
         let Some(made) = made else { return Ok(None) };
         let after = answers(&logits(engine, &made.images)?, classes);
-        let landing = Landing::new(classes, &images.labels, &after);
-        let common = (0..classes as u32).map(|label| common(engine, &images, &made.images, &after, label));
-        surveys.push(Survey { pass, landing, common: common.collect::<Result<_>>()? });
+        let confusion = ConfusionMatrix::new(classes, &images.labels, &after);
+        let transfer =
+            (0..classes as u32).map(|label| transfer(engine, &images, &made.images, &after, label));
+        statistics.push(AttackStatistics { attack, confusion, transfer: transfer.collect::<Result<_>>()? });
     }
-    Ok(Some(surveys))
+    Ok(Some(statistics))
 }
 
-/// [`Common`] of the `examples` of `images` that landed on `label`; `after` has the answers to them.
-fn common(
+/// [`Transfer`] from the `examples` of `images` that end on `label`; `after` holds their predictions.
+fn transfer(
     engine: &mut Engine,
     images: &ImageSet,
     examples: &ImageSet,
     after: &[u32],
     label: u32,
-) -> Result<Common> {
+) -> Result<Transfer> {
     let others = (0..images.len() as u32).filter(|&image| images.labels[image as usize] != label);
     let (even, odd): (Vec<u32>, Vec<u32>) = others.partition(|image| image % 2 == 0);
-    let landed: Vec<u32> = even.into_iter().filter(|&image| after[image as usize] == label).collect();
-    let mut common = Common { images: odd.len() as u64, taken: 0 };
-    if landed.len() >= LANDED {
-        let perturbation = mean_perturbation(images, examples, &landed);
-        let moved = moved(images.subset(&odd), &perturbation);
-        let answers = answers(&logits(engine, &moved)?, engine.graph().classes());
-        common.taken = answers.iter().filter(|&&answer| answer == label).count() as u64;
+    let sources: Vec<u32> = even.into_iter().filter(|&image| after[image as usize] == label).collect();
+    let mut transfer = Transfer { images: odd.len() as u64, transferred: 0 };
+    if sources.len() >= MIN_EXAMPLES {
+        let perturbation = mean_perturbation(images, examples, &sources);
+        let perturbed = perturbed(images.subset(&odd), &perturbation);
+        let answers = answers(&logits(engine, &perturbed)?, engine.graph().classes());
+        transfer.transferred = answers.iter().filter(|&&answer| answer == label).count() as u64;
     }
-    Ok(common)
+    Ok(transfer)
 }
 
-/// `images` with `perturbation` put on each.
-fn moved(mut images: ImageSet, perturbation: &[f64]) -> ImageSet {
+/// `images` with `perturbation` added to each.
+fn perturbed(mut images: ImageSet, perturbation: &[f64]) -> ImageSet {
     for image in Arc::make_mut(&mut images.pixels).chunks_exact_mut(perturbation.len()) {
         for (byte, change) in image.iter_mut().zip(perturbation) {
             *byte = (f64::from(*byte) + change).round().clamp(0.0, 255.0) as u8;
@@ -129,7 +129,7 @@ fn moved(mut images: ImageSet, perturbation: &[f64]) -> ImageSet {
     images
 }
 
-/// The mean of what was done to the images at `which`, as long as their mean length.
+/// The mean perturbation of the images at `which`, scaled to their mean length.
 fn mean_perturbation(images: &ImageSet, examples: &ImageSet, which: &[u32]) -> Vec<f64> {
     let (mut mean, mut lengths) = (vec![0.0; images.image_len()], 0.0);
     for &image in which {
@@ -177,7 +177,7 @@ mod tests {
             &[0, 1],
         );
         assert_eq!(mean, [5.0, 0.0, 0.0]);
-        let moved = moved(set(vec![10, 10, 10, 253, 20, 20]), &[5.4, 0.0, -30.0]);
-        assert_eq!(*moved.pixels, [15, 10, 0, 255, 20, 0]);
+        let perturbed = perturbed(set(vec![10, 10, 10, 253, 20, 20]), &[5.4, 0.0, -30.0]);
+        assert_eq!(*perturbed.pixels, [15, 10, 0, 255, 20, 0]);
     }
 }
