@@ -8,14 +8,14 @@ use ptx_emulator::memory::{GlobalMemory, Shadows};
 /// A loop of `repeat` rounds around a body. Longs: 0 one address, 1 side by side, 2 apart.
 fn kernel(body: Vec<Op>, repeat: u32) -> Kernel {
     let preload = Preload {
-        words: vec![
-            WordValue::Special(Special::Tid(0)),
-            WordValue::Constant(4),
-            WordValue::Constant(1),
-            WordValue::Constant(repeat),
-            WordValue::Constant(256),
-            WordValue::Constant(0),
-            WordValue::Constant(2),
+        b32: vec![
+            B32Value::Special(Special::Tid(0)),
+            B32Value::Constant(4),
+            B32Value::Constant(1),
+            B32Value::Constant(repeat),
+            B32Value::Constant(256),
+            B32Value::Constant(0),
+            B32Value::Constant(2),
         ],
         ..Preload::default()
     };
@@ -23,7 +23,7 @@ fn kernel(body: Vec<Op>, repeat: u32) -> Kernel {
     let plain = |op| Instr { guard: None, op };
     let mut code = vec![
         plain(Op::LoadParam { access: long, dst: [0, 0, 0, 0], offset: 0 }),
-        plain(Op::MadWide { ty: Type::S32, dst: 1, a: 0, b: 1, c: 0 }), // row
+        plain(Op::MadWide { ty: Type::S32, dst: 1, a: 0, b: 1, c: 0 }), // side by side
         plain(Op::MadWide { ty: Type::S32, dst: 2, a: 0, b: 4, c: 0 }), // scattered, stride 256
         plain(Op::Int2 { op: Int2::Shl, ty: Type::U32, dst: 8, a: 0, b: 6 }),
         plain(Op::Int2 { op: Int2::Sub, ty: Type::U32, dst: 5, a: 0, b: 0 }),
@@ -43,7 +43,7 @@ fn kernel(body: Vec<Op>, repeat: u32) -> Kernel {
         combine: None,
     }));
     code.push(Instr {
-        guard: Some(Guard { row: 0, negated: false }),
+        guard: Some(Guard { reg: 0, negated: false }),
         op: Op::Bra { target: head, reconverge: head + n as u32 + 3 },
     });
     code.push(plain(Op::Exit));
@@ -52,8 +52,8 @@ fn kernel(body: Vec<Op>, repeat: u32) -> Kernel {
         name: "k".into(),
         param_bytes: 8,
         preload,
-        words: 40,
-        longs: 8,
+        b32: 40,
+        b64: 8,
         predicates: 2,
         code,
         lines,
@@ -72,21 +72,21 @@ fn cpu() -> f64 {
 
 fn main() {
     let word = Access { ty: Type::U32, register: Type::U32, count: 1, strong: false };
-    let at = |row| Address { row, wide: true, offset: 0 };
+    let at = |reg| Address { reg, wide: true, offset: 0 };
     let fma = |d: u16| Op::Fma { ty: Type::F32, mode: Mode::PLAIN, dst: d, a: 10, b: 11, c: d };
     let load =
-        |row, d: u16| Op::Load { space: Space::Global, access: word, dst: [d, 0, 0, 0], address: at(row) };
+        |reg, d: u16| Op::Load { space: Space::Global, access: word, dst: [d, 0, 0, 0], address: at(reg) };
     let shared = |d: u16| Op::Load {
         space: Space::Shared,
         access: word,
         dst: [d, 0, 0, 0],
-        address: Address { row: 8, wide: false, offset: 0 },
+        address: Address { reg: 8, wide: false, offset: 0 },
     };
-    let v4 = |row, d: u16| Op::Load {
+    let v4 = |reg, d: u16| Op::Load {
         space: Space::Global,
         access: Access { count: 4, ..word },
         dst: [d, d + 1, d + 2, d + 3],
-        address: at(row),
+        address: at(reg),
     };
     let cases: Vec<(&str, Vec<Op>)> = vec![
         ("16 fma", (20..36).map(fma).collect()),
@@ -129,7 +129,7 @@ fn main() {
                             b: 11,
                             combine: None,
                         },
-                        Op::Selp { file: File::Words, dst: 20 + i, a: 10, b: 11, p: 1 },
+                        Op::Selp { file: File::B32, dst: 20 + i, a: 10, b: 11, p: 1 },
                     ]
                 })
                 .collect(),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::{env, fs};
 
-use crate::edits::{self, Edit};
 use crate::exec::{Checks, Settings};
 use crate::memory::Shadows;
+use crate::patches::{self, Patch};
 
 /// What every variable's name begins with. One that begins so and isn't known is an error: a misspelt
 /// name would otherwise switch a check off unnoticed.
@@ -36,12 +36,12 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// `PTX_EMULATOR_LAUNCHES`: where a line of JSON is written for each launch.
     pub launches: Option<PathBuf>,
-    /// `PTX_EMULATOR_FAIL`: a launch that fails.
+    /// `PTX_EMULATOR_FAIL`: a launch that is to fail.
     pub fail: Option<Fail>,
-    /// `PTX_EMULATOR_TAKE`: memory that another program takes.
+    /// `PTX_EMULATOR_OOM`: memory that another program takes.
     pub take: Option<Take>,
-    /// `PTX_EMULATOR_EDITS`: a file of edits of the kernels' text.
-    pub edits: Vec<Edit>,
+    /// `PTX_EMULATOR_PATCHES`: a file of patches of the kernels' text.
+    pub patches: Vec<Patch>,
     /// `PTX_EMULATOR_CHECKS`, `_SEED`, `_THREADS`, `_LIMIT`. Memory traffic is
     /// counted if a report or a line for each launch is asked for.
     pub settings: Settings,
@@ -86,7 +86,7 @@ impl Default for Config {
             launches: None,
             fail: None,
             take: None,
-            edits: Vec::new(),
+            patches: Vec::new(),
             settings: Settings { threads, count_memory: false, ..Settings::default() },
         }
     }
@@ -127,10 +127,10 @@ impl Config {
             "REPORT" => self.report = Some(PathBuf::from(value)),
             "LAUNCHES" => self.launches = Some(PathBuf::from(value)),
             "FAIL" => self.fail = Some(fail(value).ok_or("expected KERNEL@NUMBER, from 1")?),
-            "TAKE" => self.take = Some(take(value).ok_or("expected BYTES@NUMBER, from 1, as 1G@3")?),
-            "EDITS" => {
+            "OOM" => self.take = Some(take(value).ok_or("expected BYTES@NUMBER, from 1, as 1G@3")?),
+            "PATCHES" => {
                 let json = fs::read(value).map_err(|error| error.to_string())?;
-                self.edits = edits::read(&json)?;
+                self.patches = patches::read(&json)?;
             }
             "CHECKS" => self.settings.checks = checks(value)?,
             "SEED" => self.settings.seed = value.parse().map_err(|_| "expected a number from 0")?,
@@ -159,8 +159,8 @@ const KNOWN: [&str; 12] = [
     "REPORT",
     "LAUNCHES",
     "FAIL",
-    "TAKE",
-    "EDITS",
+    "OOM",
+    "PATCHES",
     "CHECKS",
     "SEED",
     "THREADS",
@@ -253,7 +253,7 @@ mod tests {
             ("REPORT", "counts.json"),
             ("LAUNCHES", "launches.jsonl"),
             ("FAIL", "sgd@5"),
-            ("TAKE", "1K@2"),
+            ("OOM", "1K@2"),
             ("CHECKS", "barriers, uninitialised"),
             ("SEED", "7"),
             ("THREADS", "3"),
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn traffic_is_counted_where_it_is_asked_for() {
-        for (name, counted) in [("REPORT", true), ("LAUNCHES", true), ("EDITS", false)] {
+        for (name, counted) in [("REPORT", true), ("LAUNCHES", true), ("PATCHES", false)] {
             let pairs = [(name, if counted { "file" } else { "" })];
             assert_eq!(read(&pairs).unwrap().settings.count_memory, counted, "{name}");
         }
@@ -299,12 +299,12 @@ mod tests {
             ("MEMORY", "0"),
             ("MEMORY", "99999999999G"),
             ("DEVICES", "2"),
-            ("EDITS", "no/such/file"),
+            ("PATCHES", "no/such/file"),
             ("FAIL", "sgd"),
             ("FAIL", "@1"),
             ("FAIL", "sgd@0"),
-            ("TAKE", "1G"),
-            ("TAKE", "@1"),
+            ("OOM", "1G"),
+            ("OOM", "@1"),
             ("CHECKS", "everything"),
             ("CHECKS", "barriers,,"),
             ("SEED", "x"),

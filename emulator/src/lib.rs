@@ -9,14 +9,14 @@
 //! | `memory` | device memory: allocations, bounds, what has been written |
 //! | `driver/` | the driver's C functions |
 //! | `config`, `report` | settings from the environment; findings and counters as JSON |
-//! | `edits` | PTX text with mistakes put into it, to test tests |
+//! | `patches` | PTX text with mistakes put into it, to test tests |
 
 pub mod config;
 pub mod driver;
-pub mod edits;
 pub mod exec;
 pub mod fault;
 pub mod ir;
 pub mod memory;
+pub mod patches;
 pub mod ptx;
 pub mod report;

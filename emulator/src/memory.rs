@@ -152,7 +152,7 @@ impl GlobalMemory {
             bits.clear(address - self.region.start(), bytes);
         }
         if self.poison && bytes <= POISON_LIMIT {
-            // SAFETY: the table gave this range of the region to nobody else.
+            // SAFETY: the table gave this range of the region to no other allocation.
             unsafe { std::ptr::write_bytes(address as *mut u8, POISON, bytes as usize) };
         }
         Some(address)

@@ -278,7 +278,7 @@ fn a_capture_spreads_over_streams() {
     second.wait(&first.record_event(None).unwrap()).unwrap();
     second.memset_zeros(&mut b).unwrap();
     assert_eq!(end().err().unwrap().0, sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
-    // The legacy stream can't be captured; and nobody waits for a stream that is.
+    // The legacy stream can't be captured; and a stream that is being captured can't be waited for.
     let legacy = context.default_stream().begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL);
     assert_eq!(legacy.unwrap_err().0, sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     begin();

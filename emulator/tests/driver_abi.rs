@@ -230,7 +230,7 @@ fn the_rest_of_the_interface_says_so() {
     assert_eq!(call!(cuGetErrorName(12345, at(&mut name))), INVALID_VALUE);
 }
 
-/// Any handle or number: one that a call gave before, or one that nobody gave.
+/// Any handle or number: one that a call returned before, or an invented one.
 #[derive(Clone, Copy, Debug)]
 enum Any {
     Given(usize),

@@ -142,11 +142,11 @@ fn the_report_has_counters_and_findings() {
     assert!(finding["source_line"].as_u64().unwrap() > 0 && finding["ptx_line"].as_u64().unwrap() > 0);
 }
 
-/// What the program says under these edits.
-fn edited(name: &str, json: &str) -> (String, String) {
+/// What the program says under these patches.
+fn patched(name: &str, json: &str) -> (String, String) {
     let file = std::env::temp_dir().join(format!("ptx-emulator-{}-{name}.json", std::process::id()));
     fs::write(&file, json).unwrap();
-    let said = with(&[("EDITS", file.to_str().unwrap())]);
+    let said = with(&[("PATCHES", file.to_str().unwrap())]);
     fs::remove_file(&file).unwrap();
     said
 }
@@ -155,21 +155,21 @@ fn edited(name: &str, json: &str) -> (String, String) {
 fn kernels_are_edited() {
     let json = r#"[{"kernel": "saxpy", "find": "fma.rn.f32", "replace": "fma.rz.f32"},
         {"kernel": "saxpy", "find": "fma.rz.f32 %f4, %f2, %f1, %f3;", "replace": "mov.f32 %f4, %f3;"}]"#;
-    let (line, log) = edited("right", json);
+    let (line, log) = patched("right", json);
     assert!(line.contains(" 8192 Some("), "{line} {log}");
-    assert!(log.contains("ptx-emulator: edit of saxpy, PTX line "), "{log}");
+    assert!(log.contains("ptx-emulator: patch of saxpy, PTX line "), "{log}");
     assert!(log.contains(": `fma.rn.f32` is now `fma.rz.f32`\n"), "{log}");
 }
 
 #[test]
 fn edits_that_cannot_be_made_are_errors() {
-    let (line, log) = edited("absent", r#"[{"kernel": "saxpy", "find": "bar.sync", "replace": ""}]"#);
+    let (line, log) = patched("absent", r#"[{"kernel": "saxpy", "find": "bar.sync", "replace": ""}]"#);
     assert_eq!(line, "CUDA_ERROR_INVALID_PTX");
-    assert!(log.contains("edit of saxpy: `bar.sync` is there 0 times, not once"), "{log}");
-    let (line, log) = edited("malformed", r#"[{"kernel": "saxpy"}]"#);
+    assert!(log.contains("patch of saxpy: `bar.sync` is there 0 times, not once"), "{log}");
+    let (line, log) = patched("malformed", r#"[{"kernel": "saxpy"}]"#);
     assert_eq!(line, "CUDA_ERROR_INVALID_VALUE");
     assert!(log.contains("malformed.json: missing field `find`"), "{log}");
-    let (line, log) = with(&[("EDITS", "no/such/file")]);
+    let (line, log) = with(&[("PATCHES", "no/such/file")]);
     assert_eq!(line, "CUDA_ERROR_INVALID_VALUE");
     assert!(log.contains("PTX_EMULATOR_EDITS=no/such/file: No such file"), "{log}");
 }

@@ -5,22 +5,22 @@ use ptx_emulator::ir::*;
 use ptx_emulator::memory::{GlobalMemory, Shadows};
 
 fn saxpy() -> Kernel {
-    let special = |name| WordValue::Special(name);
+    let special = |name| B32Value::Special(name);
     let preload = Preload {
-        words: vec![
+        b32: vec![
             special(Special::Tid(0)),
             special(Special::Ctaid(0)),
             special(Special::Ntid(0)),
-            WordValue::Constant(4),
+            B32Value::Constant(4),
         ],
         ..Preload::default()
     };
     let word = Access { ty: Type::U32, register: Type::U32, count: 1, strong: false };
     let long = Access { ty: Type::U64, register: Type::U64, ..word };
-    let at = |row| Address { row, wide: true, offset: 0 };
+    let at = |reg| Address { reg, wide: true, offset: 0 };
     let plain = |op| Instr { guard: None, op };
     let (n, a, i, x, y) = (4, 5, 6, 7, 8);
-    let param = |access, row, offset| plain(Op::LoadParam { access, dst: [row, 0, 0, 0], offset });
+    let param = |access, reg, offset| plain(Op::LoadParam { access, dst: [reg, 0, 0, 0], offset });
     let code = vec![
         param(word, n, 0),
         param(word, a, 4),
@@ -35,7 +35,7 @@ fn saxpy() -> Kernel {
             b: n,
             combine: None,
         }),
-        Instr { guard: Some(Guard { row: 0, negated: false }), op: Op::Bra { target: 12, reconverge: 12 } },
+        Instr { guard: Some(Guard { reg: 0, negated: false }), op: Op::Bra { target: 12, reconverge: 12 } },
         param(long, 0, 8),
         param(long, 1, 16),
         plain(Op::MadWide { ty: Type::S32, dst: 0, a: i, b: 3, c: 0 }),
@@ -54,8 +54,8 @@ fn saxpy() -> Kernel {
         name: "saxpy".to_owned(),
         param_bytes: 24,
         preload,
-        words: 9,
-        longs: 2,
+        b32: 9,
+        b64: 2,
         predicates: 1,
         code,
         lines,

@@ -163,7 +163,7 @@ fn a_run_goes_on_behind_a_failed_launch_and_behind_nan() {
     let kept = checkpoint(&parts);
 
     let edits = storing_nan(parent.path(), "loss.ptx", "cross_entropy");
-    let message = error_of(&run(&resumed(&line), ("EDITS", &edits)), 1);
+    let message = error_of(&run(&resumed(&line), ("PATCHES", &edits)), 1);
     assert_says(&message, &["the loss became NaN in epoch 2 at batch 1"]);
     assert!(checkpoint(&parts) == kept, "the checkpoint isn't the one before");
 
@@ -189,7 +189,7 @@ fn weights_that_are_nan_are_not_kept() {
         let output = parent.path().join(name);
         let mut line = infection(&output, &["--batch", "24"]);
         line[2] = data;
-        let message = error_of(&run(&line, ("EDITS", &edits)), 1);
+        let message = error_of(&run(&line, ("PATCHES", &edits)), 1);
         assert_says(&message, &[cause]);
         let kept = pbe::model::container::read(&checkpoint(&output)).map(|(file, _)| {
             let weights = file.tensor("weights").unwrap().data().to_vec();
@@ -210,7 +210,7 @@ fn a_ranking_that_is_nan_stops_the_run() {
     let model = infected.join("model.safetensors");
     let line = purification(&model, &output);
     let edits = storing_nan(parent.path(), "loss.ptx", "cosine");
-    let message = error_of(&run(&line, ("EDITS", &edits)), 1);
+    let message = error_of(&run(&line, ("PATCHES", &edits)), 1);
     assert_says(&message, &["the score of image 0 of this pass became NaN"]);
     checkpoint(&output);
     success(&line, &run(&resumed(&line), NO_FAULT));
@@ -228,7 +228,7 @@ fn memory_that_is_taken_after_the_run_was_planned() {
         ("8G@1", "allocating device memory: CUDA_ERROR_OUT_OF_MEMORY"),
         ("8G@30", "allocating a filter: CUDA_ERROR_OUT_OF_MEMORY"),
     ] {
-        let message = error_of(&run(&line, ("TAKE", take)), 1);
+        let message = error_of(&run(&line, ("OOM", take)), 1);
         assert_says(&message, &[what, "another program has taken some since"]);
         assert!(!output.join("result.json").exists());
     }

@@ -1,5 +1,5 @@
 //! Mistakes put into the program's own kernels, one at a time, in the PTX as it is loaded
-//! (`PTX_EMULATOR_EDITS`): `pbe selftest --device cuda` on the emulator notices every one, by the finding
+//! (`PTX_EMULATOR_PATCHES`): `pbe selftest --device cuda` on the emulator notices every one, by the finding
 //! that is meant for it or by a row that fails.
 //!
 //! An edit that no longer fits its kernel, after the PTX was built anew, is an error that says so;

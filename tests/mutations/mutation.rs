@@ -108,13 +108,13 @@ impl Mutation {
         seed: &str,
     ) -> Result<(Vec<String>, Vec<String>), String> {
         let file = self.file();
-        let settings = [("EDITS", file.path().to_str().unwrap()), ("SEED", seed), ("THREADS", "1")];
+        let settings = [("PATCHES", file.path().to_str().unwrap()), ("SEED", seed), ("THREADS", "1")];
         let precision = precision.to_string();
         let line = ["selftest", "--device", "cuda", "--quick", "--json", "--precision", &precision];
         let output = emulated(&[&line[..], &["--only", rows]].concat(), &settings);
         let log = text(&output.stderr);
         let said = log.lines().filter_map(|line| line.strip_prefix("ptx-emulator: "));
-        let edited = format!("edit of {}, PTX line ", self.kernel);
+        let edited = format!("patch of {}, PTX line ", self.kernel);
         let (edits, findings): (Vec<&str>, Vec<&str>) = said.partition(|line| line.starts_with(&edited));
         let Ok(document) = serde_json::from_slice::<Value>(&output.stdout) else {
             return Err(log);

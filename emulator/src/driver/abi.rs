@@ -1,7 +1,7 @@
 //! What crosses the C boundary: argument types that check themselves, and the frame of every exported
 //! function.
 //!
-//! The exported functions are `unsafe`: whoever calls them warrants, as to the real driver, that pointers
+//! The exported functions are `unsafe`: the caller guarantees, as for the real driver, that pointers
 //! which aren't null point where the driver API says they do. So the types here can be safe to use; they
 //! can only come from such a call.
 

@@ -177,7 +177,7 @@ impl Captures {
         }
     }
 
-    /// Draws a stream into a capture, behind these nodes.
+    /// Draws a stream into a capture, after these nodes.
     pub fn join(&self, stream: &Stream, id: u64, nodes: &[usize]) -> Result {
         let mut inner = self.inner();
         let Inner { running, members, .. } = &mut *inner;

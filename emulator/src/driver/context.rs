@@ -1,4 +1,4 @@
-//! Contexts: which one is current, the primary one, limits, and the error that a fault leaves behind.
+//! Contexts: which one is current, the primary one, limits, and the error that a fault leaves.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};

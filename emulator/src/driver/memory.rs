@@ -99,7 +99,7 @@ export! {
         if address == 0 { Ok(()) } else { free(address) }
     }
 
-    /// Memory that host and device share. Nobody sees what the host writes, so it all counts as written.
+    /// Memory that host and device share. What the host writes can't be seen, so all of it counts as written.
     fn cuMemAllocManaged(address: Out<Address>, bytes: usize, flags: u32) {
         let context = Context::healthy()?;
         let driver = driver()?;

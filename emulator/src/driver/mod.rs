@@ -11,7 +11,7 @@
 //! | `module`, `function`, `launch`, `occupancy` | kernels |
 //! | `work` | what a stream is given to do |
 //! | `capture`, `graph` | streams that record instead, and the graphs they leave |
-//! | `faults` | what goes wrong because it was asked for |
+//! | `fault_injection` | launches that fail and memory that is taken, as the settings ask |
 //! | `process` | functions by name |
 //! | `unsupported` | all other functions |
 //!
@@ -24,7 +24,7 @@ pub mod context;
 pub mod copy;
 pub mod device;
 pub mod event;
-pub mod faults;
+pub mod fault_injection;
 pub mod fill;
 pub mod function;
 pub mod graph;

@@ -14,7 +14,7 @@ use super::state::{Driver, PTX_VERSION, driver};
 use super::status::{Result, Status};
 use super::table::lock;
 use crate::ir::{self, Kernel};
-use crate::{edits, ptx};
+use crate::{patches, ptx};
 
 /// A loaded module.
 pub struct Module {
@@ -69,7 +69,7 @@ fn parse(driver: &Driver, image: &[u8]) -> std::result::Result<ir::Module, Refus
     }
     let invalid = |message: String| (Status::INVALID_PTX, message);
     let (text, done) =
-        edits::apply(text, &driver.config.edits).map_err(|error| invalid(error.to_string()))?;
+        patches::apply(text, &driver.config.patches).map_err(|error| invalid(error.to_string()))?;
     done.iter().for_each(|one| eprintln!("ptx-emulator: {one}"));
     let module = ptx::load(&text).map_err(|error| invalid(error.to_string()))?;
     let model = &driver.device.model;

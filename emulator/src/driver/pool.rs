@@ -85,7 +85,7 @@ export! {
         Ok(())
     }
 
-    /// Gives memory back that nobody uses: there is none.
+    /// Gives unused memory back: there is none.
     fn cuMemPoolTrimTo(pool: Handle, _keep: usize) {
         driver()?.pools.get(pool).map(|_| ())
     }

@@ -8,7 +8,7 @@ use super::capture::{Captures, Graph, GraphExec};
 use super::context::Context;
 use super::device::Device;
 use super::event::Event;
-use super::faults::Faults;
+use super::fault_injection::FaultInjection;
 use super::host::HostMemory;
 use super::model::Model;
 use super::module::{Function, Module};
@@ -49,7 +49,7 @@ pub struct Driver {
     /// Captures that have not ended.
     pub captures: Captures,
     /// What was asked to go wrong.
-    pub faults: Faults,
+    pub faults: FaultInjection,
     /// Pinned memory.
     pub host: HostMemory,
     /// Numbers of streams and contexts.
@@ -95,7 +95,7 @@ impl Driver {
             execs: Table::new(7),
             pools,
             captures: Captures::default(),
-            faults: Faults::default(),
+            faults: FaultInjection::default(),
             host: HostMemory::default(),
             serial: AtomicU64::new(1),
         })

@@ -24,7 +24,7 @@ pub enum Place {
 }
 
 impl Place {
-    fn behind(self, bytes: usize) -> Place {
+    fn offset_by(self, bytes: usize) -> Place {
         match self {
             Place::Device(address) => Place::Device(address.wrapping_add(bytes as u64)),
             Place::Host(address) => Place::Host(address.wrapping_add(bytes)),
@@ -166,8 +166,8 @@ impl Copy {
             return Ok(());
         }
         for row in 0..self.rows {
-            let to = self.to.behind(row.wrapping_mul(self.to_pitch));
-            let from = self.from.behind(row.wrapping_mul(self.from_pitch));
+            let to = self.to.offset_by(row.wrapping_mul(self.to_pitch));
+            let from = self.from.offset_by(row.wrapping_mul(self.from_pitch));
             copy_row(driver, to, from, self.bytes)?;
         }
         Ok(())

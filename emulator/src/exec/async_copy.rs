@@ -3,10 +3,10 @@
 //! The source is read when the copy is issued; the bytes reach shared memory when the thread waits for
 //! the group. Until then the destination is pending, and every access to it a finding. So a kernel that
 //! waits one group too late is caught, whatever the timing on a GPU would have been. Other threads need
-//! a barrier after the wait: the delivery is a write of the waiting thread.
+//! A barrier after the wait: the delivery is a write of the waiting thread.
 
-use super::context::{Outcome, Raise};
-use super::global::Use;
+use super::context::{Outcome, RawFault};
+use super::global::AccessKind;
 use super::memory::{Machine, Request};
 use super::shared::bank_conflicts;
 use super::warp::{LANES, Warp, lanes};
@@ -62,7 +62,7 @@ impl Machine<'_, '_> {
         if self.context.settings.checks.async_copies {
             return self.send(warp, &target, &sources);
         }
-        self.shared_state(warp, &target, Use::Write, false)?;
+        self.shared_state(warp, &target, AccessKind::Write, false)?;
         for lane in lanes(mask) {
             let (start, bytes) = (shared[lane] as usize, copy.bytes as usize);
             self.shared.data()[start..start + bytes].copy_from_slice(&sources[lane][..bytes]);
@@ -74,12 +74,12 @@ impl Machine<'_, '_> {
     fn read_sources(&mut self, warp: &Warp, mask: u32, copy: &AsyncCopy) -> Outcome<[[u8; 16]; LANES]> {
         let addresses = warp.registers.addresses(&copy.global);
         let mut lengths = [copy.bytes; LANES];
-        if let Some(row) = copy.source_bytes {
-            let given = warp.registers.word(row);
+        if let Some(reg) = copy.source_bytes {
+            let given = warp.registers.b32(reg);
             lengths = std::array::from_fn(|lane| given[lane].min(copy.bytes));
         }
         if let Some(ignore) = copy.ignore {
-            let predicate = warp.registers.predicate(ignore.row);
+            let predicate = warp.registers.predicate(ignore.reg);
             let ignored = if ignore.negated { !predicate } else { predicate };
             lanes(ignored).for_each(|lane| lengths[lane] = 0);
         }
@@ -93,7 +93,7 @@ impl Machine<'_, '_> {
             Request::new(part, addresses, copy.bytes).require_aligned()?;
             let request = Request::new(part, addresses, length);
             self.count_async(&request);
-            self.global_access(warp, &request, Use::Read, false)?;
+            self.global_access(warp, &request, AccessKind::Read, false)?;
             for lane in lanes(part) {
                 let from = addresses[lane] as *const u8;
                 // SAFETY: `global_access` found these bytes good.
@@ -114,13 +114,13 @@ impl Machine<'_, '_> {
     fn send(&mut self, warp: &mut Warp, target: &Request, sources: &[[u8; 16]; LANES]) -> Outcome {
         self.not_pending(target)?;
         if self.shared.races.is_some() {
-            self.shared_races(warp, target, Use::Write)?;
+            self.shared_races(warp, target, AccessKind::Write)?;
         }
         for lane in lanes(target.mask) {
             let (shared, bytes) = (target.addresses[lane], target.bytes);
             if let Some(at) = self.shared.pending.find(shared, u64::from(bytes), true) {
                 let detail = "two lanes of a cp.async write the same byte";
-                return Err(Raise::at(Kind::SharedRace, lane as u32, at, detail));
+                return Err(RawFault::at(Kind::SharedRace, lane as u32, at, detail));
             }
             self.shared.pending.put(shared, u64::from(bytes), true);
             let group = warp.copies.committed[lane];

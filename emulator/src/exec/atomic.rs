@@ -4,20 +4,20 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::context::Outcome;
-use super::global::Use;
+use super::global::AccessKind;
 use super::memory::{Machine, Request};
 use super::value::{arithmetic, integer};
 use super::warp::{LANES, Warp, lanes};
-use crate::ir::{Address, AtomicOp, Float2, Int2, Mode, Row, Space, Type};
+use crate::ir::{Address, AtomicOp, Float2, Int2, Mode, Reg, Space, Type};
 
 /// Operands of an atomic instruction.
 pub struct Atomic {
     pub op: AtomicOp,
     pub ty: Type,
-    pub dst: Option<Row>,
+    pub dst: Option<Reg>,
     pub address: Address,
-    pub b: Row,
-    pub c: Row,
+    pub b: Reg,
+    pub c: Reg,
 }
 
 impl Machine<'_, '_> {
@@ -30,7 +30,7 @@ impl Machine<'_, '_> {
         let c = if *op == AtomicOp::Cas { warp.registers.get(file, *c) } else { [0; LANES] };
         self.by_space(space, mask, addresses, |machine, space, mask, addresses| {
             let request = Request::new(mask, addresses, ty.size());
-            let host = machine.prepare(warp, space, &request, Use::Atomic, false)?;
+            let host = machine.prepare(warp, space, &request, AccessKind::Atomic, false)?;
             let mut old = [0; LANES];
             // The manual: additions of f32 flush subnormals on global memory, not on shared.
             let ftz = *ty == Type::F32 && space == Space::Global;

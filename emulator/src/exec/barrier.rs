@@ -3,10 +3,10 @@
 //! A barrier without a number of threads is complete when every warp that hasn't ended is there; with
 //! one, when so many threads are (in whole warps, as the hardware counts).
 
-use super::context::{Context, Outcome, Raise};
+use super::context::{Context, Outcome, RawFault};
 use super::warp::{LANES, Warp};
 use crate::fault::Kind;
-use crate::ir::{BarrierKind, Guard, Logic, Pc, Row};
+use crate::ir::{BarrierKind, Guard, Logic, Pc, Reg};
 
 /// Where a warp that waits gets its result.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,8 @@ pub struct Barriers {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     pub kind: BarrierKind,
-    pub id: Row,
-    pub threads: Option<Row>,
+    pub id: Reg,
+    pub threads: Option<Reg>,
     pub mask: u32,
     pub pc: Pc,
 }
@@ -54,7 +54,7 @@ impl Arrival {
             self.mask,
             warp.live & !self.mask
         );
-        Err(Raise::new(Kind::DivergentBarrier, self.mask.trailing_zeros(), detail))
+        Err(RawFault::new(Kind::DivergentBarrier, self.mask.trailing_zeros(), detail))
     }
 
     fn blocks(&self) -> bool {
@@ -63,7 +63,7 @@ impl Arrival {
 }
 
 fn predicate(warp: &Warp, guard: Guard) -> u32 {
-    let bits = warp.registers.predicate(guard.row);
+    let bits = warp.registers.predicate(guard.reg);
     if guard.negated { !bits } else { bits }
 }
 
@@ -77,12 +77,12 @@ impl Barriers {
     pub fn arrive(&mut self, warp: &Warp, arrival: &Arrival) -> Outcome<(usize, bool)> {
         let lane = arrival.mask.trailing_zeros();
         let first = lane as usize & 31;
-        let trap = |detail: String| Err(Raise::new(Kind::Trap, lane, detail));
-        let id = warp.registers.word(arrival.id)[first];
+        let trap = |detail: String| Err(RawFault::new(Kind::Trap, lane, detail));
+        let id = warp.registers.b32(arrival.id)[first];
         let Some(slot) = self.slots.get_mut(id as usize) else {
             return trap(format!("barrier {id} of 16"));
         };
-        let threads = arrival.threads.map(|row| warp.registers.word(row)[first]);
+        let threads = arrival.threads.map(|reg| warp.registers.b32(reg)[first]);
         if let Some(threads) = threads.filter(|threads| threads % 32 != 0 || *threads == 0) {
             return trap(format!("barrier of {threads} threads, which isn't a multiple of the warp size"));
         }
@@ -150,7 +150,7 @@ impl Slot {
                 warp.registers.set_predicate(dst, waiter.mask, bits);
             }
             BarrierKind::Count { dst, .. } => {
-                warp.registers.set_word(dst, waiter.mask, &[self.count; LANES]);
+                warp.registers.set_b32(dst, waiter.mask, &[self.count; LANES]);
             }
             BarrierKind::Sync | BarrierKind::Arrive => {}
         }

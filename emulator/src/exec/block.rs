@@ -1,11 +1,11 @@
 //! A block: its warps take turns.
 
 use super::barrier::{Arrival, Barriers};
-use super::context::{Context, Raise, Stats};
+use super::context::{Context, RawFault, Stats};
+use super::interpreter;
 use super::memory::Machine;
 use super::random::Random;
 pub use super::shared::Shared;
-use super::step;
 use super::warp::Warp;
 use crate::fault::{Fault, Kind};
 
@@ -99,13 +99,13 @@ impl Block {
         let warp = &mut self.warps[index];
         let before = warp.instructions;
         let mut machine = Machine { context, shared: &mut self.shared, stats };
-        let event = step::run(warp, &mut machine, length);
+        let event = interpreter::run(warp, &mut machine, length);
         let spent = warp.instructions - before;
-        let event = event.map_err(|raise| self.fault(context, index, *raise))?;
+        let event = event.map_err(|raw| self.fault(context, index, *raw))?;
         if !context.spend(spent) {
             let detail = format!("more than {} instructions of warps", context.settings.limit);
             let lane = self.warps[index].active.trailing_zeros() & 31;
-            return Err(self.fault(context, index, *Raise::new(Kind::Endless, lane, detail)));
+            return Err(self.fault(context, index, *RawFault::new(Kind::Endless, lane, detail)));
         }
         match event {
             Event::Turn => self.current = (index + 1) % self.warps.len(),
@@ -129,7 +129,7 @@ impl Block {
         let warp = &self.warps[index];
         let result =
             arrival.require_converged(warp, context).and_then(|()| self.barriers.arrive(warp, arrival));
-        let (id, waits) = result.map_err(|raise| self.fault_at(context, index, *raise, arrival.pc))?;
+        let (id, waits) = result.map_err(|raw| self.fault_at(context, index, *raw, arrival.pc))?;
         if waits {
             self.states[index] = State::Waiting;
         }
@@ -157,17 +157,17 @@ impl Block {
             Some((id, warps, None)) => format!("barrier {id} waits for ever: only {warps} warps come"),
             None => "no warp can go on".to_owned(),
         };
-        let raise =
-            Raise::new(Kind::DivergentBarrier, self.warps[index].active.trailing_zeros() & 31, detail);
-        self.fault_at(context, index, *raise, self.warps[index].pc.saturating_sub(1))
+        let raw =
+            RawFault::new(Kind::DivergentBarrier, self.warps[index].active.trailing_zeros() & 31, detail);
+        self.fault_at(context, index, *raw, self.warps[index].pc.saturating_sub(1))
     }
 
-    fn fault(&self, context: &Context, warp: usize, raise: Raise) -> Box<Fault> {
-        self.fault_at(context, warp, raise, self.warps[warp].pc)
+    fn fault(&self, context: &Context, warp: usize, raw: RawFault) -> Box<Fault> {
+        self.fault_at(context, warp, raw, self.warps[warp].pc)
     }
 
-    fn fault_at(&self, context: &Context, warp: usize, raise: Raise, pc: u32) -> Box<Fault> {
-        let thread = warp as u32 * 32 + (raise.lane & 31);
-        Box::new(context.fault(raise, self.shared.block, thread, pc))
+    fn fault_at(&self, context: &Context, warp: usize, raw: RawFault, pc: u32) -> Box<Fault> {
+        let thread = warp as u32 * 32 + (raw.lane & 31);
+        Box::new(context.fault(raw, self.shared.block, thread, pc))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::value::{arithmetic, integer};
 use super::warp::{LANES, Registers, lanes};
-use crate::ir::{Combine, Compare, Logic, Row, Type};
+use crate::ir::{Combine, Compare, Logic, Reg, Type};
 
 /// Combines lane masks.
 pub fn logic(op: Logic, a: u32, b: u32) -> u32 {
@@ -32,7 +32,7 @@ pub struct Comparison {
 
 impl Registers {
     /// The lanes where a comparison holds; for packed types of the low and of the high halves.
-    fn compare(&self, how: Comparison, mask: u32, a: Row, b: Row) -> (u32, u32) {
+    fn compare(&self, how: Comparison, mask: u32, a: Reg, b: Reg) -> (u32, u32) {
         let Comparison { compare, ty, ftz } = how;
         let (a, b) = (self.get(ty.file(), a), self.get(ty.file(), b));
         let (single, packed) = match ty {
@@ -53,8 +53,8 @@ impl Registers {
     pub fn combine(&self, result: u32, combine: Option<Combine>) -> u32 {
         match combine {
             None => result,
-            Some(Combine { op, row, negated }) => {
-                let other = self.predicate(row);
+            Some(Combine { op, reg, negated }) => {
+                let other = self.predicate(reg);
                 logic(op, result, if negated { !other } else { other })
             }
         }
@@ -65,8 +65,8 @@ impl Registers {
         &mut self,
         how: Comparison,
         mask: u32,
-        dst: (Row, Option<Row>),
-        ab: (Row, Row),
+        dst: (Reg, Option<Reg>),
+        ab: (Reg, Reg),
         combine: Option<Combine>,
     ) {
         let (low, high) = self.compare(how, mask, ab.0, ab.1);
@@ -85,8 +85,8 @@ impl Registers {
         how: Comparison,
         to: Type,
         mask: u32,
-        dst: Row,
-        ab: (Row, Row),
+        dst: Reg,
+        ab: (Reg, Reg),
         combine: Option<Combine>,
     ) {
         let (low, high) = self.compare(how, mask, ab.0, ab.1);

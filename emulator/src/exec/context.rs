@@ -12,11 +12,11 @@ use crate::memory::races::Races;
 use crate::memory::{GlobalMemory, Range};
 
 /// Result of an instruction.
-pub type Outcome<T = ()> = Result<T, Box<Raise>>;
+pub type Outcome<T = ()> = Result<T, Box<RawFault>>;
 
 /// A finding, as the instruction that made it knows it.
 #[derive(Debug)]
-pub struct Raise {
+pub struct RawFault {
     pub kind: Kind,
     pub lane: u32,
     pub address: Option<u64>,
@@ -33,15 +33,15 @@ pub enum Other {
     Thread { thread: u32, pc: u32 },
 }
 
-impl Raise {
+impl RawFault {
     /// A finding without an address.
-    pub fn new(kind: Kind, lane: u32, detail: impl Into<String>) -> Box<Raise> {
-        Box::new(Raise { kind, lane, address: None, detail: detail.into(), other: None })
+    pub fn new(kind: Kind, lane: u32, detail: impl Into<String>) -> Box<RawFault> {
+        Box::new(RawFault { kind, lane, address: None, detail: detail.into(), other: None })
     }
 
     /// A finding at an address.
-    pub fn at(kind: Kind, lane: u32, address: u64, detail: impl Into<String>) -> Box<Raise> {
-        Box::new(Raise { kind, lane, address: Some(address), detail: detail.into(), other: None })
+    pub fn at(kind: Kind, lane: u32, address: u64, detail: impl Into<String>) -> Box<RawFault> {
+        Box::new(RawFault { kind, lane, address: Some(address), detail: detail.into(), other: None })
     }
 }
 
@@ -110,9 +110,9 @@ impl Context<'_> {
     }
 
     /// The finding with names instead of indices.
-    pub fn fault(&self, raise: Raise, block: u64, thread: u32, pc: u32) -> Fault {
-        let mut detail = raise.detail;
-        let other = raise.other.map(|other| match other {
+    pub fn fault(&self, raw: RawFault, block: u64, thread: u32, pc: u32) -> Fault {
+        let mut detail = raw.detail;
+        let other = raw.other.map(|other| match other {
             Other::Block { block, pc } => {
                 detail.push_str(" (of the other block no thread is kept)");
                 self.place(block, 0, pc)
@@ -120,7 +120,7 @@ impl Context<'_> {
             Other::Thread { thread, pc } => self.place(block, thread, pc),
         });
         let place = self.place(block, thread, pc);
-        Fault { kind: raise.kind, place, address: raise.address, detail, other }
+        Fault { kind: raw.kind, place, address: raw.address, detail, other }
     }
 
     /// Takes instructions from what is left; false if there are none.

@@ -1,6 +1,6 @@
 //! Branches, exits and reconvergence.
 
-use super::context::{Outcome, Raise};
+use super::context::{Outcome, RawFault};
 use super::warp::{Waiting, Warp, lanes};
 use crate::fault::Kind;
 use crate::ir::{BraIndexed, NO_PC, Pc};
@@ -59,7 +59,7 @@ impl Warp {
 
     /// `brx.idx`. True if that splits the warp.
     pub fn branch_indexed(&mut self, mask: u32, branch: &BraIndexed) -> Outcome<bool> {
-        let index = *self.registers.word(branch.index);
+        let index = *self.registers.b32(branch.index);
         let mut parts: Vec<(Pc, u32)> = Vec::new();
         let mut add = |pc, lane: usize| match parts.iter_mut().find(|part| part.0 == pc) {
             Some(part) => part.1 |= 1 << lane,
@@ -72,7 +72,7 @@ impl Warp {
             }
             let target = branch.targets.get(index[lane] as usize).ok_or_else(|| {
                 let detail = format!("brx.idx {} of a table of {}", index[lane], branch.targets.len());
-                Raise::new(Kind::Trap, lane as u32, detail)
+                RawFault::new(Kind::Trap, lane as u32, detail)
             })?;
             add(*target, lane);
         }

@@ -3,7 +3,7 @@
 
 use super::value::{arithmetic, convert};
 use super::warp::{LANES, Registers, lanes};
-use crate::ir::{Conversion, File, Float1, Float2, Mode, Row, Test, Type};
+use crate::ir::{Conversion, File, Float1, Float2, Mode, Reg, Test, Type};
 
 /// Applies a function of bits to the values of a word: both halves of a packed type, else the whole.
 fn halves<const N: usize>(ty: Type, values: [u64; N], f: impl Fn([u64; N]) -> u64) -> u64 {
@@ -34,20 +34,20 @@ fn over<const N: usize>(
 
 impl Registers {
     #[inline(never)]
-    pub fn float1(&mut self, op: Float1, ty: Type, mode: Mode, mask: u32, dst: Row, a: Row) {
+    pub fn float1(&mut self, op: Float1, ty: Type, mode: Mode, mask: u32, dst: Reg, a: Reg) {
         let values = over(ty, mask, [self.get(ty.file(), a)], |[a]| arithmetic::float1(op, ty, mode, a));
         self.set(ty.file(), dst, mask, &values);
     }
 
     #[inline(never)]
-    pub fn float2(&mut self, op: Float2, ty: Type, mode: Mode, mask: u32, dst: Row, ab: (Row, Row)) {
+    pub fn float2(&mut self, op: Float2, ty: Type, mode: Mode, mask: u32, dst: Reg, ab: (Reg, Reg)) {
         let sources = [self.get(ty.file(), ab.0), self.get(ty.file(), ab.1)];
         let values = over(ty, mask, sources, |[a, b]| arithmetic::float2(op, ty, mode, a, b));
         self.set(ty.file(), dst, mask, &values);
     }
 
     #[inline(never)]
-    pub fn fma(&mut self, ty: Type, mode: Mode, mask: u32, dst: Row, from: (Row, Row, Row)) {
+    pub fn fma(&mut self, ty: Type, mode: Mode, mask: u32, dst: Reg, from: (Reg, Reg, Reg)) {
         let file = ty.file();
         let sources = [self.get(file, from.0), self.get(file, from.1), self.get(file, from.2)];
         let values = over(ty, mask, sources, |[a, b, c]| arithmetic::fma(ty, mode, a, b, c));
@@ -55,7 +55,7 @@ impl Registers {
     }
 
     #[inline(never)]
-    pub fn test(&mut self, test: Test, ty: Type, mask: u32, dst: Row, a: Row) {
+    pub fn test(&mut self, test: Test, ty: Type, mask: u32, dst: Reg, a: Reg) {
         let a = self.get(ty.file(), a);
         let bits =
             lanes(mask).fold(0, |bits, lane| bits | u32::from(arithmetic::test(test, ty, a[lane])) << lane);
@@ -63,18 +63,18 @@ impl Registers {
     }
 
     #[inline(never)]
-    pub fn convert(&mut self, how: Conversion, mask: u32, dst: Row, src: Row) {
+    pub fn convert(&mut self, how: Conversion, mask: u32, dst: Reg, src: Reg) {
         let packed = if how.to == how.from { how.from } else { Type::U32 };
         let values = over(packed, mask, [self.get(how.from.file(), src)], |[a]| convert::convert(how, a));
         self.set(how.to.file(), dst, mask, &values);
     }
 
     #[inline(never)]
-    pub fn convert_pair(&mut self, how: Conversion, mask: u32, dst: Row, high: Row, low: Row) {
-        let sources = [self.get(File::Words, high), self.get(File::Words, low)];
+    pub fn convert_pair(&mut self, how: Conversion, mask: u32, dst: Reg, high: Reg, low: Reg) {
+        let sources = [self.get(File::B32, high), self.get(File::B32, low)];
         let values = over(Type::U32, mask, sources, |[high, low]| {
             convert::convert(how, high) << 16 | convert::convert(how, low)
         });
-        self.set(File::Words, dst, mask, &values);
+        self.set(File::B32, dst, mask, &values);
     }
 }

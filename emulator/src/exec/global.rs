@@ -9,7 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::context::{Context, GlobalRaces, Other, Outcome, Raise};
+use super::context::{Context, GlobalRaces, Other, Outcome, RawFault};
 use super::memory::{Machine, Pattern, Request};
 use super::warp::{Warp, lanes};
 use crate::fault::Kind;
@@ -18,7 +18,7 @@ use crate::memory::{AccessError, Range};
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum AccessKind {
     Read,
     Write,
     Atomic,
@@ -26,13 +26,13 @@ pub enum Use {
 
 impl Machine<'_, '_> {
     /// Requests, bytes and sectors.
-    pub fn count_global(&mut self, request: &Request, usage: Use) {
+    pub fn count_global(&mut self, request: &Request, usage: AccessKind) {
         let sectors = if self.context.settings.count_memory { sectors(request) } else { 0 };
         let counters = &mut self.stats.counters;
         let traffic = match usage {
-            Use::Read => &mut counters.global_loads,
-            Use::Write => &mut counters.global_stores,
-            Use::Atomic => {
+            AccessKind::Read => &mut counters.global_loads,
+            AccessKind::Write => &mut counters.global_stores,
+            AccessKind::Atomic => {
                 counters.global_atomics += 1;
                 return;
             }
@@ -43,7 +43,13 @@ impl Machine<'_, '_> {
     }
 
     /// Bounds, initialisation, races.
-    pub fn global_access(&mut self, warp: &Warp, request: &Request, usage: Use, strong: bool) -> Outcome {
+    pub fn global_access(
+        &mut self,
+        warp: &Warp,
+        request: &Request,
+        usage: AccessKind,
+        strong: bool,
+    ) -> Outcome {
         let (low, high) = request.span();
         let context = self.context;
         if !context.checked {
@@ -79,23 +85,23 @@ impl Machine<'_, '_> {
                 false => (Kind::OutOfBounds, checks.out_of_bounds),
             };
             if wanted || !self.context.memory.contains(address, bytes) {
-                return Err(Raise::at(kind, lane as u32, address, error.to_string()));
+                return Err(RawFault::at(kind, lane as u32, address, error.to_string()));
             }
         }
         Ok(())
     }
 
-    fn initialisation(&self, request: &Request, usage: Use) -> Outcome {
+    fn initialisation(&self, request: &Request, usage: AccessKind) -> Outcome {
         let memory = self.context.memory;
         for (_, start, bytes) in request.ranges() {
-            if usage != Use::Write
+            if usage != AccessKind::Write
                 && self.context.settings.checks.uninitialised
                 && let Some(at) = memory.first_uninitialised(start, bytes)
             {
                 let detail = "global memory that nothing wrote";
-                return Err(Raise::at(Kind::Uninitialised, request.lane_of(at), at, detail));
+                return Err(RawFault::at(Kind::Uninitialised, request.lane_of(at), at, detail));
             }
-            if usage != Use::Read {
+            if usage != AccessKind::Read {
                 memory.mark(start, bytes);
             }
         }
@@ -107,23 +113,25 @@ impl Machine<'_, '_> {
         warp: &Warp,
         races: &GlobalRaces,
         request: &Request,
-        usage: Use,
+        usage: AccessKind,
         strong: bool,
     ) -> Outcome {
         let block = self.shared.block;
-        if strong || usage == Use::Atomic {
+        if strong || usage == AccessKind::Atomic {
             self.synchronise(races, usage);
         }
-        if strong && usage != Use::Atomic {
+        if strong && usage != AccessKind::Atomic {
             return Ok(());
         }
-        let atomic = usage == Use::Atomic;
+        let atomic = usage == AccessKind::Atomic;
         let own = Record { block, instruction: warp.pc, atomic, several: false };
         for (_, start, bytes) in request.ranges() {
             let offset = self.context.memory.offset(start);
             for granule in offset >> races.shift..=(offset + bytes - 1) >> races.shift {
                 let conflict = match usage {
-                    Use::Read => races.records.read(granule, own, races.epoch).map(|other| (other, true)),
+                    AccessKind::Read => {
+                        races.records.read(granule, own, races.epoch).map(|other| (other, true))
+                    }
                     _ => races.records.write(granule, own, races.epoch),
                 };
                 if let Some((other, wrote)) = conflict
@@ -138,13 +146,13 @@ impl Machine<'_, '_> {
     }
 
     /// An atomic or strong access: a release if a fence went before, and an acquire.
-    fn synchronise(&self, races: &GlobalRaces, usage: Use) {
+    fn synchronise(&self, races: &GlobalRaces, usage: AccessKind) {
         let block = self.shared.block as usize;
         let Some(released) = races.released.get(block) else { return };
-        if usage != Use::Read && self.shared.fenced.get() {
+        if usage != AccessKind::Read && self.shared.fenced.get() {
             released.store(races.moments.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         }
-        if usage != Use::Write {
+        if usage != AccessKind::Write {
             self.shared.acquired.set(races.moments.load(Ordering::SeqCst));
         }
     }
@@ -156,11 +164,11 @@ impl Machine<'_, '_> {
     }
 }
 
-fn race(lane: u32, address: u64, other: Record, wrote: bool, usage: Use) -> Box<Raise> {
+fn race(lane: u32, address: u64, other: Record, wrote: bool, usage: AccessKind) -> Box<RawFault> {
     let own = match usage {
-        Use::Read => "read",
-        Use::Write => "write",
-        Use::Atomic => "atomic access",
+        AccessKind::Read => "read",
+        AccessKind::Write => "write",
+        AccessKind::Atomic => "atomic access",
     };
     let theirs = match (other.atomic, wrote) {
         (true, _) => "updated atomically",
@@ -169,14 +177,14 @@ fn race(lane: u32, address: u64, other: Record, wrote: bool, usage: Use) -> Box<
     };
     let detail = format!("{own} of what another block has {theirs} in this launch");
     let other = Some(Other::Block { block: other.block, pc: other.instruction });
-    Box::new(Raise { kind: Kind::GlobalRace, lane, address: Some(address), detail, other })
+    Box::new(RawFault { kind: Kind::GlobalRace, lane, address: Some(address), detail, other })
 }
 
 /// The allocation that holds a range.
 fn allocation(context: &Context, low: u64, high: u64) -> Option<Range> {
     let list = &context.allocations;
-    let behind = list.partition_point(|range| range.start <= low);
-    let range = *list.get(behind.checked_sub(1)?)?;
+    let after = list.partition_point(|range| range.start <= low);
+    let range = *list.get(after.checked_sub(1)?)?;
     (high <= range.end).then_some(range)
 }
 

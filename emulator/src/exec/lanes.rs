@@ -3,16 +3,16 @@
 //! All lanes of the member mask that still live must execute the instruction together; a lane that is
 //! not in its own member mask, or a member elsewhere, has no defined result on a GPU and is a finding.
 
-use super::context::{Outcome, Raise};
+use super::context::{Outcome, RawFault};
 use super::value::integer;
 use super::warp::{LANES, Warp, lanes};
 use crate::fault::Kind;
-use crate::ir::{AtomicOp, File, Guard, Int2, Row, Shuffle, Type, Vote};
+use crate::ir::{AtomicOp, File, Guard, Int2, Reg, Shuffle, Type, Vote};
 
 impl Warp {
     /// The members that take part: checks that they are the executing lanes.
-    fn members(&self, mask: u32, row: Row) -> Outcome<u32> {
-        let words = self.registers.word(row);
+    fn members(&self, mask: u32, reg: Reg) -> Outcome<u32> {
+        let words = self.registers.b32(reg);
         let mut seen = 0;
         let first = mask.trailing_zeros() as usize;
         let member = words[first.min(31)];
@@ -20,7 +20,7 @@ impl Warp {
             let own = words[lane];
             if own >> lane & 1 == 0 {
                 let detail = format!("lane {lane} is not in its own member mask {own:#010x}");
-                return Err(Raise::new(Kind::DivergentBarrier, lane as u32, detail));
+                return Err(RawFault::new(Kind::DivergentBarrier, lane as u32, detail));
             }
             // Lanes with different masks run the instruction as separate groups.
             if own == member {
@@ -34,18 +34,18 @@ impl Warp {
         let missing = member & self.live & !seen;
         if missing != 0 {
             let detail = format!("lanes {missing:#010x} of the member mask {member:#010x} are elsewhere");
-            return Err(Raise::new(Kind::DivergentBarrier, lane, detail));
+            return Err(RawFault::new(Kind::DivergentBarrier, lane, detail));
         }
         Ok(member)
     }
 
     /// The groups of lanes with one member mask each.
-    fn groups(&self, mask: u32, row: Row) -> Outcome<Vec<u32>> {
-        let words = self.registers.word(row);
+    fn groups(&self, mask: u32, reg: Reg) -> Outcome<Vec<u32>> {
+        let words = self.registers.b32(reg);
         let mut groups = Vec::new();
         let mut left = mask;
         while left != 0 {
-            self.members(left, row)?;
+            self.members(left, reg)?;
             let member = words[left.trailing_zeros() as usize];
             groups.push(left & member);
             left &= !member;
@@ -54,8 +54,8 @@ impl Warp {
     }
 
     /// `bar.warp.sync`.
-    pub fn warp_sync(&self, mask: u32, row: Row) -> Outcome {
-        self.groups(mask, row).map(drop)
+    pub fn warp_sync(&self, mask: u32, reg: Reg) -> Outcome {
+        self.groups(mask, reg).map(drop)
     }
 
     /// `shfl.sync`.
@@ -64,13 +64,13 @@ impl Warp {
         &mut self,
         mode: Shuffle,
         mask: u32,
-        dst: (Row, Option<Row>),
-        from: (Row, Row, Row),
-        members: Row,
+        dst: (Reg, Option<Reg>),
+        from: (Reg, Reg, Reg),
+        members: Reg,
     ) -> Outcome {
         self.groups(mask, members)?;
         let registers = &self.registers;
-        let (a, b, c) = (registers.word(from.0), registers.word(from.1), registers.word(from.2));
+        let (a, b, c) = (registers.b32(from.0), registers.b32(from.1), registers.b32(from.2));
         let mut values = *a;
         let mut found = 0;
         for lane in lanes(mask) {
@@ -78,22 +78,22 @@ impl Warp {
             let source = if inside { source } else { lane };
             if mask >> source & 1 == 0 {
                 let detail = format!("shuffle from lane {source}, which doesn't take part");
-                return Err(Raise::new(Kind::Uninitialised, lane as u32, detail));
+                return Err(RawFault::new(Kind::Uninitialised, lane as u32, detail));
             }
             values[lane] = a[source];
             found |= u32::from(inside) << lane;
         }
-        self.registers.set_word(dst.0, mask, &values);
-        if let Some(row) = dst.1 {
-            self.registers.set_predicate(row, mask, found);
+        self.registers.set_b32(dst.0, mask, &values);
+        if let Some(reg) = dst.1 {
+            self.registers.set_predicate(reg, mask, found);
         }
         Ok(())
     }
 
     /// `vote.sync`.
     #[inline(never)]
-    pub fn vote(&mut self, mode: Vote, mask: u32, dst: Row, src: Guard, members: Row) -> Outcome {
-        let predicate = self.registers.predicate(src.row);
+    pub fn vote(&mut self, mode: Vote, mask: u32, dst: Reg, src: Guard, members: Reg) -> Outcome {
+        let predicate = self.registers.predicate(src.reg);
         let predicate = if src.negated { !predicate } else { predicate };
         for group in self.groups(mask, members)? {
             let set = predicate & group;
@@ -102,7 +102,7 @@ impl Warp {
                 Vote::Any => set != 0,
                 Vote::Uniform => set == group || set == 0,
                 Vote::Ballot => {
-                    self.registers.set_word(dst, group, &[set; LANES]);
+                    self.registers.set_b32(dst, group, &[set; LANES]);
                     continue;
                 }
             };
@@ -118,9 +118,9 @@ impl Warp {
         all: bool,
         file: File,
         mask: u32,
-        dst: (Row, Option<Row>),
-        a: Row,
-        members: Row,
+        dst: (Reg, Option<Reg>),
+        a: Reg,
+        members: Reg,
     ) -> Outcome {
         let values = self.registers.get(file, a);
         for group in self.groups(mask, members)? {
@@ -133,21 +133,21 @@ impl Warp {
             if all {
                 let same = result[group.trailing_zeros() as usize] == group;
                 result = [if same { group } else { 0 }; LANES];
-                if let Some(row) = dst.1 {
-                    self.registers.set_predicate(row, group, if same { u32::MAX } else { 0 });
+                if let Some(reg) = dst.1 {
+                    self.registers.set_predicate(reg, group, if same { u32::MAX } else { 0 });
                 }
             }
-            self.registers.set_word(dst.0, group, &result);
+            self.registers.set_b32(dst.0, group, &result);
         }
         Ok(())
     }
 
     /// `elect.sync`.
     #[inline(never)]
-    pub fn elect(&mut self, mask: u32, dst: Row, found: Row, members: Row) -> Outcome {
+    pub fn elect(&mut self, mask: u32, dst: Reg, found: Reg, members: Reg) -> Outcome {
         for group in self.groups(mask, members)? {
             let leader = group.trailing_zeros();
-            self.registers.set_word(dst, group, &[leader; LANES]);
+            self.registers.set_b32(dst, group, &[leader; LANES]);
             self.registers.set_predicate(found, group, 1 << leader);
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Warp {
 
     /// `redux.sync`.
     #[inline(never)]
-    pub fn reduce(&mut self, op: AtomicOp, ty: Type, mask: u32, dst: Row, a: Row, members: Row) -> Outcome {
+    pub fn reduce(&mut self, op: AtomicOp, ty: Type, mask: u32, dst: Reg, a: Reg, members: Reg) -> Outcome {
         let op = match op {
             AtomicOp::Add => Int2::Add,
             AtomicOp::Min => Int2::Min,
@@ -163,12 +163,12 @@ impl Warp {
             AtomicOp::And => Int2::And,
             AtomicOp::Or => Int2::Or,
             AtomicOp::Xor => Int2::Xor,
-            _ => return Err(Raise::new(Kind::Trap, 0, "redux.sync of an operation without meaning")),
+            _ => return Err(RawFault::new(Kind::Trap, 0, "redux.sync of an operation without meaning")),
         };
-        let values = self.registers.get(File::Words, a);
+        let values = self.registers.get(File::B32, a);
         for group in self.groups(mask, members)? {
             let result = lanes(group).map(|lane| values[lane]).reduce(|x, y| integer::int2(op, ty, x, y));
-            self.registers.set_word(dst, group, &[result.unwrap_or(0) as u32; LANES]);
+            self.registers.set_b32(dst, group, &[result.unwrap_or(0) as u32; LANES]);
         }
         Ok(())
     }

@@ -12,15 +12,15 @@
 //! rounded once, at the end. Real tensor cores add several products at once with truncation: other last
 //! bits. Integers are exact and wrap, or clamp with `.satfinite`.
 
-use super::context::{Outcome, Raise};
-use super::global::Use;
+use super::context::{Outcome, RawFault};
+use super::global::AccessKind;
 use super::memory::{Machine, Request};
-use super::rows::each;
 use super::value::NAN32;
 use super::value::format::F16;
+use super::vector_registers::each;
 use super::warp::{LANES, Registers, Warp};
 use crate::fault::Kind;
-use crate::ir::{Address, Mma, Round, Row, SHARED_WINDOW, Space, Type};
+use crate::ir::{Address, Mma, Reg, Round, SHARED_WINDOW, Space, Type};
 
 /// Largest m, n, k.
 const M: usize = 16;
@@ -33,7 +33,7 @@ pub fn require_whole(mask: u32, what: &str) -> Outcome {
         u32::MAX => Ok(()),
         _ => {
             let detail = format!("{what} with the lanes {mask:#010x} only");
-            Err(Raise::new(Kind::DivergentBarrier, mask.trailing_zeros(), detail))
+            Err(RawFault::new(Kind::DivergentBarrier, mask.trailing_zeros(), detail))
         }
     }
 }
@@ -48,7 +48,7 @@ impl Machine<'_, '_> {
         space: Space,
         mask: u32,
         (count, transposed): (u8, bool),
-        dst: &[Row; 4],
+        dst: &[Reg; 4],
         address: &Address,
     ) -> Outcome {
         require_whole(mask, "ldmatrix")?;
@@ -59,7 +59,7 @@ impl Machine<'_, '_> {
         let count = usize::from(count);
         let request = Request::new(u32::MAX >> (32 - 8 * count.clamp(1, 4)), addresses, 16);
         self.stats.counters.matrix_loads += 1;
-        self.prepare(warp, Space::Shared, &request, Use::Read, false)?;
+        self.prepare(warp, Space::Shared, &request, AccessKind::Read, false)?;
         let data = self.shared.data();
         for (matrix, &row) in dst.iter().enumerate().take(count) {
             let element = |r: usize, c: usize| {
@@ -73,7 +73,7 @@ impl Machine<'_, '_> {
                     true => element(minor, major) | element(minor + 1, major) << 16,
                 }
             });
-            warp.registers.set_word(row, u32::MAX, &values);
+            warp.registers.set_b32(row, u32::MAX, &values);
         }
         Ok(())
     }
@@ -141,14 +141,14 @@ fn operands<T: Copy + Default>(
     let mut result = Operands { a: [[T::default(); M]; K], b: [[T::default(); N]; K] };
     let per = per_word(mma.a_type);
     for (r, &row) in mma.a.iter().enumerate() {
-        let words = registers.word(row);
+        let words = registers.b32(row);
         for e in 0..per {
             let values = each(|lane| decode(mma.a_type, words[lane], e));
             scatter(&mut result.a, &values, 8 * (r & 1), e + 4 * per * (r >> 1), per);
         }
     }
     for (r, &row) in mma.b.iter().enumerate() {
-        let words = registers.word(row);
+        let words = registers.b32(row);
         for e in 0..per {
             let values = each(|lane| decode(mma.b_type, words[lane], e));
             scatter(&mut result.b, &values, 0, e + 4 * per * r, per);
@@ -169,7 +169,7 @@ pub fn multiply_floats(registers: &mut Registers, mma: &Mma) {
     let operands = operands(registers, mma, element);
     let mut sum = [[0.0f32; N]; M];
     for (r, &row) in mma.c.iter().enumerate() {
-        for (lane, &word) in registers.word(row).iter().enumerate() {
+        for (lane, &word) in registers.b32(row).iter().enumerate() {
             if mma.c_type == Type::F16 {
                 for half in 0..2 {
                     let (i, j) = place(lane, 2 * r + half);
@@ -198,7 +198,7 @@ pub fn multiply_floats(registers: &mut Registers, mma: &Mma) {
             let (i, j) = place(lane, r);
             if sum[i][j].is_nan() { NAN32 } else { sum[i][j].to_bits() }
         });
-        registers.words[usize::from(row)].0 = values;
+        registers.b32[usize::from(row)].0 = values;
     }
 }
 
@@ -208,7 +208,7 @@ pub fn multiply_integers(registers: &mut Registers, mma: &Mma) {
     let operands = operands(registers, mma, byte);
     let mut results = Vec::with_capacity(mma.d.len());
     for (r, &row) in mma.c.iter().enumerate() {
-        let c = *registers.word(row);
+        let c = *registers.b32(row);
         let values: [u32; LANES] = std::array::from_fn(|lane| {
             let (i, j) = place(lane, r);
             let products = operands.a.iter().zip(&operands.b).map(|(a, b)| i64::from(a[i] * b[j]));
@@ -218,6 +218,6 @@ pub fn multiply_integers(registers: &mut Registers, mma: &Mma) {
         results.push(values);
     }
     for (&row, values) in mma.d.iter().zip(&results) {
-        registers.set_word(row, u32::MAX, values);
+        registers.set_b32(row, u32::MAX, values);
     }
 }

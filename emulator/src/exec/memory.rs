@@ -1,12 +1,12 @@
 //! Loads and stores: the addresses of a warp, and moving the bytes once they are known to be good.
 
 use super::block::Shared;
-use super::context::{Context, Outcome, Raise, Stats};
-use super::global::Use;
+use super::context::{Context, Outcome, RawFault, Stats};
+use super::global::AccessKind;
 use super::warp::{LANES, Registers, Warp, lanes};
 use crate::fault::Kind;
 use crate::ir::{
-    Access, Address, File, LOCAL_WINDOW, PARAM_WINDOW, Row, SHARED_WINDOW, Space, Type, WINDOWS_END,
+    Access, Address, File, LOCAL_WINDOW, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Type, WINDOWS_END,
 };
 
 /// How the lanes' addresses lie.
@@ -15,7 +15,7 @@ pub enum Pattern {
     /// All the same.
     Same,
     /// Side by side in order of the lanes, without a gap.
-    Row,
+    Contiguous,
     /// Anything else.
     Scattered,
 }
@@ -47,7 +47,7 @@ impl Request {
         let bytes = u64::from(self.bytes);
         match self.pattern {
             Pattern::Same => (first, first.saturating_add(bytes)),
-            Pattern::Row => (first, first.saturating_add(bytes * u64::from(self.mask.count_ones()))),
+            Pattern::Contiguous => (first, first.saturating_add(bytes * u64::from(self.mask.count_ones()))),
             Pattern::Scattered => {
                 let (low, high) = lanes(self.mask)
                     .map(|lane| self.addresses[lane])
@@ -57,12 +57,12 @@ impl Request {
         }
     }
 
-    /// The distinct ranges: lane, first byte, length. One for [`Pattern::Same`] and [`Pattern::Row`].
+    /// The distinct ranges: lane, first byte, length. One for [`Pattern::Same`] and [`Pattern::Contiguous`].
     pub fn ranges(&self) -> impl Iterator<Item = (usize, u64, u64)> {
         let bytes = u64::from(self.bytes);
         let (mask, bytes) = match self.pattern {
             Pattern::Same => (1 << self.first(), bytes),
-            Pattern::Row => (1 << self.first(), bytes * u64::from(self.mask.count_ones())),
+            Pattern::Contiguous => (1 << self.first(), bytes * u64::from(self.mask.count_ones())),
             Pattern::Scattered => (self.mask, bytes),
         };
         lanes(mask).map(move |lane| (lane, self.addresses[lane], bytes))
@@ -82,7 +82,7 @@ impl Request {
             None => Ok(()),
             Some(lane) => {
                 let detail = format!("{} bytes at an address that isn't a multiple of that", self.bytes);
-                Err(Raise::at(Kind::Misaligned, lane as u32, self.addresses[lane], detail))
+                Err(RawFault::at(Kind::Misaligned, lane as u32, self.addresses[lane], detail))
             }
         }
     }
@@ -95,7 +95,7 @@ impl Request {
             None => Ok(()),
             Some(lane) => {
                 let detail = format!("{bytes} bytes beyond the {size} bytes of {what}");
-                Err(Raise::at(Kind::OutOfBounds, lane as u32, self.addresses[lane], detail))
+                Err(RawFault::at(Kind::OutOfBounds, lane as u32, self.addresses[lane], detail))
             }
         }
     }
@@ -111,7 +111,7 @@ fn pattern(mask: u32, addresses: &[u64; LANES], bytes: u32) -> Pattern {
     let side_by_side =
         |lane: usize| addresses[lane] == base.wrapping_add((lane - first) as u64 * u64::from(bytes));
     if run & run.wrapping_add(1) == 0 && lanes(mask).all(side_by_side) {
-        return Pattern::Row;
+        return Pattern::Contiguous;
     }
     Pattern::Scattered
 }
@@ -121,20 +121,20 @@ impl Registers {
     pub fn addresses(&self, address: &Address) -> [u64; LANES] {
         if address.wide {
             let offset = i64::from(address.offset) as u64;
-            return self.longs[usize::from(address.row)].0.map(|base| base.wrapping_add(offset));
+            return self.b64[usize::from(address.reg)].0.map(|base| base.wrapping_add(offset));
         }
         let offset = address.offset as u32;
-        self.word(address.row).map(|base| u64::from(base.wrapping_add(offset)))
+        self.b32(address.reg).map(|base| u64::from(base.wrapping_add(offset)))
     }
 
     /// Loads every lane's elements from host addresses.
     ///
     /// # Safety
     /// `access.ty.size() * access.count` bytes can be read at every active lane's address.
-    pub unsafe fn load_lanes(&mut self, access: Access, dst: &[Row; 4], mask: u32, from: &[u64; LANES]) {
+    pub unsafe fn load_lanes(&mut self, access: Access, dst: &[Reg; 4], mask: u32, from: &[u64; LANES]) {
         let size = access.ty.size();
         let file = access.register.file();
-        for (element, &row) in dst.iter().enumerate().take(usize::from(access.count)) {
+        for (element, &reg) in dst.iter().enumerate().take(usize::from(access.count)) {
             let mut values = [0; LANES];
             for lane in lanes(mask) {
                 let at = from[lane] + element as u64 * u64::from(size);
@@ -145,7 +145,7 @@ impl Registers {
                 let keep = u64::MAX >> (64 - access.register.size() * 8);
                 values = values.map(|value| super::value::integer::extend(access.ty, value) as u64 & keep);
             }
-            self.set(file, row, mask, &values);
+            self.set(file, reg, mask, &values);
         }
     }
 
@@ -153,10 +153,10 @@ impl Registers {
     ///
     /// # Safety
     /// As for [`Registers::load_lanes`], for writing.
-    pub unsafe fn store_lanes(&self, access: Access, src: &[Row; 4], mask: u32, to: &[u64; LANES]) {
+    pub unsafe fn store_lanes(&self, access: Access, src: &[Reg; 4], mask: u32, to: &[u64; LANES]) {
         let size = access.ty.size();
-        for (element, &row) in src.iter().enumerate().take(usize::from(access.count)) {
-            let values = self.get(access.register.file(), row);
+        for (element, &reg) in src.iter().enumerate().take(usize::from(access.count)) {
+            let values = self.get(access.register.file(), reg);
             for lane in lanes(mask) {
                 let at = to[lane] + element as u64 * u64::from(size);
                 // SAFETY: promised by the caller.
@@ -253,13 +253,13 @@ impl Machine<'_, '_> {
         space: Space,
         access: Access,
         mask: u32,
-        dst: &[Row; 4],
+        dst: &[Reg; 4],
         address: &Address,
     ) -> Outcome {
         let addresses = warp.registers.addresses(address);
         self.by_space(space, mask, addresses, |machine, space, mask, addresses| {
             let request = Request::new(mask, addresses, access.ty.size() * u32::from(access.count));
-            let base = machine.prepare(warp, space, &request, Use::Read, access.strong)?;
+            let base = machine.prepare(warp, space, &request, AccessKind::Read, access.strong)?;
             // SAFETY: `prepare` checked every lane's bytes.
             unsafe { warp.registers.load_lanes(access, dst, mask, &base) };
             Ok(())
@@ -274,13 +274,13 @@ impl Machine<'_, '_> {
         space: Space,
         access: Access,
         mask: u32,
-        src: &[Row; 4],
+        src: &[Reg; 4],
         address: &Address,
     ) -> Outcome {
         let addresses = warp.registers.addresses(address);
         self.by_space(space, mask, addresses, |machine, space, mask, addresses| {
             let request = Request::new(mask, addresses, access.ty.size() * u32::from(access.count));
-            let base = machine.prepare(warp, space, &request, Use::Write, access.strong)?;
+            let base = machine.prepare(warp, space, &request, AccessKind::Write, access.strong)?;
             // SAFETY: `prepare` checked every lane's bytes.
             unsafe { warp.registers.store_lanes(access, src, mask, &base) };
             Ok(())
@@ -293,7 +293,7 @@ impl Machine<'_, '_> {
         warp: &mut Warp,
         space: Space,
         request: &Request,
-        usage: Use,
+        usage: AccessKind,
         strong: bool,
     ) -> Outcome<[u64; LANES]> {
         request.require_aligned()?;
@@ -312,7 +312,12 @@ impl Machine<'_, '_> {
         }
     }
 
-    fn local_access(&mut self, warp: &mut Warp, request: &Request, usage: Use) -> Outcome<[u64; LANES]> {
+    fn local_access(
+        &mut self,
+        warp: &mut Warp,
+        request: &Request,
+        usage: AccessKind,
+    ) -> Outcome<[u64; LANES]> {
         let size = u64::from(self.context.kernel.local_bytes);
         request.require_below(size, "local memory")?;
         let traffic = &mut self.stats.counters.local;
@@ -322,10 +327,15 @@ impl Machine<'_, '_> {
             let start = (lane as u64 * size + request.addresses[lane]) as usize;
             let written = &mut warp.local_written[start..start + request.bytes as usize];
             match usage {
-                Use::Write => written.fill(true),
+                AccessKind::Write => written.fill(true),
                 _ if self.context.settings.checks.uninitialised && written.contains(&false) => {
                     let detail = "local memory that nothing wrote";
-                    return Err(Raise::at(Kind::Uninitialised, lane as u32, request.addresses[lane], detail));
+                    return Err(RawFault::at(
+                        Kind::Uninitialised,
+                        lane as u32,
+                        request.addresses[lane],
+                        detail,
+                    ));
                 }
                 _ => {}
             }
@@ -336,11 +346,11 @@ impl Machine<'_, '_> {
         }))
     }
 
-    fn param_access(&mut self, request: &Request, usage: Use) -> Outcome<[u64; LANES]> {
+    fn param_access(&mut self, request: &Request, usage: AccessKind) -> Outcome<[u64; LANES]> {
         let params = &self.context.launch.params;
         request.require_below(params.len() as u64, "parameters")?;
-        if usage != Use::Read {
-            return Err(Raise::new(Kind::Trap, request.first() as u32, "parameters can't be written"));
+        if usage != AccessKind::Read {
+            return Err(RawFault::new(Kind::Trap, request.first() as u32, "parameters can't be written"));
         }
         let base = params.as_ptr() as u64;
         Ok(request.addresses.map(|address| base.wrapping_add(address)))
@@ -352,7 +362,7 @@ impl Machine<'_, '_> {
         warp: &mut Warp,
         access: Access,
         mask: u32,
-        dst: &[Row; 4],
+        dst: &[Reg; 4],
         offset: u32,
     ) -> Outcome {
         let request = Request {
@@ -361,15 +371,15 @@ impl Machine<'_, '_> {
             bytes: access.ty.size() * u32::from(access.count),
             pattern: Pattern::Same,
         };
-        let base = self.param_access(&request, Use::Read)?;
+        let base = self.param_access(&request, AccessKind::Read)?;
         // SAFETY: `param_access` checked every lane's bytes.
         unsafe { warp.registers.load_lanes(access, dst, mask, &base) };
         Ok(())
     }
 
     /// `isspacep`.
-    pub fn is_space(&mut self, warp: &mut Warp, space: Space, wide: bool, mask: u32, dst: Row, a: Row) {
-        let file = if wide { File::Longs } else { File::Words };
+    pub fn is_space(&mut self, warp: &mut Warp, space: Space, wide: bool, mask: u32, dst: Reg, a: Reg) {
+        let file = if wide { File::B64 } else { File::B32 };
         let index = match space {
             Space::Shared => 1,
             Space::Local => 2,

@@ -5,15 +5,17 @@
 //! | `launch` | blocks over threads, first fault wins |
 //! | `block`, `barrier` | warps of a block, in a seeded order, between barriers |
 //! | `warp`, `control` | registers, active lanes, divergence and reconvergence |
-//! | `plan`, `fast`, `step`, `rows` | the instructions that programs spend their time in, vectorised |
-//! | `integer`, `float`, `compare`, `moves`, `lanes`, `matrix` | all others, by family |
+//! | `plan`, `vector_op` | which instructions run vectorised |
+//! | `interpreter`, `vector_registers`, `vector_memory` | the vectorised interpreter: all lanes at once |
+//! | `scalar` and `integer`, `float`, `compare`, `moves`, `lanes`, `matrix` | the scalar interpreter: any instruction, lane by lane |
+//! | `equivalence_tests` | both give the same bits |
 //! | `memory`, `global`, `shared`, `atomic`, `async_copy` | loads and stores |
 //! | `value` | what an operation gives for one value |
 //! | `counters` | what a launch did |
 //!
 //! **Divergence.** A branch that some lanes take splits the warp; the parts run one after the other and
-//! meet at the branch's immediate post-dominator. Lanes of one warp that wait for one another in a loop
-//! (a lock) so may never end, as on hardware before Volta; the instruction limit ends them.
+//! meet at the branch's immediate post-dominator. So lanes of one warp that wait for one another in a loop
+//! (a lock) may never end, as on hardware before Volta; the instruction limit ends them.
 
 mod async_copy;
 mod atomic;
@@ -23,11 +25,12 @@ mod compare;
 mod context;
 mod control;
 mod counters;
-mod fast;
+#[cfg(test)]
+mod equivalence_tests;
 mod float;
-mod general;
 mod global;
 mod integer;
+mod interpreter;
 mod lanes;
 mod launch;
 mod matrix;
@@ -35,15 +38,14 @@ mod memory;
 mod moves;
 mod plan;
 mod random;
-mod rows;
+mod scalar;
 mod shared;
 mod shared_races;
-mod step;
-#[cfg(test)]
-mod twins;
 pub mod value;
+mod vector_memory;
+mod vector_op;
+mod vector_registers;
 mod warp;
-mod words;
 
 pub use counters::{Counters, Matrix, Traffic};
 pub use launch::launch;

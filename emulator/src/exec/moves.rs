@@ -2,37 +2,37 @@
 
 use super::context::Context;
 use super::warp::{LANES, Registers, Warp, lanes};
-use crate::ir::{File, Row, Type};
+use crate::ir::{File, Reg, Type};
 
 use super::value::arithmetic;
 
 impl Registers {
     /// `mov`.
-    pub fn copy(&mut self, file: File, mask: u32, dst: Row, src: Row) {
+    pub fn copy(&mut self, file: File, mask: u32, dst: Reg, src: Reg) {
         let values = self.get(file, src);
         self.set(file, dst, mask, &values);
     }
 
     /// A wider value from its halves, which are `width` bits wide.
-    pub fn pack(&mut self, width: u32, mask: u32, dst: Row, low: Row, high: Row) {
-        let (low, high) = (self.get(File::Words, low), self.get(File::Words, high));
+    pub fn pack(&mut self, width: u32, mask: u32, dst: Reg, low: Reg, high: Reg) {
+        let (low, high) = (self.get(File::B32, low), self.get(File::B32, high));
         let keep = (1u64 << width) - 1;
-        let file = if width == 32 { File::Longs } else { File::Words };
+        let file = if width == 32 { File::B64 } else { File::B32 };
         let values = std::array::from_fn(|lane| high[lane] << width | low[lane] & keep);
         self.set(file, dst, mask, &values);
     }
 
     /// The halves of a wider value.
-    pub fn unpack(&mut self, width: u32, mask: u32, low: Row, high: Row, src: Row) {
-        let file = if width == 32 { File::Longs } else { File::Words };
+    pub fn unpack(&mut self, width: u32, mask: u32, low: Reg, high: Reg, src: Reg) {
+        let file = if width == 32 { File::B64 } else { File::B32 };
         let values = self.get(file, src);
         let keep = (1u64 << width) - 1;
-        self.set(File::Words, low, mask, &values.map(|value| value & keep));
-        self.set(File::Words, high, mask, &values.map(|value| value >> width & keep));
+        self.set(File::B32, low, mask, &values.map(|value| value & keep));
+        self.set(File::B32, high, mask, &values.map(|value| value >> width & keep));
     }
 
     /// `selp`.
-    pub fn select(&mut self, file: File, mask: u32, dst: Row, from: (Row, Row), predicate: u32) {
+    pub fn select(&mut self, file: File, mask: u32, dst: Reg, from: (Reg, Reg), predicate: u32) {
         let (a, b) = (self.get(file, from.0), self.get(file, from.1));
         self.set(file, dst, mask & predicate, &a);
         self.set(file, dst, mask & !predicate, &b);
@@ -45,10 +45,10 @@ impl Registers {
         by: Type,
         ftz: bool,
         mask: u32,
-        dst: Row,
-        from: (Row, Row, Row),
+        dst: Reg,
+        from: (Reg, Reg, Reg),
     ) {
-        let c = self.get(File::Words, from.2);
+        let c = self.get(File::B32, from.2);
         let chosen = lanes(mask).fold(0, |bits, lane| {
             let first = match by {
                 Type::F32 => arithmetic::decode(Type::F32, c[lane], ftz) >= 0.0,
@@ -62,10 +62,10 @@ impl Registers {
 
 impl Warp {
     /// A counter as a long, or one half of it as a word.
-    pub fn read_counter(&mut self, file: File, mask: u32, dst: Row, high: bool, value: u64) {
+    pub fn read_counter(&mut self, file: File, mask: u32, dst: Reg, high: bool, value: u64) {
         let value = match (file, high) {
-            (File::Words, true) => value >> 32,
-            (File::Words, false) => value & 0xffff_ffff,
+            (File::B32, true) => value >> 32,
+            (File::B32, false) => value & 0xffff_ffff,
             _ => value,
         };
         self.registers.set(file, dst, mask, &[value; LANES]);

@@ -3,32 +3,32 @@
 
 use super::Counters;
 use super::context::Stats;
-use super::fast::{Fast, Files};
+use super::vector_op::{Files, VectorOp};
 use crate::ir::{Guard, Instr, Kernel, Op, Scope, Space, Type};
 
 /// A planned instruction.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct PlannedInstr {
     pub guard: Option<Guard>,
-    pub fast: Fast,
+    pub op: VectorOp,
 }
 
 /// The kernel's plan.
 pub struct Plan {
-    pub steps: Vec<Step>,
+    pub code: Vec<PlannedInstr>,
     /// log2 of the narrowest access to shared and to global memory, in bytes.
     pub shared_shift: u32,
     pub global_shift: u32,
     /// There is a fence of device scope.
     pub fences: bool,
-    /// Why the kernel can't run: a fault of whoever built it.
+    /// Why the kernel can't run: it was built wrongly.
     pub invalid: Option<String>,
 }
 
 impl Plan {
     pub fn new(kernel: &Kernel) -> Plan {
-        let files = Files { words: kernel.words, longs: kernel.longs, predicates: kernel.predicates };
-        let steps = kernel.code.iter().map(|instruction| files.plan(instruction)).collect();
+        let files = Files { b32: kernel.b32, b64: kernel.b64, predicates: kernel.predicates };
+        let code = kernel.code.iter().map(|instruction| files.plan(instruction)).collect();
         let narrowest = |wanted| {
             kernel
                 .code
@@ -39,7 +39,7 @@ impl Plan {
                 .min(16)
         };
         Plan {
-            steps,
+            code,
             shared_shift: narrowest(Space::Shared).trailing_zeros(),
             global_shift: narrowest(Space::Global).trailing_zeros(),
             fences: kernel

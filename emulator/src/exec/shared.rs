@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use super::context::{Context, Other, Outcome, Raise};
-use super::global::Use;
+use super::context::{Context, Other, Outcome, RawFault};
+use super::global::AccessKind;
 use super::memory::{Machine, Pattern, Request};
 use super::shared_races::{Access, Races};
 use super::warp::{LANES, Warp, lanes};
@@ -120,19 +120,25 @@ impl Shared {
 
 impl Machine<'_, '_> {
     /// Counts an access and checks it.
-    pub fn shared_access(&mut self, warp: &Warp, request: &Request, usage: Use, strong: bool) -> Outcome {
+    pub fn shared_access(
+        &mut self,
+        warp: &Warp,
+        request: &Request,
+        usage: AccessKind,
+        strong: bool,
+    ) -> Outcome {
         self.count_shared(request, usage);
         request.require_below(u64::from(self.shared.bytes), "shared memory")?;
         self.shared_state(warp, request, usage, strong)
     }
 
     /// Requests, bytes, bank conflicts.
-    pub fn count_shared(&mut self, request: &Request, usage: Use) {
+    pub fn count_shared(&mut self, request: &Request, usage: AccessKind) {
         let counters = &mut self.stats.counters;
         let traffic = match usage {
-            Use::Read => &mut counters.shared_loads,
-            Use::Write => &mut counters.shared_stores,
-            Use::Atomic => {
+            AccessKind::Read => &mut counters.shared_loads,
+            AccessKind::Write => &mut counters.shared_stores,
+            AccessKind::Atomic => {
                 counters.shared_atomics += 1;
                 return;
             }
@@ -145,19 +151,25 @@ impl Machine<'_, '_> {
     }
 
     /// Copies on the way, initialisation, races.
-    pub fn shared_state(&mut self, warp: &Warp, request: &Request, usage: Use, strong: bool) -> Outcome {
+    pub fn shared_state(
+        &mut self,
+        warp: &Warp,
+        request: &Request,
+        usage: AccessKind,
+        strong: bool,
+    ) -> Outcome {
         if self.shared.pending_copies != 0 {
             self.not_pending(request)?;
         }
         if let Some(written) = &mut self.shared.written {
             for (_, start, bytes) in request.ranges() {
-                if usage != Use::Write
+                if usage != AccessKind::Write
                     && let Some(at) = written.find(start, bytes, false)
                 {
                     let detail = "shared memory that no thread of the block wrote";
-                    return Err(Raise::at(Kind::Uninitialised, request.lane_of(at), at, detail));
+                    return Err(RawFault::at(Kind::Uninitialised, request.lane_of(at), at, detail));
                 }
-                if usage != Use::Read {
+                if usage != AccessKind::Read {
                     written.put(start, bytes, true);
                 }
             }
@@ -173,7 +185,7 @@ impl Machine<'_, '_> {
         for (_, start, bytes) in request.ranges() {
             if let Some(at) = self.shared.pending.find(start, bytes, true) {
                 let detail = "destination of a cp.async whose wait hasn't come yet";
-                return Err(Raise::at(Kind::AsyncTooEarly, request.lane_of(at), at, detail));
+                return Err(RawFault::at(Kind::AsyncTooEarly, request.lane_of(at), at, detail));
             }
         }
         Ok(())
@@ -184,12 +196,15 @@ impl Machine<'_, '_> {
         let shift = self.context.shared_shift;
         let Some(races) = &mut self.shared.races else { return };
         for granule in start >> shift..=(start + bytes - 1) >> shift {
-            races.record(granule as usize, Access { warp: warp.index, lane, pc: warp.pc, usage: Use::Write });
+            races.record(
+                granule as usize,
+                Access { warp: warp.index, lane, pc: warp.pc, usage: AccessKind::Write },
+            );
         }
     }
 
     /// Looks for races of a request, then records it.
-    pub fn shared_races(&mut self, warp: &Warp, request: &Request, usage: Use) -> Outcome {
+    pub fn shared_races(&mut self, warp: &Warp, request: &Request, usage: AccessKind) -> Outcome {
         let shift = self.context.shared_shift;
         let Some(races) = &mut self.shared.races else { return Ok(()) };
         let access = |lane| Access { warp: warp.index, lane: lane as u32, pc: warp.pc, usage };
@@ -211,18 +226,18 @@ impl Machine<'_, '_> {
     }
 }
 
-fn race(lane: u32, address: u64, other: super::shared_races::Conflict, usage: Use) -> Box<Raise> {
+fn race(lane: u32, address: u64, other: super::shared_races::Conflict, usage: AccessKind) -> Box<RawFault> {
     let own = match usage {
-        Use::Read => "read",
-        Use::Write => "write",
-        Use::Atomic => "atomic access",
+        AccessKind::Read => "read",
+        AccessKind::Write => "write",
+        AccessKind::Atomic => "atomic access",
     };
     let theirs = if other.wrote { "written" } else { "read" };
     let who = if other.same_warp { "another lane of the warp" } else { "another warp" };
     let order = if other.same_warp { "bar.warp.sync" } else { "barrier" };
     let detail = format!("{own} of what {who} has {theirs} with no {order} between");
     let other = Some(Other::Thread { thread: other.thread, pc: other.pc });
-    Box::new(Raise { kind: Kind::SharedRace, lane, address: Some(address), detail, other })
+    Box::new(RawFault { kind: Kind::SharedRace, lane, address: Some(address), detail, other })
 }
 
 /// Passes over the banks beyond those that the width needs ([`super::Counters::bank_conflicts`]).

@@ -11,9 +11,9 @@
 //! another, and programs rely on it. Lanes of one instruction never race with each other. A granule is as
 //! many bytes as the kernel's narrowest access to shared memory.
 
-use super::global::Use;
+use super::global::AccessKind;
 
-/// Bits: 6 lane (63: several), 5 warp, 1 atomic, 20 instruction, 32 clock. 0 is nobody.
+/// Bits: 6 lane (63: several), 5 warp, 1 atomic, 20 instruction, 32 clock. 0 is no access.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Record(u64);
 
@@ -24,7 +24,7 @@ impl Record {
         Record(
             u64::from(access.lane)
                 | u64::from(access.warp & 31) << 6
-                | u64::from(access.usage == Use::Atomic) << 11
+                | u64::from(access.usage == AccessKind::Atomic) << 11
                 | u64::from(access.pc & 0xf_ffff) << 12
                 | u64::from(clock) << 32,
         )
@@ -61,7 +61,7 @@ pub struct Access {
     pub warp: u32,
     pub lane: u32,
     pub pc: u32,
-    pub usage: Use,
+    pub usage: AccessKind,
 }
 
 /// The other party.
@@ -132,13 +132,13 @@ impl Races {
     /// A record that the access races with.
     pub fn conflict(&self, granule: usize, access: Access) -> Option<Conflict> {
         let cell = self.cells.get(granule)?;
-        let both_atomic = |record: Record| record.atomic() && access.usage == Use::Atomic;
+        let both_atomic = |record: Record| record.atomic() && access.usage == AccessKind::Atomic;
         let races =
             |record: Record| record != Record(0) && !self.ordered(record, access) && !both_atomic(record);
         let readers = [cell.reader, cell.earlier_reader];
         let record = if races(cell.writer) {
             (cell.writer, true)
-        } else if access.usage != Use::Read {
+        } else if access.usage != AccessKind::Read {
             (readers.into_iter().find(|record| races(*record))?, false)
         } else {
             return None;
@@ -155,7 +155,7 @@ impl Races {
         let clock = self.clocks[warp * self.warps + warp];
         let Some(cell) = self.cells.get_mut(granule) else { return };
         let new = Record::new(access, clock);
-        if access.usage != Use::Read {
+        if access.usage != AccessKind::Read {
             cell.writer = new;
             return;
         }

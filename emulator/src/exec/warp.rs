@@ -2,27 +2,27 @@
 
 use super::async_copy::Copies;
 use super::context::Context;
-use crate::ir::{File, LongValue, NO_PC, Pc, Row, Special, WordValue};
+use crate::ir::{B32Value, B64Value, File, NO_PC, Pc, Reg, Special};
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
 
-/// A row of words, aligned for vector instructions.
+/// A b32 register, aligned for vector instructions.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct Words(pub [u32; LANES]);
+pub struct B32Lanes(pub [u32; LANES]);
 
-/// A row of longs.
+/// A b64 register.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct Longs(pub [u64; LANES]);
+pub struct B64Lanes(pub [u64; LANES]);
 
-/// The three register files. (The predicate file has a row too many: so it's empty only before the warp's
+/// The three register files. (The predicate file has a register too many: so it's empty only before the warp's
 /// first block.)
 #[derive(Default)]
 pub struct Registers {
-    pub words: Vec<Words>,
-    pub longs: Vec<Longs>,
+    pub b32: Vec<B32Lanes>,
+    pub b64: Vec<B64Lanes>,
     pub predicates: Vec<u32>,
 }
 
@@ -37,57 +37,57 @@ pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Registers {
-    /// All lanes of a row, zero-extended.
-    pub fn get(&self, file: File, row: Row) -> [u64; LANES] {
-        let row = usize::from(row);
+    /// All lanes of a register, zero-extended.
+    pub fn get(&self, file: File, reg: Reg) -> [u64; LANES] {
+        let reg = usize::from(reg);
         match file {
-            File::Words => self.words[row].0.map(u64::from),
-            File::Longs => self.longs[row].0,
+            File::B32 => self.b32[reg].0.map(u64::from),
+            File::B64 => self.b64[reg].0,
             File::Predicates => {
-                let mask = self.predicates[row];
+                let mask = self.predicates[reg];
                 std::array::from_fn(|lane| u64::from(mask >> lane & 1))
             }
         }
     }
 
     /// Writes the lanes of the mask.
-    pub fn set(&mut self, file: File, row: Row, mask: u32, values: &[u64; LANES]) {
-        let row = usize::from(row);
+    pub fn set(&mut self, file: File, reg: Reg, mask: u32, values: &[u64; LANES]) {
+        let reg = usize::from(reg);
         match file {
-            File::Words => {
-                let target = &mut self.words[row].0;
+            File::B32 => {
+                let target = &mut self.b32[reg].0;
                 lanes(mask).for_each(|lane| target[lane] = values[lane] as u32);
             }
-            File::Longs => {
-                let target = &mut self.longs[row].0;
+            File::B64 => {
+                let target = &mut self.b64[reg].0;
                 lanes(mask).for_each(|lane| target[lane] = values[lane]);
             }
             File::Predicates => {
                 let bits = lanes(mask).fold(0, |bits, lane| bits | ((values[lane] & 1) as u32) << lane);
-                self.set_predicate(row as Row, mask, bits);
+                self.set_predicate(reg as Reg, mask, bits);
             }
         }
     }
 
-    /// A row of words.
-    pub fn word(&self, row: Row) -> &[u32; LANES] {
-        &self.words[usize::from(row)].0
+    /// A b32 register.
+    pub fn b32(&self, reg: Reg) -> &[u32; LANES] {
+        &self.b32[usize::from(reg)].0
     }
 
     /// Writes the lanes of the mask.
-    pub fn set_word(&mut self, row: Row, mask: u32, values: &[u32; LANES]) {
-        let target = &mut self.words[usize::from(row)].0;
+    pub fn set_b32(&mut self, reg: Reg, mask: u32, values: &[u32; LANES]) {
+        let target = &mut self.b32[usize::from(reg)].0;
         lanes(mask).for_each(|lane| target[lane] = values[lane]);
     }
 
     /// A predicate's lanes.
-    pub fn predicate(&self, row: Row) -> u32 {
-        self.predicates[usize::from(row)]
+    pub fn predicate(&self, reg: Reg) -> u32 {
+        self.predicates[usize::from(reg)]
     }
 
     /// Writes the lanes of the mask.
-    pub fn set_predicate(&mut self, row: Row, mask: u32, bits: u32) {
-        let target = &mut self.predicates[usize::from(row)];
+    pub fn set_predicate(&mut self, reg: Reg, mask: u32, bits: u32) {
+        let target = &mut self.predicates[usize::from(reg)];
         *target = *target & !mask | bits & mask;
     }
 }
@@ -162,34 +162,34 @@ impl Warp {
         let kernel = context.kernel;
         let special = SpecialValues { context, warp: self.index, block: context.block_index(block) };
         let registers = &mut self.registers;
-        // Preloaded rows are never written: in a later block only those differ that name the block.
+        // Preloaded registers are never written: in a later block only those differ that name the block.
         let first = registers.predicates.is_empty();
-        registers.words.resize(kernel.words as usize, Words([u32::MAX; LANES]));
-        registers.longs.resize(kernel.longs as usize, Longs([u64::MAX; LANES]));
+        registers.b32.resize(kernel.b32 as usize, B32Lanes([u32::MAX; LANES]));
+        registers.b64.resize(kernel.b64 as usize, B64Lanes([u64::MAX; LANES]));
         registers.predicates.clear();
         registers.predicates.resize(kernel.predicates as usize + 1, 0);
-        for (row, value) in registers.words.iter_mut().zip(&kernel.preload.words) {
-            row.0 = match *value {
-                WordValue::Special(name) if !first && !names_block(name) => continue,
-                WordValue::Constant(_) if !first => continue,
-                WordValue::Constant(value) => [value; LANES],
-                WordValue::Special(name) => std::array::from_fn(|lane| special.get(name, lane as u32) as u32),
+        for (reg, value) in registers.b32.iter_mut().zip(&kernel.preload.b32) {
+            reg.0 = match *value {
+                B32Value::Special(name) if !first && !names_block(name) => continue,
+                B32Value::Constant(_) if !first => continue,
+                B32Value::Constant(value) => [value; LANES],
+                B32Value::Special(name) => std::array::from_fn(|lane| special.get(name, lane as u32) as u32),
             };
         }
-        for (row, value) in registers.longs.iter_mut().zip(&kernel.preload.longs) {
-            row.0 = match *value {
-                LongValue::Special(name) if !first && !names_block(name) => continue,
-                LongValue::Constant(_) | LongValue::Variable(..) if !first => continue,
-                LongValue::Constant(value) => [value; LANES],
-                LongValue::Variable(index, addend) => {
+        for (reg, value) in registers.b64.iter_mut().zip(&kernel.preload.b64) {
+            reg.0 = match *value {
+                B64Value::Special(name) if !first && !names_block(name) => continue,
+                B64Value::Constant(_) | B64Value::Variable(..) if !first => continue,
+                B64Value::Constant(value) => [value; LANES],
+                B64Value::Variable(index, addend) => {
                     let base = context.launch.variables.get(index as usize).copied().unwrap_or(0);
                     [base.wrapping_add(addend); LANES]
                 }
-                LongValue::Special(name) => std::array::from_fn(|lane| special.get(name, lane as u32)),
+                B64Value::Special(name) => std::array::from_fn(|lane| special.get(name, lane as u32)),
             };
         }
-        for (row, value) in registers.predicates.iter_mut().zip(&kernel.preload.predicates) {
-            *row = if *value { u32::MAX } else { 0 };
+        for (reg, value) in registers.predicates.iter_mut().zip(&kernel.preload.predicates) {
+            *reg = if *value { u32::MAX } else { 0 };
         }
     }
 }

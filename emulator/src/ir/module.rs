@@ -40,7 +40,7 @@ pub struct Pointer {
     pub offset: usize,
     /// Index of the variable it points to, in [`Module::variables`].
     pub variable: usize,
-    /// Bytes behind that variable's start.
+    /// Bytes after that variable's start.
     pub addend: u64,
 }
 
@@ -67,13 +67,13 @@ pub struct Kernel {
     pub required_threads: Option<[u32; 3]>,
     /// `.minnctapersm`.
     pub min_blocks: Option<u32>,
-    /// Content of the first rows of each file.
+    /// Content of the first registers of each file.
     pub preload: Preload,
-    /// Rows of the words file, preloaded ones included.
-    pub words: u32,
-    /// Rows of the longs file, preloaded ones included.
-    pub longs: u32,
-    /// Rows of the predicate file, preloaded ones included.
+    /// b32 registers, preloaded ones included.
+    pub b32: u32,
+    /// b64 registers, preloaded ones included.
+    pub b64: u32,
+    /// Predicates, preloaded ones included.
     pub predicates: u32,
     /// 32-bit registers alive at once, at most: about what an assembler would need.
     pub registers: u32,
@@ -111,29 +111,29 @@ pub struct SharedVariable {
     pub align: u32,
 }
 
-/// What a warp's first rows hold: row `i` of a file is element `i`.
+/// What a warp's first registers hold: register `i` of a file is element `i`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Preload {
-    /// Rows of words.
-    pub words: Vec<WordValue>,
-    /// Rows of longs.
-    pub longs: Vec<LongValue>,
-    /// Rows of predicates (all lanes equal).
+    /// The b32 registers.
+    pub b32: Vec<B32Value>,
+    /// The b64 registers.
+    pub b64: Vec<B64Value>,
+    /// The predicates (all lanes equal).
     pub predicates: Vec<bool>,
 }
 
-/// Content of a row of words.
+/// Content of a b32 register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WordValue {
+pub enum B32Value {
     /// The same in all lanes: immediates, shared and local addresses.
     Constant(u32),
     /// A special register.
     Special(Special),
 }
 
-/// Content of a row of longs.
+/// Content of a b64 register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LongValue {
+pub enum B64Value {
     /// The same in all lanes.
     Constant(u64),
     /// Address of a variable of the module, plus bytes.

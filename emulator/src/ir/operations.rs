@@ -1,6 +1,6 @@
 //! What instructions compute, family by family, and the operands of the long ones.
 
-use super::{Address, Guard, Logic, Pc, Round, Row, Type};
+use super::{Address, Guard, Logic, Pc, Reg, Round, Type};
 
 /// Integer operations of one operand. Operand type `ty`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +59,9 @@ pub enum Int2 {
     Or,
     /// Bitwise.
     Xor,
-    /// `b` is a row of words, clamped to the width: 0 from there on.
+    /// `b` is a b32 register, clamped to the width: 0 from there on.
     Shl,
-    /// `b` is a row of words, clamped to the width; signed types fill with the sign.
+    /// `b` is a b32 register, clamped to the width; signed types fill with the sign.
     Shr,
 }
 
@@ -76,7 +76,7 @@ pub enum Int3 {
     MadHiSat,
     /// c + |a - b|.
     Sad,
-    /// Bit field of a from bit b, c bits long (b, c: words, low 8 bits); signed types extend the sign.
+    /// Bit field of a from bit b, c bits long (b, c: b32, low 8 bits); signed types extend the sign.
     Bfe,
 }
 
@@ -171,9 +171,9 @@ pub enum Compare {
 /// 64-bit integer takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conversion {
-    /// Source type: the low bits of the row.
+    /// Source type: the low bits of the register.
     pub from: Type,
-    /// Result type (8-bit and 16-bit integers zero-extended in the row, whatever their sign).
+    /// Result type (8-bit and 16-bit integers zero-extended in the register, whatever their sign).
     pub to: Type,
     /// Rounding; where `integral`, to an integer in the float format.
     pub round: Round,
@@ -219,10 +219,10 @@ pub enum BarrierKind {
     Sync,
     /// Count, do not wait.
     Arrive,
-    /// `bar.red.and.pred`, `.or`: a predicate; the source predicate row, negated or not.
+    /// `bar.red.and.pred`, `.or`: a predicate; the source predicate register, negated or not.
     Reduce {
-        /// Row of the result.
-        dst: Row,
+        /// Register of the result.
+        dst: Reg,
         /// and, or (never xor).
         op: Logic,
         /// Source predicate.
@@ -230,8 +230,8 @@ pub enum BarrierKind {
     },
     /// `bar.red.popc.u32`: a word.
     Count {
-        /// Row of the result.
-        dst: Row,
+        /// Register of the result.
+        dst: Reg,
         /// Source predicate.
         src: Guard,
     },
@@ -269,8 +269,8 @@ pub enum Scope {
     System,
 }
 
-/// `mma.sync.aligned`, A by rows, B by columns. Fragment layouts: the PTX manual's, which decide the
-/// number of rows used of each operand.
+/// `mma.sync.aligned`, A by registers, B by columns. Fragment layouts: the PTX manual's, which decide the
+/// number of registers used of each operand.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mma {
     /// m, n, k.
@@ -285,14 +285,14 @@ pub struct Mma {
     pub d_type: Type,
     /// `.satfinite`, integers only.
     pub saturate: bool,
-    /// Rows of D: 4 for f32 and s32, 2 for f16 (m8n8: 2).
-    pub d: Vec<Row>,
-    /// Rows of A.
-    pub a: Vec<Row>,
-    /// Rows of B.
-    pub b: Vec<Row>,
-    /// Rows of C.
-    pub c: Vec<Row>,
+    /// Registers of D: 4 for f32 and s32, 2 for f16 (m8n8: 2).
+    pub d: Vec<Reg>,
+    /// Registers of A.
+    pub a: Vec<Reg>,
+    /// Registers of B.
+    pub b: Vec<Reg>,
+    /// Registers of C.
+    pub c: Vec<Reg>,
 }
 
 /// Operands of `mad.cc`, `madc`.
@@ -303,12 +303,12 @@ pub struct MadCarry {
     pub high: bool,
     /// U32, S32, U64, S64.
     pub ty: Type,
-    pub dst: Row,
-    pub a: Row,
-    pub b: Row,
-    pub c: Row,
-    pub carry_in: Option<Row>,
-    pub carry_out: Option<Row>,
+    pub dst: Reg,
+    pub a: Reg,
+    pub b: Reg,
+    pub c: Reg,
+    pub carry_in: Option<Reg>,
+    pub carry_out: Option<Reg>,
 }
 
 /// Operands of `cp.async`.
@@ -322,8 +322,8 @@ pub struct AsyncCopy {
     pub shared: Address,
     /// Where from, in global memory.
     pub global: Address,
-    /// Row of words: bytes to read, the rest is filled with zeros.
-    pub source_bytes: Option<Row>,
+    /// A b32 register: bytes to read, the rest is filled with zeros.
+    pub source_bytes: Option<Reg>,
     /// Lanes whose predicate is set read nothing: all zeros.
     pub ignore: Option<Guard>,
 }
@@ -331,8 +331,8 @@ pub struct AsyncCopy {
 /// Operands of `brx.idx`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BraIndexed {
-    /// Row of words.
-    pub index: Row,
+    /// A b32 register.
+    pub index: Reg,
     /// Where to, by index.
     pub targets: Vec<Pc>,
     /// As in [`Op::Bra`](super::Op::Bra).

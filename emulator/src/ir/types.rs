@@ -1,15 +1,15 @@
 //! What operands are: types and spaces, addresses, roundings.
 
-use super::Row;
+use super::Reg;
 
 /// The three register files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum File {
-    /// `[u32; 32]` rows.
-    Words,
-    /// `[u64; 32]` rows.
-    Longs,
-    /// One lane mask a row.
+    /// `[u32; 32]` registers.
+    B32,
+    /// `[u64; 32]` registers.
+    B64,
+    /// One lane mask a register.
     Predicates,
 }
 
@@ -48,8 +48,8 @@ impl Type {
     /// The file that holds values of this type.
     pub const fn file(self) -> File {
         match self.size() {
-            8 => File::Longs,
-            _ => File::Words,
+            8 => File::B64,
+            _ => File::B32,
         }
     }
 
@@ -80,8 +80,8 @@ pub enum Space {
 /// Lanes that an instruction acts on: those of the active mask whose predicate is set (or is not).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// Predicate row.
-    pub row: Row,
+    /// Predicate register.
+    pub reg: Reg,
     /// `@!p`.
     pub negated: bool,
 }
@@ -125,11 +125,11 @@ pub enum Round {
     NearAway,
 }
 
-/// Address operand: a row of addresses and a constant.
+/// Address operand: a register of addresses and a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Row of longs if `wide`, else of words.
-    pub row: Row,
+    /// A b64 register if `wide`, else a b32 register.
+    pub reg: Reg,
     /// 64-bit address; 32-bit ones are zero-extended after the addition wrapped.
     pub wide: bool,
     /// Bytes to add.
@@ -142,7 +142,7 @@ pub struct Access {
     /// Type in memory, by size and sign. Signed elements narrower than the register are sign-extended to
     /// `register`, others zero-extended; a store writes the low bits.
     pub ty: Type,
-    /// Width of the registers: U16, U32 or U64 ([`Type::file`] gives the file, also for the rows).
+    /// Width of the registers: U16, U32 or U64 ([`Type::file`] gives the file, also for the registers).
     pub register: Type,
     /// 1, 2 or 4 elements.
     pub count: u8,
@@ -156,8 +156,8 @@ pub struct Access {
 pub struct Combine {
     /// and, or, xor.
     pub op: Logic,
-    /// Predicate row.
-    pub row: Row,
+    /// Predicate register.
+    pub reg: Reg,
     /// `!c`.
     pub negated: bool,
 }

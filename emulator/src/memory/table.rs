@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{ALIGNMENT, AccessError, Range};
 
-/// Addresses left unused behind an allocation: an access a little past the end hits nothing.
+/// Addresses left unused after an allocation: an access a little past the end hits nothing.
 const GAP: u64 = 16 << 10;
 
-/// Start and length of live and of freed allocations. New ones are placed behind the last one, and from
+/// Start and length of live and of freed allocations. New ones are placed after the last one, and from
 /// the beginning again only when the end is reached: so a freed address stays unused for long.
 pub struct Table {
     first: u64,

@@ -9,7 +9,7 @@ use super::lower::Draft;
 pub struct Block {
     /// First instruction.
     pub start: usize,
-    /// One behind the last.
+    /// One after the last.
     pub end: usize,
     /// Blocks that may follow; the exit is not among them.
     pub next: Vec<usize>,

@@ -19,7 +19,7 @@ pub enum Kind<'a> {
     Text(&'a str),
     /// One character of punctuation.
     Mark(char),
-    /// Behind the last token.
+    /// After the last token.
     End,
 }
 

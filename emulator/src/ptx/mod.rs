@@ -6,8 +6,8 @@ mod flow;
 mod lexer;
 mod lower;
 mod parser;
-mod registers;
-mod rows;
+mod register_allocation;
+mod register_uses;
 
 use crate::ir;
 

@@ -11,9 +11,9 @@ mod ordinary;
 mod support;
 mod tensor;
 
-use ptx_emulator::edits::{Edit, apply};
 use ptx_emulator::exec::Launch;
 use ptx_emulator::fault::{Fault, Kind};
+use ptx_emulator::patches::{Patch, apply};
 use support::{Argument, Program};
 
 const SEEDS: [u64; 3] = [0, 5, 6];
@@ -28,7 +28,7 @@ enum Caught {
 }
 use Caught::{Finding, Value};
 
-/// What is wrong, and the edits that make it so: what to find, which of its occurrences (0 where there
+/// What is wrong, and the patches that make it so: what to find, which of its occurrences (0 where there
 /// is one), and what to put there.
 type Mutation = (&'static str, &'static [(&'static str, usize, &'static str)], Caught);
 
@@ -50,16 +50,16 @@ impl Subject {
         Ok(program.download(result, words))
     }
 
-    fn edited(&self, edits: &[(&str, usize, &str)]) -> String {
-        let edit = |&(find, number, replace): &(&str, usize, &str)| Edit {
+    fn patched(&self, patches: &[(&str, usize, &str)]) -> String {
+        let patch = |&(find, number, replace): &(&str, usize, &str)| Patch {
             kernel: self.kernel.to_string(),
             find: find.to_string(),
             replace: replace.to_string(),
             occurrence: (number > 0).then_some(number),
         };
-        let edits: Vec<Edit> = edits.iter().map(edit).collect();
-        let (text, done) = apply(self.text, &edits).unwrap();
-        assert_eq!(done.len(), edits.len());
+        let patches: Vec<Patch> = patches.iter().map(patch).collect();
+        let (text, done) = apply(self.text, &patches).unwrap();
+        assert_eq!(done.len(), patches.len());
         text
     }
 
@@ -67,8 +67,8 @@ impl Subject {
         let right = self.run(self.text, 0).unwrap();
         for seed in SEEDS {
             assert_eq!(self.run(self.text, seed).unwrap(), right, "{}, seed {seed}", self.kernel);
-            for (what, edits, caught) in mutations {
-                let result = self.run(&self.edited(edits), seed);
+            for (what, patches, caught) in mutations {
+                let result = self.run(&self.patched(patches), seed);
                 match (result, caught) {
                     (Ok(values), Value) => assert_ne!(values, right, "survives: {what}, seed {seed}"),
                     (Ok(_), Finding(kinds)) => panic!("{what}, seed {seed}: no {kinds:?}"),

@@ -33,7 +33,7 @@ fn copies_that_overlap_with_matrix_products() {
         ("waits one group late", &[("wait_group 1;", 1, "wait_group 2;")], LATE),
         ("doesn't wait", &[("cp.async.wait_group 1;", 1, "")], LATE),
         ("first copies not committed", &[("cp.async.commit_group;", 1, "")], LATE),
-        ("no barrier behind the wait", &[("bar.sync 0;", 1, "")], RACE),
+        ("no barrier after the wait", &[("bar.sync 0;", 1, "")], RACE),
         ("no barrier before a stage is filled again", &[("bar.sync 0;", 2, "")], RACE),
         (
             "reads the stage that is being filled",

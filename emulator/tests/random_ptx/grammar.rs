@@ -54,7 +54,7 @@ const STRAIGHT: [&str; 44] = [
     "cvt.u16.u32 %h1, A",
 ];
 
-/// Memory and other lanes. `I` is an index inside of the thread's own part, `J` of anybody's.
+/// Memory and other lanes. `I` is an index inside of the thread's own part, `J` of any thread's.
 const OUTER: [&str; 18] = [
     "ld.global.u32 D, [%own+I]",
     "st.global.u32 [%own+I], A",

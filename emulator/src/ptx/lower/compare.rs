@@ -92,7 +92,7 @@ impl<'a> Lowering<'a, '_> {
         let Some(op) = modifiers.choose(&logic) else { return Ok((None, arity(operands)?)) };
         let [first @ .., last] = operands else { return Err("operands missing".to_owned()) };
         let guard = self.predicate(last)?;
-        Ok((Some(Combine { op, row: guard.row, negated: guard.negated }), arity(first)?))
+        Ok((Some(Combine { op, reg: guard.reg, negated: guard.negated }), arity(first)?))
     }
 
     fn setp(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {

@@ -32,7 +32,7 @@ impl<'a> Lowering<'a, '_> {
                 modifiers.take("uni");
                 let op = match (name, self.calls.last()) {
                     ("trap", _) => Op::Trap,
-                    ("ret", Some(&(_, behind))) => Op::Bra { target: behind, reconverge: NO_PC },
+                    ("ret", Some(&(_, after))) => Op::Bra { target: after, reconverge: NO_PC },
                     _ => Op::Exit,
                 };
                 self.emit(op);
@@ -130,7 +130,7 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    /// A call: the function's body stands here, `ret` goes behind it.
+    /// A call: the function's body stands here, `ret` jumps to its end.
     fn call(&mut self, modifiers: &mut Modifiers<'a>, operands: &'a [Operand<'a>]) -> Result<(), Reason> {
         modifiers.take("uni");
         let (results, rest) = match operands {
@@ -172,11 +172,11 @@ impl<'a> Lowering<'a, '_> {
             bound.push((variable, symbol));
             returned.push((variable, symbol, result));
         }
-        // A guarded call: the lanes that do not call go behind it.
-        let behind = self.new_label();
+        // A guarded call: lanes that do not call jump to its end.
+        let after = self.new_label();
         if let Some(guard) = self.guard {
             self.guard = Some(crate::ir::Guard { negated: !guard.negated, ..guard });
-            self.emit(Op::Bra { target: behind, reconverge: NO_PC });
+            self.emit(Op::Bra { target: after, reconverge: NO_PC });
             self.guard = None;
         }
         let end = self.new_label();
@@ -194,7 +194,7 @@ impl<'a> Lowering<'a, '_> {
         for (variable, symbol, result) in returned {
             self.give_back(variable, symbol, result)?;
         }
-        self.place(behind);
+        self.place(after);
         Ok(())
     }
 
@@ -218,20 +218,20 @@ impl<'a> Lowering<'a, '_> {
                 (None, Some(_)) => {
                     let at = self.local(variable)?;
                     if given {
-                        let row = self.value(variable, argument)?;
-                        self.local_word(at, variable.width, row, true)?;
+                        let reg = self.value(variable, argument)?;
+                        self.local_b32(at, variable.width, reg, true)?;
                     }
                     Ok(Symbol::Argument(at))
                 }
                 _ => Err(format!("{} can't be passed", variable.name)),
             };
         }
-        let row = self.temporary(file(variable.width))?;
+        let reg = self.temporary(file(variable.width))?;
         if given {
             let src = self.value(variable, argument)?;
-            self.emit_pure(Op::Mov { file: file(variable.width), dst: row, src });
+            self.emit_pure(Op::Mov { file: file(variable.width), dst: reg, src });
         }
-        Ok(Symbol::Register(variable.width, row))
+        Ok(Symbol::Register(variable.width, reg))
     }
 
     fn value(&mut self, variable: &Variable, argument: &Operand<'a>) -> Result<u16, Reason> {
@@ -251,7 +251,7 @@ impl<'a> Lowering<'a, '_> {
         }
         match symbol {
             Symbol::Register(_, src) => self.emit(Op::Mov { file: file(width), dst, src }),
-            Symbol::Argument(at) => self.local_word(at, width, dst, false)?,
+            Symbol::Argument(at) => self.local_b32(at, width, dst, false)?,
             _ => {}
         }
         Ok(())

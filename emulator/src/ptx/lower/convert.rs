@@ -58,10 +58,10 @@ impl<'a> Lowering<'a, '_> {
         let how = Conversion { sat: true, ..plain_conversion(from, to) };
         let [dst, high, low, rest @ ..] = operands else { return Err("operands missing".to_owned()) };
         let mut clamped = [0; 2];
-        for (row, operand) in clamped.iter_mut().zip([high, low]) {
+        for (reg, operand) in clamped.iter_mut().zip([high, low]) {
             let src = self.source(operand, from)?;
-            *row = self.temporary(File::Words)?;
-            self.emit_pure(Op::Convert { how, dst: *row, src });
+            *reg = self.temporary(File::B32)?;
+            self.emit_pure(Op::Convert { how, dst: *reg, src });
         }
         let [high, low] = clamped;
         if to.size() == 2 {
@@ -73,7 +73,8 @@ impl<'a> Lowering<'a, '_> {
         modifiers.ty("b32")?;
         let [above] = arity(rest)?;
         let above = self.source(above, Type::U32)?;
-        let (eight, sixteen, both) = (self.word(8)?, self.word(16)?, self.temporary(File::Words)?);
+        let (eight, sixteen, both) =
+            (self.constant_b32(8)?, self.constant_b32(16)?, self.temporary(File::B32)?);
         let insert = |dst, a, b, at, length| Op::Bfi { ty: Type::U32, dst, a, b, position: at, length };
         self.emit_pure(insert(both, high, low, eight, eight));
         let dst = self.destination(dst, Type::U32)?;

@@ -4,7 +4,7 @@ use super::super::ast::Operand;
 use super::modifiers::Modifiers;
 use super::operands::arity;
 use super::{Lowering, Reason};
-use crate::ir::{File, Int1, Int2, Int3, Logic, MadCarry, Op, Permute, Row, Type};
+use crate::ir::{File, Int1, Int2, Int3, Logic, MadCarry, Op, Permute, Reg, Type};
 
 const ALL: &str = "u16 s16 u32 s32 u64 s64";
 
@@ -103,13 +103,13 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// The condition code register.
-    fn carry(&mut self) -> Result<Row, Reason> {
+    fn carry(&mut self) -> Result<Reg, Reason> {
         match self.carry {
-            Some(row) => Ok(row),
+            Some(reg) => Ok(reg),
             None => {
-                let row = self.temporary(File::Predicates)?;
-                self.carry = Some(row);
-                Ok(row)
+                let reg = self.temporary(File::Predicates)?;
+                self.carry = Some(reg);
+                Ok(reg)
             }
         }
     }
@@ -118,7 +118,7 @@ impl<'a> Lowering<'a, '_> {
         &mut self,
         reads: bool,
         modifiers: &mut Modifiers,
-    ) -> Result<(Option<Row>, Option<Row>), Reason> {
+    ) -> Result<(Option<Reg>, Option<Reg>), Reason> {
         let writes = modifiers.take("cc");
         let carry_in = if reads { Some(self.carry()?) } else { None };
         let carry_out = if writes { Some(self.carry()?) } else { None };
@@ -211,7 +211,7 @@ impl<'a> Lowering<'a, '_> {
         let [dst, a, b, c] = arity(operands)?;
         let ty = modifiers.ty("u32 s32")?;
         let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, ty)?);
-        let product = self.temporary(File::Words)?;
+        let product = self.temporary(File::B32)?;
         self.emit_pure(Op::Int2 { op, ty, dst: product, a, b });
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Int2 { op: Int2::Add, ty, dst, a: product, b: c });
@@ -221,8 +221,8 @@ impl<'a> Lowering<'a, '_> {
     fn mad_carry(
         &mut self,
         part: Part,
-        carry_in: Option<Row>,
-        carry_out: Option<Row>,
+        carry_in: Option<Reg>,
+        carry_out: Option<Reg>,
         modifiers: &mut Modifiers<'a>,
         operands: &[Operand<'a>],
     ) -> Result<(), Reason> {
@@ -313,8 +313,8 @@ impl<'a> Lowering<'a, '_> {
             _ => 0,
         };
         let [dst, a, b, c] = arity(operands.get(..4).unwrap_or(operands))?;
-        let rows = [self.source(a, Type::U32)?, self.source(b, Type::U32)?, self.source(c, Type::U32)?];
-        let ([a, b, c], dst) = (rows, self.destination(dst, Type::U32)?);
+        let regs = [self.source(a, Type::U32)?, self.source(b, Type::U32)?, self.source(c, Type::U32)?];
+        let ([a, b, c], dst) = (regs, self.destination(dst, Type::U32)?);
         let op = match modifiers.name {
             "lop3" => Op::Lop3 { dst, a, b, c, table },
             "prmt" => Op::Prmt { mode: permutation(modifiers), dst, a, b, c },

@@ -30,8 +30,8 @@ impl<'a> Lowering<'a, '_> {
             return Err(format!("{count} registers expected"));
         }
         let mut dst = [0; 4];
-        for (row, found) in dst.iter_mut().zip(self.rows(registers, Type::U32, true)?) {
-            *row = found;
+        for (reg, found) in dst.iter_mut().zip(self.regs(registers, Type::U32, true)?) {
+            *reg = found;
         }
         self.emit(Op::LdMatrix { space, count, transposed, dst, address });
         Ok(())
@@ -47,7 +47,7 @@ impl<'a> Lowering<'a, '_> {
             ("m8n8k16", (8, 8, 16)),
         ];
         let shape = modifiers.require("shape", &shapes)?;
-        modifiers.expect("row")?;
+        modifiers.expect("reg")?;
         modifiers.expect("col")?;
         let d_type = modifiers.ty("f16 f32 s32")?;
         let a_type = modifiers.ty("f16 bf16 tf32 u8 s8")?;
@@ -57,8 +57,8 @@ impl<'a> Lowering<'a, '_> {
         let (a_rows, b_rows) = operand_rows(shape, a_type, b_type, c_type, d_type)
             .ok_or_else(|| format!("{}: no such combination of shape and types", modifiers.opcode))?;
         let result_rows = |ty: Type| if ty == Type::F16 || shape.0 == 8 { 2 } else { 4 };
-        let checked = |rows: Vec<u16>, count: usize, what: &str| match rows.len() == count {
-            true => Ok(rows),
+        let checked = |regs: Vec<u16>, count: usize, what: &str| match regs.len() == count {
+            true => Ok(regs),
             false => Err(format!("{count} registers expected for {what}")),
         };
         let float = |ty: Type| if ty == Type::F32 { Type::F32 } else { Type::U32 };
@@ -69,10 +69,10 @@ impl<'a> Lowering<'a, '_> {
             c_type,
             d_type,
             saturate,
-            a: checked(self.rows(a, Type::U32, false)?, a_rows, "A")?,
-            b: checked(self.rows(b, Type::U32, false)?, b_rows, "B")?,
-            c: checked(self.rows(c, float(c_type), false)?, result_rows(c_type), "C")?,
-            d: checked(self.rows(d, float(d_type), true)?, result_rows(d_type), "D")?,
+            a: checked(self.regs(a, Type::U32, false)?, a_rows, "A")?,
+            b: checked(self.regs(b, Type::U32, false)?, b_rows, "B")?,
+            c: checked(self.regs(c, float(c_type), false)?, result_rows(c_type), "C")?,
+            d: checked(self.regs(d, float(d_type), true)?, result_rows(d_type), "D")?,
         };
         self.emit(Op::Mma(Box::new(mma)));
         Ok(())

@@ -4,7 +4,7 @@ use super::super::ast::{Operand, Width};
 use super::modifiers::Modifiers;
 use super::operands::{arity, items, shown};
 use super::{Lowering, Reason};
-use crate::ir::{Access, AsyncCopy, AtomicOp, Op, Row, Space, Type};
+use crate::ir::{Access, AsyncCopy, AtomicOp, Op, Reg, Space, Type};
 
 const TYPES: &str = "b8 u8 s8 b16 u16 s16 b32 u32 s32 b64 u64 s64 f16 f16x2 bf16 bf16x2 f32 f64";
 
@@ -92,18 +92,18 @@ impl<'a> Lowering<'a, '_> {
         }
         let register = self.register_type(values, ty)?;
         let access = Access { ty: in_memory(ty), register, count, strong };
-        let mut rows = [0; 4];
-        for (row, item) in rows.iter_mut().zip(items(values)) {
-            *row = if store { self.source(item, register)? } else { self.destination(item, register)? };
+        let mut regs = [0; 4];
+        for (reg, item) in regs.iter_mut().zip(items(values)) {
+            *reg = if store { self.source(item, register)? } else { self.destination(item, register)? };
         }
         let constant = self.constant_param(operands, space);
         self.emit(match (store, constant) {
             (true, _) if matches!(space, Space::Param | Space::Const) => {
                 return Err(format!("{space:?} memory can't be written"));
             }
-            (true, _) => Op::Store { space, access, src: rows, address },
-            (false, Some(offset)) => Op::LoadParam { access, dst: rows, offset },
-            (false, None) => Op::Load { space, access, dst: rows, address },
+            (true, _) => Op::Store { space, access, src: regs, address },
+            (false, Some(offset)) => Op::LoadParam { access, dst: regs, offset },
+            (false, None) => Op::Load { space, access, dst: regs, address },
         });
         Ok(())
     }
@@ -250,19 +250,19 @@ impl<'a> Lowering<'a, '_> {
 
     /// Loads the value of a 64-bit or 32-bit register, or writes it, at a fixed local address: how
     /// arguments of calls travel between registers and memory.
-    pub fn local_word(&mut self, address: u32, width: Width, row: Row, store: bool) -> Result<(), Reason> {
+    pub fn local_b32(&mut self, address: u32, width: Width, reg: Reg, store: bool) -> Result<(), Reason> {
         let register = match width {
             Width::B64 => Type::U64,
             Width::B32 => Type::U32,
             _ => Type::U16,
         };
         let access = Access { ty: register, register, count: 1, strong: false };
-        let at = self.word(address)?;
-        let address = crate::ir::Address { row: at, wide: false, offset: 0 };
-        let rows = [row, 0, 0, 0];
+        let at = self.constant_b32(address)?;
+        let address = crate::ir::Address { reg: at, wide: false, offset: 0 };
+        let regs = [reg, 0, 0, 0];
         self.emit(match store {
-            true => Op::Store { space: Space::Local, access, src: rows, address },
-            false => Op::Load { space: Space::Local, access, dst: rows, address },
+            true => Op::Store { space: Space::Local, access, src: regs, address },
+            false => Op::Load { space: Space::Local, access, dst: regs, address },
         });
         Ok(())
     }

@@ -20,9 +20,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ast::{self, Function, Instruction, Statement};
-use super::registers::{self, Count};
-use super::{LoadError, flow, rows};
-use crate::ir::{File, Guard, Instr, Kernel, Line, Module, Op, Param, Pc, Row, SharedVariable};
+use super::register_allocation::{self, Count};
+use super::{LoadError, flow, register_uses};
+use crate::ir::{File, Guard, Instr, Kernel, Line, Module, Op, Param, Pc, Reg, SharedVariable};
 use modifiers::Modifiers;
 use names::Scope;
 use pools::Pools;
@@ -30,7 +30,7 @@ use pools::Pools;
 /// Why an instruction can't be lowered; its line is added by [`Lowering::statement`].
 type Reason = String;
 
-/// An instruction whose rows are virtual registers and whose targets are labels.
+/// An instruction whose registers are virtual registers and whose targets are labels.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The instruction.
@@ -87,10 +87,10 @@ struct Lowering<'a, 'm> {
     /// Alignment of the dynamic shared array, if one is named.
     dynamic: Option<u32>,
     local_bytes: u32,
-    /// Functions being put in place, innermost last; the label behind each.
+    /// Functions that are being inlined, innermost last, and the label after each.
     calls: Vec<(&'a str, Pc)>,
     /// The condition code register, a predicate.
-    carry: Option<Row>,
+    carry: Option<Reg>,
     guard: Option<Guard>,
     line: Line,
 }
@@ -182,7 +182,7 @@ impl<'a, 'm> Lowering<'a, 'm> {
         let (file, line) = instruction.source.unwrap_or((0, 0));
         self.line = Line { ptx: instruction.line, line, file };
         self.guard = match instruction.guard {
-            Some((name, negated)) => Some(Guard { row: self.predicate_register(name)?, negated }),
+            Some((name, negated)) => Some(Guard { reg: self.predicate_register(name)?, negated }),
             None => None,
         };
         let mut modifiers = Modifiers::new(instruction.opcode);
@@ -223,7 +223,7 @@ impl<'a, 'm> Lowering<'a, 'm> {
         }
     }
 
-    /// Labels to instructions, blocks, reconvergence, rows.
+    /// Labels to instructions, blocks, reconvergence, registers.
     fn finish(
         mut self,
         function: &Function,
@@ -243,16 +243,16 @@ impl<'a, 'm> Lowering<'a, 'm> {
         let mut counts = self.pools.counts();
         let mut code = std::mem::take(&mut self.code);
         for draft in &mut code {
-            rows::visit(&mut draft.instr, &mut |file, row, _| *row = self.pools.number(file, *row));
+            register_uses::visit(&mut draft.instr, &mut |file, reg, _| *reg = self.pools.number(file, *reg));
         }
         let blocks = flow::blocks(&code);
-        let (mut code, moved, marks) = registers::guard_unwritten(code, &blocks, &counts);
+        let (mut code, moved, marks) = register_allocation::guard_unwritten(code, &blocks, &counts);
         retarget(&mut code, |pc| moved[pc as usize]);
         counts[2].total += marks;
         within_rows(&counts)?;
         let blocks = flow::blocks(&code);
         flow::reconverge(&mut code, &blocks);
-        let needed = registers::assign(&mut code, &blocks, &counts);
+        let needed = register_allocation::assign(&mut code, &blocks, &counts);
         let (code, lines) = code.into_iter().map(|draft| (draft.instr, draft.line)).unzip();
         Ok(Kernel {
             name: function.name.to_owned(),
@@ -266,9 +266,9 @@ impl<'a, 'm> Lowering<'a, 'm> {
             required_threads: function.required_threads,
             min_blocks: function.min_blocks,
             preload,
-            words: needed.rows[registers::index(File::Words)],
-            longs: needed.rows[registers::index(File::Longs)],
-            predicates: needed.rows[registers::index(File::Predicates)],
+            b32: needed.regs[register_allocation::index(File::B32)],
+            b64: needed.regs[register_allocation::index(File::B64)],
+            predicates: needed.regs[register_allocation::index(File::Predicates)],
             registers: needed.alive,
             code,
             lines,
@@ -278,7 +278,7 @@ impl<'a, 'm> Lowering<'a, 'm> {
 }
 
 fn within_rows(counts: &[Count; 3]) -> Result<(), Reason> {
-    match counts.iter().any(|count| count.total >= usize::from(Row::MAX)) {
+    match counts.iter().any(|count| count.total >= usize::from(Reg::MAX)) {
         true => Err("too many registers".to_owned()),
         false => Ok(()),
     }

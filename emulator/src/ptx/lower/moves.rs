@@ -4,7 +4,7 @@ use super::super::ast::Operand;
 use super::modifiers::Modifiers;
 use super::operands::{arity, items, plain_conversion};
 use super::{Lowering, Reason};
-use crate::ir::{File, Int2, LOCAL_WINDOW, Op, PARAM_WINDOW, Row, SHARED_WINDOW, Space, Type};
+use crate::ir::{File, Int2, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Type};
 
 impl<'a> Lowering<'a, '_> {
     /// `mov`.
@@ -33,9 +33,9 @@ impl<'a> Lowering<'a, '_> {
 
     fn pack(&mut self, ty: Type, dst: &Operand<'a>, parts: &[Operand<'a>]) -> Result<(), Reason> {
         let part = part_type(ty, parts.len())?;
-        let rows = parts.iter().map(|item| self.source(item, part)).collect::<Result<Vec<_>, _>>()?;
+        let regs = parts.iter().map(|item| self.source(item, part)).collect::<Result<Vec<_>, _>>()?;
         let dst = self.destination(dst, ty)?;
-        match *rows {
+        match *regs {
             [low, high] if ty.size() == 8 => self.emit(Op::Pack32 { dst, low, high }),
             [low, high] if ty.size() == 4 => self.emit(Op::Pack16 { dst, low, high }),
             [a, b, c, d] if ty.size() == 8 => {
@@ -50,22 +50,22 @@ impl<'a> Lowering<'a, '_> {
             }
             [low, high] => {
                 let both = self.pack_bytes(low, high)?;
-                self.emit(Op::Mov { file: File::Words, dst, src: both });
+                self.emit(Op::Mov { file: File::B32, dst, src: both });
             }
             _ => return Err("no vector of this size fits".to_owned()),
         }
         Ok(())
     }
 
-    fn pack_words(&mut self, low: Row, high: Row) -> Result<Row, Reason> {
-        let dst = self.temporary(File::Words)?;
+    fn pack_words(&mut self, low: Reg, high: Reg) -> Result<Reg, Reason> {
+        let dst = self.temporary(File::B32)?;
         self.emit_pure(Op::Pack16 { dst, low, high });
         Ok(dst)
     }
 
-    fn pack_bytes(&mut self, low: Row, high: Row) -> Result<Row, Reason> {
-        let dst = self.temporary(File::Words)?;
-        let eight = self.word(8)?;
+    fn pack_bytes(&mut self, low: Reg, high: Reg) -> Result<Reg, Reason> {
+        let dst = self.temporary(File::B32)?;
+        let eight = self.constant_b32(8)?;
         self.emit_pure(Op::Bfi { ty: Type::U32, dst, a: high, b: low, position: eight, length: eight });
         Ok(dst)
     }
@@ -73,22 +73,22 @@ impl<'a> Lowering<'a, '_> {
     fn unpack(&mut self, ty: Type, parts: &[Operand<'a>], src: &Operand<'a>) -> Result<(), Reason> {
         let part = part_type(ty, parts.len())?;
         let src = self.source(src, ty)?;
-        let rows = parts.iter().map(|item| self.destination(item, part)).collect::<Result<Vec<_>, _>>()?;
-        match *rows {
+        let regs = parts.iter().map(|item| self.destination(item, part)).collect::<Result<Vec<_>, _>>()?;
+        match *regs {
             [low, high] if ty.size() == 8 => self.emit(Op::Unpack32 { low, high, src }),
             [low, high] if ty.size() == 4 => self.emit(Op::Unpack16 { low, high, src }),
             [a, b, c, d] if ty.size() == 8 => {
-                let (low, high) = (self.temporary(File::Words)?, self.temporary(File::Words)?);
+                let (low, high) = (self.temporary(File::B32)?, self.temporary(File::B32)?);
                 self.emit_pure(Op::Unpack32 { low, high, src });
                 self.emit(Op::Unpack16 { low: a, high: b, src: low });
                 self.emit(Op::Unpack16 { low: c, high: d, src: high });
             }
             // Sources first: a part may be the register that is taken apart.
             _ if part == Type::U8 => {
-                let copy = self.temporary(File::Words)?;
-                self.emit_pure(Op::Mov { file: File::Words, dst: copy, src });
-                for (index, &dst) in rows.iter().enumerate() {
-                    let (shifted, by) = (self.temporary(File::Words)?, self.word(8 * index as u32)?);
+                let copy = self.temporary(File::B32)?;
+                self.emit_pure(Op::Mov { file: File::B32, dst: copy, src });
+                for (index, &dst) in regs.iter().enumerate() {
+                    let (shifted, by) = (self.temporary(File::B32)?, self.constant_b32(8 * index as u32)?);
                     self.emit_pure(Op::Int2 { op: Int2::Shr, ty: Type::U32, dst: shifted, a: copy, b: by });
                     let how = plain_conversion(Type::U8, Type::U32);
                     self.emit(Op::Convert { how, dst, src: shifted });
@@ -125,11 +125,11 @@ impl<'a> Lowering<'a, '_> {
             Space::Local => LOCAL_WINDOW,
             Space::Param => PARAM_WINDOW,
             _ => {
-                self.emit(Op::Mov { file: File::Longs, dst, src });
+                self.emit(Op::Mov { file: File::B64, dst, src });
                 return Ok(());
             }
         };
-        let b = self.long(window)?;
+        let b = self.constant_b64(window)?;
         self.emit(Op::Int2 { op, ty, dst, a: src, b });
         Ok(())
     }
@@ -163,19 +163,19 @@ impl<'a> Lowering<'a, '_> {
         modifiers.take_prefixed("L2::");
         let ty = modifiers.ty("b64")?;
         let Some(dst) = operands.first() else { return Err("createpolicy without operands".to_owned()) };
-        let src = self.long(0)?;
+        let src = self.constant_b64(0)?;
         let dst = self.destination(dst, ty)?;
-        self.emit(Op::Mov { file: File::Longs, dst, src });
+        self.emit(Op::Mov { file: File::B64, dst, src });
         Ok(())
     }
 
-    /// The rows of `{a, b}`, as sources or destinations of one type.
-    pub fn rows(&mut self, operand: &Operand<'a>, ty: Type, written: bool) -> Result<Vec<Row>, Reason> {
-        let mut rows = Vec::new();
+    /// The registers of `{a, b}`, as sources or destinations of one type.
+    pub fn regs(&mut self, operand: &Operand<'a>, ty: Type, written: bool) -> Result<Vec<Reg>, Reason> {
+        let mut regs = Vec::new();
         for item in items(operand) {
-            rows.push(if written { self.destination(item, ty)? } else { self.source(item, ty)? });
+            regs.push(if written { self.destination(item, ty)? } else { self.source(item, ty)? });
         }
-        Ok(rows)
+        Ok(regs)
     }
 }
 

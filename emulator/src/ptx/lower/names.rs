@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use super::super::ast::{Statement, Width};
 use super::{DEPTH_LIMIT, Lowering, Reason};
-use crate::ir::{File, Pc, Row};
+use crate::ir::{File, Pc, Reg};
 
 /// What a name inside a body stands for.
 #[derive(Clone, Copy, Debug)]
 pub enum Symbol {
     /// A virtual register.
-    Register(Width, Row),
+    Register(Width, Reg),
     /// Shared address.
     Shared(u32),
     /// Local address.
@@ -35,8 +35,8 @@ pub struct Scope<'a> {
 /// The file of a register.
 pub fn file(width: Width) -> File {
     match width {
-        Width::B8 | Width::B16 | Width::B32 => File::Words,
-        Width::B64 => File::Longs,
+        Width::B8 | Width::B16 | Width::B32 => File::B32,
+        Width::B64 => File::B64,
         Width::Predicate => File::Predicates,
     }
 }
@@ -114,8 +114,8 @@ impl<'a> Lowering<'a, '_> {
                     scope.ranges.push((name, count, width));
                 }
                 None => {
-                    let row = self.pools.register(file(width))?;
-                    self.declare(name, Symbol::Register(width, row))?;
+                    let reg = self.pools.register(file(width))?;
+                    self.declare(name, Symbol::Register(width, reg))?;
                 }
             }
         }

@@ -5,9 +5,7 @@ use super::names::Symbol;
 use super::pools::Pooled;
 use super::variables::ModuleVariable;
 use super::{Lowering, Reason};
-use crate::ir::{
-    Address, Conversion, File, Guard, LongValue, Op, Round, Row, Space, Special, Type, WordValue,
-};
+use crate::ir::{Address, B32Value, B64Value, Conversion, File, Guard, Op, Reg, Round, Space, Special, Type};
 
 /// Number of operands as wanted?
 pub fn arity<'o, 'a, const N: usize>(operands: &'o [Operand<'a>]) -> Result<&'o [Operand<'a>; N], Reason> {
@@ -33,26 +31,26 @@ fn fits(width: Width, ty: Type) -> bool {
 }
 
 impl<'a> Lowering<'a, '_> {
-    /// A row with a word in all lanes.
-    pub fn word(&mut self, value: u32) -> Result<Row, Reason> {
-        self.pools.words.row(Pooled::Value(WordValue::Constant(value)))
+    /// A preloaded b32 register with this value in all lanes.
+    pub fn constant_b32(&mut self, value: u32) -> Result<Reg, Reason> {
+        self.pools.b32.reg(Pooled::Value(B32Value::Constant(value)))
     }
 
-    /// A row with a long in all lanes.
-    pub fn long(&mut self, value: u64) -> Result<Row, Reason> {
-        self.pools.longs.row(Pooled::Value(LongValue::Constant(value)))
+    /// A preloaded b64 register with this value in all lanes.
+    pub fn constant_b64(&mut self, value: u64) -> Result<Reg, Reason> {
+        self.pools.b64.reg(Pooled::Value(B64Value::Constant(value)))
     }
 
     /// A new register for a helper's result.
-    pub fn temporary(&mut self, file: File) -> Result<Row, Reason> {
+    pub fn temporary(&mut self, file: File) -> Result<Reg, Reason> {
         self.pools.register(file)
     }
 
     /// The register of a name, if it is one.
-    pub fn register(&mut self, operand: &Operand<'a>) -> Result<Option<(Width, Row)>, Reason> {
+    pub fn register(&mut self, operand: &Operand<'a>) -> Result<Option<(Width, Reg)>, Reason> {
         match operand {
             Operand::Name(name, 0) => match self.symbol(name)? {
-                Some(Symbol::Register(width, row)) => Ok(Some((width, row))),
+                Some(Symbol::Register(width, reg)) => Ok(Some((width, reg))),
                 _ => Ok(None),
             },
             _ => Ok(None),
@@ -60,19 +58,19 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// A predicate register by its name.
-    pub fn predicate_register(&mut self, name: &'a str) -> Result<Row, Reason> {
+    pub fn predicate_register(&mut self, name: &'a str) -> Result<Reg, Reason> {
         match self.symbol(name)? {
-            Some(Symbol::Register(Width::Predicate, row)) => Ok(row),
+            Some(Symbol::Register(Width::Predicate, reg)) => Ok(reg),
             Some(_) => Err(format!("{name} is no predicate")),
             None => Err(format!("unknown predicate {name}")),
         }
     }
 
     /// A source of type `ty`.
-    pub fn source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Row, Reason> {
-        if let Some((width, row)) = self.register(operand)? {
+    pub fn source(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg, Reason> {
+        if let Some((width, reg)) = self.register(operand)? {
             return match fits(width, ty) {
-                true => Ok(row),
+                true => Ok(reg),
                 false => Err(format!("{} has another size than {ty:?}", shown(operand))),
             };
         }
@@ -81,28 +79,28 @@ impl<'a> Lowering<'a, '_> {
             Operand::Generic(..) => Err("generic() is for initialisers".to_owned()),
             _ => {
                 let bits = immediate(operand, ty)?;
-                if ty.file() == File::Longs { self.long(bits) } else { self.word(bits as u32) }
+                if ty.file() == File::B64 { self.constant_b64(bits) } else { self.constant_b32(bits as u32) }
             }
         }
     }
 
     /// A source whose register may be wider than `ty`: its low bits are meant.
-    pub fn source_relaxed(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Row, Reason> {
-        let Some((width, row)) = self.register(operand)? else { return self.source(operand, ty) };
+    pub fn source_relaxed(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg, Reason> {
+        let Some((width, reg)) = self.register(operand)? else { return self.source(operand, ty) };
         match width.bytes() {
             Some(8) if ty.size() < 8 => {
-                let dst = self.temporary(File::Words)?;
+                let dst = self.temporary(File::B32)?;
                 let how = plain_conversion(Type::U64, Type::U32);
-                self.emit_pure(Op::Convert { how, dst, src: row });
+                self.emit_pure(Op::Convert { how, dst, src: reg });
                 Ok(dst)
             }
-            Some(bytes) if bytes >= ty.size() => Ok(row),
+            Some(bytes) if bytes >= ty.size() => Ok(reg),
             _ => Err(format!("{} is narrower than {ty:?}", shown(operand))),
         }
     }
 
     /// Special registers and addresses of variables.
-    fn named(&mut self, name: &'a str, addend: i64, ty: Type) -> Result<Row, Reason> {
+    fn named(&mut self, name: &'a str, addend: i64, ty: Type) -> Result<Reg, Reason> {
         if let Some(special) = special(name).filter(|_| addend == 0) {
             return self.special(special, ty);
         }
@@ -114,44 +112,46 @@ impl<'a> Lowering<'a, '_> {
         }
         let wide = ty.size() == 8;
         match self.place_of(name)? {
-            Place::Fixed(_, address) if wide => self.long(u64::from(address).wrapping_add(addend as u64)),
-            Place::Fixed(_, address) => self.word(address.wrapping_add(addend as u32)),
-            Place::Dynamic if wide => self.pools.longs.row(Pooled::Dynamic(addend as u64)),
-            Place::Dynamic => self.pools.words.row(Pooled::Dynamic(addend as u64)),
+            Place::Fixed(_, address) if wide => {
+                self.constant_b64(u64::from(address).wrapping_add(addend as u64))
+            }
+            Place::Fixed(_, address) => self.constant_b32(address.wrapping_add(addend as u32)),
+            Place::Dynamic if wide => self.pools.b64.reg(Pooled::Dynamic(addend as u64)),
+            Place::Dynamic => self.pools.b32.reg(Pooled::Dynamic(addend as u64)),
             Place::Memory(index, _) if wide => {
-                self.pools.longs.row(Pooled::Value(LongValue::Variable(index, addend as u64)))
+                self.pools.b64.reg(Pooled::Value(B64Value::Variable(index, addend as u64)))
             }
             Place::Memory(..) => Err(format!("the address of {name} needs 64 bits")),
         }
     }
 
-    fn special(&mut self, special: Special, ty: Type) -> Result<Row, Reason> {
+    fn special(&mut self, special: Special, ty: Type) -> Result<Reg, Reason> {
         match ty.size() {
-            8 => self.pools.longs.row(Pooled::Value(LongValue::Special(special))),
-            4 => self.pools.words.row(Pooled::Value(WordValue::Special(special))),
+            8 => self.pools.b64.reg(Pooled::Value(B64Value::Special(special))),
+            4 => self.pools.b32.reg(Pooled::Value(B32Value::Special(special))),
             _ => {
-                let src = self.pools.words.row(Pooled::Value(WordValue::Special(special)))?;
-                let dst = self.temporary(File::Words)?;
+                let src = self.pools.b32.reg(Pooled::Value(B32Value::Special(special)))?;
+                let dst = self.temporary(File::B32)?;
                 self.emit_pure(Op::Convert { how: plain_conversion(Type::U32, Type::U16), dst, src });
                 Ok(dst)
             }
         }
     }
 
-    /// A destination of type `ty`; `_` is a register nobody reads.
-    pub fn destination(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Row, Reason> {
+    /// A destination of type `ty`; `_` is a register that no instruction reads.
+    pub fn destination(&mut self, operand: &Operand<'a>, ty: Type) -> Result<Reg, Reason> {
         if *operand == Operand::Name("_", 0) {
             return self.temporary(ty.file());
         }
         match self.register(operand)? {
-            Some((width, row)) if fits(width, ty) => Ok(row),
+            Some((width, reg)) if fits(width, ty) => Ok(reg),
             Some(_) => Err(format!("{} has another size than {ty:?}", shown(operand))),
             None => Err(format!("{} is no register", shown(operand))),
         }
     }
 
     /// A predicate as a destination.
-    pub fn predicate_destination(&mut self, name: &'a str) -> Result<Row, Reason> {
+    pub fn predicate_destination(&mut self, name: &'a str) -> Result<Reg, Reason> {
         if name == "_" { self.temporary(File::Predicates) } else { self.predicate_register(name) }
     }
 
@@ -166,17 +166,17 @@ impl<'a> Lowering<'a, '_> {
     /// `p`, `!p`, or a constant, as a source.
     pub fn predicate(&mut self, operand: &Operand<'a>) -> Result<Guard, Reason> {
         match operand {
-            Operand::Name(name, 0) => Ok(Guard { row: self.predicate_register(name)?, negated: false }),
-            Operand::Not(name) => Ok(Guard { row: self.predicate_register(name)?, negated: true }),
-            Operand::Int(value) => Ok(Guard { row: self.pools.predicates.row(*value != 0)?, negated: false }),
+            Operand::Name(name, 0) => Ok(Guard { reg: self.predicate_register(name)?, negated: false }),
+            Operand::Not(name) => Ok(Guard { reg: self.predicate_register(name)?, negated: true }),
+            Operand::Int(value) => Ok(Guard { reg: self.pools.predicates.reg(*value != 0)?, negated: false }),
             _ => Err(format!("{} is no predicate", shown(operand))),
         }
     }
 
     /// `p` or a constant where no negation is allowed.
-    pub fn plain_predicate(&mut self, operand: &Operand<'a>) -> Result<Row, Reason> {
+    pub fn plain_predicate(&mut self, operand: &Operand<'a>) -> Result<Reg, Reason> {
         match self.predicate(operand)? {
-            Guard { row, negated: false } => Ok(row),
+            Guard { reg, negated: false } => Ok(reg),
             _ => Err("a negated predicate is not allowed here".to_owned()),
         }
     }
@@ -206,19 +206,19 @@ impl<'a> Lowering<'a, '_> {
             return Err(format!("{} is no address", shown(operand)));
         };
         let Some(name) = base else {
-            let row = self.long(*offset as u64)?;
-            return Ok((Address { row, wide: true, offset: 0 }, space));
+            let reg = self.constant_b64(*offset as u64)?;
+            return Ok((Address { reg, wide: true, offset: 0 }, space));
         };
         let offset = i32::try_from(*offset)
             .or_else(|_| u32::try_from(*offset).map(|offset| offset as i32))
             .map_err(|_| "an address offset beyond 32 bits".to_owned())?;
-        if let Some((width, row)) = self.register(&Operand::Name(name, 0))? {
+        if let Some((width, reg)) = self.register(&Operand::Name(name, 0))? {
             let wide = match width {
                 Width::B64 => true,
                 Width::B32 => false,
                 _ => return Err(format!("{name} can't be an address")),
             };
-            return Ok((Address { row, wide, offset }, space));
+            return Ok((Address { reg, wide, offset }, space));
         }
         let place = self.place_of(name)?;
         let found = place.space();
@@ -231,8 +231,8 @@ impl<'a> Lowering<'a, '_> {
             return Err(format!("{name} does not lie in {space:?} memory"));
         }
         let wide = matches!(place, Place::Memory(..));
-        let row = self.named(name, 0, if wide { Type::U64 } else { Type::U32 })?;
-        Ok((Address { row, wide, offset }, if space == Space::Generic { space } else { found }))
+        let reg = self.named(name, 0, if wide { Type::U64 } else { Type::U32 })?;
+        Ok((Address { reg, wide, offset }, if space == Space::Generic { space } else { found }))
     }
 }
 

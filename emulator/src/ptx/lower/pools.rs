@@ -1,14 +1,14 @@
-//! Rows of registers and of preloaded values, handed out while a kernel is lowered.
+//! Virtual registers and preloaded values, numbered while a kernel is lowered.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::super::registers::{self, Count};
+use super::super::register_allocation::{self, Count};
 use super::Reason;
-use crate::ir::{File, LongValue, Preload, Row, WordValue};
+use crate::ir::{B32Value, B64Value, File, Preload, Reg};
 
-/// While a kernel is lowered, preloaded rows have numbers from here on, registers the ones below.
-const PRELOADED: Row = 0xC000;
+/// While a kernel is lowered, preloaded registers have numbers from here on, virtual registers those below.
+const PRELOADED: Reg = 0xC000;
 
 /// A value of a pool; the start of dynamic shared memory is known at the end only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,10 +17,10 @@ pub enum Pooled<T> {
     Dynamic(u64),
 }
 
-/// Values in order of their first mention.
+/// Values in order of their first use.
 pub struct Pool<T> {
     values: Vec<T>,
-    numbers: HashMap<T, Row>,
+    numbers: HashMap<T, Reg>,
 }
 
 impl<T> Default for Pool<T> {
@@ -30,37 +30,37 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T: Copy + Eq + Hash> Pool<T> {
-    /// The row of a value, a new one for a new value.
-    pub fn row(&mut self, value: T) -> Result<Row, Reason> {
-        if let Some(&row) = self.numbers.get(&value) {
-            return Ok(row);
+    /// The register of a value, a new one for a new value.
+    pub fn reg(&mut self, value: T) -> Result<Reg, Reason> {
+        if let Some(&reg) = self.numbers.get(&value) {
+            return Ok(reg);
         }
-        if self.values.len() >= usize::from(Row::MAX - PRELOADED) {
+        if self.values.len() >= usize::from(Reg::MAX - PRELOADED) {
             return Err("too many different constants".to_owned());
         }
-        let row = PRELOADED + self.values.len() as Row;
+        let reg = PRELOADED + self.values.len() as Reg;
         self.values.push(value);
-        self.numbers.insert(value, row);
-        Ok(row)
+        self.numbers.insert(value, reg);
+        Ok(reg)
     }
 }
 
-/// The preloaded rows and registers of a kernel.
+/// The preloaded and virtual registers of a kernel.
 #[derive(Default)]
 pub struct Pools {
-    /// Rows of words.
-    pub words: Pool<Pooled<WordValue>>,
-    /// Rows of longs.
-    pub longs: Pool<Pooled<LongValue>>,
-    /// Rows of predicates.
+    /// Preloaded b32 registers.
+    pub b32: Pool<Pooled<B32Value>>,
+    /// Preloaded b64 registers.
+    pub b64: Pool<Pooled<B64Value>>,
+    /// Preloaded predicates.
     pub predicates: Pool<bool>,
-    registers: [Row; 3],
+    registers: [Reg; 3],
 }
 
 impl Pools {
     /// A new virtual register.
-    pub fn register(&mut self, file: File) -> Result<Row, Reason> {
-        let next = &mut self.registers[registers::index(file)];
+    pub fn register(&mut self, file: File) -> Result<Reg, Reason> {
+        let next = &mut self.registers[register_allocation::index(file)];
         if *next + 1 >= PRELOADED {
             return Err("too many registers".to_owned());
         }
@@ -69,18 +69,18 @@ impl Pools {
     }
 
     fn preloaded(&self) -> [usize; 3] {
-        [self.words.values.len(), self.longs.values.len(), self.predicates.values.len()]
+        [self.b32.values.len(), self.b64.values.len(), self.predicates.values.len()]
     }
 
-    /// The number of a row once preloaded rows come first.
-    pub fn number(&self, file: File, row: Row) -> Row {
-        match row.checked_sub(PRELOADED) {
+    /// The number of a register when the preloaded ones come first.
+    pub fn number(&self, file: File, reg: Reg) -> Reg {
+        match reg.checked_sub(PRELOADED) {
             Some(preloaded) => preloaded,
-            None => row + self.preloaded()[registers::index(file)] as Row,
+            None => reg + self.preloaded()[register_allocation::index(file)] as Reg,
         }
     }
 
-    /// Sizes for [`registers`].
+    /// Sizes for [`register_allocation`].
     pub fn counts(&self) -> [Count; 3] {
         let preloaded = self.preloaded();
         std::array::from_fn(|file| Count {
@@ -89,19 +89,19 @@ impl Pools {
         })
     }
 
-    /// What the rows hold, dynamic shared memory starting at `dynamic`.
+    /// What the registers hold, dynamic shared memory starting at `dynamic`.
     pub fn preload(&self, dynamic: u32) -> Preload {
-        let word = |value: &Pooled<WordValue>| match *value {
+        let b32 = |value: &Pooled<B32Value>| match *value {
             Pooled::Value(value) => value,
-            Pooled::Dynamic(offset) => WordValue::Constant(dynamic.wrapping_add(offset as u32)),
+            Pooled::Dynamic(offset) => B32Value::Constant(dynamic.wrapping_add(offset as u32)),
         };
-        let long = |value: &Pooled<LongValue>| match *value {
+        let b64 = |value: &Pooled<B64Value>| match *value {
             Pooled::Value(value) => value,
-            Pooled::Dynamic(offset) => LongValue::Constant(u64::from(dynamic).wrapping_add(offset)),
+            Pooled::Dynamic(offset) => B64Value::Constant(u64::from(dynamic).wrapping_add(offset)),
         };
         Preload {
-            words: self.words.values.iter().map(word).collect(),
-            longs: self.longs.values.iter().map(long).collect(),
+            b32: self.b32.values.iter().map(b32).collect(),
+            b64: self.b64.values.iter().map(b64).collect(),
             predicates: self.predicates.values.clone(),
         }
     }

@@ -1,7 +1,7 @@
-//! Edits of PTX text before it is loaded, for mutation testing: does a program's test suite notice that
+//! Patches of PTX text before it is loaded, for mutation testing: does a program's test suite notice that
 //! a kernel is broken?
 //!
-//! An edit names a kernel, a piece of its text, and what to put there. It never goes by unnoticed: one
+//! A patch names a kernel, a piece of its text, and what to put there. It never goes by unnoticed: one
 //! that doesn't fit the kernel exactly once is an error.
 
 use std::fmt;
@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// One edit.
+/// One patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Edit {
-    /// The kernel's name, as it stands behind `.entry`.
+pub struct Patch {
+    /// The kernel's name, as it stands after `.entry`.
     pub kernel: String,
     /// What is looked for from there to the end of its body. White space matches any other white space,
     /// and a name or number only a whole one: `%r1` isn't found in `%r12`.
@@ -25,19 +25,19 @@ pub struct Edit {
     pub occurrence: Option<usize>,
 }
 
-/// An edit that was made, as a line of text.
+/// A patch that was made, as a line of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// The edit.
-    pub edit: Edit,
-    /// Where, in the text with the edits before this one.
+    /// The patch.
+    pub patch: Patch,
+    /// Where, in the text with the patches before this one.
     pub line: usize,
 }
 
-/// An edit that can't be made.
+/// A patch that can't be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("edit of {kernel}: `{find}` is there {count} times, {wanted}")]
-pub struct EditError {
+#[error("patch of {kernel}: `{find}` is there {count} times, {wanted}")]
+pub struct PatchError {
     kernel: String,
     find: String,
     count: usize,
@@ -46,59 +46,59 @@ pub struct EditError {
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Edit { kernel, find, replace, .. } = &self.edit;
-        write!(f, "edit of {kernel}, PTX line {}: `{find}` is now `{replace}`", self.line)
+        let Patch { kernel, find, replace, .. } = &self.patch;
+        write!(f, "patch of {kernel}, PTX line {}: `{find}` is now `{replace}`", self.line)
     }
 }
 
-/// Reads a list of edits, as JSON.
+/// Reads a list of patches, as JSON.
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub fn read(json: &[u8]) -> Result<Vec<Edit>, String> {
-    let edits: Vec<Edit> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    for (number, edit) in edits.iter().enumerate() {
-        if edit.find.trim().is_empty() {
-            return Err(format!("edit {} of {}: nothing to find", number + 1, edit.kernel));
+pub fn read(json: &[u8]) -> Result<Vec<Patch>, String> {
+    let patches: Vec<Patch> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    for (number, patch) in patches.iter().enumerate() {
+        if patch.find.trim().is_empty() {
+            return Err(format!("patch {} of {}: nothing to find", number + 1, patch.kernel));
         }
-        if edit.occurrence == Some(0) {
-            return Err(format!("edit {} of {}: occurrences count from 1", number + 1, edit.kernel));
+        if patch.occurrence == Some(0) {
+            return Err(format!("patch {} of {}: occurrences count from 1", number + 1, patch.kernel));
         }
     }
-    Ok(edits)
+    Ok(patches)
 }
 
-/// The text with those edits, one after the other, whose kernels it has; and which they were.
+/// The text with those patches, one after the other, whose kernels it has; and which they were.
 ///
 /// # Errors
-/// A kernel doesn't have what is to be found, or more of it and no [`Edit::occurrence`] says which.
-pub fn apply(text: &str, edits: &[Edit]) -> Result<(String, Vec<Done>), EditError> {
+/// A kernel doesn't have what is to be found, or more of it and no [`Patch::occurrence`] says which.
+pub fn apply(text: &str, patches: &[Patch]) -> Result<(String, Vec<Done>), PatchError> {
     let (mut text, mut done) = (text.to_string(), Vec::new());
-    for edit in edits {
-        let Some(kernel) = kernel(&text, &edit.kernel) else {
+    for patch in patches {
+        let Some(kernel) = kernel(&text, &patch.kernel) else {
             continue;
         };
-        let places = places(&text, kernel, &edit.find);
-        let place = match edit.occurrence {
+        let places = places(&text, kernel, &patch.find);
+        let place = match patch.occurrence {
             Some(number) => number.checked_sub(1).and_then(|index| places.get(index)),
             None => places.first().filter(|_| places.len() == 1),
         };
         let Some(place) = place.cloned() else {
-            let wanted = match edit.occurrence {
+            let wanted = match patch.occurrence {
                 Some(number) => format!("number {number} is asked for"),
                 None => "not once".to_string(),
             };
-            let (kernel, find) = (edit.kernel.clone(), edit.find.clone());
-            return Err(EditError { kernel, find, count: places.len(), wanted });
+            let (kernel, find) = (patch.kernel.clone(), patch.find.clone());
+            return Err(PatchError { kernel, find, count: places.len(), wanted });
         };
         let line = text[..place.start].matches('\n').count() + 1;
-        text.replace_range(place, &edit.replace);
-        done.push(Done { edit: edit.clone(), line });
+        text.replace_range(place, &patch.replace);
+        done.push(Done { patch: patch.clone(), line });
     }
     Ok((text, done))
 }
 
-/// From the name behind `.entry` to the brace that ends the body.
+/// From the name after `.entry` to the brace that ends the body.
 fn kernel(text: &str, name: &str) -> Option<Range<usize>> {
     let starts = text.match_indices(".entry").map(|(at, word)| at + word.len());
     let start = starts.map(|at| at + leading_space(&text[at..])).find(|&at| {
@@ -168,81 +168,81 @@ mod tests {
         \tmov.u32 \t%r12, 5;\n\tbar.sync \t0;\n\tst {%r1, %r12};\n\tbar.sync \t0;\n}\n\
         .visible .entry one_more()\n{\n\tbar.sync \t0;\n\tret;\n}\n";
 
-    fn edit(kernel: &str, find: &str, replace: &str, occurrence: Option<usize>) -> Edit {
-        Edit { kernel: kernel.into(), find: find.into(), replace: replace.into(), occurrence }
+    fn patch(kernel: &str, find: &str, replace: &str, occurrence: Option<usize>) -> Patch {
+        Patch { kernel: kernel.into(), find: find.into(), replace: replace.into(), occurrence }
     }
 
-    fn edited(edits: &[Edit]) -> String {
-        apply(TEXT, edits).unwrap().0
+    fn patched(patches: &[Patch]) -> String {
+        apply(TEXT, patches).unwrap().0
     }
 
-    fn refused(edit: Edit) -> String {
-        apply(TEXT, &[edit]).unwrap_err().to_string()
+    fn refused(patch: Patch) -> String {
+        apply(TEXT, &[patch]).unwrap_err().to_string()
     }
 
     #[test]
     fn the_place_is_replaced_and_nothing_else() {
-        let text = edited(&[edit("one", "mov.u32 %r1, 5;", "mov.u32 %r1, 6;", None)]);
+        let text = patched(&[patch("one", "mov.u32 %r1, 5;", "mov.u32 %r1, 6;", None)]);
         assert_eq!(text, TEXT.replacen("mov.u32 \t%r1, 5;", "mov.u32 %r1, 6;", 1));
-        let text = edited(&[edit("one_more", "bar.sync 0;\nret;", "ret;", None)]);
+        let text = patched(&[patch("one_more", "bar.sync 0;\nret;", "ret;", None)]);
         assert_eq!(text, TEXT.replace("bar.sync \t0;\n\tret;", "ret;"));
     }
 
     #[test]
     fn occurrences_are_counted_inside_the_kernel() {
-        let (text, done) = apply(TEXT, &[edit("one", "bar.sync 0;", "", Some(2))]).unwrap();
+        let (text, done) = apply(TEXT, &[patch("one", "bar.sync 0;", "", Some(2))]).unwrap();
         assert_eq!(text, TEXT.replace("%r12};\n\tbar.sync \t0;", "%r12};\n\t"));
         assert_eq!(done.len(), 1);
-        assert_eq!(done[0].to_string(), "edit of one, PTX line 10: `bar.sync 0;` is now ``");
-        let text = edited(&[edit("one_more", "bar.sync 0;", "bar.sync 1;", None)]);
+        assert_eq!(done[0].to_string(), "patch of one, PTX line 10: `bar.sync 0;` is now ``");
+        let text = patched(&[patch("one_more", "bar.sync 0;", "bar.sync 1;", None)]);
         assert_eq!(text, TEXT.replace("()\n{\n\tbar.sync \t0;", "()\n{\n\tbar.sync 1;"));
     }
 
     #[test]
     fn names_and_numbers_are_whole() {
-        let text = edited(&[edit("one", "%r1,", "%r7,", Some(2))]);
+        let text = patched(&[patch("one", "%r1,", "%r7,", Some(2))]);
         assert_eq!(text, TEXT.replace("{%r1,", "{%r7,"));
-        let text = edited(&[edit("one", "u32 %r1", "u32 %r7", None)]);
+        let text = patched(&[patch("one", "u32 %r1", "u32 %r7", None)]);
         assert_eq!(text, TEXT.replace("u32 \t%r1,", "u32 %r7,"));
-        assert!(refused(edit("one", "r12", "", None)).contains("0 times"));
+        assert!(refused(patch("one", "r12", "", None)).contains("0 times"));
     }
 
     #[test]
     fn edits_follow_each_other() {
-        let twice = [edit("one", "%r12, 5", "%r12, 6", None), edit("one", "%r12, 6", "%r12, 7", None)];
-        assert!(edited(&twice).contains("mov.u32 \t%r12, 7;"));
+        let twice = [patch("one", "%r12, 5", "%r12, 6", None), patch("one", "%r12, 6", "%r12, 7", None)];
+        assert!(patched(&twice).contains("mov.u32 \t%r12, 7;"));
     }
 
     #[test]
     fn an_edit_that_fits_nowhere_or_twice_is_an_error() {
         assert_eq!(
-            refused(edit("one", "bar.arrive 0;", "", None)),
-            "edit of one: `bar.arrive 0;` is there 0 times, not once"
+            refused(patch("one", "bar.arrive 0;", "", None)),
+            "patch of one: `bar.arrive 0;` is there 0 times, not once"
         );
         assert_eq!(
-            refused(edit("one", "bar.sync 0;", "", None)),
-            "edit of one: `bar.sync 0;` is there 2 times, not once"
+            refused(patch("one", "bar.sync 0;", "", None)),
+            "patch of one: `bar.sync 0;` is there 2 times, not once"
         );
         assert_eq!(
-            refused(edit("one", "bar.sync 0;", "", Some(3))),
-            "edit of one: `bar.sync 0;` is there 2 times, number 3 is asked for"
+            refused(patch("one", "bar.sync 0;", "", Some(3))),
+            "patch of one: `bar.sync 0;` is there 2 times, number 3 is asked for"
         );
         // What is in the next kernel isn't in this one.
-        assert!(refused(edit("one", "ret;", "", None)).contains("0 times"));
+        assert!(refused(patch("one", "ret;", "", None)).contains("0 times"));
     }
 
     #[test]
     fn kernels_of_other_modules_are_left_to_them() {
-        assert_eq!(apply(TEXT, &[edit("two", "ret;", "", None)]).unwrap(), (TEXT.to_string(), vec![]));
+        assert_eq!(apply(TEXT, &[patch("two", "ret;", "", None)]).unwrap(), (TEXT.to_string(), vec![]));
         // Nor is a kernel the one whose name begins with the same letters.
-        assert_eq!(edited(&[edit("on", "bar.sync 0;", "", None)]), TEXT);
+        assert_eq!(patched(&[patch("on", "bar.sync 0;", "", None)]), TEXT);
     }
 
     #[test]
     fn lists_are_json() {
         let list = br#"[{"kernel": "one", "find": "ret;", "replace": ""},
             {"kernel": "one", "find": "ret;", "replace": "", "occurrence": 2}]"#;
-        let expected = [edit("one", "ret;", "", None), edit("one", "ret;", "", Some(2))];
+        let expected = [patch("one", "ret;", "", None), patch("one", "ret;", "", Some(2))];
         assert_eq!(read(list).unwrap(), expected);
         assert_eq!(read(&serde_json::to_vec(&expected).unwrap()).unwrap(), expected);
         for wrong in [

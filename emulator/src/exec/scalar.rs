@@ -1,13 +1,13 @@
-//! Any instruction, without haste.
+//! The scalar interpreter: any instruction, lane by lane.
 
 use super::atomic::Atomic;
 use super::barrier::Arrival;
 use super::block::Event;
 use super::compare::{Comparison, logic};
-use super::context::{Outcome, Raise};
+use super::context::{Outcome, RawFault};
+use super::interpreter::Flow;
 use super::matrix;
 use super::memory::Machine;
-use super::step::Flow;
 use super::warp::Warp;
 use crate::fault::Kind;
 use crate::ir::{Mma, Op, Scope, Type};
@@ -56,13 +56,13 @@ pub fn execute(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Ou
                 machine.shared.fenced.set(true);
             }
         }
-        Op::ActiveMask { dst } => warp.registers.set_word(*dst, mask, &[mask; 32]),
-        Op::MarkWritten { row } => warp.registers.set_predicate(*row, mask, u32::MAX),
-        Op::RequireWritten { row } => {
-            let missing = mask & !warp.registers.predicate(*row);
+        Op::ActiveMask { dst } => warp.registers.set_b32(*dst, mask, &[mask; 32]),
+        Op::MarkWritten { reg } => warp.registers.set_predicate(*reg, mask, u32::MAX),
+        Op::RequireWritten { reg } => {
+            let missing = mask & !warp.registers.predicate(*reg);
             if missing != 0 && machine.context.settings.checks.uninitialised {
                 let detail = "register that nothing wrote on this path";
-                return Err(Raise::new(Kind::Uninitialised, missing.trailing_zeros(), detail));
+                return Err(RawFault::new(Kind::Uninitialised, missing.trailing_zeros(), detail));
             }
         }
         Op::Clock { file, dst, high } => {
@@ -151,7 +151,7 @@ fn control(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Outcom
             warp.pc += 1;
             Ok(Flow::Stop(Event::Barrier(arrival)))
         }
-        _ => Err(Raise::new(Kind::Trap, mask.trailing_zeros(), "trap")),
+        _ => Err(RawFault::new(Kind::Trap, mask.trailing_zeros(), "trap")),
     }
 }
 

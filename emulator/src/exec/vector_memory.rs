@@ -1,30 +1,28 @@
 //! Loads and stores of 4-byte elements in global and shared memory, vectorised.
 
-use super::context::{Outcome, Raise};
-use super::global::Use;
+use super::context::{Outcome, RawFault};
+use super::global::AccessKind;
 use super::memory::{Machine, Pattern, Request, plain};
-use super::rows::{Rows, each};
+use super::vector_op::VectorAccess;
+use super::vector_registers::{VectorRegisters, each};
 use super::warp::{LANES, Warp, lanes};
 use crate::fault::Kind;
-use crate::ir::{Access, Address, Row, Space, Type};
-
-/// Global or shared, number of elements, strong.
-pub type What = (bool, u8, bool);
+use crate::ir::{Access, Address, Space, Type};
 
 #[inline(always)]
-fn addresses(rows: Rows, address: &Address) -> [u64; LANES] {
+fn addresses(regs: VectorRegisters, address: &Address) -> [u64; LANES] {
     if address.wide {
-        let (base, offset) = (rows.long(address.row), i64::from(address.offset) as u64);
+        let (base, offset) = (regs.b64(address.reg), i64::from(address.offset) as u64);
         each(|lane| base[lane].wrapping_add(offset))
     } else {
-        let (base, offset) = (rows.word(address.row), address.offset as u32);
+        let (base, offset) = (regs.b32(address.reg), address.offset as u32);
         each(|lane| u64::from(base[lane].wrapping_add(offset)))
     }
 }
 
-/// How the addresses lie, and whether every one is a multiple of `bytes`.
+/// The pattern of the addresses, and whether each is a multiple of `bytes`.
 #[inline(always)]
-fn look(mask: u32, addresses: &[u64; LANES], bytes: u32) -> (Pattern, bool) {
+fn classify(mask: u32, addresses: &[u64; LANES], bytes: u32) -> (Pattern, bool) {
     let first = mask.trailing_zeros() & 31;
     let base = addresses[first as usize];
     let origin = base.wrapping_sub(u64::from(first) * u64::from(bytes));
@@ -39,7 +37,7 @@ fn look(mask: u32, addresses: &[u64; LANES], bytes: u32) -> (Pattern, bool) {
     let pattern = if differs == 0 {
         Pattern::Same
     } else if apart == 0 && run & run.wrapping_add(1) == 0 {
-        Pattern::Row
+        Pattern::Contiguous
     } else {
         Pattern::Scattered
     };
@@ -62,17 +60,17 @@ fn within(request: &Request, start: u64, end: u64) -> bool {
     !outside
 }
 
-/// Everything but moving the bytes; the host address that the lanes' addresses count from, or none where
-/// the general way has to be taken.
+/// Checks and counts a request. Returns the host address that the lanes' addresses count from, or none where
+/// the scalar path has to do it.
 #[inline(always)]
 fn prepare(
     warp: &mut Warp,
     machine: &mut Machine,
     request: &Request,
-    what: What,
-    usage: Use,
+    access: &VectorAccess,
+    usage: AccessKind,
 ) -> Outcome<Option<u64>> {
-    let (global, _, strong) = what;
+    let VectorAccess { global, strong, .. } = *access;
     let context = machine.context;
     if global {
         if context.checked || context.settings.count_memory {
@@ -85,7 +83,7 @@ fn prepare(
         }
         let counters = &mut machine.stats.counters;
         let traffic =
-            if usage == Use::Read { &mut counters.global_loads } else { &mut counters.global_stores };
+            if usage == AccessKind::Read { &mut counters.global_loads } else { &mut counters.global_stores };
         traffic.requests += 1;
         traffic.bytes += u64::from(request.bytes) * u64::from(request.mask.count_ones());
         return Ok(Some(0));
@@ -100,37 +98,35 @@ fn prepare(
     Ok(Some(machine.shared.base()))
 }
 
-/// `ld` of words.
+/// `ld` of 4-byte elements.
 #[inline(always)]
 pub fn load(
     warp: &mut Warp,
     machine: &mut Machine,
-    rows: Rows,
+    regs: VectorRegisters,
     mask: u32,
-    what: What,
-    dst: &[Row; 4],
-    address: &Address,
+    access: &VectorAccess,
 ) -> Outcome {
     if mask == 0 {
         return Ok(());
     }
-    let bytes = 4 * u32::from(what.1);
-    let at = addresses(rows, address);
-    let (pattern, aligned) = look(mask, &at, bytes);
+    let bytes = 4 * u32::from(access.count);
+    let at = addresses(regs, &access.address);
+    let (pattern, aligned) = classify(mask, &at, bytes);
     let request = Request { mask, addresses: at, bytes, pattern };
-    let base = if aligned { prepare(warp, machine, &request, what, Use::Read)? } else { None };
+    let base = if aligned { prepare(warp, machine, &request, access, AccessKind::Read)? } else { None };
     let Some(base) = base else {
-        return machine.load(warp, space(what), access(what), mask, dst, address);
+        return machine.load(warp, space(access), elements(access), mask, &access.regs, &access.address);
     };
-    for (element, &row) in dst.iter().enumerate().take(usize::from(what.1)) {
+    for (element, &reg) in access.regs.iter().enumerate().take(usize::from(access.count)) {
         let from =
             |lane: usize| (base.wrapping_add(request.addresses[lane]) as *const u32).wrapping_add(element);
         let first = from(request.first());
-        // SAFETY: `prepare` found every active lane's bytes good; the first lane of a full row begins it.
+        // SAFETY: `prepare` found every active lane's bytes good; the first lane of a full register begins it.
         let values: [u32; LANES] = unsafe {
             match pattern {
                 Pattern::Same => [first.read_unaligned(); LANES],
-                Pattern::Row if mask == u32::MAX && bytes == 4 => {
+                Pattern::Contiguous if mask == u32::MAX && bytes == 4 => {
                     first.cast::<[u32; LANES]>().read_unaligned()
                 }
                 _ if mask == u32::MAX => each(|lane| from(lane).read_unaligned()),
@@ -141,39 +137,37 @@ pub fn load(
                 }
             }
         };
-        rows.put_word(row, mask, values);
+        regs.put_b32(reg, mask, values);
     }
     Ok(())
 }
 
-/// `st` of words.
+/// `st` of 4-byte elements.
 #[inline(always)]
 pub fn store(
     warp: &mut Warp,
     machine: &mut Machine,
-    rows: Rows,
+    regs: VectorRegisters,
     mask: u32,
-    what: What,
-    src: &[Row; 4],
-    address: &Address,
+    access: &VectorAccess,
 ) -> Outcome {
     if mask == 0 {
         return Ok(());
     }
-    let bytes = 4 * u32::from(what.1);
-    let at = addresses(rows, address);
-    let (pattern, aligned) = look(mask, &at, bytes);
+    let bytes = 4 * u32::from(access.count);
+    let at = addresses(regs, &access.address);
+    let (pattern, aligned) = classify(mask, &at, bytes);
     let request = Request { mask, addresses: at, bytes, pattern };
-    let base = if aligned { prepare(warp, machine, &request, what, Use::Write)? } else { None };
+    let base = if aligned { prepare(warp, machine, &request, access, AccessKind::Write)? } else { None };
     let Some(base) = base else {
-        return machine.store(warp, space(what), access(what), mask, src, address);
+        return machine.store(warp, space(access), elements(access), mask, &access.regs, &access.address);
     };
-    for (element, &row) in src.iter().enumerate().take(usize::from(what.1)) {
-        let values = rows.word(row);
+    for (element, &reg) in access.regs.iter().enumerate().take(usize::from(access.count)) {
+        let values = regs.b32(reg);
         let to = |lane: usize| (base.wrapping_add(request.addresses[lane]) as *mut u32).wrapping_add(element);
         // SAFETY: as for `load`.
         unsafe {
-            if pattern == Pattern::Row && mask == u32::MAX && bytes == 4 {
+            if pattern == Pattern::Contiguous && mask == u32::MAX && bytes == 4 {
                 to(0).cast::<[u32; LANES]>().write_unaligned(*values);
             } else {
                 lanes(mask).for_each(|lane| to(lane).write_unaligned(values[lane]));
@@ -183,12 +177,12 @@ pub fn store(
     Ok(())
 }
 
-fn space(what: What) -> Space {
-    if what.0 { Space::Global } else { Space::Shared }
+fn space(access: &VectorAccess) -> Space {
+    if access.global { Space::Global } else { Space::Shared }
 }
 
-fn access(what: What) -> Access {
-    Access { count: what.1, strong: what.2, ..plain(Type::U32) }
+fn elements(access: &VectorAccess) -> Access {
+    Access { count: access.count, strong: access.strong, ..plain(Type::U32) }
 }
 
 /// A parameter, the same for all lanes.
@@ -196,7 +190,7 @@ fn access(what: What) -> Access {
 pub fn parameter<const N: usize>(machine: &Machine, offset: u32) -> Outcome<[u8; N]> {
     let params = &machine.context.launch.params;
     let bytes = params.get(offset as usize..).and_then(|rest| rest.first_chunk::<N>());
-    bytes
-        .copied()
-        .ok_or_else(|| Raise::at(Kind::OutOfBounds, 0, u64::from(offset), "beyond the kernel's parameters"))
+    bytes.copied().ok_or_else(|| {
+        RawFault::at(Kind::OutOfBounds, 0, u64::from(offset), "beyond the kernel's parameters")
+    })
 }

@@ -1,4 +1,4 @@
-//! Faults that are asked for: hardware that breaks during a launch, another program that takes memory.
+//! Fault injection: hardware that breaks during a launch, another program that takes memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,17 +6,17 @@ use super::device::Device;
 use super::status::{Result, Status};
 use crate::config::{Fail, Take};
 
-/// How far it has come to them.
+/// Counts towards the injected faults.
 #[derive(Default)]
-pub struct Faults {
-    /// Launches of the kernel that is to fail.
+pub struct FaultInjection {
+    /// Launches so far of the kernel that is to fail.
     launches: AtomicU64,
-    /// Allocations.
+    /// Allocations so far.
     allocations: AtomicU64,
 }
 
-impl Faults {
-    /// A launch begins: does the hardware break?
+impl FaultInjection {
+    /// Fails the launch that the settings name.
     pub fn at_launch(&self, kernel: &str, fail: Option<&Fail>) -> Result {
         let Some(fail) = fail.filter(|fail| fail.kernel == kernel) else {
             return Ok(());
@@ -29,8 +29,7 @@ impl Faults {
         Err(Status::LAUNCH_FAILED)
     }
 
-    /// An allocation is asked for: does another program take memory first? It takes what there is if it wants
-    /// more.
+    /// Takes memory before the allocation that the settings name: as much as they say, or what is left.
     pub fn at_allocation(&self, device: &Device, take: Option<&Take>) {
         let Some(take) = take else {
             return;
@@ -39,10 +38,10 @@ impl Faults {
         if number == take.number {
             let free = device.memory.capacity() - device.memory.used();
             let bytes = take.bytes.min(free);
-            // Nobody frees it.
+            // It is never freed.
             let _taken = device.memory.allocate(bytes);
             eprintln!(
-                "ptx-emulator: {bytes} bytes are taken before allocation {number}, as PTX_EMULATOR_TAKE asks"
+                "ptx-emulator: {bytes} bytes are taken before allocation {number}, as PTX_EMULATOR_OOM asks"
             );
         }
     }

@@ -1,16 +1,16 @@
-//! Every vectorised instruction gives the bits of its lane-by-lane twin, whatever the active lanes.
+//! Every vectorised instruction gives the bits of the scalar interpreter, for any active lanes.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::block::Shared;
 use super::context::{Context, Stats};
-use super::fast::Fast;
 use super::memory::Machine;
 use super::plan::Plan;
 use super::random::Random;
+use super::vector_op::VectorOp;
 use super::warp::Warp;
-use super::{Launch, Settings, step};
+use super::{Launch, Settings, interpreter};
 use crate::ir::*;
 use crate::memory::{GlobalMemory, Shadows};
 
@@ -118,7 +118,7 @@ fn operations() -> Vec<Op> {
     for table in [0, 0x96, 0xe8, 0xca, 0x1e, 0xff] {
         list.push(Op::Lop3 { dst: d, a, b, c, table });
     }
-    for file in [File::Words, File::Longs] {
+    for file in [File::B32, File::B64] {
         list.push(Op::Mov { file, dst: d, src: a });
         list.push(Op::Selp { file, dst: d, a, b, p: 2 });
     }
@@ -132,11 +132,11 @@ fn operations() -> Vec<Op> {
 }
 
 fn kernel(code: Vec<Op>) -> Kernel {
-    let guarded = |op| Instr { guard: Some(Guard { row: 0, negated: false }), op };
+    let guarded = |op| Instr { guard: Some(Guard { reg: 0, negated: false }), op };
     let mut code: Vec<Instr> = code.into_iter().map(guarded).collect();
     code.push(Instr { guard: None, op: Op::Exit });
     let lines = vec![Line::default(); code.len()];
-    Kernel { words: 8, longs: 8, predicates: 4, code, lines, ..Kernel::default() }
+    Kernel { b32: 8, b64: 8, predicates: 4, code, lines, ..Kernel::default() }
 }
 
 /// The registers after one instruction, from registers drawn by the seed.
@@ -172,48 +172,48 @@ fn after(
         _ => random.next() as u32,
     };
     let registers = &mut warp.registers;
-    registers.words.iter_mut().for_each(|row| row.0.iter_mut().for_each(|value| *value = word()));
+    registers.b32.iter_mut().for_each(|reg| reg.0.iter_mut().for_each(|value| *value = word()));
     let mut long = || u64::from(word()) << 32 | u64::from(word());
-    registers.longs.iter_mut().for_each(|row| row.0.iter_mut().for_each(|value| *value = long()));
-    registers.predicates.iter_mut().for_each(|row| *row = word());
+    registers.b64.iter_mut().for_each(|reg| reg.0.iter_mut().for_each(|value| *value = long()));
+    registers.predicates.iter_mut().for_each(|reg| *reg = word());
     registers.predicates[0] = mask;
     let mut stats = Stats::new(kernel.code.len());
     let mut shared = Shared::default();
     let mut machine = Machine { context: &context, shared: &mut shared, stats: &mut stats };
-    step::run(&mut warp, &mut machine, 10).unwrap();
+    interpreter::run(&mut warp, &mut machine, 10).unwrap();
     let registers = &warp.registers;
     (
-        registers.words.iter().flat_map(|row| row.0).collect(),
-        registers.longs.iter().flat_map(|row| row.0).collect(),
+        registers.b32.iter().flat_map(|reg| reg.0).collect(),
+        registers.b64.iter().flat_map(|reg| reg.0).collect(),
         registers.predicates.clone(),
     )
 }
 
 #[test]
-fn vectorised_and_lane_by_lane() {
+fn vectorised_and_scalar_agree() {
     let memory = GlobalMemory::new(1 << 20, Shadows::NONE).unwrap();
     let mut vectorised = 0;
     for op in operations() {
         let kernel = kernel(vec![op.clone()]);
         let plan = Plan::new(&kernel);
-        let mut slow = Plan::new(&kernel);
-        slow.steps.iter_mut().for_each(|step| step.fast = Fast::General);
-        if matches!(plan.steps[0].fast, Fast::General) {
+        let mut all_scalar = Plan::new(&kernel);
+        all_scalar.code.iter_mut().for_each(|planned| planned.op = VectorOp::Scalar);
+        if matches!(plan.code[0].op, VectorOp::Scalar) {
             continue;
         }
         if matches!(op, Op::Int2 { ty: Type::U16 | Type::S16, .. }) {
-            // Rows of 16-bit values have zeros above; these rows don't.
+            // Registers of 16-bit values have zeros above; these registers don't.
             continue;
         }
         vectorised += 1;
         for seed in 0..20 {
             for mask in [u32::MAX, 0x5a5a_1234, 1, 0] {
-                let fast = after(&kernel, &plan, &memory, mask, seed);
-                let general = after(&kernel, &slow, &memory, mask, seed);
-                let differs = (0..fast.0.len()).find(|&i| fast.0[i] != general.0[i]);
+                let vector = after(&kernel, &plan, &memory, mask, seed);
+                let scalar = after(&kernel, &all_scalar, &memory, mask, seed);
+                let differs = (0..vector.0.len()).find(|&i| vector.0[i] != scalar.0[i]);
                 let context =
-                    differs.map(|i| (fast.0[32 + i % 32], fast.0[64 + i % 32], fast.0[i], general.0[i]));
-                assert!(fast == general, "{op:?} {mask:#x} {seed}: {context:x?}");
+                    differs.map(|i| (vector.0[32 + i % 32], vector.0[64 + i % 32], vector.0[i], scalar.0[i]));
+                assert!(vector == scalar, "{op:?} {mask:#x} {seed}: {context:x?}");
             }
         }
     }

@@ -1,13 +1,13 @@
-//! Rows for registers. PTX compilers never reuse a register; rows are reused as soon as a register's life
-//! ends, so that a warp's files stay in cache.
+//! Register allocation. PTX compilers never reuse a virtual register. Here a physical register is reused as soon as
+//! the life of the virtual one ends, so that a warp's register files stay in cache.
 
-use crate::ir::{File, Instr, Op, Row};
+use crate::ir::{File, Instr, Op, Reg};
 
 use super::flow::Block;
 use super::lower::Draft;
-use super::rows::{self, Use};
+use super::register_uses::{self, Use};
 
-/// How many virtual registers each file has; the first `preloaded` of each are constants and the like.
+/// The number of virtual registers of a file; the first `preloaded` hold constants, special registers and addresses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     /// All of them.
@@ -16,11 +16,11 @@ pub struct Count {
     pub preloaded: usize,
 }
 
-/// Rows needed after [`assign`].
+/// Physical registers needed after [`assign`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Needed {
-    /// Rows of each file, in the order of [`index`].
-    pub rows: [u32; 3],
+    /// Registers of each file, in the order of [`index`].
+    pub regs: [u32; 3],
     /// 32-bit registers alive at once, at most.
     pub alive: u32,
 }
@@ -28,8 +28,8 @@ pub struct Needed {
 /// Index of a file in arrays of three.
 pub fn index(file: File) -> usize {
     match file {
-        File::Words => 0,
-        File::Longs => 1,
+        File::B32 => 0,
+        File::B64 => 1,
         File::Predicates => 2,
     }
 }
@@ -64,13 +64,13 @@ struct Numbering([usize; 3], usize);
 
 impl Numbering {
     fn new(counts: &[Count; 3]) -> Numbering {
-        let longs = counts[0].total;
-        let predicates = longs + counts[1].total;
-        Numbering([0, longs, predicates], predicates + counts[2].total)
+        let b64 = counts[0].total;
+        let predicates = b64 + counts[1].total;
+        Numbering([0, b64, predicates], predicates + counts[2].total)
     }
 
-    fn of(&self, file: File, row: Row) -> usize {
-        self.0[index(file)] + usize::from(row)
+    fn of(&self, file: File, reg: Reg) -> usize {
+        self.0[index(file)] + usize::from(reg)
     }
 }
 
@@ -87,8 +87,8 @@ fn alive(code: &mut [Draft], blocks: &[Block], numbers: Numbering) -> Alive {
     for (at, block) in blocks.iter().enumerate() {
         for draft in &mut code[block.start..block.end] {
             let guarded = draft.instr.guard.is_some();
-            rows::visit(&mut draft.instr, &mut |file, row, how| {
-                let number = numbers.of(file, *row);
+            register_uses::visit(&mut draft.instr, &mut |file, reg, how| {
+                let number = numbers.of(file, *reg);
                 match how {
                     Use::Read if !kills[at].contains(number) => reads[at].insert(number),
                     // Under a guard some lanes keep the old value.
@@ -130,8 +130,8 @@ fn alive(code: &mut [Draft], blocks: &[Block], numbers: Numbering) -> Alive {
     Alive { entry, exit }
 }
 
-/// Guards the registers of words and longs that some path reads before it writes them: a predicate notes
-/// which lanes have written, and reads are checked against it. Returns the new code and how many
+/// Guards the b32 and b64 registers that some path reads before it writes them: a predicate notes which lanes
+/// have written, and reads are checked against it. Returns the new code and how many
 /// predicates were added; branch targets are moved along.
 pub fn guard_unwritten(
     mut code: Vec<Draft>,
@@ -149,7 +149,7 @@ pub fn guard_unwritten(
             (0..3).any(|file| number >= numbers.0[file] && number < numbers.0[file] + counts[file].preloaded);
         if number < numbers.0[2] && !preloaded {
             let predicate = counts[2].total + marks.len();
-            marks.insert(number, predicate as Row);
+            marks.insert(number, predicate as Reg);
         }
     }
     let mut moved = Vec::with_capacity(code.len() + 1);
@@ -158,11 +158,11 @@ pub fn guard_unwritten(
         moved.push(out.len());
         if !marks.is_empty() {
             let mut checks = Vec::new();
-            rows::visit(&mut draft.instr, &mut |file, row, how| {
-                if let Some(&row) = marks.get(&numbers.of(file, *row)).filter(|_| file != File::Predicates) {
+            register_uses::visit(&mut draft.instr, &mut |file, reg, how| {
+                if let Some(&reg) = marks.get(&numbers.of(file, *reg)).filter(|_| file != File::Predicates) {
                     checks.push(match how {
-                        Use::Read => Op::RequireWritten { row },
-                        Use::Write => Op::MarkWritten { row },
+                        Use::Read => Op::RequireWritten { reg },
+                        Use::Write => Op::MarkWritten { reg },
                     });
                 }
             });
@@ -175,22 +175,22 @@ pub fn guard_unwritten(
     (out, moved, marks.len())
 }
 
-/// Gives every register a row and rewrites the code.
+/// Gives every virtual register a physical one and rewrites the code.
 pub fn assign(code: &mut [Draft], blocks: &[Block], counts: &[Count; 3]) -> Needed {
     let numbers = Numbering::new(counts);
     let spans = spans(code, blocks, numbers);
-    let mut rows = vec![0 as Row; numbers.1];
+    let mut regs = vec![0 as Reg; numbers.1];
     let mut needed = Needed::default();
     let mut steps: Vec<(usize, i64)> = Vec::new();
     for (file, count) in counts.iter().enumerate() {
         let first = numbers.0[file];
-        for (row, slot) in rows[first..first + count.preloaded].iter_mut().enumerate() {
-            *slot = row as Row;
+        for (reg, slot) in regs[first..first + count.preloaded].iter_mut().enumerate() {
+            *slot = reg as Reg;
         }
         let range = first + count.preloaded..first + count.total;
         let mut order: Vec<usize> = range.filter(|&number| spans[number].0 <= spans[number].1).collect();
         order.sort_unstable_by_key(|&number| (spans[number], number));
-        needed.rows[file] = scan(&order, &spans, count.preloaded, &mut rows);
+        needed.regs[file] = scan(&order, &spans, count.preloaded, &mut regs);
         for &number in order.iter().filter(|_| file < 2) {
             steps.push((spans[number].0, file as i64 + 1));
             steps.push((spans[number].1 + 1, -(file as i64 + 1)));
@@ -203,13 +203,13 @@ pub fn assign(code: &mut [Draft], blocks: &[Block], counts: &[Count; 3]) -> Need
         needed.alive = needed.alive.max(now as u32);
     }
     for draft in code {
-        rows::visit(&mut draft.instr, &mut |file, row, _| *row = rows[numbers.of(file, *row)]);
+        register_uses::visit(&mut draft.instr, &mut |file, reg, _| *reg = regs[numbers.of(file, *reg)]);
     }
     needed
 }
 
 /// First and last moment of each register's life: instruction i reads at moment 2i and writes at 2i + 1.
-/// Empty (first > last) for registers nobody touches.
+/// Empty (first > last) for registers that no instruction touches.
 fn spans(code: &mut [Draft], blocks: &[Block], numbers: Numbering) -> Vec<(usize, usize)> {
     let alive = alive(code, blocks, numbers);
     let mut spans = vec![(usize::MAX, 0); numbers.1];
@@ -222,35 +222,35 @@ fn spans(code: &mut [Draft], blocks: &[Block], numbers: Numbering) -> Vec<(usize
         alive.exit[at].each().for_each(|number| extend(number, 2 * block.end - 1));
     }
     for (at, draft) in code.iter_mut().enumerate() {
-        let keeps = usize::from(rows::keeps_sources(&draft.instr.op));
-        rows::visit(&mut draft.instr, &mut |file, row, how| {
+        let keeps = usize::from(register_uses::keeps_sources(&draft.instr.op));
+        register_uses::visit(&mut draft.instr, &mut |file, reg, how| {
             let moment = if how == Use::Read { 2 * at + keeps } else { 2 * at + 1 };
-            extend(numbers.of(file, *row), moment);
+            extend(numbers.of(file, *reg), moment);
         });
     }
     spans
 }
 
-/// Linear scan over lives in order of their start; returns the number of rows used.
-fn scan(order: &[usize], spans: &[(usize, usize)], first: usize, rows: &mut [Row]) -> u32 {
+/// Linear scan over lives in order of their start; returns the number of physical registers used.
+fn scan(order: &[usize], spans: &[(usize, usize)], first: usize, regs: &mut [Reg]) -> u32 {
     let mut ending = std::collections::BinaryHeap::new();
     let mut free = Vec::new();
     let mut used = first;
     for &number in order {
         let (start, end) = spans[number];
-        while let Some(&std::cmp::Reverse((last, row))) = ending.peek() {
+        while let Some(&std::cmp::Reverse((last, reg))) = ending.peek() {
             if last >= start {
                 break;
             }
             ending.pop();
-            free.push(row);
+            free.push(reg);
         }
-        let row = free.pop().unwrap_or_else(|| {
+        let reg = free.pop().unwrap_or_else(|| {
             used += 1;
-            (used - 1) as Row
+            (used - 1) as Reg
         });
-        rows[number] = row;
-        ending.push(std::cmp::Reverse((end, row)));
+        regs[number] = reg;
+        ending.push(std::cmp::Reverse((end, reg)));
     }
     used as u32
 }
