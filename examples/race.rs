@@ -1,8 +1,7 @@
 //! A PGD attack, a training step and a scoring pass on random images, timed as a PyTorch baseline does:
 //! `race [--network preact-resnet18] [--width 64] [--batch 128] [--size 32] [--classes 10] [--steps 1] [--reps 5]
 //! [--threads N] [--device cpu|cuda] [--precision f32|bf16]`. Calls are timed from the host, copies of indices,
-//! labels and results among them. `scripts/race_pytorch.sh` runs it beside PyTorch on the processor,
-//! `scripts/race_gpu.py` on a GPU.
+//! labels and results among them. `scripts/race.py` runs it beside PyTorch, on the CPU or a GPU.
 
 use std::error::Error;
 use std::str::FromStr;

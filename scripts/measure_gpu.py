@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-import race_gpu
+import race
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PRECISIONS = ("f32", "bf16")
@@ -44,7 +44,7 @@ class Programs:
 
     def warm(self, case):
         """Has PyTorch compile a case, which it keeps."""
-        options = race_gpu.options(case) + ["--reps", "1"]
+        options = race.gpu_options(case) + ["--reps", "1"]
         with (self.logs / f"torch-{'-'.join(map(str, case))}.log").open("w") as log:
             script = [sys.executable, ROOT / "scripts/torch_gpu.py", self.peer]
             subprocess.run(script + options, stdout=log, stderr=subprocess.STDOUT, check=False)
@@ -110,7 +110,7 @@ def main():
             (name, precision): pool.submit(programs.run, f"{name}-{precision}", name, "--precision", precision)
             for name in ("selftest", "demo") for precision in PRECISIONS
         }
-        warm = [pool.submit(programs.warm, case) for case in race_gpu.CASES]
+        warm = [pool.submit(programs.warm, case) for case in race.GPU_CASES]
         found = {key: job.result() for key, job in jobs.items()}
         for job in warm:
             job.result()
@@ -118,7 +118,7 @@ def main():
     demo({precision: found["demo", precision] for precision in PRECISIONS})
     profile(programs)
     print("\n## Against PyTorch\n", flush=True)
-    race_gpu.main(peer, programs.race, 2)
+    race.gpu(peer, programs.race, 2)
     sys.exit(0 if passed else 1)
 
 

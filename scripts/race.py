@@ -1,16 +1,30 @@
-"""Runs the PyTorch baseline and pbe's `race` example in turn and prints a Markdown table.
+#!/usr/bin/env python3
+"""Races pbe against PyTorch, in turn, and prints a Markdown table of medians: a PGD step, a training step and scoring,
+batch 128.
 
-Usage: race.py TURNS TORCH_SCRIPT RACE_BINARY (scripts/race_pytorch.sh calls it)
+Usage: scripts/race.py cpu|gpu PEER [TURNS]      (3 turns by default; this Python has torch, with CUDA for gpu)
+
+PEER is the baseline script with the pre-activation network. cpu: f32, 32x32, with each program's peak memory. gpu: bf16,
+pbe against scripts/torch_gpu.py. RACE in the environment takes the place of the release build of examples/race.rs.
 """
 import os
+import pathlib
 import platform
 import re
 import statistics
 import subprocess
 import sys
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 STEPS = ("pgd_step", "train_step", "score")
 LINE = re.compile(rf"^({'|'.join(STEPS)})\s+([\d.]+) img/s")
+BATCH = 128
+# Network, width, side of the images, classes, precision.
+GPU_CASES = [
+    ("preact-resnet18", 64, 32, 10, "bf16"),
+    ("preact-resnet18", 16, 32, 10, "bf16"),
+    ("resnet18", 64, 224, 1000, "bf16"),
+]
 
 
 def run(command):
@@ -24,7 +38,7 @@ def run(command):
             result[match[1]] = float(match[2])
     _, status, usage = os.wait4(process.pid, 0)
     if status or len(result) != len(STEPS):
-        sys.exit(f"race: {' '.join(command)} failed")
+        sys.exit(f"race: {' '.join(map(str, command))} failed")
     return first, result | {"peak": usage.ru_maxrss / 1024}
 
 
@@ -39,19 +53,45 @@ def race(programs, options, turns):
     return {name: {key: statistics.median(result[key] for result in of) for key in of[0]} for name, of in results.items()}
 
 
-def main():
-    turns, script, binary = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    programs = {"torch": [sys.executable, script], "pbe": [binary]}
-    rows = []
+def gpu_options(case):
+    network, width, size, classes, precision = map(str, case)
+    return ["--network", network, "--width", width, "--size", size, "--classes", classes, "--precision", precision,
+            "--batch", str(BATCH), "--steps", "10"]
+
+
+def cpu(peer, binary, turns):
+    print(f"{os.cpu_count()} cores, {platform.machine()}, {turns} turns each, medians\n")
+    print(f"| width | step (batch {BATCH}, 32x32) | PyTorch img/s | pbe img/s | pbe / PyTorch |\n|---|---|---|---|---|")
+    programs = {"torch": [sys.executable, peer], "pbe": [binary]}
     for width, reps in ((64, 3), (16, 9)):
         medians = race(programs, ["--width", str(width), "--reps", str(reps)], turns)
         for key, name, digits in [(step, step, 1) for step in STEPS] + [("peak", "peak memory, MiB", 0)]:
             torch, pbe = medians["torch"][key], medians["pbe"][key]
-            rows.append(f"| {width} | {name} | {torch:.{digits}f} | {pbe:.{digits}f} | {pbe / torch:.2f} |")
-    print(f"{os.cpu_count()} cores, {platform.machine()}, {turns} turns each, medians\n")
-    print("| width | step (batch 128, 32x32) | PyTorch img/s | pbe img/s | pbe / PyTorch |")
-    print("|---|---|---|---|---|")
-    print("\n".join(rows))
+            print(f"| {width} | {name} | {torch:.{digits}f} | {pbe:.{digits}f} | {pbe / torch:.2f} |", flush=True)
+
+
+def gpu(peer, binary, turns):
+    programs = {"torch": [sys.executable, ROOT / "scripts/torch_gpu.py", peer], "pbe": [binary, "--device", "cuda"]}
+    print(f"| network, batch {BATCH} | | PyTorch ms | pbe ms | pbe img/s | pbe / PyTorch, speed |\n|---|---|---|---|---|---|")
+    for case in GPU_CASES:
+        medians = race(programs, gpu_options(case) + ["--reps", "21"], turns)
+        network, width, size, _, precision = case
+        for step in STEPS:
+            torch, pbe = medians["torch"][step], medians["pbe"][step]
+            print(f"| {network}, width {width}, {size}x{size}, {precision} | {step} | {BATCH * 1e3 / torch:.3f} "
+                  f"| {BATCH * 1e3 / pbe:.3f} | {pbe:,.0f} | {pbe / torch:.2f} |", flush=True)
+
+
+def program():
+    if "RACE" not in os.environ:
+        subprocess.run(["cargo", "build", "--release", "--quiet", "--example", "race"], cwd=ROOT, check=True)
+    return os.environ.get("RACE", ROOT / "target/release/examples/race")
+
+
+def main():
+    if len(sys.argv) < 3 or sys.argv[1] not in ("cpu", "gpu"):
+        sys.exit(__doc__)
+    {"cpu": cpu, "gpu": gpu}[sys.argv[1]](sys.argv[2], program(), int(sys.argv[3]) if len(sys.argv) > 3 else 3)
 
 
 if __name__ == "__main__":

@@ -208,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn edits_follow_each_other() {
+    fn patches_follow_each_other() {
         let twice = [patch("one", "%r12, 5", "%r12, 6", None), patch("one", "%r12, 6", "%r12, 7", None)];
         assert!(patched(&twice).contains("mov.u32 \t%r12, 7;"));
     }
 
     #[test]
-    fn an_edit_that_fits_nowhere_or_twice_is_an_error() {
+    fn a_patch_that_fits_nowhere_or_twice_is_an_error() {
         assert_eq!(
             refused(patch("one", "bar.arrive 0;", "", None)),
             "patch of one: `bar.arrive 0;` is there 0 times, not once"

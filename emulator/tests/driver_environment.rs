@@ -162,7 +162,7 @@ fn kernels_are_edited() {
 }
 
 #[test]
-fn edits_that_cannot_be_made_are_errors() {
+fn patches_that_cannot_be_made_are_errors() {
     let (line, log) = patched("absent", r#"[{"kernel": "saxpy", "find": "bar.sync", "replace": ""}]"#);
     assert_eq!(line, "CUDA_ERROR_INVALID_PTX");
     assert!(log.contains("patch of saxpy: `bar.sync` is there 0 times, not once"), "{log}");
@@ -171,5 +171,5 @@ fn edits_that_cannot_be_made_are_errors() {
     assert!(log.contains("malformed.json: missing field `find`"), "{log}");
     let (line, log) = with(&[("PATCHES", "no/such/file")]);
     assert_eq!(line, "CUDA_ERROR_INVALID_VALUE");
-    assert!(log.contains("PTX_EMULATOR_EDITS=no/such/file: No such file"), "{log}");
+    assert!(log.contains("PTX_EMULATOR_PATCHES=no/such/file: No such file"), "{log}");
 }

@@ -29,7 +29,7 @@ impl<T: Copy> Out<T> {
         if self.0.is_null() {
             return Err(Status::INVALID_VALUE);
         }
-        // SAFETY: the caller of the exported function warrants it.
+        // SAFETY: the caller of the exported function guarantees it.
         unsafe { self.0.write_unaligned(value) };
         Ok(())
     }
@@ -130,7 +130,7 @@ impl<T: Copy> In<T> {
         if self.0.is_null() {
             return Err(Status::INVALID_VALUE);
         }
-        // SAFETY: the caller of the exported function warrants the length.
+        // SAFETY: the caller of the exported function guarantees the length.
         Ok(unsafe { self.0.add(index).read_unaligned() })
     }
 
@@ -161,7 +161,7 @@ impl Text {
         if self.0.is_null() {
             return Err(Status::INVALID_VALUE);
         }
-        // SAFETY: the caller of the exported function warrants the zero byte, and that the text stays for
+        // SAFETY: the caller of the exported function guarantees the zero byte, and that the text stays for
         // the call; no one keeps it longer.
         Ok(unsafe { CStr::from_ptr(self.0) }.to_bytes())
     }

@@ -375,7 +375,7 @@ export! {
         Context::current().map(|_| ())
     }
 
-    /// The version that is played; needs no `cuInit`.
+    /// The driver's version; needs no `cuInit`.
     fn cuDriverGetVersion(version: Out<i32>) {
         version.set(VERSION)
     }

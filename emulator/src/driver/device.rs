@@ -194,7 +194,7 @@ export! {
         minor.set(low as i32)
     }
 
-    /// A device and itself are no peers.
+    /// A device isn't its own peer.
     fn cuDeviceCanAccessPeer(can: Out<i32>, device: Ordinal, peer: Ordinal) {
         driver()?.device(device)?;
         driver()?.device(peer)?;

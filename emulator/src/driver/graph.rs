@@ -23,8 +23,7 @@ pub struct Node {
     pub after: Vec<usize>,
 }
 
-/// What a capture gave. Memory that was allocated in it lives as long as the graph and all that was made
-/// from it.
+/// What a capture recorded. Memory allocated in it lives as long as the graph and everything made from it.
 pub struct Recorded {
     context: Handle,
     nodes: Vec<Node>,

@@ -90,7 +90,7 @@ impl Parameters {
                 return Err(format!("no address of parameter {index} of {}", kernel.params.len()));
             }
             let to = &mut block[param.offset as usize..][..param.size as usize];
-            // SAFETY: the program warrants as many bytes as the kernel declares, as to the real driver.
+            // SAFETY: the program guarantees as many bytes as the kernel declares, as to the real driver.
             unsafe { std::ptr::copy_nonoverlapping(from.cast(), to.as_mut_ptr(), to.len()) };
         }
         Ok(block)
@@ -109,7 +109,7 @@ impl Parameters {
                     if size.is_null() {
                         return Err("extra has no size".to_string());
                     }
-                    // SAFETY: the program warrants that it points to a size.
+                    // SAFETY: the program guarantees that it points to a size.
                     bytes = Some(unsafe { size.read_unaligned() });
                 }
                 key => return Err(format!("extra has the unknown key {key}")),
@@ -121,7 +121,7 @@ impl Parameters {
         if from.is_null() && !block.is_empty() {
             return Err("extra has no parameters".to_string());
         }
-        // SAFETY: the program warrants that many bytes; they are more than none only where it isn't null.
+        // SAFETY: the program guarantees that many bytes; they are more than none only where it isn't null.
         unsafe { std::ptr::copy(from.cast(), block.as_mut_ptr(), block.len()) };
         Ok(block)
     }

@@ -5,12 +5,12 @@
 //! | `abi` | what crosses the C boundary; [`abi::guard`] frames every function |
 //! | `status` | result codes |
 //! | `state`, `table` | the driver as a whole; live objects by handle |
-//! | `model`, `device` | the device that is played |
+//! | `model`, `device` | the emulated device |
 //! | `context`, `stream`, `event` | |
 //! | `memory`, `pool`, `host`, `copy`, `fill`, `pointer` | memory |
 //! | `module`, `function`, `launch`, `occupancy` | kernels |
-//! | `work` | what a stream is given to do |
-//! | `capture`, `graph` | streams that record instead, and the graphs they leave |
+//! | `work` | work given to a stream |
+//! | `capture`, `graph` | streams that record, and the graphs that come of it |
 //! | `fault_injection` | launches that fail and memory that is taken, as the settings ask |
 //! | `process` | functions by name |
 //! | `unsupported` | all other functions |

@@ -1,6 +1,6 @@
-//! The devices that can be played: numbers of real ones, by compute capability.
+//! The devices that can be emulated: figures of real ones, by compute capability.
 
-/// What differs between the devices.
+/// What differs between devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Model {
     /// Compute capability.

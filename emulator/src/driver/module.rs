@@ -209,7 +209,7 @@ impl Log {
         let (address, room) = self.texts[1];
         let to: Out<c_char> = Out::at_address(address);
         if to.wanted() {
-            // Room 0 is the only thing that it refuses.
+            // It refuses only a buffer of size 0.
             let _ = to.set_text(&format!("ptx-emulator: {message}\n"), room);
         }
     }

@@ -19,7 +19,7 @@ use super::table::Table;
 use crate::config::Config;
 use crate::report;
 
-/// Version of the driver that is played: CUDA 12.8.
+/// Version of the emulated driver: CUDA 12.8.
 pub const VERSION: i32 = 12080;
 /// The newest PTX that such a driver reads.
 pub const PTX_VERSION: (u32, u32) = (8, 7);
@@ -48,7 +48,7 @@ pub struct Driver {
     pub pools: Table<Pool>,
     /// Captures that have not ended.
     pub captures: Captures,
-    /// What was asked to go wrong.
+    /// Launches that fail and memory that is taken.
     pub faults: FaultInjection,
     /// Pinned memory.
     pub host: HostMemory,

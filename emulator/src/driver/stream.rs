@@ -89,7 +89,7 @@ fn create(stream: Out<Handle>, flags: u32, priority: i32) -> Result {
     stream.set(driver.streams.add(|handle| Stream { handle, context, flags, priority, serial }).handle)
 }
 
-/// What waits for a stream: nothing, as all has been done; but not while it is captured.
+/// A call that waits for a stream. Everything has been done already, but a captured stream can't be waited for.
 fn wait(stream: Handle) -> Result {
     let (context, stream) = Stream::of(stream)?;
     let captures = &driver()?.captures;

@@ -180,7 +180,7 @@ fn copy_row(driver: &Driver, to: Place, from: Place, bytes: usize) -> std::resul
         (Place::Device(to), Place::Device(from)) => memory.copy(to, from, bytes as u64),
         (Place::Device(to), Place::Host(from)) => {
             memory.check(to, bytes as u64)?;
-            // SAFETY: the program warrants its own memory, as to the real driver; null was refused.
+            // SAFETY: the program guarantees its own memory, as to the real driver; null was refused.
             memory.write(to, unsafe { std::slice::from_raw_parts(from as *const u8, bytes) })
         }
         (Place::Host(to), Place::Device(from)) => {

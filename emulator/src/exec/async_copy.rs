@@ -3,7 +3,7 @@
 //! The source is read when the copy is issued; the bytes reach shared memory when the thread waits for
 //! the group. Until then the destination is pending, and every access to it a finding. So a kernel that
 //! waits one group too late is caught, whatever the timing on a GPU would have been. Other threads need
-//! A barrier after the wait: the delivery is a write of the waiting thread.
+//! a barrier after the wait: the delivery is a write of the waiting thread.
 
 use super::context::{Outcome, RawFault};
 use super::global::AccessKind;

@@ -8,7 +8,7 @@ use super::warp::{LANES, Warp};
 use crate::fault::Kind;
 use crate::ir::{BarrierKind, Guard, Logic, Pc, Reg};
 
-/// Where a warp that waits gets its result.
+/// A warp that waits, and where its result goes.
 #[derive(Clone, Copy, Debug)]
 struct Waiter {
     warp: u32,
@@ -16,7 +16,7 @@ struct Waiter {
     kind: BarrierKind,
 }
 
-/// One barrier: who has come since it was complete last.
+/// One barrier: the warps that have arrived since it was last complete.
 #[derive(Default)]
 pub struct Slot {
     arrived: Vec<u32>,

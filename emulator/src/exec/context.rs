@@ -14,7 +14,7 @@ use crate::memory::{GlobalMemory, Range};
 /// Result of an instruction.
 pub type Outcome<T = ()> = Result<T, Box<RawFault>>;
 
-/// A finding, as the instruction that made it knows it.
+/// A fault as the instruction that found it knows it: [`Context::fault`] adds the names.
 #[derive(Debug)]
 pub struct RawFault {
     pub kind: Kind,

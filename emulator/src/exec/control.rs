@@ -22,8 +22,8 @@ impl Warp {
 
     /// Several parts of the active lanes, of which the last one runs first.
     ///
-    /// Below them waits whoever runs on where they meet, unless such an entry is there already: in a loop
-    /// that lanes leave one after the other the stack doesn't grow.
+    /// Below them on the stack is the entry that runs on where they meet, unless there is one already: so in a
+    /// loop that lanes leave one after the other the stack doesn't grow.
     fn split(&mut self, parts: &[(Pc, u32)], reconverge: Pc) {
         if reconverge != NO_PC && self.reconverge != reconverge {
             self.stack.push(Waiting { pc: reconverge, mask: self.active, reconverge: self.reconverge });

@@ -57,7 +57,8 @@ pub struct Counters {
     pub shared_loads: Traffic,
     /// Stores to shared memory.
     pub shared_stores: Traffic,
-    /// Extra passes over the 32 banks of 4 bytes, of loads, stores and what `cp.async` writes. 4-byte and narrower accesses go in one pass if no two
+    /// Extra passes over the 32 banks of 4 bytes, of loads, stores and what `cp.async` writes. 4-byte and
+    /// narrower accesses go in one pass if no two
     /// lanes touch different words of a bank; 8-byte ones in two passes (half-warps), 16-byte ones and
     /// `ldmatrix` in four or in one a matrix (quarter-warps), each looked at by itself: these passes are
     /// not conflicts.

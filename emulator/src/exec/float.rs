@@ -1,5 +1,5 @@
-//! Floating-point instructions and conversions, lane by lane. The common ones have vectorised twins in
-//! `step`.
+//! Floating-point instructions and conversions, lane by lane. The common ones also have a
+//! vectorised form in `interpreter`.
 
 use super::value::{arithmetic, convert};
 use super::warp::{LANES, Registers, lanes};

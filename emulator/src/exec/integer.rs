@@ -1,4 +1,4 @@
-//! Integer instructions, lane by lane. The common ones have vectorised twins in `step`.
+//! Integer instructions, lane by lane. The common ones also have a vectorised form in `interpreter`.
 
 use super::value::integer;
 use super::warp::{LANES, Registers};

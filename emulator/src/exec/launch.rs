@@ -19,9 +19,8 @@ const TURNS: u64 = 64;
 
 /// Runs a kernel to its end. The first finding ends it.
 ///
-/// The driver has to see to what a driver refuses before a launch: sizes beyond the device's limits. Here
-/// an empty grid or block, one of more than 1024 threads, and parameters shorter than the kernel's are
-/// a [`Kind::Trap`].
+/// The driver refuses sizes beyond the device's limits before a launch. Here an empty grid or block, one of
+/// more than 1024 threads, and parameters shorter than the kernel's are a [`Kind::Trap`].
 pub fn launch(
     kernel: &Kernel,
     launch: &Launch,

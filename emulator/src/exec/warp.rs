@@ -199,7 +199,7 @@ fn names_block(name: Special) -> bool {
     matches!(name, Special::Ctaid(_) | Special::SmId)
 }
 
-/// Multiprocessors of the device that is played.
+/// Multiprocessors of the emulated device.
 const MULTIPROCESSORS: u64 = 108;
 
 struct SpecialValues<'a> {

@@ -1,4 +1,5 @@
-//! Opcodes and their modifiers. Each modifier is taken by who understands it; what is left is an error.
+//! Opcodes and their modifiers. Each modifier is taken by the code that understands it; a modifier left over is
+//! an error.
 
 use super::Reason;
 use crate::ir::{Round, Type};
