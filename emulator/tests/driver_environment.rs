@@ -152,7 +152,7 @@ fn patched(name: &str, json: &str) -> (String, String) {
 }
 
 #[test]
-fn kernels_are_edited() {
+fn kernels_are_patched() {
     let json = r#"[{"kernel": "saxpy", "find": "fma.rn.f32", "replace": "fma.rz.f32"},
         {"kernel": "saxpy", "find": "fma.rz.f32 %f4, %f2, %f1, %f3;", "replace": "mov.f32 %f4, %f3;"}]"#;
     let (line, log) = patched("right", json);
