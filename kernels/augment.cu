@@ -2,32 +2,31 @@
 //   x' = flip ? width - 1 - x : x
 //   output[n,y,x,c] = image[y + row - pad, x' + column - pad, c] / 255, 0 outside
 // row, column, flip are Philox's draw for (seed, epoch, index in the set), the same as the CPU's.
-// A thread makes four neighbouring elements, of the same image and mostly the same pixel, and writes them at
-// once where images are whole fours. Tried and lost: a block for an image, 0.6 ms for 128 images of 224 x 224
-// on an H100.
+// A thread computes four neighbouring elements of an image and stores them in one access where aligned. Tried and
+// lost: one block an image, 0.6 ms for 128 images of 224 x 224 on an H100.
 #include "vec4.cuh"
 
 // images (set, height, width, from) u8, from = channels or 1 (grey to all channels); indices (N);
-// output (N, height, width, channels). Grid: (N, an image's fours / 128).
+// output (N, height, width, channels). Grid: (N, elements / 4 / 128 rounded up).
 KERNEL gather(const u8* images, const u32* indices, float* output, u32 set, int height, int width, u32 from,
               u32 channels, int pad, u32 flip, const Run* run) {
-    u32 length = height * width * channels, i = (blockIdx.y * BLOCK + threadIdx.x) * FOUR;
+    u32 length = height * width * channels, i = (blockIdx.y * BLOCK + threadIdx.x) * VEC4;
     if (i >= length) return;
     u32 index = indices[blockIdx.x];
     Words draw = philox(index, run->epoch, PURPOSE_AUGMENT, run->seed());
     int row = (int)below(draw.word[0], 2 * pad + 1) - pad, column = (int)below(draw.word[1], 2 * pad + 1) - pad;
     bool mirrored = flip && draw.word[2] >> 31;
-    // The host has refused other indices; this keeps a wrong one from being an address.
+    // The host refuses other indices; the bound keeps a wrong one from becoming an address.
     const u8* image = images + (u64)min(index, set - 1) * (height * width * from);
     u32 c = i % channels, pixel = i / channels;
     int left = (int)(pixel % width), top = (int)(pixel / width) + row;
-    Four four;
+    Vec4 vec;
 #pragma unroll
-    for (u32 k = 0; k < FOUR; ++k) {
+    for (u32 k = 0; k < VEC4; ++k) {
         int x = (mirrored ? width - 1 - left : left) + column;
-        four.of[k] = 0.0f;
+        vec.v[k] = 0.0f;
         if (i + k < length && top >= 0 && top < height && x >= 0 && x < width)
-            four.of[k] = (float)image[(top * width + x) * from + min(c, from - 1)] * (1.0f / 255.0f);
+            vec.v[k] = (float)image[(top * width + x) * from + min(c, from - 1)] * (1.0f / 255.0f);
         if (++c < channels) continue;
         c = 0;
         if (++left < width) continue;
@@ -35,26 +34,26 @@ KERNEL gather(const u8* images, const u32* indices, float* output, u32 set, int 
         ++top;
     }
     float* to = output + blockIdx.x * length + i;
-    if (fours(length, output)) store_four<true>(to, four, FOUR);
-    else store_four<false>(to, four, length - i);
+    if (is_vec4_aligned(length, output)) store_vec4<true>(to, vec, VEC4);
+    else store_vec4<false>(to, vec, length - i);
 }
 
 // Random patches over images, in place (src/device/patch.rs has the draws):
 //   images[n,y,x,c] = value of the last patch of image n that covers (y, x), where there is one
-// indices (N); images (N, height, width, channels), at most 3 channels. A block paints 512 pixels of an
-// image: its first threads draw a patch each, then every thread asks the patches for its pixels. Tried and
-// lost: a block for each patch, where two patches of an image write to the same place in no order.
+// indices (N); images (N, height, width, channels), at most 3 channels. A block covers 512 pixels of an image: its
+// first threads draw one patch each, then every thread looks up its pixels in all patches. Tried and lost: one block a
+// patch, where two patches of an image write to the same pixel in no fixed order.
 constexpr int PATCHES = 4;
 // Pixels of a block.
-constexpr int PAINTED = 512;
+constexpr int PATCH_BLOCK = 512;
 
 struct Patch {
-    int top, bottom, left, right;  // first row and the one behind the last, columns alike; none where 0, 0
+    int top, bottom, left, right; // rows top..bottom, columns left..right; empty where 0..0
     u32 noise;
     Words colour;
 };
 
-// The part inside `size` pixels of a side that 16 bits decide.
+// The part of a patch inside an image side of `size` pixels: `side` (16 bits) gives its length, `position` its place.
 __device__ __forceinline__ void place(u32 side, u32 position, int size, int* first, int* last) {
     int length = 1 + (int)(side * max(3 * size / 16, 1) >> 16);
     int end = 1 + (int)below(position, size + length - 1);
@@ -80,12 +79,10 @@ KERNEL patches(const u32* indices, float* images, int height, int width, u32 cha
     }
     __syncthreads();
     float* output = images + (u64)blockIdx.x * (height * width * channels);
-    int last = min((int)(blockIdx.y + 1) * PAINTED, height * width);
-    for (int pixel = blockIdx.y * PAINTED + threadIdx.x; pixel < last; pixel += BLOCK) {
+    int last = min((int)(blockIdx.y + 1) * PATCH_BLOCK, height * width);
+    for (int pixel = blockIdx.y * PATCH_BLOCK + threadIdx.x; pixel < last; pixel += BLOCK) {
         int y = pixel / width, x = pixel % width, n = PATCHES - 1;
-        while (n >= 0 &&
-               !(y >= drawn[n].top && y < drawn[n].bottom && x >= drawn[n].left && x < drawn[n].right))
-            --n;
+        while (n >= 0 && !(y >= drawn[n].top && y < drawn[n].bottom && x >= drawn[n].left && x < drawn[n].right)) --n;
         if (n < 0) continue;
         Words colour = drawn[n].colour;
         if (drawn[n].noise) colour = philox(image | (u64)n << 24 | (u64)(pixel + 2), epoch, PURPOSE_PATCH, seed);

@@ -1,9 +1,8 @@
-// What every kernel file shares.
+// Shared by all kernel files.
 //
-// Conventions: activations are NHWC, f32; a tensor's images follow each other without a gap. A null
-// pointer stands for an operand that an op does not have. Sizes and indices are 32-bit: the host
-// refuses a tensor of 2^31 elements. A kernel's grid is one-dimensional, of blocks of BLOCK threads,
-// unless its comment says otherwise; thread i of `total` does item i.
+// Conventions: activations are NHWC, f32, without padding. A null pointer is an operand that an op does not have. Sizes
+// and indices are 32-bit: the host refuses a tensor of 2^31 elements. A grid is one-dimensional, of blocks of BLOCK
+// threads, unless the kernel's comment says otherwise; thread i of `total` computes item i.
 #pragma once
 
 typedef unsigned char u8;
@@ -12,18 +11,18 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 constexpr int BLOCK = 128;
-// Channels and pixels that one thread of a convolution holds in registers.
+// Channels and pixels that one thread of an f32 convolution holds in registers.
 constexpr int TILE = 4;
-// Values of a vector of bf16: a pixel's channels come in whole ones.
+// bf16 values in 16 bytes: a bf16 tensor's channels are rounded up to a multiple of this.
 constexpr u32 VECTOR = 8;
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK)
 
-// The scalars of a run, `RunScalars` in src/device/cuda/scalars.rs: in memory, so that launches that have been
-// recorded read them anew.
+// Scalars of a run, `RunScalars` in src/device/cuda/scalars.rs. They are in memory, so that a recorded CUDA graph
+// reads their current values.
 struct Run {
     float learning_rate, momentum, weight_decay;
-    // Adam's step and the factor of its second moments' root, with the bias corrected.
+    // Adam's step size and the factor of the second moment's root, bias-corrected.
     float adam_rate, adam_correction, beta1, beta2;
     float average_decay, distill_weight, temperature, patches;
     u32 nesterov, random_start, clamp, epoch, seed_low, seed_high;
@@ -33,19 +32,19 @@ struct Run {
 
 __device__ __forceinline__ u32 global_index() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
-// max(0, scale * x + shift) as every kernel computes it: forward pass, masks and the backward pass
-// of batch norm agree to the bit on which elements a ReLU lets pass.
+// scale * x + shift, the same instruction in every kernel: forward pass, masks and the backward pass of batch norm
+// agree to the bit on which elements a ReLU lets pass.
 __device__ __forceinline__ float affine(float x, float scale, float shift) { return fmaf(scale, x, shift); }
 
-// To nearest, ties to even; NaN stays NaN.
+// Rounds to nearest, ties to even. NaN stays NaN.
 __device__ __forceinline__ bf16 to_bf16(float value) {
     bf16 result;
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result) : "f"(value));
     return result;
 }
 
-// Two of them as they lie in memory.
-__device__ __forceinline__ u32 rounded_pair(float first, float second) {
+// Two bf16 values in one word, the first in the low half.
+__device__ __forceinline__ u32 pack_bf16x2(float first, float second) {
     return to_bf16(first) | (u32)to_bf16(second) << 16;
 }
 
@@ -73,8 +72,8 @@ __device__ __forceinline__ Words philox(u64 element, u32 epoch, u32 purpose, u64
 // `Purpose` in src/rng.rs.
 constexpr u32 PURPOSE_AUGMENT = 3, PURPOSE_ATTACK_START = 4, PURPOSE_PATCH = 11;
 
-// A word as an integer in 0..n.
+// A random word as an integer in 0..n.
 __device__ __forceinline__ u32 below(u32 word, u32 n) { return __umulhi(word, n); }
 
-// A word as a number in [0, 1).
+// A random word as a float in [0, 1).
 __device__ __forceinline__ float unit(u32 word) { return (float)(word >> 8) * (1.0f / 16777216.0f); }

@@ -2,10 +2,10 @@
 //   fprop  y[n,p,q,k] = sum over r,s,c  x[n, p*stride+r-pad, q*stride+s-pad, c] * w[k,r,s,c]
 //   dgrad  the gradient of x from that of y
 //   wgrad  the gradient of w from x and the gradient of y
-// Operands come from conv_operands.cu: channels in whole tiles, zeros around the images.
+// in f32. conv_operands.cu makes the operands: channels rounded up to whole tiles, a border of zeros around images.
 //
-// A thread holds TILE pixels of a row x TILE channels (wgrad: TILE x TILE channels of one tap) in
-// registers: 8 loads for 16 multiply-adds. Sums run in one fixed order.
+// A thread holds TILE pixels of a row x TILE channels (wgrad: TILE x TILE channels of one tap) in registers: 8 loads for
+// 16 multiply-adds. Sums have one fixed order.
 #include "common.cuh"
 
 struct Tile {
@@ -42,10 +42,9 @@ struct Tile {
 // x (N, padded_height, padded_width, C'); w (R, S, C', K'), K' = channel_tiles * TILE; bias (K);
 // residual and y (N, out_height, out_width, K), which may be the same.
 // Items: (n, p, tile of q, tile of k), the last fastest.
-KERNEL conv_fprop(const float* x, const float* w, const float* bias, const float* residual, float* y,
-                  u32 total, u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles,
-                  u32 channel_tiles, u32 padded_height, u32 padded_width, u32 padded_channels, u32 kernel,
-                  u32 stride) {
+KERNEL conv_fprop(const float* x, const float* w, const float* bias, const float* residual, float* y, u32 total,
+                  u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles, u32 channel_tiles,
+                  u32 padded_height, u32 padded_width, u32 padded_channels, u32 kernel, u32 stride) {
     u32 item = global_index();
     if (item >= total) return;
     u32 k0 = item % channel_tiles * TILE, rest = item / channel_tiles;
@@ -57,7 +56,7 @@ KERNEL conv_fprop(const float* x, const float* w, const float* bias, const float
     const float* from = x + (n * padded_height + p * stride) * row + q0 * stride * padded_channels;
     Tile tile;
     tile.clear();
-    // A row of taps is one run: taps and channels follow each other in x as in w.
+    // A row of taps is one run: (tap, channel) is contiguous in x as in w.
     for (u32 r = 0; r < kernel; ++r)
         tile.add_runs(from + r * row, stride * padded_channels, w + r * run * pitch + k0, pitch, run);
 
@@ -79,12 +78,12 @@ KERNEL conv_fprop(const float* x, const float* w, const float* bias, const float
 // gradient (N, padded_height, padded_width, K') with `border` zeros before its first row and column;
 // w (R, S, K', C'), C' = channel_tiles * TILE; mask (N, height, width, ceil(C / 32)); add, residual
 // and output (N, height, width, C), which may be the same.
-// Pixels `stride` apart see the same taps: a tile is TILE pixels of one residue class of columns.
+// Pixels `stride` apart use the same taps: a tile is TILE pixels of one phase of columns.
 // Items: (n, y, class, tile of the class, tile of c), the last fastest.
-KERNEL conv_dgrad(const float* gradient, const float* w, const float* add, const u32* mask,
-                  const float* scale, const float* residual, float* output, u32 total, u32 height, u32 width,
-                  u32 channels, u32 column_tiles, u32 channel_tiles, u32 padded_height, u32 padded_width,
-                  u32 padded_channels, u32 border, u32 kernel, u32 stride, u32 pad) {
+KERNEL conv_dgrad(const float* gradient, const float* w, const float* add, const u32* mask, const float* scale,
+                  const float* residual, float* output, u32 total, u32 height, u32 width, u32 channels,
+                  u32 column_tiles, u32 channel_tiles, u32 padded_height, u32 padded_width, u32 padded_channels,
+                  u32 border, u32 kernel, u32 stride, u32 pad) {
     u32 item = global_index();
     if (item >= total) return;
     u32 c0 = item % channel_tiles * TILE, rest = item / channel_tiles;
@@ -102,9 +101,8 @@ KERNEL conv_dgrad(const float* gradient, const float* w, const float* add, const
             // Exact divisions, also of negative numbers.
             int p = ((int)(y + pad) - (int)r) / (int)stride + (int)border;
             int q = ((int)(residue + pad) - (int)s) / (int)stride + (int)(first + border);
-            tile.add_runs(gradient + ((n * padded_height + p) * padded_width + q) * padded_channels,
-                          padded_channels, w + (r * kernel + s) * padded_channels * pitch + c0, pitch,
-                          padded_channels);
+            tile.add_runs(gradient + ((n * padded_height + p) * padded_width + q) * padded_channels, padded_channels,
+                          w + (r * kernel + s) * padded_channels * pitch + c0, pitch, padded_channels);
         }
 
 #pragma unroll
@@ -127,9 +125,9 @@ KERNEL conv_dgrad(const float* gradient, const float* w, const float* add, const
 // partial (parts, taps, C', K') = the sums over one part of the rows (n, p) each.
 // x (N, padded_height, padded_width, C'); gradient (N, out_height, out_width, K').
 // Items: (part, tap, tile of c, tile of k), the last fastest.
-KERNEL conv_wgrad(const float* x, const float* gradient, float* partial, u32 total, u32 out_height,
-                  u32 out_width, u32 in_tiles, u32 out_tiles, u32 padded_height, u32 padded_width, u32 kernel,
-                  u32 stride, u32 rows, u32 rows_per_part) {
+KERNEL conv_wgrad(const float* x, const float* gradient, float* partial, u32 total, u32 out_height, u32 out_width,
+                  u32 in_tiles, u32 out_tiles, u32 padded_height, u32 padded_width, u32 kernel, u32 stride, u32 rows,
+                  u32 rows_per_part) {
     u32 item = global_index();
     if (item >= total) return;
     u32 k0 = item % out_tiles * TILE, rest = item / out_tiles;
@@ -156,13 +154,13 @@ KERNEL conv_wgrad(const float* x, const float* gradient, float* partial, u32 tot
         for (u32 j = 0; j < TILE; ++j) to[i * out_channels + j] = tile.sum[i][j];
 }
 
-// Parts whose sums a thread loads at once.
+// Parts that a thread loads at once.
 constexpr u32 PARTS_AT_ONCE = 8;
 
 // weight_gradient (K, C, taps) = the sum of partial (parts, taps, C', K') over the parts, in order.
 // Items: (tap, c, k), the last fastest, as the partial sums lie.
-KERNEL conv_wgrad_reduce(const float* partial, float* weight_gradient, u32 total, u32 parts, u32 taps,
-                      u32 out_channels, u32 in_channels, u32 padded_out, u32 padded_in) {
+KERNEL conv_wgrad_reduce(const float* partial, float* weight_gradient, u32 total, u32 parts, u32 taps, u32 out_channels,
+                         u32 in_channels, u32 padded_out, u32 padded_in) {
     u32 item = global_index();
     if (item >= total) return;
     u32 k = item % out_channels, rest = item / out_channels;
@@ -170,7 +168,7 @@ KERNEL conv_wgrad_reduce(const float* partial, float* weight_gradient, u32 total
     const float* from = partial + (tap * padded_in + c) * padded_out + k;
     u32 size = taps * padded_in * padded_out;
     float sum = 0.0f;
-    // A thread adds few: what counts is how many are on their way.
+    // Latency-bound: what counts is the number of loads in flight.
 #pragma unroll 1
     for (u32 first = 0; first < parts; first += PARTS_AT_ONCE) {
         float one[PARTS_AT_ONCE];

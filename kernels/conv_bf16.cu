@@ -1,165 +1,166 @@
-// Convolution on tensor cores, the formulas of conv.cu: implicit matrix products of bf16 operands with f32
-// sums. Operands come from conv_operands.cu: channels in whole vectors of 8, C' and K', no border; what
-// lies outside an image is a copy of zeros.
+// Convolution on tensor cores, the formulas of conv.cu: an implicit GEMM of bf16 operands with f32 accumulators.
+// No im2col matrix is stored; the iterators compute its addresses.
 //
-//   fprop  rows: output pixels, columns: out channels, k: (tap, in channel)
-//   dgrad  rows: input pixels of one phase, columns: in channels, k: (tap of the phase, out channel)
+//   fprop  M: output pixels                 N: out channels  K: (tap, in channel)
+//   dgrad  M: input pixels of one phase     N: in channels   K: (tap of the phase, out channel)
 //
-// A phase of dgrad is the input pixels with the same (y, x) modulo the stride. They meet the same taps,
-// every stride-th of a row and column, so that nothing is multiplied by the zeros between the gradients of
-// a strided convolution. Within a phase dgrad reads gradients as fprop reads its input, backwards.
+// A phase of dgrad is the set of input pixels with the same (y, x) modulo the stride. They use the same taps, every
+// stride-th of a row and column, so dgrad never multiplies the zeros between the gradients of a strided convolution.
+// Within a phase, dgrad reads gradients as fprop reads its input, backwards.
 //
-// Each comes with tiles of 64 columns, and for few channels of 16; and of half the rows, where there would be few
-// blocks; the host chooses. Sums run in one fixed order, the same in all. Tried and lost on an H100: tiles of 128 x 128
-// (2 blocks on a multiprocessor aren't enough to wait for each other's copies; a tenth faster with 128 channels, half as
-// fast with 64), four stages (no difference), copies through L1 (up to a fourth slower).
+// Operands are bf16 with channels rounded up to a multiple of 8, written C' and K', and no border: cp.async fills in
+// zeros for pixels outside an image. conv_operands.cu makes them, or the op that makes the tensor (NextOperand).
 //
-// Sums and gradients that only convolutions read are in bf16 (src/device/cuda/relay/rounded.rs): in f32 they were a
-// third of an attack's bytes. A summand, y or output then comes with a pointer of its own.
+// Tiles are 128 x 64, 64 x 64 where there would be few blocks, and 128 x 16 for few channels; the host chooses. The
+// order of a sum depends on neither. Tried and lost on an H100: tiles of 128 x 128 (two blocks an SM are too few to
+// hide each other's copies: a tenth faster with 128 channels, half as fast with 64), four stages (no difference),
+// copies through L1 (up to a quarter slower).
 //
-// Both hand on what the next convolution reads (`Next` in epilogue.cuh) where it follows soon: then nobody has to
-// read the result again to round it, and if nobody else wants it, y or output is null. Before, a kernel of its own
-// did that for every convolution, and another made the mask: twice as many launches, 14 bytes an element more.
+// Fused epilogues:
+//   NextOperand  writes what the next convolution reads, after its prologue, with the ReLU's mask. y or output is null
+//                where nothing else reads it. One kernel for each of these jobs took twice as many launches and 14 bytes
+//                an element more.
+//   Stats        fprop before a batch norm also sums its output and the squares of it per channel: norm.cu would read
+//                the tensor once more.
+//   PgdStep      dgrad of the first convolution applies the PGD update with the gradient in registers
+//                (conv_dgrad_pgd_bf16_128x16): the gradient of the image is never in memory.
 //
-// fprop in front of a batch norm sums up its result and the squares of it while they are in registers: norm.cu would
-// read all of it once more for that.
-//
-// dgrad of a network's first convolution takes a step of the attack with the gradient in its registers
-// (conv_dgrad_pgd_bf16_128x16): the image's gradient is never in memory.
-#include "pgd.cuh"
+// Residuals and gradients that only convolutions read are stored in bf16, with a pointer of their own beside the f32
+// one: in f32 they were a third of an attack's bytes.
 #include "epilogue.cuh"
+#include "pgd.cuh"
 
-typedef Tile<128, 64, 64, 32> Wide;
-typedef Tile<64, 64, 32, 32, 4> Low;
-typedef Tile<128, 16, 32, 16> Narrow;
+typedef Tile<128, 64, 64, 32> Tile128x64;
+typedef Tile<64, 64, 32, 32, 4> Tile64x64;
+typedef Tile<128, 16, 32, 16> Tile128x16;
 
-// Threads that copy one row of a tile with k along its rows, and rows copied at once.
-constexpr u32 ALONG = DEPTH / VECTOR, AT_ONCE = BLOCK / ALONG;
+// Threads that copy one row of a K-major tile, and the rows that a block copies in one pass.
+constexpr u32 K_VECTORS = BLOCK_K / VECTOR, ROWS_PER_PASS = BLOCK / K_VECTORS;
 
 // Bits 0 to 15, those below `n`.
 __device__ __forceinline__ u32 bits_below(int n) { return n <= 0 ? 0 : n >= 16 ? 0xffff : (1u << n) - 1; }
 
-// A tensor (N, height, width, vectors) of which row i of a product reads pixel (y + sign * u, x + sign * v)
-// of its image for tap (u, v), and the place of the thread's next vector among the taps' channels: digits
-// of one number, to which a stage adds its four vectors without a division. All rows of a thread are at the same tap, so
-// that a stage adds one distance to what each row keeps, and asks each for two bits: which taps lie outside. There are
-// 15 taps at most down and across (`TAPS` in src/device/cuda/tensor.rs), and bit 15 says no. Before, bounds and place were
-// computed anew for each vector: 120 instructions a stage beside 32 products.
-template <u32 ROWS> struct Window {
-    static constexpr u32 EACH = ROWS / AT_ONCE;
+// Iterator of the A tile: the im2col rows of a tensor (N, height, width, vectors). Row (y, x) of the GEMM reads pixel
+// (y + sign * u, x + sign * v) for tap (u, v).
+//
+// (u, v, vector) is a mixed-radix counter of the thread's next vector: a stage adds four vectors without a division. All
+// rows of a thread are at the same tap, so a stage adds one offset to each row's base, and tests two bits of each row:
+// whether tap row u or tap column v lies outside the image. A kernel has at most 15 taps a side (`TAPS` in
+// src/device/cuda/tensor.rs); bit 15 is always set. Tried and lost: bounds and addresses computed for each vector, 120
+// instructions a stage beside 32 of mma.sync.
+template <u32 BLOCK_M> struct IteratorA {
+    static constexpr u32 ROWS_PER_THREAD = BLOCK_M / ROWS_PER_PASS;
     const bf16* tensor;
-    u32 height, width, vectors, taps_down, taps_across;
+    u32 height, width, vectors, taps_y, taps_x;
     int sign;
-    // Vectors up to tap (0, 0); bit u, if row y + sign * u isn't there, bit 16 + v of columns alike.
-    int at[EACH];
-    u32 outside[EACH];
+    // Base address of a row, in vectors; and its taps outside the image: bit u of tap rows, bit 16 + v of columns.
+    int base[ROWS_PER_THREAD];
+    u32 outside[ROWS_PER_THREAD];
     u32 vector, u, v;
     u32 next_vector, next_u, next_v;
 
-    __device__ __forceinline__ Window(const bf16* tensor, u32 height, u32 width, u32 vectors, u32 taps_down,
-                                      u32 taps_across, int sign)
-        : tensor(tensor), height(height), width(width), vectors(vectors), taps_down(taps_down),
-          taps_across(taps_across), sign(sign) {
-        u32 first = threadIdx.x % ALONG, across = max(taps_across, 1);
+    __device__ __forceinline__ IteratorA(const bf16* tensor, u32 height, u32 width, u32 vectors, u32 taps_y, u32 taps_x,
+                                         int sign)
+        : tensor(tensor), height(height), width(width), vectors(vectors), taps_y(taps_y), taps_x(taps_x), sign(sign) {
+        u32 first = threadIdx.x % K_VECTORS, columns = max(taps_x, 1);
         vector = first % vectors;
-        v = first / vectors % across;
-        u = first / vectors / across;
-        next_vector = ALONG % vectors;
-        next_v = ALONG / vectors % across;
-        next_u = ALONG / vectors / across;
+        v = first / vectors % columns;
+        u = first / vectors / columns;
+        next_vector = K_VECTORS % vectors;
+        next_v = K_VECTORS / vectors % columns;
+        next_u = K_VECTORS / vectors / columns;
     }
 
-    // Taps that lie outside `size` pixels from `place` on.
-    __device__ __forceinline__ u32 taps_outside(int place, int size, u32 taps) const {
-        int from = sign > 0 ? -place : place - size + 1, to = sign > 0 ? size - place : place + 1;
+    // Bits of the taps that lie outside `size` pixels, for the pixel at `position`.
+    __device__ __forceinline__ u32 taps_outside(int position, int size, u32 taps) const {
+        int from = sign > 0 ? -position : position - size + 1, to = sign > 0 ? size - position : position + 1;
         return ~(bits_below(min(to, (int)taps)) & ~bits_below(from)) & 0xffff;
     }
 
-    // A row outside the product reads nothing.
-    __device__ __forceinline__ void set(u32 i, bool there, u32 n, int row, int column) {
-        at[i] = ((int)(n * height) + row) * (int)(width * vectors) + column * (int)vectors;
-        outside[i] = taps_outside(row, height, taps_down) | taps_outside(column, width, taps_across) << 16;
-        if (!there) outside[i] = ~0u;
+    // A row past the end of the GEMM reads nothing.
+    __device__ __forceinline__ void set(u32 i, bool valid, u32 n, int row, int column) {
+        base[i] = ((int)(n * height) + row) * (int)(width * vectors) + column * (int)vectors;
+        outside[i] = taps_outside(row, height, taps_y) | taps_outside(column, width, taps_x) << 16;
+        if (!valid) outside[i] = ~0u;
     }
 
-    __device__ __forceinline__ void fill(u32 to) {
+    __device__ __forceinline__ void load(u32 to) {
         u32 bits = 1u << min(u, 15) | 0x10000u << v;
         int distance = sign * (int)((u * width + v) * vectors) + (int)vector;
-        to += place<ALONG>(threadIdx.x / ALONG, threadIdx.x % ALONG);
+        to += swizzle<K_VECTORS>(threadIdx.x / K_VECTORS, threadIdx.x % K_VECTORS);
 #pragma unroll
-        for (u32 i = 0; i < EACH; ++i)
-            // Rows that AT_ONCE lie between are permuted alike.
-            copy_vector(to + i * AT_ONCE * DEPTH * 2, tensor + (long long)(at[i] + distance) * VECTOR,
-                        !(outside[i] & bits));
+        for (u32 i = 0; i < ROWS_PER_THREAD; ++i)
+            // Rows ROWS_PER_PASS apart have the same swizzle.
+            cp_async(to + i * ROWS_PER_PASS * BLOCK_K * 2, tensor + (long long)(base[i] + distance) * VECTOR,
+                     !(outside[i] & bits));
         vector += next_vector;
         bool carry = vector >= vectors;
         vector -= carry ? vectors : 0;
         v += next_v + carry;
-        carry = v >= taps_across;
-        v -= carry ? taps_across : 0;
+        carry = v >= taps_x;
+        v -= carry ? taps_x : 0;
         u += next_u + carry;
     }
 };
 
-// Rows of a filter (columns of the product) from `first`, `length` values each from `from` on.
-template <u32 ROWS> struct FilterRows {
+// Iterator of the B tile: rows of a filter, which are columns of the GEMM, from `first` on; `length` values of each.
+template <u32 BLOCK_N> struct IteratorB {
     const bf16* from;
     u32 k, length, pitch, row, rows;
 
-    __device__ __forceinline__ FilterRows(const bf16* filter, u32 first, u32 rows, u32 pitch, u32 length)
-        : k(threadIdx.x % ALONG * VECTOR), length(length), pitch(pitch), row(first + threadIdx.x / ALONG),
+    __device__ __forceinline__ IteratorB(const bf16* filter, u32 first, u32 rows, u32 pitch, u32 length)
+        : k(threadIdx.x % K_VECTORS * VECTOR), length(length), pitch(pitch), row(first + threadIdx.x / K_VECTORS),
           rows(rows) {
         from = filter + row * pitch;
     }
 
-    __device__ __forceinline__ void fill(u32 to) {
-        to += place<ALONG>(threadIdx.x / ALONG, threadIdx.x % ALONG);
+    __device__ __forceinline__ void load(u32 to) {
+        to += swizzle<K_VECTORS>(threadIdx.x / K_VECTORS, threadIdx.x % K_VECTORS);
 #pragma unroll
-        for (u32 i = 0; i < (ROWS + AT_ONCE - 1) / AT_ONCE; ++i) {
-            if (ROWS < AT_ONCE && threadIdx.x / ALONG >= ROWS) break;
-            copy_vector(to + i * AT_ONCE * DEPTH * 2, from + (i * AT_ONCE * pitch + k),
-                        k < length && row + i * AT_ONCE < rows);
+        for (u32 i = 0; i < (BLOCK_N + ROWS_PER_PASS - 1) / ROWS_PER_PASS; ++i) {
+            if (BLOCK_N < ROWS_PER_PASS && threadIdx.x / K_VECTORS >= BLOCK_N) break;
+            cp_async(to + i * ROWS_PER_PASS * BLOCK_K * 2, from + (i * ROWS_PER_PASS * pitch + k),
+                     k < length && row + i * ROWS_PER_PASS < rows);
         }
-        k += DEPTH;
+        k += BLOCK_K;
     }
 };
 
-// The product of a window's rows with a filter's, `length` values of k long.
-template <class T>
-__device__ __forceinline__ void multiply(typename T::WarpSums& sums, uint4* memory, Window<T::ROWS>& window,
-                                         FilterRows<T::COLUMNS>& filter, u32 length) {
-    typedef typename T::WarpSums Warp;
+// Main loop of the GEMM over `length` values of k.
+template <class T> __device__ __forceinline__ void multiply(typename T::Mma& acc, uint4* memory,
+                                                            IteratorA<T::BLOCK_M>& iterator_a,
+                                                            IteratorB<T::BLOCK_N>& iterator_b, u32 length) {
+    typedef typename T::Mma Mma;
     u32 a = shared_address(memory), b = a + T::STAGES * T::A;
-    u32 own_a = a + Warp::along_a(T::row()), own_b = b + Warp::along_b(T::column());
-    sums.clear();
-    pipeline<T::STAGES>(
-        (length + DEPTH - 1) / DEPTH,
-        [&](u32 stage) {
-            window.fill(a + stage * T::A);
-            filter.fill(b + stage * T::B);
-        },
-        [&](u32 stage) { sums.add_along(own_a + stage * T::A, own_b + stage * T::B); });
+    u32 warp_a = a + Mma::k_major_a(T::row()), warp_b = b + Mma::k_major_b(T::column());
+    acc.clear();
+    pipeline<T::STAGES>((length + BLOCK_K - 1) / BLOCK_K,
+                        [&](u32 stage) {
+                            iterator_a.load(a + stage * T::A);
+                            iterator_b.load(b + stage * T::B);
+                        },
+                        [&](u32 stage) { acc.mma_k_major(warp_a + stage * T::A, warp_b + stage * T::B); });
 }
 
-// Sums of a tile's columns and of their squares. A thread meets the same eight columns in all its rows (each_octet). f64:
-// without a row to take differences from, f32 would lose the variance beside a large mean.
-template <class T> struct ColumnSums {
-    // What follows in memory from one thread to the next, from one column to the next.
-    static constexpr u32 PITCH = BLOCK + 2, WARPS_ACROSS = T::COLUMNS / T::WARP_COLUMNS, ACROSS = T::WARP_COLUMNS / 8;
-    static_assert(16 * PITCH * sizeof(double) <= T::BYTES, "room for them");
+// Per-channel sums of a tile and of its squares. A thread has the same eight columns in all its rows (for_each_vec8).
+// They are f64: without a pivot to subtract, f32 would lose the variance next to a large mean.
+template <class T> struct ChannelStats {
+    // Distance in shared memory from one column to the next; a thread's sums are next to its neighbour's.
+    static constexpr u32 PITCH = BLOCK + 2, WARPS_N = T::BLOCK_N / T::WARP_N, VECS = T::WARP_N / 8;
+    static_assert(16 * PITCH * sizeof(double) <= T::BYTES, "the sums fit");
     double sum[8] = {}, squares[8] = {};
 
-    __device__ __forceinline__ void add(const Octet& octet) {
+    __device__ __forceinline__ void add(const Vec8& vec) {
 #pragma unroll
         for (u32 j = 0; j < 8; ++j) {
-            sum[j] += octet.value[j];
-            squares[j] += (double)octet.value[j] * octet.value[j];
+            sum[j] += vec.value[j];
+            squares[j] += (double)vec.value[j] * vec.value[j];
         }
     }
 
-    // To `partial` (tiles, 2, channels), as norm.cu leaves parts; all threads call this.
-    __device__ __forceinline__ void leave(double* memory, double* partial, u32 tile, u32 first, u32 channels) {
-        // No thread reads the tile any more.
+    // Writes partial (tiles, 2, channels), the layout of norm.cu's parts. All threads call this.
+    __device__ __forceinline__ void store(double* memory, double* partial, u32 tile, u32 first, u32 channels) {
+        // All threads have finished reading the tile.
         __syncthreads();
 #pragma unroll
         for (u32 j = 0; j < 8; ++j) {
@@ -167,117 +168,116 @@ template <class T> struct ColumnSums {
             memory[(8 + j) * PITCH + threadIdx.x] = squares[j];
         }
         __syncthreads();
-        for (u32 i = threadIdx.x; i < 2 * T::COLUMNS; i += BLOCK) {
-            u32 column = i % T::COLUMNS, which = i / T::COLUMNS, octet = column / 8, c = first + column;
+        for (u32 i = threadIdx.x; i < 2 * T::BLOCK_N; i += BLOCK) {
+            u32 column = i % T::BLOCK_N, which = i / T::BLOCK_N, vec = column / 8, c = first + column;
             if (c >= channels) continue;
             const double* row = memory + (which * 8 + column % 8) * PITCH;
             double total = 0.0;
-            for (u32 warp = octet / ACROSS; warp < BLOCK / 32; warp += WARPS_ACROSS)
-                for (u32 lane = octet % ACROSS; lane < 32; lane += ACROSS) total += row[warp * 32 + lane];
+            for (u32 warp = vec / VECS; warp < BLOCK / 32; warp += WARPS_N)
+                for (u32 lane = vec % VECS; lane < 32; lane += VECS) total += row[warp * 32 + lane];
             partial[(tile * 2 + which) * channels + c] = total;
         }
     }
 };
 
 // y = x * w + bias + residual.
-// x (N, height, width, C'); w (K, R, S, C'); bias (K); residual and y (N, out_height, out_width, K), which
-// may be the same, or (N, out_height, out_width, K') where they are rounded; next.to (N, out_height, out_width,
-// K'); partial (tiles of rows, 2, K) or null. A block makes one tile; blocks of one tile of pixels follow each
-// other.
+// x (N, height, width, C'); w (K, R, S, C'); bias (K); residual and y (N, out_height, out_width, K) in f32, which may be
+// the same, or (N, out_height, out_width, K') in bf16; next.to (N, out_height, out_width, K'); partial (M tiles, 2, K) or
+// null. A block computes one tile; the blocks of one M tile follow each other.
 template <class T>
-__device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float* bias, const Summand& residual,
-                                      float* y, bf16* rounded_y, u32 rows, u32 out_height, u32 out_width, u32 out_channels,
-                                      u32 column_tiles, u32 height, u32 width, u32 vectors, u32 kernel,
-                                      u32 stride, u32 pad, const Next& next, double* partial) {
+__device__ __forceinline__ void fprop(const bf16* x, const bf16* w, const float* bias, const Addend& residual, float* y,
+                                      bf16* y_bf16, u32 rows, u32 out_height, u32 out_width, u32 out_channels,
+                                      u32 column_tiles, u32 height, u32 width, u32 vectors, u32 kernel, u32 stride,
+                                      u32 pad, const NextOperand& next, double* partial) {
     __shared__ __align__(128) uint4 memory[T::BYTES / sizeof(uint4)];
-    u32 first_row = blockIdx.x / column_tiles * T::ROWS, first_column = blockIdx.x % column_tiles * T::COLUMNS;
-    Window<T::ROWS> window(x, height, width, vectors, kernel, kernel, 1);
+    u32 first_row = blockIdx.x / column_tiles * T::BLOCK_M, first_column = blockIdx.x % column_tiles * T::BLOCK_N;
+    IteratorA<T::BLOCK_M> iterator_a(x, height, width, vectors, kernel, kernel, 1);
 #pragma unroll
-    for (u32 i = 0; i < Window<T::ROWS>::EACH; ++i) {
-        u32 row = first_row + threadIdx.x / ALONG + i * AT_ONCE;
+    for (u32 i = 0; i < IteratorA<T::BLOCK_M>::ROWS_PER_THREAD; ++i) {
+        u32 row = first_row + threadIdx.x / K_VECTORS + i * ROWS_PER_PASS;
         u32 q = row % out_width, rest = row / out_width;
-        window.set(i, row < rows, rest / out_height, rest % out_height * stride - pad, q * stride - pad);
+        iterator_a.set(i, row < rows, rest / out_height, rest % out_height * stride - pad, q * stride - pad);
     }
     u32 length = kernel * kernel * vectors * VECTOR;
-    FilterRows<T::COLUMNS> filter(w, first_column, out_channels, length, length);
-    typename T::WarpSums sums;
-    multiply<T>(sums, memory, window, filter, length);
+    IteratorB<T::BLOCK_N> iterator_b(w, first_column, out_channels, length, length);
+    typename T::Mma acc;
+    multiply<T>(acc, memory, iterator_a, iterator_b, length);
 
-    bool aligned = octets_aligned(out_channels, bias, residual.wide, y, next.scale, next.shift);
-    ColumnSums<T> columns;
-    each_octet<T>(
-        sums, memory,
+    bool aligned = is_vec8_aligned(out_channels, bias, residual.f32_data, y, next.scale, next.shift);
+    ChannelStats<T> stats;
+    for_each_vec8<T>(
+        acc, memory,
         [&](u32 row, u32 column) {
             u32 pixel = first_row + row, k = first_column + column;
-            return pixel < rows && k < out_channels ? residual.load(pixel, k, out_channels, aligned) : Raw{};
+            return pixel < rows && k < out_channels ? residual.load(pixel, k, out_channels, aligned) : Vec8Bits{};
         },
-        [&](u32 row, u32 column, Octet& octet, const Raw& more) {
+        [&](u32 row, u32 column, Vec8& vec, const Vec8Bits& more) {
             u32 pixel = first_row + row, k = first_column + column;
-            bool there = pixel < rows && k < out_channels;
-            if (there && bias) add(octet, as_floats(load_floats(bias + k, aligned, out_channels - k)));
-            if (there) residual.add_to(octet, more);
-            if (there && partial) columns.add(octet);
-            if (y) store_floats(y + pixel * out_channels, octet, aligned, k, out_channels, pixel < rows);
-            if (!there) return;
-            if (rounded_y) store_rounded(rounded_y + pixel * whole_vectors(out_channels) + k, octet);
-            if (next.to) hand_on(next, octet, pixel, k, out_channels, aligned);
+            bool valid = pixel < rows && k < out_channels;
+            if (valid && bias) add(vec, to_vec8(load_vec8(bias + k, aligned, out_channels - k)));
+            if (valid) residual.add_to(vec, more);
+            if (valid && partial) stats.add(vec);
+            if (y) store_vec8(y + pixel * out_channels, vec, aligned, k, out_channels, pixel < rows);
+            if (!valid) return;
+            if (y_bf16) store_vec8_bf16(y_bf16 + pixel * round_up_to_vector(out_channels) + k, vec);
+            if (next.to) store_next_operand(next, vec, pixel, k, out_channels, aligned);
         });
-    if (partial) columns.leave((double*)memory, partial, blockIdx.x / column_tiles, first_column, out_channels);
+    if (partial) stats.store((double*)memory, partial, blockIdx.x / column_tiles, first_column, out_channels);
 }
 
-// What an octet of dgrad's needs: its pixel, or that there is none; its summands, and its byte of the mask.
+// What the epilogue of dgrad loads for eight channels: tensors to add and a byte of the mask.
 struct DgradOperands {
     u32 pixel, bits;
-    bool there;
-    Raw add, residual;
+    bool valid;
+    Vec8Bits add, residual;
 };
 
 // output = (dgrad(gradient) + add) * mask * scale[c] + residual.
-// gradient (N, out_height, out_width, K'); w (C, taps, K'), taps by phase, see load_filter_bf16; mask (N,
-// height, width, ceil(C / 32)); add, residual and output (N, height, width, C), which may be the same, or (N, height,
-// width, C') where they are rounded, as next always is; step's tensors (N, height, width, C), its radii (N).
-// blockIdx.y is the phase, blockIdx.x the tile as in fprop; phases differ in size by a row or column.
+// gradient (N, out_height, out_width, K'); w (C, taps, K') in the order of dgrad_tap_index; mask (N, height, width,
+// ceil(C / 32)); add, residual and output (N, height, width, C) in f32, which may be the same, or (N, height, width, C')
+// in bf16, as next always is; the tensors of step (N, height, width, C), its epsilons and alphas (N).
+// blockIdx.y is the phase, blockIdx.x the tile as in fprop. Phases differ in size by a row or column.
 template <class T>
-__device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const Summand& add, const u32* mask,
-                                      const float* scale, const Summand& residual, float* output, u32 count,
-                                      u32 height, u32 width, u32 channels, u32 column_tiles, u32 out_height,
-                                      u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next,
-                                      const Step& step) {
+__device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const Addend& add, const u32* mask,
+                                      const float* scale, const Addend& residual, float* output, u32 count, u32 height,
+                                      u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width,
+                                      u32 vectors, u32 kernel, u32 stride, u32 pad, bf16* next, const PgdStep& step) {
     u32 phase_y = blockIdx.y / stride, phase_x = blockIdx.y % stride;
-    // Pixels of the phase, and the classes of taps they meet.
-    u32 down = (height - phase_y + stride - 1) / stride, across = (width - phase_x + stride - 1) / stride;
-    u32 rows = count * down * across;
+    // The size of the phase, and its taps.
+    u32 phase_height = (height - phase_y + stride - 1) / stride, phase_width = (width - phase_x + stride - 1) / stride;
+    u32 rows = count * phase_height * phase_width;
     __shared__ __align__(128) uint4 memory[T::BYTES / sizeof(uint4)];
-    u32 first_row = blockIdx.x / column_tiles * T::ROWS, first_column = blockIdx.x % column_tiles * T::COLUMNS;
+    u32 first_row = blockIdx.x / column_tiles * T::BLOCK_M, first_column = blockIdx.x % column_tiles * T::BLOCK_N;
     if (first_row >= rows) return;
     u32 r = (phase_y + pad) % stride, s = (phase_x + pad) % stride;
     u32 before_y = taps_below(r, kernel, stride), before_x = taps_below(s, kernel, stride);
     u32 taps_y = taps_below(r + 1, kernel, stride) - before_y, taps_x = taps_below(s + 1, kernel, stride) - before_x;
 
-    Window<T::ROWS> window(gradient, out_height, out_width, vectors, taps_y, taps_x, -1);
+    IteratorA<T::BLOCK_M> iterator_a(gradient, out_height, out_width, vectors, taps_y, taps_x, -1);
 #pragma unroll
-    for (u32 i = 0; i < Window<T::ROWS>::EACH; ++i) {
-        u32 row = first_row + threadIdx.x / ALONG + i * AT_ONCE;
-        u32 q = row % across, rest = row / across;
-        window.set(i, row < rows, rest / down, rest % down + (phase_y + pad) / stride, q + (phase_x + pad) / stride);
+    for (u32 i = 0; i < IteratorA<T::BLOCK_M>::ROWS_PER_THREAD; ++i) {
+        u32 row = first_row + threadIdx.x / K_VECTORS + i * ROWS_PER_PASS;
+        u32 q = row % phase_width, rest = row / phase_width;
+        iterator_a.set(i, row < rows, rest / phase_height, rest % phase_height + (phase_y + pad) / stride,
+                       q + (phase_x + pad) / stride);
     }
     u32 channels_out = vectors * VECTOR, length = taps_y * taps_x * channels_out;
     u32 start = (before_y * kernel + taps_y * before_x) * channels_out;
-    FilterRows<T::COLUMNS> filter(w + start, first_column, channels, kernel * kernel * channels_out, length);
-    typename T::WarpSums sums;
-    multiply<T>(sums, memory, window, filter, length);
+    IteratorB<T::BLOCK_N> iterator_b(w + start, first_column, channels, kernel * kernel * channels_out, length);
+    typename T::Mma acc;
+    multiply<T>(acc, memory, iterator_a, iterator_b, length);
 
-    bool aligned = octets_aligned(channels, add.wide, scale, residual.wide, output, nullptr);
-    each_octet<T>(
-        sums, memory,
+    bool aligned = is_vec8_aligned(channels, add.f32_data, scale, residual.f32_data, output, nullptr);
+    for_each_vec8<T>(
+        acc, memory,
         [&](u32 row, u32 column) {
             u32 pixel = first_row + row, c = first_column + column;
             DgradOperands operands = {pixel, 0xff, pixel < rows, {}, {}};
             if (pixel >= rows) return operands;
             if (stride > 1) {
-                u32 rest = pixel / across;
-                u32 y = rest % down * stride + phase_y, x = pixel % across * stride + phase_x;
-                operands.pixel = pixel = (rest / down * height + y) * width + x;
+                u32 rest = pixel / phase_width;
+                u32 y = rest % phase_height * stride + phase_y, x = pixel % phase_width * stride + phase_x;
+                operands.pixel = pixel = (rest / phase_height * height + y) * width + x;
             }
             if (c >= channels) return operands;
             operands.add = add.load(pixel, c, channels, aligned);
@@ -285,69 +285,67 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
             if (mask) operands.bits = ((const u8*)(mask + pixel * ((channels + 31) / 32)))[c / 8];
             return operands;
         },
-        [&](u32, u32 column, Octet& octet, const DgradOperands& operands) {
+        [&](u32, u32 column, Vec8& vec, const DgradOperands& operands) {
             u32 pixel = operands.pixel, c = first_column + column;
-            bool there = operands.there && c < channels;
-            if (there) {
-                add.add_to(octet, operands.add);
+            bool valid = operands.valid && c < channels;
+            if (valid) {
+                add.add_to(vec, operands.add);
 #pragma unroll
                 for (u32 j = 0; j < 8; ++j)
-                    if (!(operands.bits >> j & 1)) octet.value[j] = 0.0f;
+                    if (!(operands.bits >> j & 1)) vec.value[j] = 0.0f;
                 if (scale) {
-                    Octet factor = as_floats(load_floats(scale + c, aligned, channels - c));
+                    Vec8 factor = to_vec8(load_vec8(scale + c, aligned, channels - c));
 #pragma unroll
-                    for (u32 j = 0; j < 8; ++j) octet.value[j] *= factor.value[j];
+                    for (u32 j = 0; j < 8; ++j) vec.value[j] *= factor.value[j];
                 }
-                residual.add_to(octet, operands.residual);
+                residual.add_to(vec, operands.residual);
             }
-            if (output) store_floats(output + pixel * channels, octet, aligned, c, channels, operands.there);
-            if (!there) return;
+            if (output) store_vec8(output + pixel * channels, vec, aligned, c, channels, operands.valid);
+            if (!valid) return;
             if (step.adversarial)
 #pragma unroll
                 for (u32 j = 0; j < 8; ++j)
-                    if (c + j < channels)
-                        step.take(pixel * channels + c + j, pixel / (height * width), octet.value[j]);
-            if (next) store_rounded(next + pixel * whole_vectors(channels) + c, octet);
+                    if (c + j < channels) step.apply(pixel * channels + c + j, pixel / (height * width), vec.value[j]);
+            if (next) store_vec8_bf16(next + pixel * round_up_to_vector(channels) + c, vec);
         });
 }
 
-// Registers for four blocks on an SM of sm_80: 128 each.
-#define FOUR_A_SM extern "C" __global__ void __launch_bounds__(BLOCK, 4)
+// Four blocks fit on an SM of sm_80: 128 registers a thread.
+constexpr int MIN_BLOCKS = 4;
+#define CONV_KERNEL extern "C" __global__ void __launch_bounds__(BLOCK, MIN_BLOCKS)
 
-#define FPROP_PARAMETERS                                                                                      \
-    const bf16 *x, const bf16 *w, const float *bias, const float *residual, const bf16 *rounded_residual,     \
-        float *y, bf16 *rounded_y, u32 rows, u32 out_height, u32 out_width, u32 out_channels,                 \
-        u32 column_tiles, u32 height, u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16 *next,    \
-        const float *next_scale, const float *next_shift, u32 *next_mask, u32 next_relu
-#define FPROP(T, partial)                                                                                     \
-    fprop<T>(x, w, bias, Summand{residual, rounded_residual}, y, rounded_y, rows, out_height, out_width,      \
-             out_channels, column_tiles, height, width, vectors, kernel, stride, pad,                         \
-             Next{next, next_scale, next_shift, next_mask, next_relu}, partial)
+#define FPROP_PARAMETERS                                                                                         \
+    const bf16 *x, const bf16 *w, const float *bias, const float *residual, const bf16 *residual_bf16, float *y, \
+        bf16 *y_bf16, u32 rows, u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles, u32 height,   \
+        u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16 *next, const float *next_scale,            \
+        const float *next_shift, u32 *next_mask, u32 next_relu
+#define FPROP(T, partial)                                                                                       \
+    fprop<T>(x, w, bias, Addend{residual, residual_bf16}, y, y_bf16, rows, out_height, out_width, out_channels, \
+             column_tiles, height, width, vectors, kernel, stride, pad,                                         \
+             NextOperand{next, next_scale, next_shift, next_mask, next_relu}, partial)
 
-FOUR_A_SM conv_fprop_bf16_128x64(FPROP_PARAMETERS) { FPROP(Wide, nullptr); }
-FOUR_A_SM conv_fprop_bf16_64x64(FPROP_PARAMETERS) { FPROP(Low, nullptr); }
-FOUR_A_SM conv_fprop_bf16_128x16(FPROP_PARAMETERS) { FPROP(Narrow, nullptr); }
-FOUR_A_SM conv_fprop_stats_bf16_128x64(FPROP_PARAMETERS, double* partial) { FPROP(Wide, partial); }
-FOUR_A_SM conv_fprop_stats_bf16_64x64(FPROP_PARAMETERS, double* partial) { FPROP(Low, partial); }
-FOUR_A_SM conv_fprop_stats_bf16_128x16(FPROP_PARAMETERS, double* partial) { FPROP(Narrow, partial); }
+CONV_KERNEL conv_fprop_bf16_128x64(FPROP_PARAMETERS) { FPROP(Tile128x64, nullptr); }
+CONV_KERNEL conv_fprop_bf16_64x64(FPROP_PARAMETERS) { FPROP(Tile64x64, nullptr); }
+CONV_KERNEL conv_fprop_bf16_128x16(FPROP_PARAMETERS) { FPROP(Tile128x16, nullptr); }
+CONV_KERNEL conv_fprop_stats_bf16_128x64(FPROP_PARAMETERS, double* partial) { FPROP(Tile128x64, partial); }
+CONV_KERNEL conv_fprop_stats_bf16_64x64(FPROP_PARAMETERS, double* partial) { FPROP(Tile64x64, partial); }
+CONV_KERNEL conv_fprop_stats_bf16_128x16(FPROP_PARAMETERS, double* partial) { FPROP(Tile128x16, partial); }
 
-#define DGRAD_PARAMETERS                                                                                      \
-    const bf16 *gradient, const bf16 *w, const float *add, const bf16 *rounded_add, const u32 *mask,          \
-        const float *scale, const float *residual, const bf16 *rounded_residual, float *output, u32 count,    \
-        u32 height, u32 width, u32 channels, u32 column_tiles, u32 out_height, u32 out_width, u32 vectors,    \
-        u32 kernel, u32 stride, u32 pad
-#define DGRAD(T, next, step)                                                                                  \
-    dgrad<T>(gradient, w, Summand{add, rounded_add}, mask, scale, Summand{residual, rounded_residual},        \
-             output, count, height, width, channels, column_tiles, out_height, out_width, vectors, kernel,    \
-             stride, pad, next, step)
+#define DGRAD_PARAMETERS                                                                                              \
+    const bf16 *gradient, const bf16 *w, const float *add, const bf16 *add_bf16, const u32 *mask, const float *scale, \
+        const float *residual, const bf16 *residual_bf16, float *output, u32 count, u32 height, u32 width,            \
+        u32 channels, u32 column_tiles, u32 out_height, u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad
+#define DGRAD(T, next, step)                                                                                          \
+    dgrad<T>(gradient, w, Addend{add, add_bf16}, mask, scale, Addend{residual, residual_bf16}, output, count, height, \
+             width, channels, column_tiles, out_height, out_width, vectors, kernel, stride, pad, next, step)
 
-FOUR_A_SM conv_dgrad_bf16_128x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Wide, next, Step{}); }
-FOUR_A_SM conv_dgrad_bf16_64x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Low, next, Step{}); }
-FOUR_A_SM conv_dgrad_bf16_128x16(DGRAD_PARAMETERS, bf16* next) { DGRAD(Narrow, next, Step{}); }
+CONV_KERNEL conv_dgrad_bf16_128x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Tile128x64, next, PgdStep{}); }
+CONV_KERNEL conv_dgrad_bf16_64x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Tile64x64, next, PgdStep{}); }
+CONV_KERNEL conv_dgrad_bf16_128x16(DGRAD_PARAMETERS, bf16* next) { DGRAD(Tile128x16, next, PgdStep{}); }
 
-// Narrow: images have few channels.
-FOUR_A_SM conv_dgrad_pgd_bf16_128x16(DGRAD_PARAMETERS, const float* clean, const float* epsilons, const float* alphas,
-                               float* adversarial, const Run* run) {
-    Step step{clean, epsilons, alphas, adversarial, run};
-    DGRAD(Narrow, nullptr, step);
+// Images have few channels: one tile is enough.
+CONV_KERNEL conv_dgrad_pgd_bf16_128x16(DGRAD_PARAMETERS, const float* clean, const float* epsilons, const float* alphas,
+                                       float* adversarial, const Run* run) {
+    PgdStep step{clean, epsilons, alphas, adversarial, run};
+    DGRAD(Tile128x16, nullptr, step);
 }

@@ -1,25 +1,23 @@
-// What convolutions read: filters and inputs in the form of conv.cu's inner loops, or of conv_bf16.cu's; and the
-// mask of an input's ReLU.
+// The operands of convolutions: filters and inputs in the layouts of conv.cu and conv_bf16.cu, and the mask of an
+// input's ReLU.
 //
-// filter (R, S, rows', columns'): for fprop rows = in, columns = out channels; for dgrad the other
-// way round. Both are padded with zeros to whole tiles, marked ': then no inner loop has a tail.
-// input (N, HP, WP, C'): the image with its zero border, after the prologue
-//     max(0, scale[c] * x + shift[c]), NaN for NaN: a run that leaves the numbers has to show it;
-// so that no inner loop has a bound to check. A copy costs one pass over the tensor; the loops that
-// read it make 9 K passes.
+// f32 (conv.cu), where ' means padded with zeros to whole tiles, so that inner loops have no tail and no bounds:
+//   filter (R, S, rows', columns'): fprop (in, out channels), dgrad (out, in channels)
+//   input (N, HP, WP, C') with a border of zeros, after the prologue max(0, scale[c] * x + shift[c]); NaN stays NaN,
+//   so that a diverging run shows it. The copy is one pass over the tensor; the loops make 9 K passes.
 //
-// For conv_bf16.cu the same values are rounded to bf16, with channels in whole vectors of 8, marked ', and
-// no border: filter (rows, taps, columns'), rows being what the product's columns are; dgrad's taps lie by phases
-// (dgrad_place in mma.cuh).
+// bf16 (conv_bf16.cu), where ' means channels rounded up to a multiple of 8, no border:
+//   filter (rows, taps, columns'): fprop (K, taps, C'), dgrad (C, taps, K') in the order of dgrad_tap_index (mma.cuh)
+//   input (N, H, W, C') after the prologue
 //
-// A thread makes one element, but a vector of conv_input_bf16 and four channels of conv_mask, which it reads 16
-// bytes at once where channels are whole fours, or whole vectors, and lie so.
-#include "vec4.cuh"
+// A thread computes one element; conv_input_bf16 computes a vector, conv_mask four channels, with 16-byte loads where
+// aligned.
 #include "mma.cuh"
+#include "vec4.cuh"
 
 // weights (K, C, taps), scale (K) or null -> filter (taps, C', K'), or (taps, K', C') where `dgrad`.
-KERNEL load_filter(const float* weights, const float* scale, float* filter, u32 total, u32 taps,
-                   u32 out_channels, u32 in_channels, u32 rows, u32 columns, u32 dgrad) {
+KERNEL load_filter(const float* weights, const float* scale, float* filter, u32 total, u32 taps, u32 out_channels,
+                   u32 in_channels, u32 rows, u32 columns, u32 dgrad) {
     u32 i = global_index();
     if (i >= total) return;
     u32 column = i % columns, rest = i / columns;
@@ -36,9 +34,9 @@ KERNEL load_filter(const float* weights, const float* scale, float* filter, u32 
 // input (N, height, width, channels) -> output (N, padded_height, padded_width, padded_channels):
 // pixel (y, x) of the input at (y + border, x + border), zeros around it. What does not fit is left
 // out. scale, shift (channels) or null.
-KERNEL conv_input(const float* input, const float* scale, const float* shift, float* output, u32 total,
-                  u32 relu, int height, int width, u32 channels, int border, u32 padded_height,
-                  u32 padded_width, u32 padded_channels) {
+KERNEL conv_input(const float* input, const float* scale, const float* shift, float* output, u32 total, u32 relu,
+                  int height, int width, u32 channels, int border, u32 padded_height, u32 padded_width,
+                  u32 padded_channels) {
     u32 i = global_index();
     if (i >= total) return;
     u32 c = i % padded_channels, rest = i / padded_channels;
@@ -55,16 +53,16 @@ KERNEL conv_input(const float* input, const float* scale, const float* shift, fl
     output[i] = value;
 }
 
-// weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`, whose
-// taps have places of their own (dgrad_place). Items: (row, tap, column), the last fastest.
-KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, u32 total, u32 kernel,
-                        u32 stride, u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {
+// weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`, in
+// the order of dgrad_tap_index. Items: (row, tap, column), the last fastest.
+KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, u32 total, u32 kernel, u32 stride,
+                        u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {
     u32 i = global_index();
     if (i >= total) return;
     u32 column = i % columns, rest = i / columns, taps = kernel * kernel;
     u32 tap = rest % taps, row = rest / taps;
     u32 k = dgrad ? column : row, c = dgrad ? row : column;
-    u32 place = dgrad ? dgrad_place(tap, kernel, stride) : tap;
+    u32 place = dgrad ? dgrad_tap_index(tap, kernel, stride) : tap;
     float value = 0.0f;
     if (k < out_channels && c < in_channels) {
         value = weights[(k * in_channels + c) * taps + tap];
@@ -73,60 +71,59 @@ KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, 
     filter[(row * taps + place) * columns + column] = to_bf16(value);
 }
 
-// Four channels, c on, behind the prologue.
-template <bool WHOLE>
-__device__ __forceinline__ Four behind(const float* input, const float* scale, const float* shift, u32 relu, u32 c,
-                                       u32 there) {
-    Four four = load_four<WHOLE>(input, there);
+// Channels c to c + 3 after the prologue.
+template <bool ALIGNED> __device__ __forceinline__ Vec4 prologue_vec4(const float* input, const float* scale,
+                                                                      const float* shift, u32 relu, u32 c, u32 valid) {
+    Vec4 vec = load_vec4<ALIGNED>(input, valid);
     if (scale) {
-        Four factor = load_four<WHOLE>(scale + c, there), offset = load_four<WHOLE>(shift + c, there);
+        Vec4 factor = load_vec4<ALIGNED>(scale + c, valid), offset = load_vec4<ALIGNED>(shift + c, valid);
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k) four.of[k] = affine(four.of[k], factor.of[k], offset.of[k]);
+        for (u32 k = 0; k < VEC4; ++k) vec.v[k] = affine(vec.v[k], factor.v[k], offset.v[k]);
     }
 #pragma unroll
-    for (u32 k = 0; k < FOUR; ++k)
-        if (relu && four.of[k] < 0.0f) four.of[k] = 0.0f;
-    return four;
+    for (u32 k = 0; k < VEC4; ++k)
+        if (relu && vec.v[k] < 0.0f) vec.v[k] = 0.0f;
+    return vec;
 }
 
-// input (pixels, channels) -> output (pixels, padded_channels), behind the prologue. One thread makes a vector.
-// `total` vectors.
-KERNEL conv_input_bf16(const float* input, const float* scale, const float* shift, bf16* output, u32 total,
-                       u32 relu, u32 channels, u32 padded_channels) {
+// input (pixels, channels) -> output (pixels, padded_channels) after the prologue. A thread computes a vector, of
+// `total`.
+KERNEL conv_input_bf16(const float* input, const float* scale, const float* shift, bf16* output, u32 total, u32 relu,
+                       u32 channels, u32 padded_channels) {
     u32 i = global_index();
     if (i >= total) return;
     u32 vectors = padded_channels / VECTOR, c = i % vectors * VECTOR, pixel = i / vectors;
     const float* from = input + pixel * channels + c;
-    Four low, high;
-    if (channels % VECTOR == 0 && fours(channels, input, scale, shift)) {
-        low = behind<true>(from, scale, shift, relu, c, FOUR);
-        high = behind<true>(from + FOUR, scale, shift, relu, c + FOUR, FOUR);
+    Vec4 low, high;
+    if (channels % VECTOR == 0 && is_vec4_aligned(channels, input, scale, shift)) {
+        low = prologue_vec4<true>(from, scale, shift, relu, c, VEC4);
+        high = prologue_vec4<true>(from + VEC4, scale, shift, relu, c + VEC4, VEC4);
     } else {
-        u32 there = channels - c, more = there > FOUR ? there - FOUR : 0;
-        low = behind<false>(from, scale, shift, relu, c, there);
-        high = behind<false>(from + FOUR, scale, shift, relu, c + FOUR, more);
+        u32 valid = channels - c, more = valid > VEC4 ? valid - VEC4 : 0;
+        low = prologue_vec4<false>(from, scale, shift, relu, c, valid);
+        high = prologue_vec4<false>(from + VEC4, scale, shift, relu, c + VEC4, more);
     }
-    *(uint4*)(output + i * VECTOR) =
-        make_uint4(rounded_pair(low.of[0], low.of[1]), rounded_pair(low.of[2], low.of[3]),
-                   rounded_pair(high.of[0], high.of[1]), rounded_pair(high.of[2], high.of[3]));
+    *(uint4*)(output + i * VECTOR) = make_uint4(pack_bf16x2(low.v[0], low.v[1]), pack_bf16x2(low.v[2], low.v[3]),
+                                                pack_bf16x2(high.v[0], high.v[1]), pack_bf16x2(high.v[2], high.v[3]));
 }
 
-// mask (pixels, words): bit b of a pixel's word w is 1 where channel 32 w + b of the prologue is
-// positive. Eight threads make a word, four channels each: one with all 32 read a line for itself, and waited for
-// one value after the other. `total` words.
-KERNEL conv_mask(const float* input, const float* scale, const float* shift, u32* mask, u32 total,
-                 u32 channels, u32 words) {
-    u32 i = global_index() / 8, c = i % words * 32 + threadIdx.x % 8 * FOUR, pixel = i / words;
-    u32 there = i < total && c < channels ? channels - c : 0, word = 0;
+// mask (pixels, words): bit b of a pixel's word w is 1 where channel 32 w + b of the prologue is positive. Eight
+// threads compute a word, of `total`, four channels each. Tried and lost: one thread a word, which reads 128 bytes one
+// value after the other.
+KERNEL conv_mask(const float* input, const float* scale, const float* shift, u32* mask, u32 total, u32 channels,
+                 u32 words) {
+    u32 i = global_index() / 8, c = i % words * 32 + threadIdx.x % 8 * VEC4, pixel = i / words;
+    u32 valid = i < total && c < channels ? channels - c : 0, word = 0;
     const float* from = input + pixel * channels + c;
-    if (there) {
-        Four four = fours(channels, input, scale, shift) ? behind<true>(from, scale, shift, 0, c, FOUR)
-                                                         : behind<false>(from, scale, shift, 0, c, there);
+    if (valid) {
+        Vec4 vec = is_vec4_aligned(channels, input, scale, shift)
+                       ? prologue_vec4<true>(from, scale, shift, 0, c, VEC4)
+                       : prologue_vec4<false>(from, scale, shift, 0, c, valid);
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k)
-            if (k < there && four.of[k] > 0.0f) word |= 1u << k;
+        for (u32 k = 0; k < VEC4; ++k)
+            if (k < valid && vec.v[k] > 0.0f) word |= 1u << k;
     }
-    word <<= threadIdx.x % 8 * FOUR;
+    word <<= threadIdx.x % 8 * VEC4;
 #pragma unroll
     for (u32 lane = 1; lane < 8; lane *= 2) word |= __shfl_xor_sync(~0u, word, lane);
     if (i < total && threadIdx.x % 8 == 0) mask[i] = word;

@@ -1,61 +1,62 @@
-// wgrad on tensor cores (conv.cu's formula, conv_bf16.cu's operands): an implicit matrix product whose rows
-// are (tap, in channel), whose columns are out channels, and whose k are output pixels. Both operands hold k
-// across, which ldmatrix transposes.
+// Gradient of a convolution's weights on tensor cores, the formula of conv.cu with the operands of conv_bf16.cu. An
+// implicit GEMM with
+//   M: (tap, in channel)   N: out channels   K: output pixels
+// Both operands are MN-major; ldmatrix.trans turns them.
 //
-// The pixels are cut into parts by sizes alone; every part gives sums of its own, and conv_wgrad_reduce adds them
-// in order.
+// Split-K: the pixels are split into parts whose sizes depend on the shape alone. Every part writes partial sums of its
+// own, and conv_wgrad_reduce (conv.cu) adds them in order, so that a run repeats to the bit.
 #include "epilogue.cuh"
 
-typedef Tile<64, 64, 32, 32> Wide;
-typedef Tile<64, 16, 16, 16> Narrow;
+typedef Tile<64, 64, 32, 32> Tile64x64;
+typedef Tile<64, 16, 16, 16> Tile64x16;
 
-// x (N, height, width, C') as k of the product: a thread copies one vector of channels, of one tap, of every
-// AT_ONCE-th output pixel. A pixel is digits (n, p, q) of one number, to which a stage adds DEPTH without a
-// division.
-template <u32 ROWS> struct Inputs {
-    static constexpr u32 ACROSS = ROWS / VECTOR, AT_ONCE = BLOCK / ACROSS, EACH = DEPTH / AT_ONCE;
+// Iterator of the A tile over x (N, height, width, C'): a thread copies one vector of channels of one tap, for every
+// ROWS_PER_PASS-th output pixel. Its pixel (n, p, q) is a mixed-radix counter: a stage adds BLOCK_K without a division.
+template <u32 BLOCK_M> struct IteratorA {
+    static constexpr u32 VECS = BLOCK_M / VECTOR, ROWS_PER_PASS = BLOCK / VECS,
+                         ROWS_PER_THREAD = BLOCK_K / ROWS_PER_PASS;
     const bf16* tensor;
     u32 height, width, vectors, out_height, out_width, stride;
-    u32 pixel, last, n[EACH], p[EACH], q[EACH];
+    u32 pixel, last, n[ROWS_PER_THREAD], p[ROWS_PER_THREAD], q[ROWS_PER_THREAD];
     u32 next_n, next_p, next_q;
-    // Of the tap, less the padding.
-    int down, across;
+    // The tap's offset from the output pixel: tap minus padding.
+    int offset_y, offset_x;
     u32 vector;
-    bool there;
+    bool valid;
 
-    __device__ __forceinline__ Inputs(const bf16* tensor, u32 height, u32 width, u32 vectors, u32 out_height,
-                                      u32 out_width, u32 stride, u32 first, u32 last)
-        : tensor(tensor), height(height), width(width), vectors(vectors), out_height(out_height),
-          out_width(out_width), stride(stride), pixel(first + threadIdx.x / ACROSS), last(last) {
+    __device__ __forceinline__ IteratorA(const bf16* tensor, u32 height, u32 width, u32 vectors, u32 out_height,
+                                         u32 out_width, u32 stride, u32 first, u32 last)
+        : tensor(tensor), height(height), width(width), vectors(vectors), out_height(out_height), out_width(out_width),
+          stride(stride), pixel(first + threadIdx.x / VECS), last(last) {
 #pragma unroll
-        for (u32 i = 0; i < EACH; ++i) {
-            u32 at = pixel + i * AT_ONCE;
+        for (u32 i = 0; i < ROWS_PER_THREAD; ++i) {
+            u32 at = pixel + i * ROWS_PER_PASS;
             q[i] = at % out_width;
             p[i] = at / out_width % out_height;
             n[i] = at / out_width / out_height;
         }
-        next_q = DEPTH % out_width;
-        next_p = DEPTH / out_width % out_height;
-        next_n = DEPTH / out_width / out_height;
+        next_q = BLOCK_K % out_width;
+        next_p = BLOCK_K / out_width % out_height;
+        next_n = BLOCK_K / out_width / out_height;
     }
 
-    // The tap and channels of row `row` of the product and the seven behind it.
-    __device__ __forceinline__ void take(u32 row, u32 kernel, u32 pad) {
-        u32 at = row / VECTOR + threadIdx.x % ACROSS, tap = at / vectors;
+    // Selects the tap and channels of rows `row` to `row` + 7 of the GEMM.
+    __device__ __forceinline__ void select(u32 row, u32 kernel, u32 pad) {
+        u32 at = row / VECTOR + threadIdx.x % VECS, tap = at / vectors;
         vector = at % vectors;
-        there = tap < kernel * kernel;
-        down = (int)(tap / kernel) - (int)pad;
-        across = (int)(tap % kernel) - (int)pad;
+        valid = tap < kernel * kernel;
+        offset_y = (int)(tap / kernel) - (int)pad;
+        offset_x = (int)(tap % kernel) - (int)pad;
     }
 
-    __device__ __forceinline__ void fill(u32 to) {
+    __device__ __forceinline__ void load(u32 to) {
 #pragma unroll
-        for (u32 i = 0; i < EACH; ++i) {
-            int row = (int)(p[i] * stride) + down, column = (int)(q[i] * stride) + across;
-            bool inside = there && pixel + i * AT_ONCE < last && (u32)row < height && (u32)column < width;
+        for (u32 i = 0; i < ROWS_PER_THREAD; ++i) {
+            int row = (int)(p[i] * stride) + offset_y, column = (int)(q[i] * stride) + offset_x;
+            bool inside = valid && pixel + i * ROWS_PER_PASS < last && (u32)row < height && (u32)column < width;
             u32 at = ((n[i] * height + row) * width + column) * vectors + vector;
-            copy_vector(to + place<ACROSS>(threadIdx.x / ACROSS + i * AT_ONCE, threadIdx.x % ACROSS),
-                        tensor + (inside ? at * VECTOR : 0), inside);
+            cp_async(to + swizzle<VECS>(threadIdx.x / VECS + i * ROWS_PER_PASS, threadIdx.x % VECS),
+                     tensor + (inside ? at * VECTOR : 0), inside);
             q[i] += next_q;
             bool carry = q[i] >= out_width;
             q[i] -= carry ? out_width : 0;
@@ -64,76 +65,76 @@ template <u32 ROWS> struct Inputs {
             p[i] -= carry ? out_height : 0;
             n[i] += next_n + carry;
         }
-        pixel += DEPTH;
+        pixel += BLOCK_K;
     }
 };
 
-// gradient (pixels, K') as k of the product: a vector of channels of every AT_ONCE-th pixel.
-template <u32 COLUMNS> struct Gradients {
-    static constexpr u32 ACROSS = COLUMNS / VECTOR, AT_ONCE = BLOCK / ACROSS;
+// Iterator of the B tile over gradient (pixels, K'): one vector of channels for every ROWS_PER_PASS-th pixel.
+template <u32 BLOCK_N> struct IteratorB {
+    static constexpr u32 VECS = BLOCK_N / VECTOR, ROWS_PER_PASS = BLOCK / VECS;
     const bf16* tensor;
     u32 vectors, vector, pixel, last;
 
-    __device__ __forceinline__ Gradients(const bf16* tensor, u32 vectors, u32 column, u32 first, u32 last)
-        : tensor(tensor), vectors(vectors), vector(column / VECTOR + threadIdx.x % ACROSS),
-          pixel(first + threadIdx.x / ACROSS), last(last) {}
+    __device__ __forceinline__ IteratorB(const bf16* tensor, u32 vectors, u32 column, u32 first, u32 last)
+        : tensor(tensor), vectors(vectors), vector(column / VECTOR + threadIdx.x % VECS),
+          pixel(first + threadIdx.x / VECS), last(last) {}
 
-    __device__ __forceinline__ void fill(u32 to) {
+    __device__ __forceinline__ void load(u32 to) {
 #pragma unroll
-        for (u32 i = 0; i < (DEPTH + AT_ONCE - 1) / AT_ONCE; ++i) {
-            if (DEPTH < AT_ONCE && threadIdx.x / ACROSS >= DEPTH) break;
-            bool there = pixel + i * AT_ONCE < last && vector < vectors;
-            copy_vector(to + place<ACROSS>(threadIdx.x / ACROSS + i * AT_ONCE, threadIdx.x % ACROSS),
-                        tensor + (there ? ((pixel + i * AT_ONCE) * vectors + vector) * VECTOR : 0), there);
+        for (u32 i = 0; i < (BLOCK_K + ROWS_PER_PASS - 1) / ROWS_PER_PASS; ++i) {
+            if (BLOCK_K < ROWS_PER_PASS && threadIdx.x / VECS >= BLOCK_K) break;
+            bool valid = pixel + i * ROWS_PER_PASS < last && vector < vectors;
+            cp_async(to + swizzle<VECS>(threadIdx.x / VECS + i * ROWS_PER_PASS, threadIdx.x % VECS),
+                     tensor + (valid ? ((pixel + i * ROWS_PER_PASS) * vectors + vector) * VECTOR : 0), valid);
         }
-        pixel += DEPTH;
+        pixel += BLOCK_K;
     }
 };
 
-// partial (parts, taps, C', K') = the sums over one part of the pixels each.
-// x (N, height, width, C'); gradient (N, out_height, out_width, K'), C' = 8 * vectors, K' = 8 * out_vectors.
+// partial (parts, taps, C', K'), f32: the sums over each part of the pixels.
+// x (N, height, width, C') and gradient (N, out_height, out_width, K'), bf16; C' = 8 * vectors, K' = 8 * out_vectors.
 // blockIdx.y is the part, blockIdx.x the tile.
 template <class T>
 __device__ __forceinline__ void wgrad(const bf16* x, const bf16* gradient, float* partial, u32 column_tiles,
                                       u32 out_height, u32 out_width, u32 out_vectors, u32 height, u32 width,
-                                      u32 vectors, u32 kernel, u32 stride, u32 pad, u32 pixels,
-                                      u32 pixels_per_part) {
+                                      u32 vectors, u32 kernel, u32 stride, u32 pad, u32 pixels, u32 pixels_per_part) {
     __shared__ __align__(128) uint4 memory[T::BYTES / sizeof(uint4)];
-    u32 first_row = blockIdx.x / column_tiles * T::ROWS, first_column = blockIdx.x % column_tiles * T::COLUMNS;
+    u32 first_row = blockIdx.x / column_tiles * T::BLOCK_M, first_column = blockIdx.x % column_tiles * T::BLOCK_N;
     u32 first = blockIdx.y * pixels_per_part, last = min(first + pixels_per_part, pixels);
-    Inputs<T::ROWS> inputs(x, height, width, vectors, out_height, out_width, stride, first, last);
-    inputs.take(first_row, kernel, pad);
-    Gradients<T::COLUMNS> gradients(gradient, out_vectors, first_column, first, last);
-    constexpr u32 LEFT = T::ROWS / VECTOR, RIGHT = T::COLUMNS / VECTOR;
-    typedef typename T::WarpSums Warp;
+    IteratorA<T::BLOCK_M> iterator_a(x, height, width, vectors, out_height, out_width, stride, first, last);
+    iterator_a.select(first_row, kernel, pad);
+    IteratorB<T::BLOCK_N> iterator_b(gradient, out_vectors, first_column, first, last);
+    constexpr u32 A_VECS = T::BLOCK_M / VECTOR, B_VECS = T::BLOCK_N / VECTOR;
+    typedef typename T::Mma Mma;
     u32 a = shared_address(memory), b = a + T::STAGES * T::A;
-    u32 own_a = a + Warp::template across_a<LEFT>(T::row()), own_b = b + Warp::template across_b<RIGHT>(T::column());
-    Warp sums;
-    sums.clear();
+    u32 warp_a = a + Mma::template mn_major_a<A_VECS>(T::row()),
+        warp_b = b + Mma::template mn_major_b<B_VECS>(T::column());
+    Mma acc;
+    acc.clear();
     pipeline<T::STAGES>(
-        (last - first + DEPTH - 1) / DEPTH,
+        (last - first + BLOCK_K - 1) / BLOCK_K,
         [&](u32 stage) {
-            inputs.fill(a + stage * T::A);
-            gradients.fill(b + stage * T::B);
+            iterator_a.load(a + stage * T::A);
+            iterator_b.load(b + stage * T::B);
         },
-        [&](u32 stage) { sums.template add_across<LEFT, RIGHT>(own_a + stage * T::A, own_b + stage * T::B); });
+        [&](u32 stage) { acc.template mma_mn_major<A_VECS, B_VECS>(warp_a + stage * T::A, warp_b + stage * T::B); });
 
-    u32 rows = kernel * kernel * vectors * VECTOR, columns = out_vectors * VECTOR;
-    each_octet<T>(
-        sums, memory, [](u32, u32) { return 0; },
-        [&](u32 row, u32 column, const Octet& octet, int) {
+    u32 rows = kernel * kernel * vectors * VECTOR, stats = out_vectors * VECTOR;
+    for_each_vec8<T>(
+        acc, memory, [](u32, u32) { return 0; },
+        [&](u32 row, u32 column, const Vec8& vec, int) {
             row += first_row;
             column += first_column;
-            store_floats(partial + (blockIdx.y * rows + row) * columns, octet, true, column, columns, row < rows);
+            store_vec8(partial + (blockIdx.y * rows + row) * stats, vec, true, column, stats, row < rows);
         });
 }
 
-#define WGRAD(name, T)                                                                                        \
-    KERNEL name(const bf16* x, const bf16* gradient, float* partial, u32 column_tiles, u32 out_height,        \
-                u32 out_width, u32 out_vectors, u32 height, u32 width, u32 vectors, u32 kernel, u32 stride,   \
-                u32 pad, u32 pixels, u32 pixels_per_part) {                                                   \
-        wgrad<T>(x, gradient, partial, column_tiles, out_height, out_width, out_vectors, height, width,       \
-                 vectors, kernel, stride, pad, pixels, pixels_per_part);                                      \
+#define WGRAD(name, T)                                                                                                \
+    KERNEL name(const bf16* x, const bf16* gradient, float* partial, u32 column_tiles, u32 out_height, u32 out_width, \
+                u32 out_vectors, u32 height, u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, u32 pixels,     \
+                u32 pixels_per_part) {                                                                                \
+        wgrad<T>(x, gradient, partial, column_tiles, out_height, out_width, out_vectors, height, width, vectors,      \
+                 kernel, stride, pad, pixels, pixels_per_part);                                                       \
     }
-WGRAD(conv_wgrad_bf16_64x64, Wide)
-WGRAD(conv_wgrad_bf16_64x16, Narrow)
+WGRAD(conv_wgrad_bf16_64x64, Tile64x64)
+WGRAD(conv_wgrad_bf16_64x16, Tile64x16)

@@ -1,4 +1,5 @@
-// The classifier's end. Images are rows; the sums are short, so one thread makes one of them, in order:
+// Average pooling and linear layer, one kernel an op; classifier.cu fuses them with the loss. Images are rows; sums
+// are short, so one thread computes one of them, in order:
 //   pool    output[n,c] = mean over pixels of input[n,pixel,c]
 //   linear  output = weight input + bias, weight (outputs, inputs)
 // and their gradients.
@@ -34,8 +35,7 @@ KERNEL linear(const float* weight, const float* bias, const float* input, float*
 }
 
 // gradient (N, outputs) -> output (N, inputs) = weight^T gradient.
-KERNEL linear_dgrad(const float* weight, const float* gradient, float* output, u32 total, u32 inputs,
-                    u32 outputs) {
+KERNEL linear_dgrad(const float* weight, const float* gradient, float* output, u32 total, u32 inputs, u32 outputs) {
     u32 i = global_index();
     if (i >= total) return;
     const float *column = weight + i % inputs, *row = gradient + i / inputs * outputs;
@@ -44,10 +44,10 @@ KERNEL linear_dgrad(const float* weight, const float* gradient, float* output, u
     output[i] = sum;
 }
 
-// weight_gradient (outputs, inputs) = sum over images of gradient x input; bias_gradient (outputs) =
-// sum of gradient: items with input number `inputs` are the biases.
-KERNEL linear_wgrad(const float* input, const float* gradient, float* weight_gradient, float* bias_gradient,
-                    u32 total, u32 images, u32 inputs, u32 outputs) {
+// weight_gradient (outputs, inputs) = sum over images of gradient x input; bias_gradient (outputs) = sum of gradient.
+// Items (output, input); input index `inputs` is the bias.
+KERNEL linear_wgrad(const float* input, const float* gradient, float* weight_gradient, float* bias_gradient, u32 total,
+                    u32 images, u32 inputs, u32 outputs) {
     u32 i = global_index();
     if (i >= total) return;
     u32 j = i % (inputs + 1), k = i / (inputs + 1);
@@ -56,8 +56,6 @@ KERNEL linear_wgrad(const float* input, const float* gradient, float* weight_gra
         float g = gradient[n * outputs + k];
         sum = j < inputs ? fmaf(g, input[n * inputs + j], sum) : sum + g;
     }
-    if (j < inputs)
-        weight_gradient[k * inputs + j] = sum;
-    else
-        bias_gradient[k] = sum;
+    if (j < inputs) weight_gradient[k * inputs + j] = sum;
+    else bias_gradient[k] = sum;
 }

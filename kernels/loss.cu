@@ -1,5 +1,5 @@
-// The loss and the score, rows of `classes` logits, one thread an image. In f64: the rows are short,
-// and 1 - p of a sure network keeps its digits.
+// Loss and score of rows of `classes` logits, one thread an image; classifier.cu fuses them with the linear layer. In
+// f64: rows are short, and 1 - p of a confident network keeps its digits.
 //   p = softmax(logits)
 //   loss = -log p[label] + w T^2 KL(softmax(teacher / T) || softmax(logits / T))
 //   gradient = (p - [c = label] + w T (softmax(logits / T) - softmax(teacher / T))) / divisor
@@ -23,19 +23,18 @@ struct LogSoftmax {
 };
 
 // logits, teacher (or null), gradient (or null): (N, classes); labels, loss: (N).
-KERNEL cross_entropy(const float* logits, const u32* labels, const float* teacher, float* loss,
-                     float* gradient, u32 images, u32 classes, float divisor, const Run* run) {
+KERNEL cross_entropy(const float* logits, const u32* labels, const float* teacher, float* loss, float* gradient,
+                     u32 images, u32 classes, float divisor, const Run* run) {
     u32 n = global_index();
     if (n >= images) return;
     const float* row = logits + n * classes;
-    // The host has refused other labels; this keeps a wrong one from being an address.
+    // The host refuses other labels; the bound keeps a wrong one from becoming an address.
     u32 label = min(labels[n], classes - 1);
     float* to = gradient ? gradient + n * classes : nullptr;
-    LogSoftmax own(row, classes, 1.0);
-    double total = -own.at(row[label]);
+    LogSoftmax local(row, classes, 1.0);
+    double total = -local.at(row[label]);
     if (to)
-        for (u32 c = 0; c < classes; ++c)
-            to[c] = (float)((exp(own.at(row[c])) - (c == label ? 1.0 : 0.0)) / divisor);
+        for (u32 c = 0; c < classes; ++c) to[c] = (float)((exp(local.at(row[c])) - (c == label ? 1.0 : 0.0)) / divisor);
     if (teacher) {
         float temperature = run->temperature;
         const float* other = teacher + n * classes;

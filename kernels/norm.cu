@@ -7,26 +7,28 @@
 //               beta_gradient = sum g, gamma_gradient = sum g x^,
 //               output = gamma inverse_std (g - sum g / rows - x^ sum g x^ / rows) + residual
 //
-// Tensors are (rows, channels). Sums are f64: parts of rows_per_part rows first, then the parts in
-// order; both depend on sizes alone. The statistics sum differences from the first row, so that a
-// large mean costs no digits of the variance; a tensor-core convolution (conv_bf16.cu) leaves plain sums of its
-// tiles in f64, a tile a part.
+// Tensors are (rows, channels); gamma, beta, mean, ... (channels). A reduction over rows has two passes: partial sums
+// (parts, 2, channels) in f64 over rows_per_part rows each (..._partial), then the sum of the parts. Both orders depend
+// on sizes alone. The statistics sum differences from the first row, a pivot, so that a large mean costs no digits of
+// the variance. A tensor-core convolution (conv_bf16.cu) writes the partial sums itself, without a pivot, one part a
+// tile.
 //
-// Memory bounds all of this: a thread keeps four channels, 16 bytes, with what there is to know of them in
-// registers, and goes down the rows, several loads on their way at once. dgrad's sums are f32 over the four
-// rows that a thread loads together and f64 from there on: one rounding more of a term whose factors are
-// themselves rounded to f32, and roundings of many rows cancel, while f64 for every term took three
-// conversions, a quarter of f32's rate on an H100 and a sixty-fourth on a consumer's GPU. The statistics stay
-// f64 throughout, as the variance is a difference. The parts of a channel are added by 64 lanes, each those in
-// its turn, eight loads at once, then the lanes: one thread that adds up a thousand took longer than all the
-// sums, and 16 lanes with a load at a time 15 us.
+// Memory-bound: a thread holds four channels' constants in registers and walks down the rows with several 16-byte loads
+// in flight. dgrad's sums are f32 over the four rows that a thread loads together and f64 from there on. That is one
+// more rounding of a term whose factors are f32 already. f64 for every term costs three conversions, at a quarter of the
+// f32 rate on an H100 and a sixty-fourth on a consumer GPU. The statistics are f64 throughout, because the variance is a
+// difference.
+//
+// The parts of a channel are added by 64 lanes, eight loads in flight each, then as a tree. Tried and lost: one thread a
+// channel (longer than the partial sums themselves), 16 lanes with one load at a time (15 us).
 #include "vec4.cuh"
 
-// A block's channels and lanes of rows, and the rows that a thread of the sums, and of dgrad, loads at once.
-constexpr u32 CHANNELS = 32, COLUMNS = CHANNELS / FOUR, LANES = BLOCK / COLUMNS, ROWS = 4, DGRAD_ROWS = 2;
+// A block covers CHANNELS channels with THREADS_X x THREADS_Y threads. UNROLL and DGRAD_UNROLL: rows that a thread loads
+// at once.
+constexpr u32 CHANNELS = 32, THREADS_X = CHANNELS / VEC4, THREADS_Y = BLOCK / THREADS_X, UNROLL = 4, DGRAD_UNROLL = 2;
 
-KERNEL norm_affine(const float* gamma, const float* beta, const float* mean, const float* variance,
-                   float* scale, float* shift, u32 channels, float epsilon) {
+KERNEL norm_affine(const float* gamma, const float* beta, const float* mean, const float* variance, float* scale,
+                   float* shift, u32 channels, float epsilon) {
     u32 c = global_index();
     if (c >= channels) return;
     double factor = gamma[c] / sqrt((double)variance[c] + epsilon);
@@ -34,113 +36,112 @@ KERNEL norm_affine(const float* gamma, const float* beta, const float* mean, con
     shift[c] = (float)(beta[c] - mean[c] * factor);
 }
 
-// What a thread takes of a block's rows: four channels from c on, `there` of them, every LANES-th row from
-// `row` on.
-struct Place {
-    u32 c, there, row, last;
+// The elements of a thread: channels c to c + 3, of which `valid` exist, in every THREADS_Y-th row from `row` to `last`.
+struct ThreadRows {
+    u32 c, valid, row, last;
 
-    __device__ __forceinline__ Place(u32 rows, u32 channels, u32 rows_per_part) {
-        c = blockIdx.x * CHANNELS + threadIdx.x % COLUMNS * FOUR;
-        there = c < channels ? min(channels - c, FOUR) : 0;
-        row = blockIdx.y * rows_per_part + threadIdx.x / COLUMNS;
+    __device__ __forceinline__ ThreadRows(u32 rows, u32 channels, u32 rows_per_part) {
+        c = blockIdx.x * CHANNELS + threadIdx.x % THREADS_X * VEC4;
+        valid = c < channels ? min(channels - c, VEC4) : 0;
+        row = blockIdx.y * rows_per_part + threadIdx.x / THREADS_X;
         last = min((blockIdx.y + 1) * rows_per_part, rows);
     }
 };
 
-// Two sums of each of four channels.
-struct Pair {
-    double a[FOUR] = {}, b[FOUR] = {};
+// Two sums for each of four channels.
+struct PartialSums {
+    double a[VEC4] = {}, b[VEC4] = {};
 
-    // Adds the block's, lanes in order, and leaves them in `partial` (parts, 2, channels). All threads call this.
-    __device__ __forceinline__ void leave(double* partial, u32 channels) const {
-        __shared__ double sums[2][LANES][CHANNELS];
-        u32 lane = threadIdx.x / COLUMNS, own = threadIdx.x % COLUMNS * FOUR;
+    // Adds the block's threads in order and writes partial (parts, 2, channels). All threads call this.
+    __device__ __forceinline__ void store(double* partial, u32 channels) const {
+        __shared__ double sums[2][THREADS_Y][CHANNELS];
+        u32 lane = threadIdx.x / THREADS_X, local = threadIdx.x % THREADS_X * VEC4;
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k) {
-            sums[0][lane][own + k] = a[k];
-            sums[1][lane][own + k] = b[k];
+        for (u32 k = 0; k < VEC4; ++k) {
+            sums[0][lane][local + k] = a[k];
+            sums[1][lane][local + k] = b[k];
         }
         __syncthreads();
         u32 which = threadIdx.x / CHANNELS, column = threadIdx.x % CHANNELS, c = blockIdx.x * CHANNELS + column;
         if (which >= 2 || c >= channels) return;
         double sum = 0.0;
 #pragma unroll
-        for (u32 other = 0; other < LANES; ++other) sum += sums[which][other][column];
+        for (u32 other = 0; other < THREADS_Y; ++other) sum += sums[which][other][column];
         partial[(blockIdx.y * 2 + which) * channels + c] = sum;
     }
 };
 
-template <bool WHOLE>
-__device__ __forceinline__ void add_differences(const float* x, u32 channels, const Place& own, Pair& sums) {
-    Four pivot = load_four<WHOLE>(x + own.c, own.there);
+template <bool ALIGNED> __device__ __forceinline__ void add_differences(const float* x, u32 channels,
+                                                                        const ThreadRows& local, PartialSums& sums) {
+    Vec4 pivot = load_vec4<ALIGNED>(x + local.c, local.valid);
 #pragma unroll 1
-    for (u32 row = own.row; row < own.last; row += LANES * ROWS) {
-        Four d[ROWS];
+    for (u32 row = local.row; row < local.last; row += THREADS_Y * UNROLL) {
+        Vec4 d[UNROLL];
 #pragma unroll
-        for (u32 j = 0; j < ROWS; ++j) {
-            u32 at = row + j * LANES;
-            d[j] = load_four<WHOLE>(x + (at < own.last ? at : row) * channels + own.c, own.there);
+        for (u32 j = 0; j < UNROLL; ++j) {
+            u32 at = row + j * THREADS_Y;
+            d[j] = load_vec4<ALIGNED>(x + (at < local.last ? at : row) * channels + local.c, local.valid);
         }
 #pragma unroll
-        for (u32 j = 0; j < ROWS; ++j)
+        for (u32 j = 0; j < UNROLL; ++j)
 #pragma unroll
-            for (u32 k = 0; k < FOUR; ++k) {
-                double value = row + j * LANES < own.last ? d[j].of[k] - pivot.of[k] : 0.0f;
+            for (u32 k = 0; k < VEC4; ++k) {
+                double value = row + j * THREADS_Y < local.last ? d[j].v[k] - pivot.v[k] : 0.0f;
                 sums.a[k] += value;
                 sums.b[k] += value * value;
             }
     }
 }
 
-// Sums of d and d^2, d = x - first row. Grid: (channels / 32, parts).
+// Partial sums of d and d^2, d = x - first row. Grid: (channels / 32 rounded up, parts).
 KERNEL norm_stats_partial(const float* x, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
-    Place own(rows, channels, rows_per_part);
-    Pair sums;
-    if (own.there) {
-        if (fours(channels, x)) add_differences<true>(x, channels, own, sums);
-        else add_differences<false>(x, channels, own, sums);
+    ThreadRows local(rows, channels, rows_per_part);
+    PartialSums sums;
+    if (local.valid) {
+        if (is_vec4_aligned(channels, x)) add_differences<true>(x, channels, local, sums);
+        else add_differences<false>(x, channels, local, sums);
     }
-    sums.leave(partial, channels);
+    sums.store(partial, channels);
 }
 
-// Channels of a block that adds up parts, the lanes of each, and the parts that a lane loads at once.
-constexpr u32 TOTALS = 2, TURNS = BLOCK / TOTALS, AT_ONCE = 8;
+// A block that adds parts: its channels, the lanes of each channel, and the parts that a lane loads at once.
+constexpr u32 REDUCE_CHANNELS = 2, REDUCE_LANES = BLOCK / REDUCE_CHANNELS, REDUCE_UNROLL = 8;
 
-// Adds up the warp's lanes of a channel, the nearest first.
-__device__ __forceinline__ double turns_sum(double value) {
+// Adds the warp's lanes of a channel, as a tree.
+__device__ __forceinline__ double warp_sum(double value) {
 #pragma unroll
-    for (u32 lanes = TOTALS; lanes < 32; lanes *= 2) value += __shfl_xor_sync(~0u, value, lanes);
+    for (u32 lanes = REDUCE_CHANNELS; lanes < 32; lanes *= 2) value += __shfl_xor_sync(~0u, value, lanes);
     return value;
 }
 
-// Sums of the two quantities of the thread's channel over all parts; right in the first threads, which come back
-// true if they have a channel. All threads call this.
-__device__ __forceinline__ bool total(const double* partial, u32 channels, u32 parts, u32& c, double& a,
-                                      double& b) {
-    __shared__ double sums[2][BLOCK / 32][TOTALS];
-    u32 lane = threadIdx.x / TOTALS, column = threadIdx.x % TOTALS;
-    c = blockIdx.x * TOTALS + column;
+// Adds both sums of channel c over all parts. Returns true in the one thread of each channel that has the result. All
+// threads call this.
+__device__ __forceinline__ bool sum_parts(const double* partial, u32 channels, u32 parts, u32& c, double& a,
+                                          double& b) {
+    __shared__ double sums[2][BLOCK / 32][REDUCE_CHANNELS];
+    u32 lane = threadIdx.x / REDUCE_CHANNELS, column = threadIdx.x % REDUCE_CHANNELS;
+    c = blockIdx.x * REDUCE_CHANNELS + column;
     a = b = 0.0;
     const double* from = partial + min(c, channels - 1);
 #pragma unroll 1
-    for (u32 first = 0; first < parts; first += TURNS * AT_ONCE) {
-        double one[AT_ONCE], other[AT_ONCE];
+    for (u32 first = 0; first < parts; first += REDUCE_LANES * REDUCE_UNROLL) {
+        double one[REDUCE_UNROLL], other[REDUCE_UNROLL];
 #pragma unroll
-        for (u32 j = 0; j < AT_ONCE; ++j) {
-            u32 part = min(first + j * TURNS + lane, parts - 1);
+        for (u32 j = 0; j < REDUCE_UNROLL; ++j) {
+            u32 part = min(first + j * REDUCE_LANES + lane, parts - 1);
             one[j] = from[part * 2 * channels];
             other[j] = from[(part * 2 + 1) * channels];
         }
 #pragma unroll
-        for (u32 j = 0; j < AT_ONCE; ++j) {
-            bool there = first + j * TURNS + lane < parts;
-            a += there ? one[j] : 0.0;
-            b += there ? other[j] : 0.0;
+        for (u32 j = 0; j < REDUCE_UNROLL; ++j) {
+            bool valid = first + j * REDUCE_LANES + lane < parts;
+            a += valid ? one[j] : 0.0;
+            b += valid ? other[j] : 0.0;
         }
     }
-    a = turns_sum(a);
-    b = turns_sum(b);
-    if (threadIdx.x % 32 < TOTALS) {
+    a = warp_sum(a);
+    b = warp_sum(b);
+    if (threadIdx.x % 32 < REDUCE_CHANNELS) {
         sums[0][threadIdx.x / 32][column] = a;
         sums[1][threadIdx.x / 32][column] = b;
     }
@@ -154,14 +155,13 @@ __device__ __forceinline__ bool total(const double* partial, u32 channels, u32 p
     return true;
 }
 
-// x, whose first row the sums' differences are from, or null. Blocks of 2 channels.
-KERNEL norm_stats(const double* partial, const float* x, const float* gamma, const float* beta,
-                       float* running_mean, float* running_variance, float* mean, float* inverse_std,
-                       float* scale, float* shift, u32 rows, u32 channels, u32 parts, float momentum,
-                       float epsilon) {
+// x: its first row is the pivot; null where the sums have none. A block has 2 channels.
+KERNEL norm_stats(const double* partial, const float* x, const float* gamma, const float* beta, float* running_mean,
+                  float* running_variance, float* mean, float* inverse_std, float* scale, float* shift, u32 rows,
+                  u32 channels, u32 parts, float momentum, float epsilon) {
     u32 c;
     double sum, squares;
-    if (!total(partial, channels, parts, c, sum, squares)) return;
+    if (!sum_parts(partial, channels, parts, c, sum, squares)) return;
     double deviation = sum / rows, centre = (x ? x[c] : 0.0) + deviation;
     double variance = fmax(squares / rows - deviation * deviation, 0.0);
     double unbiased = variance * rows / (rows > 1 ? rows - 1.0 : 1.0);
@@ -175,32 +175,32 @@ KERNEL norm_stats(const double* partial, const float* x, const float* gamma, con
     running_variance[c] = keep * running_variance[c] + momentum * (float)unbiased;
 }
 
-template <bool WHOLE>
-__device__ __forceinline__ void add_products(const float* x, const float* gradient, const float* mean,
-                                             const float* scale, const float* shift, u32 channels,
-                                             const Place& own, Pair& sums) {
-    Four centre = load_four<WHOLE>(mean + own.c, own.there), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
+template <bool ALIGNED> __device__ __forceinline__ void add_products(const float* x, const float* gradient,
+                                                                     const float* mean, const float* scale,
+                                                                     const float* shift, u32 channels,
+                                                                     const ThreadRows& local, PartialSums& sums) {
+    Vec4 centre = load_vec4<ALIGNED>(mean + local.c, local.valid), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
     if (scale) {
-        factor = load_four<WHOLE>(scale + own.c, own.there);
-        offset = load_four<WHOLE>(shift + own.c, own.there);
+        factor = load_vec4<ALIGNED>(scale + local.c, local.valid);
+        offset = load_vec4<ALIGNED>(shift + local.c, local.valid);
     }
 #pragma unroll 1
-    for (u32 row = own.row; row < own.last; row += LANES * ROWS) {
-        Four value[ROWS], g[ROWS];
+    for (u32 row = local.row; row < local.last; row += THREADS_Y * UNROLL) {
+        Vec4 value[UNROLL], g[UNROLL];
 #pragma unroll
-        for (u32 j = 0; j < ROWS; ++j) {
-            u32 at = row + j * LANES, from = (at < own.last ? at : row) * channels + own.c;
-            value[j] = load_four<WHOLE>(x + from, own.there);
-            g[j] = load_four<WHOLE>(gradient + from, own.there);
+        for (u32 j = 0; j < UNROLL; ++j) {
+            u32 at = row + j * THREADS_Y, from = (at < local.last ? at : row) * channels + local.c;
+            value[j] = load_vec4<ALIGNED>(x + from, local.valid);
+            g[j] = load_vec4<ALIGNED>(gradient + from, local.valid);
         }
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k) {
+        for (u32 k = 0; k < VEC4; ++k) {
             float products = 0.0f, sum = 0.0f;
 #pragma unroll
-            for (u32 j = 0; j < ROWS; ++j) {
-                bool passes = affine(value[j].of[k], factor.of[k], offset.of[k]) > 0.0f;
-                float own_g = passes && row + j * LANES < own.last ? g[j].of[k] : 0.0f;
-                products = fmaf(own_g, value[j].of[k] - centre.of[k], products);
+            for (u32 j = 0; j < UNROLL; ++j) {
+                bool passes = affine(value[j].v[k], factor.v[k], offset.v[k]) > 0.0f;
+                float own_g = passes && row + j * THREADS_Y < local.last ? g[j].v[k] : 0.0f;
+                products = fmaf(own_g, value[j].v[k] - centre.v[k], products);
                 sum += own_g;
             }
             sums.a[k] += products;
@@ -209,31 +209,30 @@ __device__ __forceinline__ void add_products(const float* x, const float* gradie
     }
 }
 
-// Sums of g (x - mean) and g. Grid: (channels / 32, parts).
+// Partial sums of g (x - mean) and g. Grid: (channels / 32 rounded up, parts).
 KERNEL norm_dgrad_partial(const float* x, const float* gradient, const float* mean, const float* scale,
-                       const float* shift, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
-    Place own(rows, channels, rows_per_part);
-    Pair sums;
-    if (own.there) {
-        if (fours(channels, x, gradient, mean, scale, shift))
-            add_products<true>(x, gradient, mean, scale, shift, channels, own, sums);
-        else
-            add_products<false>(x, gradient, mean, scale, shift, channels, own, sums);
+                          const float* shift, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
+    ThreadRows local(rows, channels, rows_per_part);
+    PartialSums sums;
+    if (local.valid) {
+        if (is_vec4_aligned(channels, x, gradient, mean, scale, shift))
+            add_products<true>(x, gradient, mean, scale, shift, channels, local, sums);
+        else add_products<false>(x, gradient, mean, scale, shift, channels, local, sums);
     }
-    sums.leave(partial, channels);
+    sums.store(partial, channels);
 }
 
-// Blocks of 2 channels.
-KERNEL norm_dgrad_reduce(const double* partial, const float* inverse_std, float* gamma_gradient,
-                        float* beta_gradient, u32 channels, u32 parts) {
+// A block has 2 channels.
+KERNEL norm_dgrad_reduce(const double* partial, const float* inverse_std, float* gamma_gradient, float* beta_gradient,
+                         u32 channels, u32 parts) {
     u32 c;
     double products, sum;
-    if (!total(partial, channels, parts, c, products, sum)) return;
+    if (!sum_parts(partial, channels, parts, c, products, sum)) return;
     gamma_gradient[c] = (float)(products * inverse_std[c]);
     beta_gradient[c] = (float)sum;
 }
 
-// The operands of dgrad, a pointer to each.
+// The operands of dgrad.
 struct Dgrad {
     const float *x, *gamma, *mean, *inverse_std, *scale, *shift;
     const float *gamma_gradient, *beta_gradient, *gradient, *residual;
@@ -242,65 +241,65 @@ struct Dgrad {
     u32 channels, padded;
     float rows;
 
-    template <bool WHOLE> __device__ __forceinline__ void rows_of(const Place& own) const {
-        Four centre = load_four<WHOLE>(mean + own.c, own.there);
-        Four inverse = load_four<WHOLE>(inverse_std + own.c, own.there);
-        Four slope = load_four<WHOLE>(gamma_gradient + own.c, own.there);
-        Four level = load_four<WHOLE>(beta_gradient + own.c, own.there);
-        Four outer = load_four<WHOLE>(gamma + own.c, own.there), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
+    template <bool ALIGNED> __device__ __forceinline__ void rows_of(const ThreadRows& local) const {
+        Vec4 centre = load_vec4<ALIGNED>(mean + local.c, local.valid);
+        Vec4 inverse = load_vec4<ALIGNED>(inverse_std + local.c, local.valid);
+        Vec4 slope = load_vec4<ALIGNED>(gamma_gradient + local.c, local.valid);
+        Vec4 level = load_vec4<ALIGNED>(beta_gradient + local.c, local.valid);
+        Vec4 outer = load_vec4<ALIGNED>(gamma + local.c, local.valid), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
         if (scale) {
-            factor = load_four<WHOLE>(scale + own.c, own.there);
-            offset = load_four<WHOLE>(shift + own.c, own.there);
+            factor = load_vec4<ALIGNED>(scale + local.c, local.valid);
+            offset = load_vec4<ALIGNED>(shift + local.c, local.valid);
         }
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k) {
-            slope.of[k] = slope.of[k] / rows * inverse.of[k];
-            level.of[k] /= rows;
-            outer.of[k] *= inverse.of[k];
+        for (u32 k = 0; k < VEC4; ++k) {
+            slope.v[k] = slope.v[k] / rows * inverse.v[k];
+            level.v[k] /= rows;
+            outer.v[k] *= inverse.v[k];
         }
 #pragma unroll 1
-        for (u32 row = own.row; row < own.last; row += LANES * DGRAD_ROWS) {
-            Four value[DGRAD_ROWS], g[DGRAD_ROWS], more[DGRAD_ROWS];
+        for (u32 row = local.row; row < local.last; row += THREADS_Y * DGRAD_UNROLL) {
+            Vec4 value[DGRAD_UNROLL], g[DGRAD_UNROLL], more[DGRAD_UNROLL];
 #pragma unroll
-            for (u32 j = 0; j < DGRAD_ROWS; ++j) {
-                u32 at = row + j * LANES, from = (at < own.last ? at : row) * channels + own.c;
-                value[j] = load_four<WHOLE>(x + from, own.there);
-                g[j] = load_four<WHOLE>(gradient + from, own.there);
-                more[j] = residual ? load_four<WHOLE>(residual + from, own.there) : Four{};
+            for (u32 j = 0; j < DGRAD_UNROLL; ++j) {
+                u32 at = row + j * THREADS_Y, from = (at < local.last ? at : row) * channels + local.c;
+                value[j] = load_vec4<ALIGNED>(x + from, local.valid);
+                g[j] = load_vec4<ALIGNED>(gradient + from, local.valid);
+                more[j] = residual ? load_vec4<ALIGNED>(residual + from, local.valid) : Vec4{};
             }
 #pragma unroll
-            for (u32 j = 0; j < DGRAD_ROWS; ++j) {
-                u32 at = row + j * LANES;
-                if (at >= own.last) break;
-                Four result;
+            for (u32 j = 0; j < DGRAD_UNROLL; ++j) {
+                u32 at = row + j * THREADS_Y;
+                if (at >= local.last) break;
+                Vec4 result;
 #pragma unroll
-                for (u32 k = 0; k < FOUR; ++k) {
-                    float passed = affine(value[j].of[k], factor.of[k], offset.of[k]) > 0.0f ? g[j].of[k] : 0.0f;
-                    float centred = passed - level.of[k] - (value[j].of[k] - centre.of[k]) * slope.of[k];
-                    result.of[k] = k < own.there ? outer.of[k] * centred + more[j].of[k] : 0.0f;
+                for (u32 k = 0; k < VEC4; ++k) {
+                    float passed = affine(value[j].v[k], factor.v[k], offset.v[k]) > 0.0f ? g[j].v[k] : 0.0f;
+                    float centred = passed - level.v[k] - (value[j].v[k] - centre.v[k]) * slope.v[k];
+                    result.v[k] = k < local.valid ? outer.v[k] * centred + more[j].v[k] : 0.0f;
                 }
-                if (output) store_four<WHOLE>(output + at * channels + own.c, result, own.there);
-                if (next) store_rounded_four(next + at * padded + own.c, result);
+                if (output) store_vec4<ALIGNED>(output + at * channels + local.c, result, local.valid);
+                if (next) store_vec4_bf16(next + at * padded + local.c, result);
             }
         }
     }
 };
 
-// `output` may be `gradient` or `residual`: an element is read by the thread that writes it. The result goes to
-// `next` too, rounded for a convolution on tensor cores, `padded` channels a pixel; either may be null. Grid:
-// (channels / 32, parts).
-KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const float* inverse_std,
-                  const float* scale, const float* shift, const float* gamma_gradient,
-                  const float* beta_gradient, const float* gradient, const float* residual, float* output,
-                  u32 rows, u32 channels, u32 rows_per_part, bf16* next, u32 padded) {
-    Place own(rows, channels, rows_per_part);
-    // Threads behind the channels write the zeros that fill up a vector.
-    if (own.c >= (next ? padded : channels)) return;
-    Dgrad all = {x, gamma, mean, inverse_std, scale, shift, gamma_gradient, beta_gradient, gradient, residual,
-                 output, next, channels, padded, (float)rows};
-    bool whole = fours(channels, x, gamma, mean, inverse_std, scale) &&
-                 fours(channels, shift, gamma_gradient, beta_gradient, gradient, residual) &&
-                 fours(channels, output);
-    if (whole && own.there) all.rows_of<true>(own);
-    else all.rows_of<false>(own);
+// `output` may be `gradient` or `residual`: an element is read by the thread that writes it. `next` (rows, padded) is
+// the same in bf16, the operand of a convolution on tensor cores; output or next may be null. Grid: (channels / 32
+// rounded up, parts).
+KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const float* inverse_std, const float* scale,
+                  const float* shift, const float* gamma_gradient, const float* beta_gradient, const float* gradient,
+                  const float* residual, float* output, u32 rows, u32 channels, u32 rows_per_part, bf16* next,
+                  u32 padded) {
+    ThreadRows local(rows, channels, rows_per_part);
+    // Threads past the last channel write the zeros that pad a bf16 vector.
+    if (local.c >= (next ? padded : channels)) return;
+    Dgrad all = {x,        gamma,    mean,   inverse_std, scale,    shift,  gamma_gradient, beta_gradient,
+                 gradient, residual, output, next,        channels, padded, (float)rows};
+    bool aligned = is_vec4_aligned(channels, x, gamma, mean, inverse_std, scale) &&
+                   is_vec4_aligned(channels, shift, gamma_gradient, beta_gradient, gradient, residual) &&
+                   is_vec4_aligned(channels, output);
+    if (aligned && local.valid) all.rows_of<true>(local);
+    else all.rows_of<false>(local);
 }

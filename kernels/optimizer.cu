@@ -1,20 +1,19 @@
-// Updates of flat buffers, one thread an element. Each product and sum is rounded on its own, as the
-// CPU does it: equal gradients give equal bits.
+// Optimizer steps on flat buffers, one thread an element. Each product and sum is rounded on its own, as on the CPU:
+// equal gradients give equal bits.
 //   sgd      g = gradient + decay w; v = momentum v + g; w -= rate (nesterov ? g + momentum v : v)
 //   adam     first = b1 first + (1 - b1) g; second = b2 second + (1 - b2) g^2;
 //            w -= rate first / (correction sqrt(second) + 1e-8), the biases' corrections in rate and correction
 //   average  average = d average + (1 - d) weights
 //
-// sgd_with_filters does sgd and the average, and leaves the filters of the next step's convolutions
-// (load_filter_bf16 in conv_operands.cu): before, a step began with a launch for each of them, which read all
-// weights again. A block has 16 out and 8 in channels of a filter with all taps, in shared memory, because both
-// forms of a filter have their channels side by side and weights have taps: so it writes vectors. It reads them
-// too, four weights of each of four tensors on their way at once; with one it took 0.26 ms for 360 MB on an
-// H100.
-#include "vec4.cuh"
+// sgd_with_filters fuses sgd, the average, and load_filter_bf16 (conv_operands.cu) of every filter of the next step. A
+// block computes 16 out and 8 in channels of a filter, all taps. It transposes them in shared memory, because weights
+// have taps contiguous and filters have channels contiguous, and so writes 16-byte vectors. It loads four weights of
+// each of four tensors at once. Tried and lost: a launch for each filter, which reads all weights again; one load at a
+// time, 0.26 ms for 360 MB on an H100.
 #include "mma.cuh"
+#include "vec4.cuh"
 
-// What SGD takes from a run.
+// The hyperparameters of SGD.
 struct Sgd {
     float rate, momentum, decay, average;
     u32 nesterov;
@@ -23,8 +22,8 @@ struct Sgd {
         : rate(run->learning_rate), momentum(run->momentum), decay(run->weight_decay), average(run->average_decay),
           nesterov(run->nesterov) {}
 
-    // A step of one weight.
-    __device__ __forceinline__ void take(float& weight, float gradient, float& velocity) const {
+    // One weight's step.
+    __device__ __forceinline__ void step(float& weight, float gradient, float& velocity) const {
         float g = __fadd_rn(gradient, __fmul_rn(decay, weight));
         velocity = __fadd_rn(__fmul_rn(momentum, velocity), g);
         float step = nesterov ? __fadd_rn(g, __fmul_rn(momentum, velocity)) : velocity;
@@ -32,11 +31,11 @@ struct Sgd {
     }
 };
 
-// A step of weight i; returns what it is now.
+// Steps weight i and returns it.
 __device__ __forceinline__ float sgd_step(float* weights, const float* gradients, float* velocity, u32 i,
                                           const Sgd& sgd) {
     float weight = weights[i], v = velocity[i];
-    sgd.take(weight, gradients[i], v);
+    sgd.step(weight, gradients[i], v);
     velocity[i] = v;
     return weights[i] = weight;
 }
@@ -50,28 +49,29 @@ KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, c
     if (i < total) sgd_step(weights, gradients, velocity, i, Sgd(run));
 }
 
-// Weights one after the other, and the first block that has some of them: a filter (K, C, kernel^2), to be left as
-// (K, taps, C') and (C, taps, K') or null; or others, whose kernel is 0. `Entry` in src/device/cuda/update.rs.
-struct Part {
+// A range of the weights and the first block that computes it: a filter (K, C, kernel^2), to be written as fprop
+// (K, taps, C') and dgrad (C, taps, K'), each or null; or other weights, whose kernel is 0. `Entry` in
+// src/device/cuda/update.rs.
+struct Segment {
     u32 block, offset, length, out_channels, in_channels, kernel, stride, unused;
     bf16 *fprop, *dgrad;
 };
 
-// A tile: out channels, in channels, taps at most; and the weights of a block outside filters.
+// A filter tile: out channels, in channels, most taps. PLAIN: weights of a block outside filters.
 constexpr u32 TILE_OUT = 16, TILE_IN = 8, TAPS = 49, PLAIN = 1024;
 
-// 16 bytes in one access, which the compiler doesn't make of single words.
+// Stores 16 bytes in one access; the compiler does not emit one for single words.
 __device__ __forceinline__ void store_vector(bf16* to, const u32 (&words)[4]) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(words[0]),
                  "r"(words[1]), "r"(words[2]), "r"(words[3])
                  : "memory");
 }
 
-// Values of a tap in shared memory: one vector more than it has, so that a tap's neighbours lie in other banks.
+// Values of a tap in shared memory, padded by one vector so that neighbouring taps use different banks.
 constexpr u32 TAP_PITCH = TILE_OUT * TILE_IN + VECTOR;
 
 // The tensors of a step; average or null.
-struct Weights {
+struct Params {
     float* weights;
     const float* gradients;
     float *velocity, *average;
@@ -84,44 +84,44 @@ struct Weights {
         return weight;
     }
 
-    // Weights i to i + 3, all of them trained. The run's scalars are read anew: kept, they spilled.
-    __device__ __forceinline__ Four step_four(u32 i) const {
+    // Steps weights i to i + 3, all trainable. It reads the hyperparameters again: kept in registers, they spilled.
+    __device__ __forceinline__ Vec4 step_vec4(u32 i) const {
         const Sgd sgd(run);
-        Four weight = load_four<true>(weights + i, FOUR), g = load_four<true>(gradients + i, FOUR);
-        Four v = load_four<true>(velocity + i, FOUR), mean = {};
-        if (average) mean = load_four<true>(average + i, FOUR);
+        Vec4 weight = load_vec4<true>(weights + i, VEC4), g = load_vec4<true>(gradients + i, VEC4);
+        Vec4 v = load_vec4<true>(velocity + i, VEC4), mean = {};
+        if (average) mean = load_vec4<true>(average + i, VEC4);
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k) {
-            sgd.take(weight.of[k], g.of[k], v.of[k]);
-            mean.of[k] = averaged(mean.of[k], weight.of[k], sgd.average);
+        for (u32 k = 0; k < VEC4; ++k) {
+            sgd.step(weight.v[k], g.v[k], v.v[k]);
+            mean.v[k] = averaged(mean.v[k], weight.v[k], sgd.average);
         }
-        store_four<true>(weights + i, weight, FOUR);
-        store_four<true>(velocity + i, v, FOUR);
-        if (average) store_four<true>(average + i, mean, FOUR);
+        store_vec4<true>(weights + i, weight, VEC4);
+        store_vec4<true>(velocity + i, v, VEC4);
+        if (average) store_vec4<true>(average + i, mean, VEC4);
         return weight;
     }
 };
 
-// A tile of a filter: the step, and its values in both forms. Channels that fill up a vector are zeros in both,
-// as they were when the filter was loaded.
-__device__ __forceinline__ void filter_tile(const Part& part, u32 tile, bf16* values, const Weights& all,
+// Steps a tile of a filter and writes both forms. Channels that pad a vector stay zeros, as load_filter_bf16 wrote
+// them.
+__device__ __forceinline__ void filter_tile(const Segment& segment, u32 tile, bf16* values, const Params& all,
                                             const Sgd& sgd) {
-    u32 across = (part.in_channels + TILE_IN - 1) / TILE_IN, taps = part.kernel * part.kernel;
-    u32 first_k = tile / across * TILE_OUT, first_c = tile % across * TILE_IN, row = TILE_IN * taps;
-    u32 pitch = part.in_channels * taps, first = part.offset + first_k * pitch + first_c * taps;
-    // A row of a tile is eight channels of all taps: whole fours, wherever it begins at one.
-    if (fours(pitch, all.weights + part.offset, all.gradients + part.offset, all.velocity + part.offset,
-              all.average ? all.average + part.offset : nullptr) &&
-        first_c + TILE_IN <= part.in_channels && part.offset + part.length <= all.trainable) {
-        u32 vectors = row / FOUR;
+    u32 tiles_c = (segment.in_channels + TILE_IN - 1) / TILE_IN, taps = segment.kernel * segment.kernel;
+    u32 first_k = tile / tiles_c * TILE_OUT, first_c = tile % tiles_c * TILE_IN, row = TILE_IN * taps;
+    u32 pitch = segment.in_channels * taps, first = segment.offset + first_k * pitch + first_c * taps;
+    // A row of a tile is eight channels of all taps: a multiple of four weights.
+    if (is_vec4_aligned(pitch, all.weights + segment.offset, all.gradients + segment.offset,
+                        all.velocity + segment.offset, all.average ? all.average + segment.offset : nullptr) &&
+        first_c + TILE_IN <= segment.in_channels && segment.offset + segment.length <= all.trainable) {
+        u32 vectors = row / VEC4;
 #pragma unroll 1
         for (u32 i = threadIdx.x; i < TILE_OUT * vectors; i += BLOCK) {
-            u32 k = i / vectors, rest = i % vectors * FOUR, c = rest / taps, tap = rest % taps;
-            Four weight = {};
-            if (first_k + k < part.out_channels) weight = all.step_four(first + k * pitch + rest);
+            u32 k = i / vectors, rest = i % vectors * VEC4, c = rest / taps, tap = rest % taps;
+            Vec4 weight = {};
+            if (first_k + k < segment.out_channels) weight = all.step_vec4(first + k * pitch + rest);
 #pragma unroll
-            for (u32 j = 0; j < FOUR; ++j) {
-                values[tap * TAP_PITCH + k * TILE_IN + c] = to_bf16(weight.of[j]);
+            for (u32 j = 0; j < VEC4; ++j) {
+                values[tap * TAP_PITCH + k * TILE_IN + c] = to_bf16(weight.v[j]);
                 if (++tap < taps) continue;
                 tap = 0;
                 ++c;
@@ -131,55 +131,55 @@ __device__ __forceinline__ void filter_tile(const Part& part, u32 tile, bf16* va
 #pragma unroll 1
         for (u32 i = threadIdx.x; i < TILE_OUT * row; i += BLOCK) {
             u32 k = i / row, rest = i % row, c = rest / taps, tap = rest % taps;
-            bool there = first_k + k < part.out_channels && first_c + c < part.in_channels;
+            bool valid = first_k + k < segment.out_channels && first_c + c < segment.in_channels;
             bf16& value = values[tap * TAP_PITCH + k * TILE_IN + c];
-            value = there ? to_bf16(all.step(first + k * pitch + rest, sgd)) : 0;
+            value = valid ? to_bf16(all.step(first + k * pitch + rest, sgd)) : 0;
         }
     }
     __syncthreads();
-    u32 padded_in = whole_vectors(part.in_channels), padded_out = whole_vectors(part.out_channels);
-    for (u32 i = threadIdx.x; part.fprop && i < TILE_OUT * taps; i += BLOCK) {
+    u32 padded_in = round_up_to_vector(segment.in_channels), padded_out = round_up_to_vector(segment.out_channels);
+    for (u32 i = threadIdx.x; segment.fprop && i < TILE_OUT * taps; i += BLOCK) {
         u32 k = i / taps, tap = i % taps;
-        if (first_k + k >= part.out_channels) continue;
+        if (first_k + k >= segment.out_channels) continue;
         const u32* from = (const u32*)(values + tap * TAP_PITCH + k * TILE_IN);
         u32 words[] = {from[0], from[1], from[2], from[3]};
-        store_vector(part.fprop + ((first_k + k) * taps + tap) * padded_in + first_c, words);
+        store_vector(segment.fprop + ((first_k + k) * taps + tap) * padded_in + first_c, words);
     }
-    for (u32 i = threadIdx.x; part.dgrad && i < TILE_OUT / VECTOR * row; i += BLOCK) {
+    for (u32 i = threadIdx.x; segment.dgrad && i < TILE_OUT / VECTOR * row; i += BLOCK) {
         u32 k = i % (TILE_OUT / VECTOR) * VECTOR, rest = i / (TILE_OUT / VECTOR), c = rest % TILE_IN;
-        u32 tap = rest / TILE_IN, place = dgrad_place(tap, part.kernel, part.stride);
-        if (first_c + c >= part.in_channels || first_k + k >= padded_out) continue;
+        u32 tap = rest / TILE_IN, place = dgrad_tap_index(tap, segment.kernel, segment.stride);
+        if (first_c + c >= segment.in_channels || first_k + k >= padded_out) continue;
         u32 words[VECTOR / 2];
 #pragma unroll
         for (u32 j = 0; j < VECTOR / 2; ++j) {
             const bf16* from = values + tap * TAP_PITCH + (k + 2 * j) * TILE_IN + c;
             words[j] = from[0] | (u32)from[TILE_IN] << 16;
         }
-        store_vector(part.dgrad + ((first_c + c) * taps + place) * padded_out + first_k + k, words);
+        store_vector(segment.dgrad + ((first_c + c) * taps + place) * padded_out + first_k + k, words);
     }
 }
 
-// gradients and velocity are those of the first `trainable` weights; average of all, or null.
-KERNEL sgd_with_filters(float* weights, const float* gradients, float* velocity, float* average, const Part* parts,
-                   u32 count, u32 trainable, const Run* run) {
+// gradients and velocity cover the first `trainable` weights; average covers all, or is null.
+KERNEL sgd_with_filters(float* weights, const float* gradients, float* velocity, float* average,
+                        const Segment* segments, u32 count, u32 trainable, const Run* run) {
     __shared__ __align__(16) bf16 values[TAPS * TAP_PITCH];
     u32 low = 0, high = count;
     while (high - low > 1) {
         u32 middle = (low + high) / 2;
-        if (parts[middle].block <= blockIdx.x) low = middle;
+        if (segments[middle].block <= blockIdx.x) low = middle;
         else high = middle;
     }
-    const Part part = parts[low];
-    Weights all = {weights, gradients, velocity, average, trainable, run};
+    const Segment segment = segments[low];
+    Params all = {weights, gradients, velocity, average, trainable, run};
     Sgd sgd(run);
-    u32 own = blockIdx.x - part.block;
-    if (part.kernel) {
-        filter_tile(part, own, values, all, sgd);
+    u32 local = blockIdx.x - segment.block;
+    if (segment.kernel) {
+        filter_tile(segment, local, values, all, sgd);
         return;
     }
-    u32 end = min((own + 1) * PLAIN, part.length);
+    u32 end = min((local + 1) * PLAIN, segment.length);
 #pragma unroll 1
-    for (u32 i = own * PLAIN + threadIdx.x; i < end; i += BLOCK) all.step(part.offset + i, sgd);
+    for (u32 i = local * PLAIN + threadIdx.x; i < end; i += BLOCK) all.step(segment.offset + i, sgd);
 }
 
 KERNEL adam(float* weights, const float* gradients, float* first, float* second, u32 total, const Run* run) {

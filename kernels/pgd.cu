@@ -2,21 +2,20 @@
 //   start  r = epsilon (2u - 1) per element, shrunk into the ball; adversarial = clamp(clean + r)
 //   step   r = project(adversarial + alpha d - clean), d = sign(g) for L-infinity, g / |g| for L2;
 //          adversarial = clamp(clean + r); |g| of less than a normal number gives no direction
-// u are Philox's draws for (seed, epoch, index, position); products and sums that the CPU rounds one
-// by one are rounded so here (__fmul_rn, __fadd_rn): starts have the CPU's bits.
+// u is Philox's draw for (seed, epoch, index, position). __fmul_rn and __fadd_rn round each product and sum as the CPU
+// does, so that starts have the CPU's bits.
 //
-// Tensors are (N, elements); epsilon and alpha one per image. The squares of L2 are summed in f64, per thread
-// and then over the threads in order: there a block makes an image. In L-infinity blocks share one, a thread
-// taking four elements, which are a draw's.
-#include "vec4.cuh"
+// Tensors are (N, elements); epsilon and alpha (N). L-infinity: several blocks an image, four elements a thread, which
+// share one draw. L2: one block an image; squares are summed in f64, per thread and then as a tree over threads.
 #include "pgd.cuh"
+#include "vec4.cuh"
 
-// Bits of a draw's counter left to the position inside an image.
+// Bits of a draw's counter for the position inside an image.
 constexpr int POSITION_BITS = 24;
-// The smallest normal number: alpha divided by it is still one.
+// The smallest normal f32: alpha divided by it is finite.
 constexpr float SMALLEST = 1.17549435e-38f;
 
-// The sum of every thread's value, to every thread.
+// The sum of all threads' values, returned to all threads.
 __device__ __forceinline__ double block_sum(double value) {
     __shared__ double values[BLOCK];
     values[threadIdx.x] = value;
@@ -26,7 +25,7 @@ __device__ __forceinline__ double block_sum(double value) {
         __syncthreads();
     }
     double sum = values[0];
-    // The next sum writes where this one is still being read.
+    // The next call writes where this one still reads.
     __syncthreads();
     return sum;
 }
@@ -38,34 +37,33 @@ __device__ __forceinline__ float shrink_into(float epsilon, double square) {
 }
 
 // epsilon (2u - 1) for elements i to i + 3 of an image, i a multiple of four.
-__device__ __forceinline__ Four start_offsets(u32 index, u32 i, float epsilon, u64 seed, u32 epoch) {
-    Words draw = philox((u64)index << POSITION_BITS | i / FOUR, epoch, PURPOSE_ATTACK_START, seed);
-    Four offset;
+__device__ __forceinline__ Vec4 start_offsets(u32 index, u32 i, float epsilon, u64 seed, u32 epoch) {
+    Words draw = philox((u64)index << POSITION_BITS | i / VEC4, epoch, PURPOSE_ATTACK_START, seed);
+    Vec4 offset;
 #pragma unroll
-    for (u32 k = 0; k < FOUR; ++k) offset.of[k] = __fmul_rn(epsilon, 2.0f * unit(draw.word[k]) - 1.0f);
+    for (u32 k = 0; k < VEC4; ++k) offset.v[k] = __fmul_rn(epsilon, 2.0f * unit(draw.word[k]) - 1.0f);
     return offset;
 }
 
-template <bool WHOLE>
-__device__ __forceinline__ void start(const float* clean, float* adversarial, u32 at, u32 there, float shrink,
-                                      const Four& offset, u32 clamp) {
-    Four value = load_four<WHOLE>(clean + at, there);
+template <bool ALIGNED> __device__ __forceinline__ void start(const float* clean, float* adversarial, u32 at, u32 valid,
+                                                              float shrink, const Vec4& offset, u32 clamp) {
+    Vec4 value = load_vec4<ALIGNED>(clean + at, valid);
 #pragma unroll
-    for (u32 k = 0; k < FOUR; ++k)
-        value.of[k] = bounded(__fadd_rn(value.of[k], __fmul_rn(shrink, offset.of[k])), clamp);
-    store_four<WHOLE>(adversarial + at, value, there);
+    for (u32 k = 0; k < VEC4; ++k)
+        value.v[k] = clamp_pixel(__fadd_rn(value.v[k], __fmul_rn(shrink, offset.v[k])), clamp);
+    store_vec4<ALIGNED>(adversarial + at, value, valid);
 }
 
-// Grid: (N, an image's fours / 128); for L2 (N, 1).
+// Grid: (N, elements / 4 / 128 rounded up); for L2 (N, 1).
 KERNEL pgd_start(const float* clean, const u32* indices, const float* epsilons, float* adversarial, u32 elements,
                  u32 l2, const Run* run) {
     u32 image = blockIdx.x, index = indices[image], clamp = run->clamp, epoch = run->epoch;
     u64 seed = run->seed();
     float epsilon = epsilons[image];
-    u32 first = (blockIdx.y * BLOCK + threadIdx.x) * FOUR, step = gridDim.y * BLOCK * FOUR;
+    u32 first = (blockIdx.y * BLOCK + threadIdx.x) * VEC4, step = gridDim.y * BLOCK * VEC4;
     if (!run->random_start) {
         for (u32 i = first; i < elements; i += step)
-            for (u32 k = i; k < min(i + FOUR, elements); ++k)
+            for (u32 k = i; k < min(i + VEC4, elements); ++k)
                 adversarial[image * elements + k] = clean[image * elements + k];
         return;
     }
@@ -73,43 +71,42 @@ KERNEL pgd_start(const float* clean, const u32* indices, const float* epsilons, 
     if (l2) {
         double square = 0.0;
         for (u32 i = first; i < elements; i += step) {
-            Four offset = start_offsets(index, i, epsilon, seed, epoch);
+            Vec4 offset = start_offsets(index, i, epsilon, seed, epoch);
 #pragma unroll
-            for (u32 k = 0; k < FOUR; ++k)
-                if (i + k < elements) square += (double)offset.of[k] * offset.of[k];
+            for (u32 k = 0; k < VEC4; ++k)
+                if (i + k < elements) square += (double)offset.v[k] * offset.v[k];
         }
         shrink = shrink_into(epsilon, block_sum(square));
     }
-    bool whole = fours(elements, clean, adversarial);
+    bool aligned = is_vec4_aligned(elements, clean, adversarial);
     for (u32 i = first; i < elements; i += step) {
-        Four offset = start_offsets(index, i, epsilon, seed, epoch);
+        Vec4 offset = start_offsets(index, i, epsilon, seed, epoch);
         u32 at = image * elements + i;
-        if (whole) start<true>(clean, adversarial, at, FOUR, shrink, offset, clamp);
+        if (aligned) start<true>(clean, adversarial, at, VEC4, shrink, offset, clamp);
         else start<false>(clean, adversarial, at, elements - i, shrink, offset, clamp);
     }
 }
 
-template <bool WHOLE>
-__device__ __forceinline__ void step_four(const float* clean, const float* gradient, float* adversarial, u32 at,
-                                          u32 there, float epsilon, float alpha, u32 clamp) {
-    Four x = load_four<WHOLE>(clean + at, there), g = load_four<WHOLE>(gradient + at, there);
-    Four value = load_four<WHOLE>(adversarial + at, there);
+template <bool ALIGNED> __device__ __forceinline__ void step_vec4(const float* clean, const float* gradient,
+                                                                  float* adversarial, u32 at, u32 valid, float epsilon,
+                                                                  float alpha, u32 clamp) {
+    Vec4 x = load_vec4<ALIGNED>(clean + at, valid), g = load_vec4<ALIGNED>(gradient + at, valid);
+    Vec4 value = load_vec4<ALIGNED>(adversarial + at, valid);
 #pragma unroll
-    for (u32 k = 0; k < FOUR; ++k) value.of[k] = linf_step(value.of[k], x.of[k], g.of[k], epsilon, alpha, clamp);
-    store_four<WHOLE>(adversarial + at, value, there);
+    for (u32 k = 0; k < VEC4; ++k) value.v[k] = linf_step(value.v[k], x.v[k], g.v[k], epsilon, alpha, clamp);
+    store_vec4<ALIGNED>(adversarial + at, value, valid);
 }
 
-// Grid: (N, an image's fours / 128).
+// Grid: (N, elements / 4 / 128 rounded up).
 KERNEL pgd_step_linf(const float* clean, const float* gradient, const float* epsilons, const float* alphas,
                      float* adversarial, u32 elements, const Run* run) {
-    u32 image = blockIdx.x, clamp = run->clamp, i = (blockIdx.y * BLOCK + threadIdx.x) * FOUR;
+    u32 image = blockIdx.x, clamp = run->clamp, i = (blockIdx.y * BLOCK + threadIdx.x) * VEC4;
     if (i >= elements) return;
     float epsilon = epsilons[image], alpha = alphas[image];
     u32 at = image * elements + i;
-    if (fours(elements, clean, gradient, adversarial))
-        step_four<true>(clean, gradient, adversarial, at, FOUR, epsilon, alpha, clamp);
-    else
-        step_four<false>(clean, gradient, adversarial, at, elements - i, epsilon, alpha, clamp);
+    if (is_vec4_aligned(elements, clean, gradient, adversarial))
+        step_vec4<true>(clean, gradient, adversarial, at, VEC4, epsilon, alpha, clamp);
+    else step_vec4<false>(clean, gradient, adversarial, at, elements - i, epsilon, alpha, clamp);
 }
 
 KERNEL pgd_step_l2(const float* clean, const float* gradient, const float* epsilons, const float* alphas,
@@ -130,6 +127,6 @@ KERNEL pgd_step_l2(const float* clean, const float* gradient, const float* epsil
     float shrink = shrink_into(epsilon, block_sum(square));
     for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
         float offset = __fadd_rn(value[i], __fmul_rn(scale, g[i])) - x[i];
-        value[i] = bounded(__fadd_rn(x[i], __fmul_rn(shrink, offset)), clamp);
+        value[i] = clamp_pixel(__fadd_rn(x[i], __fmul_rn(shrink, offset)), clamp);
     }
 }

@@ -1,118 +1,115 @@
 // Max pooling over square windows:
-//   max_pool        output = the largest of each window of the prologue max(0, scale[c] * x + shift[c]),
-//                   NaN where there is one
-//   max_pool_dgrad  output = sum of the gradients of the windows that the pixel won
+//   max_pool        output = the largest of each window of max(0, scale[c] * x + shift[c]), NaN if any is NaN
+//   max_pool_dgrad  output = sum of the gradients of the windows whose maximum this pixel is
 //
-// input (N, height, width, channels), output (N, out_height, out_width, channels). A window's border
-// outside the image is no part of it. winners (N, out_height, out_width, words): a byte for each channel,
-// four to a word from the lowest, with the first maximum's place in its window, row * kernel + column, or
-// NO_WINNER where the ReLU keeps it back. One thread makes a word: no two write to the same; and dgrad's makes
-// the pixel's four channels of a word, whose gradients are 16 bytes.
+// input (N, height, width, channels), output (N, out_height, out_width, channels). Padding is not part of a window.
+// argmax (N, out_height, out_width, words): one byte a channel, four a word from the lowest, with the position of the
+// first maximum in its window, row * kernel + column, or NO_ARGMAX where the ReLU is zero. One thread computes the four
+// channels of a word, so that no two threads write to one word, and gradients are 16-byte accesses.
 //
-// Tried and lost: a thread for each element of dgrad, with eight divisions and a byte of a word for every window:
-// 0.3 TB/s on an H100.
+// Tried and lost: one thread an element of dgrad, with eight divisions and a byte access a window: 0.3 TB/s on an H100.
 #include "vec4.cuh"
 
-constexpr u32 NO_WINNER = 255;
+constexpr u32 NO_ARGMAX = 255;
 
-// The largest of a window so far, of four channels.
-struct Best {
-    Four value;
-    u32 winner[FOUR];
+// The maximum of a window so far, of four channels.
+struct WindowMax {
+    Vec4 value;
+    u32 argmax[VEC4];
 };
 
-template <bool WHOLE>
-__device__ __forceinline__ void window(Best& best, const float* image, const float* scale, const float* shift,
-                                       int top, int left, int last_row, int last_column, int width, u32 channels,
-                                       int kernel, u32 there) {
-    Four factor = {{1.0f, 1.0f, 1.0f, 1.0f}}, offset = {};
+template <bool ALIGNED> __device__ __forceinline__ void max_of_window(WindowMax& largest, const float* image,
+                                                                      const float* scale, const float* shift, int top,
+                                                                      int left, int last_row, int last_column,
+                                                                      int width, u32 channels, int kernel, u32 valid) {
+    Vec4 factor = {{1.0f, 1.0f, 1.0f, 1.0f}}, offset = {};
     if (scale) {
-        factor = load_four<WHOLE>(scale, there);
-        offset = load_four<WHOLE>(shift, there);
+        factor = load_vec4<ALIGNED>(scale, valid);
+        offset = load_vec4<ALIGNED>(shift, valid);
     }
     for (int y = max(top, 0); y < last_row; ++y)
 #pragma unroll 1
         for (int x = max(left, 0); x < last_column; ++x) {
-            Four four = load_four<WHOLE>(image + (y * width + x) * channels, there);
-            u32 place = (y - top) * kernel + x - left;
+            Vec4 vec = load_vec4<ALIGNED>(image + (y * width + x) * channels, valid);
+            u32 position = (y - top) * kernel + x - left;
 #pragma unroll
-            for (u32 k = 0; k < FOUR; ++k) {
-                float value = affine(four.of[k], factor.of[k], offset.of[k]);
-                if (value > best.value.of[k] || value != value) {
-                    best.value.of[k] = value;
-                    best.winner[k] = place;
+            for (u32 k = 0; k < VEC4; ++k) {
+                float value = affine(vec.v[k], factor.v[k], offset.v[k]);
+                if (value > largest.value.v[k] || value != value) {
+                    largest.value.v[k] = value;
+                    largest.argmax[k] = position;
                 }
             }
         }
 }
 
-// scale, shift (channels) or null; winners or null.
-KERNEL max_pool(const float* input, const float* scale, const float* shift, float* output, u32* winners,
-                u32 total, u32 relu, int height, int width, u32 channels, u32 out_height, u32 out_width,
-                int kernel, int stride, int pad) {
+// scale, shift (channels) or null; argmax or null.
+KERNEL max_pool(const float* input, const float* scale, const float* shift, float* output, u32* argmax, u32 total,
+                u32 relu, int height, int width, u32 channels, u32 out_height, u32 out_width, int kernel, int stride,
+                int pad) {
     u32 i = global_index();
     if (i >= total) return;
     u32 words = (channels + 3) / 4;
     u32 pixel = i / words, row = pixel / out_width;
     int left = (int)(pixel % out_width) * stride - pad, top = (int)(row % out_height) * stride - pad;
     int last_row = min(top + kernel, height), last_column = min(left + kernel, width);
-    u32 c = i % words * FOUR, there = min(channels - c, FOUR);
-    const float *image = input + row / out_height * height * width * channels + c;
+    u32 c = i % words * VEC4, valid = min(channels - c, VEC4);
+    const float* image = input + row / out_height * height * width * channels + c;
     const float *factors = scale ? scale + c : nullptr, *offsets = scale ? shift + c : nullptr;
-    Best best;
+    WindowMax largest;
 #pragma unroll
-    for (u32 k = 0; k < FOUR; ++k) {
-        best.value.of[k] = -INFINITY;
-        best.winner[k] = max(-top, 0) * kernel + max(-left, 0);
+    for (u32 k = 0; k < VEC4; ++k) {
+        largest.value.v[k] = -INFINITY;
+        largest.argmax[k] = max(-top, 0) * kernel + max(-left, 0);
     }
-    bool whole = fours(channels, input, scale, shift, output);
-    if (whole)
-        window<true>(best, image, factors, offsets, top, left, last_row, last_column, width, channels, kernel,
-                     there);
+    bool aligned = is_vec4_aligned(channels, input, scale, shift, output);
+    if (aligned)
+        max_of_window<true>(largest, image, factors, offsets, top, left, last_row, last_column, width, channels, kernel,
+                            valid);
     else
-        window<false>(best, image, factors, offsets, top, left, last_row, last_column, width, channels, kernel,
-                      there);
+        max_of_window<false>(largest, image, factors, offsets, top, left, last_row, last_column, width, channels,
+                             kernel, valid);
     u32 word = 0;
 #pragma unroll
-    for (u32 k = 0; k < FOUR; ++k) {
+    for (u32 k = 0; k < VEC4; ++k) {
         if (relu) {
-            if (!(best.value.of[k] > 0.0f)) best.winner[k] = NO_WINNER;
-            if (best.value.of[k] < 0.0f) best.value.of[k] = 0.0f;
+            if (!(largest.value.v[k] > 0.0f)) largest.argmax[k] = NO_ARGMAX;
+            if (largest.value.v[k] < 0.0f) largest.value.v[k] = 0.0f;
         }
-        if (k < there) word |= best.winner[k] << k * 8;
+        if (k < valid) word |= largest.argmax[k] << k * 8;
     }
-    if (whole) store_four<true>(output + pixel * channels + c, best.value, there);
-    else store_four<false>(output + pixel * channels + c, best.value, there);
-    if (winners) winners[i] = word;
+    if (aligned) store_vec4<true>(output + pixel * channels + c, largest.value, valid);
+    else store_vec4<false>(output + pixel * channels + c, largest.value, valid);
+    if (argmax) argmax[i] = word;
 }
 
-template <bool WHOLE>
-__device__ __forceinline__ Four gradients_won(const float* gradient, const u32* winners, int y, int x,
-                                              int first_row, int last_row, int first_column, int last_column,
-                                              u32 out_width, u32 channels, u32 words, int kernel, int stride,
-                                              u32 there) {
-    Four sum = {};
+template <bool ALIGNED> __device__ __forceinline__ Vec4 sum_window_gradients(const float* gradient, const u32* argmax,
+                                                                             int y, int x, int first_row, int last_row,
+                                                                             int first_column, int last_column,
+                                                                             u32 out_width, u32 channels, u32 words,
+                                                                             int kernel, int stride, u32 valid) {
+    Vec4 sum = {};
     for (int row = first_row; row <= last_row; ++row)
 #pragma unroll 1
         for (int column = first_column; column <= last_column; ++column) {
             u32 pixel = row * out_width + column;
             u32 tap = (y - row * stride) * kernel + x - column * stride;
-            u32 word = winners[pixel * words];
-            Four g = load_four<WHOLE>(gradient + pixel * channels, there);
+            u32 word = argmax[pixel * words];
+            Vec4 g = load_vec4<ALIGNED>(gradient + pixel * channels, valid);
 #pragma unroll
-            for (u32 k = 0; k < FOUR; ++k)
-                if ((word >> k * 8 & 255) == tap) sum.of[k] += g.of[k];
+            for (u32 k = 0; k < VEC4; ++k)
+                if ((word >> k * 8 & 255) == tap) sum.v[k] += g.v[k];
         }
     return sum;
 }
 
-// gradient and winners as max_pool's output. One thread makes four channels of a pixel of output (N, height,
-// width, channels). Grid: (images x height, a row's fours / 128).
-KERNEL max_pool_dgrad(const float* gradient, const u32* winners, float* output, int height, int width,
-                      u32 channels, int out_height, int out_width, int kernel, int stride, int pad) {
+// gradient and argmax as max_pool's output; output (N, height, width, channels). A thread computes four channels of a
+// pixel. Grid: (images x height, words of a row / 128 rounded up).
+KERNEL max_pool_dgrad(const float* gradient, const u32* argmax, float* output, int height, int width, u32 channels,
+                      int out_height, int out_width, int kernel, int stride, int pad) {
     u32 words = (channels + 3) / 4, i = blockIdx.y * BLOCK + threadIdx.x;
     if (i >= width * words) return;
-    u32 image = blockIdx.x / height, c = i % words * FOUR, there = min(channels - c, FOUR);
+    u32 image = blockIdx.x / height, c = i % words * VEC4, valid = min(channels - c, VEC4);
     int x = (int)(i / words) + pad, y = (int)(blockIdx.x % height) + pad;
     // The windows (row, column) with row * stride <= y < row * stride + kernel, and columns likewise.
     int first_row = max(y - kernel + stride, 0) / stride, last_row = min(y / stride, out_height - 1);
@@ -120,14 +117,14 @@ KERNEL max_pool_dgrad(const float* gradient, const u32* winners, float* output, 
     u32 before = image * out_height * out_width;
     float* to = output + (blockIdx.x * width + i / words) * channels + c;
     gradient += before * channels + c;
-    winners += before * words + c / FOUR;
-    if (fours(channels, gradient, output)) {
-        Four sum = gradients_won<true>(gradient, winners, y, x, first_row, last_row, first_column, last_column,
-                                       out_width, channels, words, kernel, stride, there);
-        store_four<true>(to, sum, there);
+    argmax += before * words + c / VEC4;
+    if (is_vec4_aligned(channels, gradient, output)) {
+        Vec4 sum = sum_window_gradients<true>(gradient, argmax, y, x, first_row, last_row, first_column, last_column,
+                                              out_width, channels, words, kernel, stride, valid);
+        store_vec4<true>(to, sum, valid);
     } else {
-        Four sum = gradients_won<false>(gradient, winners, y, x, first_row, last_row, first_column, last_column,
-                                        out_width, channels, words, kernel, stride, there);
-        store_four<false>(to, sum, there);
+        Vec4 sum = sum_window_gradients<false>(gradient, argmax, y, x, first_row, last_row, first_column, last_column,
+                                               out_width, channels, words, kernel, stride, valid);
+        store_vec4<false>(to, sum, valid);
     }
 }

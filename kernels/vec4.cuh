@@ -1,47 +1,45 @@
-// Four neighbouring channels of f32: what a thread of the kernels that memory bounds takes at once, in one
-// access of 16 bytes where rows are whole fours and begin at a multiple of 16 bytes. On an H100 such kernels
-// took a third of the memory's speed with an access of 4 bytes a thread.
+// Four neighbouring f32 channels, the unit of memory-bound kernels: one 16-byte access where rows are a multiple of
+// four channels and 16-byte aligned. Tried and lost: 4 bytes a thread, a third of the bandwidth on an H100.
 #pragma once
 #include "common.cuh"
 
-constexpr u32 FOUR = 4;
+constexpr u32 VEC4 = 4;
 
-struct Four {
-    float of[FOUR];
+struct Vec4 {
+    float v[VEC4];
 };
 
-// Whether rows of `channels` that begin where these do can be accessed so; null counts as aligned.
-__device__ __forceinline__ bool fours(u32 channels, const void* a, const void* b = nullptr,
-                                      const void* c = nullptr, const void* d = nullptr,
-                                      const void* e = nullptr) {
-    return channels % FOUR == 0 && (((u64)a | (u64)b | (u64)c | (u64)d | (u64)e) & 15) == 0;
+// Whether rows of `channels` floats at these addresses allow 16-byte accesses; null counts as aligned.
+__device__ __forceinline__ bool is_vec4_aligned(u32 channels, const void* a, const void* b = nullptr,
+                                                const void* c = nullptr, const void* d = nullptr,
+                                                const void* e = nullptr) {
+    return channels % VEC4 == 0 && (((u64)a | (u64)b | (u64)c | (u64)d | (u64)e) & 15) == 0;
 }
 
-// `there` of them, zeros for the others; all four, in one access, where WHOLE.
-template <bool WHOLE> __device__ __forceinline__ Four load_four(const float* from, u32 there) {
-    Four four;
-    if (WHOLE) {
+// Loads four floats in one access where ALIGNED; otherwise `valid` of them, and zeros.
+template <bool ALIGNED> __device__ __forceinline__ Vec4 load_vec4(const float* from, u32 valid) {
+    Vec4 vec;
+    if (ALIGNED) {
         float4 all = *(const float4*)from;
-        four.of[0] = all.x, four.of[1] = all.y, four.of[2] = all.z, four.of[3] = all.w;
+        vec.v[0] = all.x, vec.v[1] = all.y, vec.v[2] = all.z, vec.v[3] = all.w;
     } else {
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k) four.of[k] = k < there ? from[k] : 0.0f;
+        for (u32 k = 0; k < VEC4; ++k) vec.v[k] = k < valid ? from[k] : 0.0f;
     }
-    return four;
+    return vec;
 }
 
-template <bool WHOLE> __device__ __forceinline__ void store_four(float* to, const Four& four, u32 there) {
-    if (WHOLE) {
-        *(float4*)to = make_float4(four.of[0], four.of[1], four.of[2], four.of[3]);
+template <bool ALIGNED> __device__ __forceinline__ void store_vec4(float* to, const Vec4& vec, u32 valid) {
+    if (ALIGNED) {
+        *(float4*)to = make_float4(vec.v[0], vec.v[1], vec.v[2], vec.v[3]);
     } else {
 #pragma unroll
-        for (u32 k = 0; k < FOUR; ++k)
-            if (k < there) to[k] = four.of[k];
+        for (u32 k = 0; k < VEC4; ++k)
+            if (k < valid) to[k] = vec.v[k];
     }
 }
 
-// Four rounded ones, in one access: 8 bytes, at a multiple of 8; all of them, so that zeros fill up a pixel's
-// vector.
-__device__ __forceinline__ void store_rounded_four(bf16* to, const Four& four) {
-    *(uint2*)to = make_uint2(rounded_pair(four.of[0], four.of[1]), rounded_pair(four.of[2], four.of[3]));
+// Stores all four as bf16 in one 8-byte access, zeros past the last channel included.
+__device__ __forceinline__ void store_vec4_bf16(bf16* to, const Vec4& vec) {
+    *(uint2*)to = make_uint2(pack_bf16x2(vec.v[0], vec.v[1]), pack_bf16x2(vec.v[2], vec.v[3]));
 }

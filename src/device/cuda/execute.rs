@@ -9,8 +9,8 @@ use crate::device::{
     Augment, BatchSlice, FilterSpec, ImageSlot, Norm, Op, Precision, Prologue, Span, StepParams,
 };
 
-/// Pixels that a block of `patches` paints: `PAINTED` in kernels/augment.cu.
-const PAINTED: usize = 512;
+/// Pixels that a block of `patches` paints: `PATCH_BLOCK` in kernels/augment.cu.
+const PATCH_BLOCK: usize = 512;
 
 /// Arguments of one launch.
 macro_rules! arguments {
@@ -229,7 +229,7 @@ impl Step<'_> {
                     *channels,
                     self.scalars()
                 ];
-                let blocks = (height * width).div_ceil(PAINTED);
+                let blocks = (height * width).div_ceil(PATCH_BLOCK);
                 self.launch("patches", Grid::Blocks(self.count(), blocks), list)
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {

@@ -9,8 +9,8 @@ use crate::device::{Op, Span};
 
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
 const CHANNELS: usize = 32;
-/// Channels of a block that adds up the parts: `TOTALS` there.
-const TOTALS: usize = 2;
+/// Channels of a block that adds the parts: `REDUCE_CHANNELS` in kernels/norm.cu.
+const REDUCE_CHANNELS: usize = 2;
 
 impl Step<'_> {
     pub(super) fn norm(&self, op: &Op) -> Launched {
@@ -82,7 +82,7 @@ impl Step<'_> {
             *momentum,
             *epsilon
         ];
-        self.launch("norm_stats", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)
+        self.launch("norm_stats", Grid::Blocks(channels.div_ceil(REDUCE_CHANNELS), 1), list)
     }
 
     fn norm_dgrad(&self, op: &Op) -> Launched {
@@ -115,7 +115,7 @@ impl Step<'_> {
         let list = arguments![x, gradient, mean, scale, shift, partials, rows, *channels, parts.rows];
         self.launch("norm_dgrad_partial", grid, list)?;
         let list = arguments![partials, inverse_std, gamma_gradient, beta_gradient, *channels, parts.count];
-        self.launch("norm_dgrad_reduce", Grid::Blocks(channels.div_ceil(TOTALS), 1), list)?;
+        self.launch("norm_dgrad_reduce", Grid::Blocks(channels.div_ceil(REDUCE_CHANNELS), 1), list)?;
         let parts = Parts::norm_dgrad(rows);
         let list = arguments![
             x,

@@ -10,7 +10,7 @@ use super::kernels::{Kernels, Kind};
 /// Threads of a block: `BLOCK` in kernels/common.cuh.
 pub(super) const BLOCK: usize = 128;
 
-/// Elements that a thread of a kernel that memory bounds takes at once: `FOUR` in kernels/vec4.cuh.
+/// Elements that a thread of a kernel that memory bounds takes at once: `VEC4` in kernels/vec4.cuh.
 pub(super) const FOUR: usize = 4;
 
 /// Kernels count their items with 32 bits.

@@ -6,10 +6,10 @@ use crate::device::{ConvShape, Direction, FilterSpec};
 /// Channels of a vector: `VECTOR` in kernels/mma.cuh.
 const VECTOR: usize = 8;
 
-/// k of a stage: `DEPTH` in kernels/mma.cuh.
-const DEPTH: usize = 32;
+/// k of a stage: `BLOCK_K` in kernels/mma.cuh.
+const BLOCK_K: usize = 32;
 
-/// Taps of a kernel at most, down and across: `Window` in kernels/conv_bf16.cu has a bit for each.
+/// Taps of a kernel at most, down and across: `IteratorA` in kernels/conv_bf16.cu has a bit for each.
 pub(super) const TAPS: usize = 15;
 
 /// Rows of a block's tile at least, fprop's and dgrad's.
@@ -146,7 +146,7 @@ pub(super) fn wgrad_tiles(shape: &ConvShape) -> usize {
 /// sizes only, so results do too.
 pub(super) fn wgrad_parts(shape: &ConvShape, count: usize) -> Parts {
     let parts = Parts::new(stages(shape, count), most_parts(shape, count));
-    Parts { rows: parts.rows * DEPTH, ..parts }
+    Parts { rows: parts.rows * BLOCK_K, ..parts }
 }
 
 /// Elements that partial sums take for at most `count` images.
@@ -161,7 +161,7 @@ fn most_parts(shape: &ConvShape, count: usize) -> usize {
 }
 
 fn stages(shape: &ConvShape, count: usize) -> usize {
-    count.saturating_mul(shape.out_height() * shape.out_width()).div_ceil(DEPTH)
+    count.saturating_mul(shape.out_height() * shape.out_width()).div_ceil(BLOCK_K)
 }
 
 #[cfg(test)]
@@ -212,7 +212,7 @@ mod tests {
             };
             for count in [1, 3, 128, 1000] {
                 let (pixels, parts) = (count * height * height, wgrad_parts(&shape, count));
-                assert_eq!(parts.rows % DEPTH, 0);
+                assert_eq!(parts.rows % BLOCK_K, 0);
                 assert!(parts.count * parts.rows >= pixels && (parts.count - 1) * parts.rows < pixels);
                 let sums = kernel * kernel * padded(channels) * padded(channels + 1);
                 assert!(parts.count * sums <= wgrad_partials(&shape, count));
