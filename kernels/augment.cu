@@ -8,8 +8,8 @@
 
 // images (set, height, width, from) u8, from = channels or 1 (grey to all channels); indices (N);
 // output (N, height, width, channels). Grid: (N, elements / 4 / 128 rounded up).
-KERNEL gather(const u8* images, const u32* indices, float* output, u32 set, int height, int width, u32 from,
-              u32 channels, int pad, u32 flip, const Run* run) {
+KERNEL load_images(const u8* images, const u32* indices, float* output, u32 set, int height, int width, u32 from,
+                   u32 channels, int pad, u32 flip, const Run* run) {
     u32 length = height * width * channels, i = (blockIdx.y * BLOCK + threadIdx.x) * VEC4;
     if (i >= length) return;
     u32 index = indices[blockIdx.x];
@@ -62,7 +62,7 @@ __device__ __forceinline__ void place(u32 side, u32 position, int size, int* fir
 }
 
 // Grid: (N, pixels / 512).
-KERNEL patches(const u32* indices, float* images, int height, int width, u32 channels, const Run* run) {
+KERNEL random_erasing(const u32* indices, float* images, int height, int width, u32 channels, const Run* run) {
     __shared__ Patch drawn[PATCHES];
     u64 seed = run->seed(), image = (u64)indices[blockIdx.x] << 32;
     u32 epoch = run->epoch;

@@ -1,12 +1,12 @@
 // Average pooling and linear layer, one kernel an op; classifier.cu fuses them with the loss. Images are rows; sums
 // are short, so one thread computes one of them, in order:
-//   pool    output[n,c] = mean over pixels of input[n,pixel,c]
-//   linear  output = weight input + bias, weight (outputs, inputs)
+//   global_avg_pool  output[n,c] = mean over pixels of input[n,pixel,c]
+//   linear           output = weight input + bias, weight (outputs, inputs)
 // and their gradients.
 #include "common.cuh"
 
 // input (N, pixels, channels) -> output (N, channels).
-KERNEL pool(const float* input, float* output, u32 total, u32 pixels, u32 channels) {
+KERNEL global_avg_pool(const float* input, float* output, u32 total, u32 pixels, u32 channels) {
     u32 i = global_index();
     if (i >= total) return;
     const float* from = input + i / channels * pixels * channels + i % channels;
@@ -16,7 +16,7 @@ KERNEL pool(const float* input, float* output, u32 total, u32 pixels, u32 channe
 }
 
 // gradient (N, channels) / pixels -> every pixel of output (N, pixels, channels).
-KERNEL pool_dgrad(const float* gradient, float* output, u32 total, u32 pixels, u32 channels) {
+KERNEL global_avg_pool_dgrad(const float* gradient, float* output, u32 total, u32 pixels, u32 channels) {
     u32 i = global_index();
     if (i >= total) return;
     output[i] = gradient[i / (pixels * channels) * channels + i % channels] / (float)pixels;

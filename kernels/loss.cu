@@ -51,7 +51,7 @@ KERNEL cross_entropy(const float* logits, const u32* labels, const float* teache
 }
 
 // logits, reference: (N, classes); score: (N).
-KERNEL cosine(const float* logits, const float* reference, float* score, u32 images, u32 classes) {
+KERNEL cosine_similarity(const float* logits, const float* reference, float* score, u32 images, u32 classes) {
     u32 n = global_index();
     if (n >= images) return;
     const float *a = logits + n * classes, *b = reference + n * classes;

@@ -178,7 +178,7 @@ fn a_run_goes_on_behind_a_failed_launch_and_behind_nan() {
 #[test]
 fn weights_that_are_nan_are_not_kept() {
     let parent = tempfile::tempdir().unwrap();
-    let edits = storing_nan(parent.path(), "update.ptx", "sgd");
+    let edits = storing_nan(parent.path(), "optimizer.ptx", "sgd");
     let images = parent.path().join("images");
     succeeds(&["poison", "--data", DATA, "--attack", "badnets", "--output", word(&images)]);
     fs::remove_dir_all(images.join("test")).unwrap();
@@ -209,7 +209,7 @@ fn a_ranking_that_is_nan_stops_the_run() {
     success(&line, &run(&line, NO_FAULT));
     let model = infected.join("model.safetensors");
     let line = purification(&model, &output);
-    let edits = storing_nan(parent.path(), "loss.ptx", "cosine");
+    let edits = storing_nan(parent.path(), "loss.ptx", "cosine_similarity");
     let message = error_of(&run(&line, ("PATCHES", &edits)), 1);
     assert_says(&message, &["the score of image 0 of this pass became NaN"]);
     checkpoint(&output);

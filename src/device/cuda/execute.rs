@@ -9,7 +9,7 @@ use crate::device::{
     Augment, BatchSlice, FilterSpec, ImageSlot, Norm, Op, Precision, Prologue, Span, StepParams,
 };
 
-/// Pixels that a block of `patches` paints: `PATCH_BLOCK` in kernels/augment.cu.
+/// Pixels that a block of `random_erasing` paints: `PATCH_BLOCK` in kernels/augment.cu.
 const PATCH_BLOCK: usize = 512;
 
 /// Arguments of one launch.
@@ -147,12 +147,12 @@ impl Step<'_> {
             Op::GlobalAvgPool { pixels, channels, input, output } => {
                 let total = count * channels;
                 let list = arguments![self.at(*input), self.at(*output), total, *pixels, *channels];
-                self.launch("pool", Grid::Items(total), list)
+                self.launch("global_avg_pool", Grid::Items(total), list)
             }
             Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
                 let total = count * pixels * channels;
                 let list = arguments![self.at(*gradient), self.at(*output), total, *pixels, *channels];
-                self.launch("pool_dgrad", Grid::Items(total), list)
+                self.launch("global_avg_pool_dgrad", Grid::Items(total), list)
             }
             Op::Linear { inputs, outputs, weight, bias, input, output } => {
                 let total = count * outputs;
@@ -206,7 +206,7 @@ impl Step<'_> {
             Op::CosineSimilarity { classes, logits, reference, score } => {
                 let (logits, reference) = (self.at(*logits), self.at(*reference));
                 let list = arguments![logits, reference, self.at(*score), count, *classes];
-                self.launch("cosine", Grid::Items(count), list)
+                self.launch("cosine_similarity", Grid::Items(count), list)
             }
             _ => Ok(()),
         }
@@ -230,7 +230,7 @@ impl Step<'_> {
                     self.scalars()
                 ];
                 let blocks = (height * width).div_ceil(PATCH_BLOCK);
-                self.launch("patches", Grid::Blocks(self.count(), blocks), list)
+                self.launch("random_erasing", Grid::Blocks(self.count(), blocks), list)
             }
             Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
                 let list = arguments![
@@ -290,7 +290,7 @@ impl Step<'_> {
             augment.flip,
             self.scalars()
         ];
-        self.launch("gather", self.fours(height * width * channels), list)
+        self.launch("load_images", self.fours(height * width * channels), list)
     }
 
     /// Blocks by images and by four elements of one, a thread each.
