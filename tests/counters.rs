@@ -18,7 +18,7 @@ use pbe::device::cuda::CudaDevice;
 use pbe::device::{Augment, ConvShape, Norm, Precision, StepParams};
 use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, Kind, Weights};
-use pbe::selftest::grid::conv::{Convolution, Place};
+use pbe::selftest::cases::conv::{Addend, ConvCase};
 use serde_json::Value;
 
 /// Rows, columns, in and out channels, kernel, stride, images. First those of a PreAct-ResNet-18 at 32x32, and one
@@ -62,8 +62,8 @@ fn shape(number: usize) -> (ConvShape, usize) {
 fn convolve(number: usize) {
     let (shape, count) = shape(number);
     let device = CudaDevice::open(0, Precision::Bf16).unwrap();
-    let (residual, add) = (Place::Apart, Place::None);
-    let case = Convolution {
+    let (residual, add) = (Addend::Apart, Addend::None);
+    let case = ConvCase {
         shape,
         count,
         slice: 0,

@@ -11,7 +11,7 @@ use pbe::device::{
     StepParams,
 };
 use pbe::error::{Error, Result};
-use pbe::selftest::{Depth, Report, TOLERANCES, run};
+use pbe::selftest::{Depth, SelftestReport, TOLERANCES, run};
 
 /// What a device does wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -177,13 +177,13 @@ impl Session for FaultySession {
     }
 }
 
-fn report(fault: Fault) -> Report {
+fn report(fault: Fault) -> SelftestReport {
     let device = Faulty(CpuDevice::new(Some(2)).unwrap(), fault, AtomicUsize::new(1));
     run(&device, Depth::Quick, "", &mut |_, _| ()).unwrap()
 }
 
 /// Whether a row of this name fails against another device.
-fn fails(report: &Report, name: &str) -> bool {
+fn fails(report: &SelftestReport, name: &str) -> bool {
     report.rows.iter().any(|row| row.name == name && row.against != "itself" && !row.passes())
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use pbe::error::{Error, Result};
-use pbe::selftest::{Depth, Report, Row};
+use pbe::selftest::{Depth, SelftestReport, SelftestRow};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ pub fn run(args: &SelftestArgs) -> Result<()> {
 }
 
 /// An error of the run where a row fails.
-fn verdict(report: &Report) -> Result<()> {
+fn verdict(report: &SelftestReport) -> Result<()> {
     let missed: Vec<&str> =
         report.rows.iter().filter(|row| !row.passes()).map(|row| row.name.as_str()).collect();
     match missed.len() {
@@ -64,7 +64,7 @@ fn verdict(report: &Report) -> Result<()> {
     }
 }
 
-fn document(report: &Report) -> Result<String> {
+fn document(report: &SelftestReport) -> Result<String> {
     let rows = report.rows.iter().map(|row| {
         let mut value = serde_json::to_value(row).map_err(Error::run)?;
         value["passed"] = json!(row.passes());
@@ -83,7 +83,7 @@ fn document(report: &Report) -> Result<String> {
 }
 
 /// Rows as text; where the worst error was is said of rows that fail.
-fn table(report: &Report) -> String {
+fn table(report: &SelftestReport) -> String {
     let mut text = format!("device   {}\n\n", report.device);
     text += &line("op", "against", "cases", "worst", "allowed", "");
     for row in &report.rows {
@@ -101,7 +101,7 @@ fn line(name: &str, against: &str, cases: &str, worst: &str, allowed: &str, verd
     format!("{name:<30}{against:<8}{cases:>6}{worst:>10}{allowed:>10}  {verdict}\n")
 }
 
-fn explanation(row: &Row) -> String {
+fn explanation(row: &SelftestRow) -> String {
     if row.cases == 0 { "no case ran".into() } else { row.place.clone() }
 }
 
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_miss_is_shown_and_ends_with_1() {
-        let mut report = Report::new("a device".into(), "");
+        let mut report = SelftestReport::new("a device".into(), "");
         for name in ["GlobalAvgPool", "Conv"] {
             report.expect(name, "f64", 1e-3);
             report.add(name, "f64", 1e-5, "a case", "");

@@ -1,5 +1,5 @@
-//! A case: a few ops, memory laid out and filled for them, run on any device. All of memory is
-//! compared afterwards, not just what the ops should write.
+//! A case: a few ops with memory laid out and filled for them, run on any device. Afterwards all of memory is
+//! compared, also what the ops should not write.
 
 use std::ops::Range;
 
@@ -17,17 +17,17 @@ pub struct Case {
     pub setup: Vec<Op>,
     /// What is tested.
     pub ops: Vec<Op>,
-    /// Those of `ops` that run [`StepParams::repeats`] times.
+    /// The `ops` that run [`StepParams::repeats`] times.
     pub loop_body: Range<usize>,
     /// What the ops' [`FilterId`]s mean.
     pub filters: Vec<FilterSpec>,
     /// The scalars of the run.
     pub params: StepParams,
-    /// Whether they run twice.
+    /// Whether the ops run twice.
     pub twice: bool,
-    /// Runs in between, as `setup` before.
+    /// Runs between the two runs, as a program of its own.
     pub between: Vec<Op>,
-    /// What the host writes in between.
+    /// What the host writes between the two runs.
     pub rewritten: Vec<(Span, Vec<f32>)>,
     /// The set that [`ImageSlot`] 0 is.
     pub images: Option<ImageSet>,
@@ -39,7 +39,7 @@ pub struct Case {
     lengths: [usize; 7],
     floats: Vec<(Span, Vec<f32>)>,
     words: Vec<(Span, Vec<u32>)>,
-    forgotten: Vec<Span>,
+    discarded: Vec<Span>,
     stream: Stream,
     drawn: u64,
 }
@@ -66,26 +66,25 @@ impl Case {
             lengths: [0; 7],
             floats: Vec::new(),
             words: Vec::new(),
-            forgotten: Vec::new(),
+            discarded: Vec::new(),
             stream: Stream::new(seed, Purpose::Synthetic, 0),
             drawn: 0,
         }
     }
 
-    /// Has the operands that are added from here on begin on whole 32 bytes, as in a network's arena.
+    /// Operands that are added from here on begin on whole 32 bytes, as in a network's arena.
     pub fn align(&mut self) {
         self.aligned = true;
     }
 
-    /// Aligned operands from here on, or, at the beginning of a case, none that is so by chance: every region begins
-    /// on 32 bytes.
-    pub fn place(&mut self, aligned: bool) {
+    /// Aligns operands from here on or, at the beginning of a case, makes sure that none is aligned by chance.
+    pub fn set_alignment(&mut self, aligned: bool) {
         self.aligned = aligned;
         if !aligned {
             // Workers share an arena in equal parts, and have nothing there.
             let data_parallel = self.slice > 0;
             let regions = Region::ALL.into_iter().filter(|&region| !data_parallel || region != Region::Arena);
-            regions.for_each(|region| self.leave(region, 1));
+            regions.for_each(|region| self.gap(region, 1));
         }
     }
 
@@ -99,19 +98,19 @@ impl Case {
         (0..len).map(|_| draw(self.below(512))).collect()
     }
 
-    fn take(&mut self, region: Region, len: usize, copies: usize) -> Span {
+    fn allocate(&mut self, region: Region, len: usize, copies: usize) -> Span {
         if self.aligned {
             let end = self.lengths[region as usize];
-            self.leave(region, end.next_multiple_of(ALIGN) - end);
+            self.gap(region, end.next_multiple_of(ALIGN) - end);
         }
         let offset = self.lengths[region as usize];
         self.lengths[region as usize] += len * copies;
-        self.leave(region, GAP);
+        self.gap(region, GAP);
         Span { region, offset, len }
     }
 
-    /// A gap, so that writing past the end shows: no two of its values are alike anywhere.
-    fn leave(&mut self, region: Region, len: usize) {
+    /// Adds a gap of values that occur nowhere else, so that writing past the end shows.
+    fn gap(&mut self, region: Region, len: usize) {
         let gap = Span { region, offset: self.lengths[region as usize], len };
         let values = (0..gap.len).map(|i| 1000.0 + (gap.offset + i) as f32).collect();
         self.floats.push((gap, values));
@@ -124,12 +123,12 @@ impl Case {
 
     /// An operand of `len` elements per image, filled with multiples of 1/64 in [-4, 4).
     pub fn image(&mut self, len: usize) -> Span {
-        self.image_of(len, quarter)
+        self.image_of(len, sixty_fourths)
     }
 
     /// The same, with values from a word in 0..512.
     pub fn image_of(&mut self, len: usize, draw: impl Fn(u32) -> f32) -> Span {
-        let span = self.take(self.per_image(), len, self.count);
+        let span = self.allocate(self.per_image(), len, self.count);
         let values = self.values(len * self.count, draw);
         self.floats.push((span, values));
         span
@@ -137,15 +136,15 @@ impl Case {
 
     /// An operand of `len` elements per image in staging.
     pub fn staged(&mut self, len: usize) -> Span {
-        let span = self.take(Region::Staging, len, self.count);
-        let values = self.values(len * self.count, quarter);
+        let span = self.allocate(Region::Staging, len, self.count);
+        let values = self.values(len * self.count, sixty_fourths);
         self.floats.push((span, values));
         span
     }
 
     /// A word per image, below `n`.
     pub fn word(&mut self, n: usize) -> Span {
-        let span = self.take(Region::Staging, 1, self.count);
+        let span = self.allocate(Region::Staging, 1, self.count);
         let values = (0..self.count).map(|_| self.below(n as u32)).collect();
         self.words.push((span, values));
         span
@@ -156,33 +155,33 @@ impl Case {
         self.words.push((span, values));
     }
 
-    /// Room for `len` words per image.
+    /// Space for `len` words per image.
     pub fn words(&mut self, len: usize) -> Span {
-        let span = self.take(self.per_image(), len, self.count);
+        let span = self.allocate(self.per_image(), len, self.count);
         self.words.push((span, vec![0; len * self.count]));
         span
     }
 
-    /// Says that nobody reads an operand when the ops have run: a device needn't store it.
-    pub fn forget(&mut self, span: Span) {
-        self.forgotten.push(span);
+    /// Says that an operand isn't read after the ops have run, so a device needn't store it.
+    pub fn discard(&mut self, span: Span) {
+        self.discarded.push(span);
     }
 
     /// An operand outside the images, in [-4, 4).
     pub fn whole(&mut self, region: Region, len: usize) -> Span {
-        self.whole_of(region, len, quarter)
+        self.whole_of(region, len, sixty_fourths)
     }
 
     /// The same, with values from a word in 0..512.
     pub fn whole_of(&mut self, region: Region, len: usize, draw: impl Fn(u32) -> f32) -> Span {
-        let span = self.take(region, len, 1);
+        let span = self.allocate(region, len, 1);
         let values = self.values(len, draw);
         self.floats.push((span, values));
         span
     }
 
-    /// An affine map that takes [`Case::image`] values to zero, or not nearer than 1/1024, so that f32
-    /// and f64 agree about its sign.
+    /// An affine map that takes [`Case::image`] values to zero or at least 1/1024 away from it, so that f32 and f64
+    /// agree about the sign.
     pub fn affine(&mut self, channels: usize) -> Affine {
         // Without a shift, zero stays zero.
         let shift = |v: u32| match v % 4 {
@@ -246,7 +245,7 @@ impl Case {
     /// All memory after the ops ran on `device`.
     ///
     /// # Errors
-    /// What the device says against the ops.
+    /// The device refuses the ops or fails.
     pub fn run(&self, device: &dyn Device) -> Result<Memory> {
         let mut session = device.open(self.layout())?;
         for (span, values) in &self.floats {
@@ -276,9 +275,9 @@ impl Case {
         Region::ALL.into_iter().map(read).collect()
     }
 
-    /// Whether every operand that a convolution multiplies is a bf16 number: images and filters are filled with
-    /// such, an affine map or a scale makes others of them, as does an op of the case.
-    pub fn operands_are_short(&self) -> bool {
+    /// Whether bf16 represents every operand of the convolutions exactly. It does represent the values that images and
+    /// filters are filled with, but not what an affine map, a scale or another op makes of them.
+    pub fn operands_are_bf16(&self) -> bool {
         let made = |read: &Span| self.ops.iter().any(|op| writes(op, read));
         self.setup.iter().chain(&self.ops).all(|op| match op {
             Op::LoadFilter { scale, .. } => scale.is_none(),
@@ -291,13 +290,13 @@ impl Case {
         })
     }
 
-    /// Whether an element counts: nobody has said that it may hold anything.
+    /// Whether an element is compared: not if its operand was discarded.
     pub fn counts(&self, region: Region, element: usize) -> bool {
-        let forgotten = |span: &Span| span.region == region && self.extent(*span).contains(&element);
-        !self.forgotten.iter().any(forgotten)
+        let discarded = |span: &Span| span.region == region && self.extent(*span).contains(&element);
+        !self.discarded.iter().any(discarded)
     }
 
-    /// Whether an element holds a word, whose bits are no number.
+    /// Whether an element holds a word (a mask or an index), not a float.
     pub fn is_word(&self, region: Region, element: usize) -> bool {
         self.words.iter().any(|(span, values)| {
             span.region == region && (span.offset..span.offset + values.len()).contains(&element)
@@ -317,13 +316,13 @@ fn writes(op: &Op, wanted: &Span) -> bool {
     found
 }
 
-/// Elements behind every operand that nobody should touch.
+/// Elements after every operand that no op should touch.
 const GAP: usize = 3;
 
 /// Elements of 32 bytes.
 const ALIGN: usize = 8;
 
 /// A multiple of 1/64 in [-4, 4).
-fn quarter(v: u32) -> f32 {
+fn sixty_fourths(v: u32) -> f32 {
     v as f32 / 64.0 - 4.0
 }

@@ -1,21 +1,21 @@
-//! Where a case's memory differs from what it should be, and whose op that is.
+//! Where a case's memory differs from the expected one, and which op wrote there.
 
 use super::case::{Case, Memory};
 use crate::device::{Access, Op, Region, Span};
 
-/// The largest difference found in one place.
+/// The largest difference in the elements of one op.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// Name of the op that writes there, or may have where none should.
+    /// Name of the op that writes there, or may have written there although no op should.
     pub op: String,
-    /// |value − expected| / (1 + |expected|); infinite where one of the two is no number.
+    /// |value − expected| / (1 + |expected|); infinite if only one of the two is NaN.
     pub error: f64,
-    /// Region and element, value and what it should be.
+    /// Region and element, value and expected value.
     pub place: String,
 }
 
-/// For each op of `case` the largest difference in what it wrote last and in all that nobody should
-/// have written. Words are left to [`words`].
+/// For each op of `case` the largest difference in the elements it wrote last, and in those that no op should
+/// write. [`words`] compares the words.
 pub fn floats(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
     let owners = Owners::new(case);
     let mut worst = owners.nothing();
@@ -37,7 +37,7 @@ pub fn words(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> 
     bits_where(case, found, expected, |region, element| case.is_word(region, element))
 }
 
-/// As [`words`], for all of memory: what has to agree to the bit.
+/// As [`words`], for all of memory.
 pub fn bits(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
     bits_where(case, found, expected, |_, _| true)
 }

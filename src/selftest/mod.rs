@@ -1,17 +1,17 @@
-//! Self-test: every op of a device over a grid of shapes, and whole networks on it, against the f64
-//! reference and the CPU engine. The same for a user's GPU, for an emulator, and for the CPU.
+//! Self-test of a device: every op over a grid of shapes, and whole networks, against the f64 reference and the
+//! CPU device. It is the same for a GPU, for the emulator and for the CPU.
 //!
 //! | file | |
 //! |---|---|
 //! | `case` | a few ops and the memory they work on |
-//! | `grid/` | the cases, as data |
+//! | `cases/` | the cases of each op, as data |
 //! | `compare` | where memory differs, and which op wrote there |
-//! | `network` | a small network through every job of the engine |
-//! | `report` | what was found, as rows of a table |
+//! | `network/` | small networks through everything the engine does |
+//! | `report` | the results, as rows of a table |
 
 pub mod case;
+pub mod cases;
 pub mod compare;
-pub mod grid;
 mod network;
 pub mod report;
 
@@ -20,12 +20,11 @@ use crate::device::reference::ReferenceDevice;
 use crate::device::{Device, Norm, Op, Precision};
 use crate::error::{Error, Result};
 use case::Case;
-pub use grid::Depth;
-pub use report::{Report, Row};
+pub use cases::Depth;
+pub use report::{SelftestReport, SelftestRow};
 
-/// The largest error allowed of an op, |value − reference| / (1 + |reference|). The convolutions sum
-/// up to thousands of products of numbers up to 4 (and Winograd transforms them before), which is
-/// why theirs is the largest.
+/// The largest allowed error of each op, |value − reference| / (1 + |reference|). That of the convolutions is the
+/// largest: they sum thousands of products of numbers up to 4, on the CPU after a Winograd transform.
 pub const TOLERANCES: [(&str, f64); 28] = [
     ("Conv", 1e-3),
     ("ConvDgrad", 1e-3),
@@ -57,44 +56,44 @@ pub const TOLERANCES: [(&str, f64); 28] = [
     ("Copy", 0.0),
 ];
 
-/// Tests `device`: all of it, or the rows whose name contains `only`. `progress` hears what is done
-/// next, and how many cases and networks there are.
+/// Tests `device`: all rows, or those whose name contains `only`. `progress` gets the label of the next case and
+/// the number of cases and networks.
 ///
 /// # Errors
-/// No row has `only` in its name, or something keeps the test itself from running (the CPU engine or
-/// the reference fails). What the device does wrong, its errors among it, is in the report.
+/// No row has `only` in its name, or the reference or the CPU device fails. Errors of the tested device are in the
+/// report.
 pub fn run(
     device: &dyn Device,
     depth: Depth,
     only: &str,
     progress: &mut dyn FnMut(&str, usize),
-) -> Result<Report> {
+) -> Result<SelftestReport> {
     let cpu = CpuDevice::new(None)?;
-    let mut report = announced(device, only)?;
-    let wanted = |report: &Report, case: &Case| case.ops.iter().any(|op| tells(report, &op.name()));
-    let plans = if network::is_wanted(&report) { network::plans(depth) } else { Vec::new() };
-    let mut total = plans.len();
-    grid::visit(depth, device.precision(), &mut |_, case| {
+    let mut report = empty_report(device, only)?;
+    let wanted = |report: &SelftestReport, case: &Case| case.ops.iter().any(|op| has_row(report, &op.name()));
+    let networks = if network::is_wanted(&report) { network::network_cases(depth) } else { Vec::new() };
+    let mut total = networks.len();
+    cases::visit(depth, device.precision(), &mut |_, case| {
         total += usize::from(wanted(&report, &case));
         Ok(())
     })?;
-    grid::visit(depth, device.precision(), &mut |label, case| {
+    cases::visit(depth, device.precision(), &mut |label, case| {
         if !wanted(&report, &case) {
             return Ok(());
         }
         progress(label, total);
-        one(&mut report, device, &cpu, label, &case)
+        test_case(&mut report, device, &cpu, label, &case)
     })?;
-    for plan in plans {
-        progress(&plan.label(), total);
-        network::test(&mut report, device, &cpu, &plan)?;
+    for case in networks {
+        progress(&case.label(), total);
+        network::test(&mut report, device, &cpu, &case)?;
     }
     Ok(report)
 }
 
-/// A report that awaits the rows whose name contains `only`.
-fn announced(device: &dyn Device, only: &str) -> Result<Report> {
-    let mut report = Report::new(device.describe(), only);
+/// A report with the empty rows whose name contains `only`.
+fn empty_report(device: &dyn Device, only: &str) -> Result<SelftestReport> {
+    let mut report = SelftestReport::new(device.describe(), only);
     for (op, tolerance) in TOLERANCES {
         report.expect(op, "f64", tolerance);
         report.expect(op, "cpu", tolerance);
@@ -102,7 +101,7 @@ fn announced(device: &dyn Device, only: &str) -> Result<Report> {
     for (name, _) in EXACT {
         report.expect(name, "cpu", 0.0);
     }
-    network::announce(&mut report, device.precision());
+    network::add_rows(&mut report, device.precision());
     if report.rows.is_empty() {
         let ops = TOLERANCES.map(|(op, _)| op).join(", ");
         return Err(Error::input(format!(
@@ -113,7 +112,7 @@ fn announced(device: &dyn Device, only: &str) -> Result<Report> {
 }
 
 /// Whether an op's results go to any row.
-fn tells(report: &Report, op: &str) -> bool {
+fn has_row(report: &SelftestReport, op: &str) -> bool {
     report.has(op) || EXACT.iter().any(|(row, name)| *name == op && report.has(row))
 }
 
@@ -126,12 +125,18 @@ const EXACT: [(&str, &str); 6] = [
     ("Conv, mask bits", "Conv"),
     ("MaxPool, argmax", "MaxPool"),
 ];
-/// Those of them that are words an op writes beside its floats.
+/// Those of them that are words which an op writes beside its floats.
 const WORDS: [&str; 2] = ["Conv, mask bits", "MaxPool, argmax"];
 
-fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, case: &Case) -> Result<()> {
+fn test_case(
+    report: &mut SelftestReport,
+    device: &dyn Device,
+    cpu: &CpuDevice,
+    label: &str,
+    case: &Case,
+) -> Result<()> {
     let reference = case.run(&ReferenceDevice(device.precision()))?;
-    let beside = case.run(cpu)?;
+    let on_cpu = case.run(cpu)?;
     let found = match case.run(device) {
         Ok(found) => found,
         Err(error) => {
@@ -142,10 +147,10 @@ fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, c
         }
     };
     let setup = case.setup.len();
-    // The CPU doesn't round operands: it's the twin of a device that does where rounding changes nothing.
-    let twins = device.precision() == Precision::F32 || case.operands_are_short();
-    for (against, expected) in [("f64", &reference), ("cpu", &beside)] {
-        if against == "cpu" && !twins {
+    // The CPU doesn't round operands. A device that does is comparable only if rounding changes nothing.
+    let comparable = device.precision() == Precision::F32 || case.operands_are_bf16();
+    for (against, expected) in [("f64", &reference), ("cpu", &on_cpu)] {
+        if against == "cpu" && !comparable {
             continue;
         }
         for difference in compare::floats(case, &found, expected).into_iter().skip(setup) {
@@ -159,7 +164,7 @@ fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, c
             continue;
         }
         let differences =
-            if words { compare::words(case, &found, &beside) } else { compare::bits(case, &found, &beside) };
+            if words { compare::words(case, &found, &on_cpu) } else { compare::bits(case, &found, &on_cpu) };
         let ops = case.setup.iter().chain(&case.ops);
         for (_, difference) in ops.zip(differences).filter(|(op, _)| applies(op)) {
             report.add(row, "cpu", difference.error, label, &difference.place);
@@ -168,7 +173,7 @@ fn one(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, label: &str, c
     Ok(())
 }
 
-/// Ops without rounding of their own, or with draws that every device has to make alike.
+/// Ops that don't round, or whose random draws have to be the same on every device.
 fn exact(op: &Op) -> bool {
     matches!(
         op,

@@ -1,27 +1,27 @@
-//! What a self-test found, as rows of a table.
+//! The results of a self-test, as rows of a table.
 
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// The worst that was seen of one op or property.
+/// The largest error of one op or property.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// The op, or what of a network.
+pub struct SelftestRow {
+    /// The op, or the property of a network.
     pub name: String,
-    /// What it was held against: `f64`, the reference device, or `cpu`, the CPU engine.
+    /// What it was compared with: `f64`, the reference device, or `cpu`, the CPU device.
     pub against: &'static str,
-    /// Cases seen.
+    /// Number of cases.
     pub cases: usize,
-    /// The largest error; null is infinite (no number, wrong bits, an error of the device).
+    /// The largest error; null is infinite (NaN, wrong bits, an error of the device).
     pub worst: f64,
-    /// The case it was in, and where in memory.
+    /// The case with the largest error, and the place in memory.
     pub place: String,
     /// The largest error allowed.
     pub tolerance: f64,
 }
 
-impl Row {
+impl SelftestRow {
     /// Whether something was tested, and no error was too large.
     pub fn passes(&self) -> bool {
         self.cases > 0 && self.worst <= self.tolerance
@@ -30,31 +30,31 @@ impl Row {
 
 /// All rows.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct SelftestReport {
     /// The device, in words.
     pub device: String,
-    /// In the order in which they were announced.
-    pub rows: Vec<Row>,
-    /// What the name of a row has to have in it; nothing for all rows.
+    /// In the order in which they were added.
+    pub rows: Vec<SelftestRow>,
+    /// What the name of a row has to contain; empty for all rows.
     #[serde(skip)]
     only: String,
 }
 
-impl Report {
-    /// A report without rows, of those whose name contains `only`.
+impl SelftestReport {
+    /// A report without rows; it takes only rows whose name contains `only`.
     pub fn new(device: String, only: &str) -> Self {
         Self { device, rows: Vec::new(), only: only.to_string() }
     }
 
-    /// Announces a row, if it's one of those wanted: one that gets no case fails.
+    /// Adds an empty row if it is wanted. A row that gets no case fails.
     pub fn expect(&mut self, name: &str, against: &'static str, tolerance: f64) {
         if name.contains(&self.only) && self.find(name, against).is_none() {
             let (name, place) = (name.to_string(), String::new());
-            self.rows.push(Row { name, against, cases: 0, worst: 0.0, place, tolerance });
+            self.rows.push(SelftestRow { name, against, cases: 0, worst: 0.0, place, tolerance });
         }
     }
 
-    /// A case of an announced row with its error; others are ignored.
+    /// Adds a case with its error to a row; does nothing if there is no such row.
     pub fn add(&mut self, name: &str, against: &'static str, error: f64, case: &str, place: &str) {
         let Some(row) = self.find(name, against) else {
             return;
@@ -74,15 +74,15 @@ impl Report {
 
     /// Whether every row passes.
     pub fn passes(&self) -> bool {
-        !self.rows.is_empty() && self.rows.iter().all(Row::passes)
+        !self.rows.is_empty() && self.rows.iter().all(SelftestRow::passes)
     }
 
-    /// Whether a row of this name is announced.
+    /// Whether there is a row of this name.
     pub fn has(&self, name: &str) -> bool {
         self.rows.iter().any(|row| row.name == name)
     }
 
-    fn find(&mut self, name: &str, against: &str) -> Option<&mut Row> {
+    fn find(&mut self, name: &str, against: &str) -> Option<&mut SelftestRow> {
         self.rows.iter_mut().find(|row| row.name == name && row.against == against)
     }
 }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_row_without_cases_or_with_a_nan_fails() {
-        let mut report = Report::new("none".into(), "");
+        let mut report = SelftestReport::new("none".into(), "");
         assert!(!report.passes());
         report.expect("GlobalAvgPool", "f64", 1e-3);
         assert!(!report.passes());
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn only_rows_that_are_wanted_are_announced() {
-        let mut report = Report::new("none".into(), "GlobalAvgPool");
+        let mut report = SelftestReport::new("none".into(), "GlobalAvgPool");
         ["GlobalAvgPool", "GlobalAvgPoolDgrad", "Conv"]
             .iter()
             .for_each(|name| report.expect(name, "f64", 1e-3));

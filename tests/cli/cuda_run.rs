@@ -12,7 +12,7 @@ use super::program::{succeeds, without_seconds, word};
 /// 24 training and 6 test images, 3 classes, 8x8.
 const DATA: &str = "synthetic:classes=3,per_class=8,test_per_class=2,size=8";
 /// What logits, losses and scores of two devices may differ by, absolute and relative: a hundred times
-/// what they do, and less than a forgotten weight decay makes of them in six steps.
+/// what they do, and less than a discarded weight decay makes of them in six steps.
 const AGREEMENT: f64 = 1e-5;
 
 /// A folder in which the same command line leaves something on each device.

@@ -156,7 +156,7 @@ pub const UNIT_TANH: &[Mutation] = &[
     Mutation {
         mistake: WrongFormula,
         kernel: "scaled_tanh_dgrad",
-        what: "the slope's square forgotten",
+        what: "the slope's square discarded",
         edits: &[("mul.f64 %fd47, %fd46, %fd46;", 0, "mov.f64 %fd47, %fd46;")],
         caught: Row("ScaledTanhDgrad"),
     },

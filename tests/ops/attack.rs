@@ -3,7 +3,7 @@
 use crate::case::check;
 use pbe::device::{Augment, Norm, Op};
 use pbe::selftest::case::Case;
-use pbe::selftest::grid::attack::{Copies, Faint, Gathering, Patching, Pgd};
+use pbe::selftest::cases::attack::{CopyCase, FaintGradientCase, GatherCase, PatchesCase, PgdCase};
 use proptest::prelude::*;
 
 proptest! {
@@ -22,7 +22,7 @@ proptest! {
         seed: u64,
     ) {
         let augment = Augment { pad, flip };
-        check(&Gathering { count, height, width, channels, augment, slice, aligned }.case(seed), 1e-7);
+        check(&GatherCase { count, height, width, channels, augment, slice, aligned }.case(seed), 1e-7);
     }
 
     #[test]
@@ -36,7 +36,7 @@ proptest! {
         seed: u64,
     ) {
         let channels = if grey { 1 } else { 3 };
-        check(&Patching { count, height, width, channels, probability, slice }.case(seed), 1e-7);
+        check(&PatchesCase { count, height, width, channels, probability, slice }.case(seed), 1e-7);
     }
 
     #[test]
@@ -53,13 +53,13 @@ proptest! {
         seed: u64,
     ) {
         let norm = if l2 { Norm::L2 } else { Norm::Linf };
-        let case = Pgd { count, elements, norm, random_start, clamp, slice, start, steps, aligned };
+        let case = PgdCase { count, elements, norm, random_start, clamp, slice, start, steps, aligned };
         check(&case.case(seed), 1e-6);
     }
 
     #[test]
     fn copies(count in 1..6_usize, elements in 1..200_usize, slice in 0..4_usize, seed: u64) {
-        check(&Copies { count, elements, slice }.case(seed), 0.0);
+        check(&CopyCase { count, elements, slice }.case(seed), 0.0);
     }
 }
 
@@ -100,7 +100,7 @@ fn a_start_depends_on_the_image_not_on_its_place() {
 #[test]
 fn a_gradient_whose_length_is_no_normal_number_has_no_direction() {
     for scale in [0.0, 1e-44, 1e-41, 1e-38, 1e-36] {
-        let memory = check(&Faint { count: 3, elements: 40, scale }.case(0), 1e-6);
+        let memory = check(&FaintGradientCase { count: 3, elements: 40, scale }.case(0), 1e-6);
         assert!(memory.iter().flatten().all(|value| value.is_finite()), "{scale}");
     }
 }

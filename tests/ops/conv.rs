@@ -3,7 +3,7 @@
 
 use crate::case::check;
 use pbe::device::ConvShape;
-use pbe::selftest::grid::conv::{Convolution, Diverged, Place};
+use pbe::selftest::cases::conv::{Addend, ConvCase, NanInputCase};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = ConvShape> {
@@ -14,8 +14,8 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
     })
 }
 
-fn places() -> impl Strategy<Value = Place> {
-    prop_oneof![Just(Place::None), Just(Place::Apart), Just(Place::Output)]
+fn places() -> impl Strategy<Value = Addend> {
+    prop_oneof![Just(Addend::None), Just(Addend::Apart), Just(Addend::Output)]
 }
 
 proptest! {
@@ -30,13 +30,13 @@ proptest! {
         add in places(),
         seed: u64,
     ) {
-        let case = Convolution { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
+        let case = ConvCase { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
         check(&case.case(seed), 1e-3);
     }
 }
 
 #[test]
 fn what_is_no_number_stays_so_behind_a_relu() {
-    let memory = check(&Diverged { count: 3, channels: (4, 5) }.case(0), 1e-4);
+    let memory = check(&NanInputCase { count: 3, channels: (4, 5) }.case(0), 1e-4);
     assert!(memory.iter().flatten().any(|value| value.is_nan()));
 }

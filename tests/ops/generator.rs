@@ -1,7 +1,7 @@
 //! What image networks have beside a classifier's layers.
 
 use crate::case::check;
-use pbe::selftest::grid::generator::{Squashing, Upsampling};
+use pbe::selftest::cases::generator::{ScaledTanhCase, UpsampleCase};
 use proptest::prelude::*;
 
 proptest! {
@@ -18,7 +18,7 @@ proptest! {
         relu: bool,
         seed: u64,
     ) {
-        check(&Upsampling { count, height, width, channels, slice, affine, relu }.case(seed), 2e-6);
+        check(&UpsampleCase { count, height, width, channels, slice, affine, relu }.case(seed), 2e-6);
     }
 
     #[test]
@@ -32,7 +32,7 @@ proptest! {
         in_place: bool,
         seed: u64,
     ) {
-        let case = Squashing { count, pixels, channels, slice, affine, scaled, in_place };
+        let case = ScaledTanhCase { count, pixels, channels, slice, affine, scaled, in_place };
         check(&case.case(seed), 1e-6);
     }
 }

@@ -1,7 +1,7 @@
 //! Pooling, the linear layer, the loss, the cosine score.
 
 use crate::case::check;
-use pbe::selftest::grid::head::{CosineScore, LinearLayer, Loss, Pooling};
+use pbe::selftest::cases::head::{CosineCase, LinearCase, LossCase, PoolCase};
 use proptest::prelude::*;
 
 proptest! {
@@ -9,12 +9,12 @@ proptest! {
 
     #[test]
     fn pool(count in 1..6_usize, pixels in 1..70_usize, channels in 1..70_usize, slice in 0..4_usize, seed: u64) {
-        check(&Pooling { count, pixels, channels, slice }.case(seed), 1e-6);
+        check(&PoolCase { count, pixels, channels, slice }.case(seed), 1e-6);
     }
 
     #[test]
     fn linear(count in 1..20_usize, inputs in 1..150_usize, outputs in 1..200_usize, slice in 0..9_usize, seed: u64) {
-        check(&LinearLayer { count, inputs, outputs, slice }.case(seed), 2e-5);
+        check(&LinearCase { count, inputs, outputs, slice }.case(seed), 2e-5);
     }
 
     #[test]
@@ -29,12 +29,12 @@ proptest! {
         seed: u64,
     ) {
         let (weight, temperature) = (weight as f32 * 0.5, 1.0 + weight as f32);
-        let case = Loss { count, classes, slice, mean, teacher, gradient, weight, temperature };
+        let case = LossCase { count, classes, slice, mean, teacher, gradient, weight, temperature };
         check(&case.case(seed), 1e-5);
     }
 
     #[test]
     fn cosine(count in 1..9_usize, classes in 1..200_usize, slice in 0..4_usize, zero: bool, seed: u64) {
-        check(&CosineScore { count, classes, slice, zero }.case(seed), 1e-6);
+        check(&CosineCase { count, classes, slice, zero }.case(seed), 1e-6);
     }
 }

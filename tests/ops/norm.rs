@@ -1,7 +1,7 @@
 //! Batch norm, and the updates of parameters.
 
 use crate::case::check;
-use pbe::selftest::grid::norm::{AdamStep, Backward, RunningAffine, Statistics, Updates};
+use pbe::selftest::cases::norm::{AdamCase, NormDgradCase, RunningAffineCase, SgdCase, StatisticsCase};
 use proptest::prelude::*;
 
 proptest! {
@@ -9,12 +9,12 @@ proptest! {
 
     #[test]
     fn affine_of_running_statistics(channels in 1..70_usize, seed: u64) {
-        check(&RunningAffine { channels }.case(seed), 1e-6);
+        check(&RunningAffineCase { channels }.case(seed), 1e-6);
     }
 
     #[test]
     fn statistics(count in 1..6_usize, pixels in 1..90_usize, channels in 1..150_usize, mean in -50..50_i32, aligned: bool, seed: u64) {
-        check(&Statistics { count, pixels, channels, mean, aligned }.case(seed), 1e-5);
+        check(&StatisticsCase { count, pixels, channels, mean, aligned }.case(seed), 1e-5);
     }
 
     #[test]
@@ -28,17 +28,17 @@ proptest! {
         aligned: bool,
         seed: u64,
     ) {
-        check(&Backward { count, pixels, channels, relu, residual, place, aligned }.case(seed), 2e-5);
+        check(&NormDgradCase { count, pixels, channels, relu, residual, place, aligned }.case(seed), 2e-5);
     }
 
     #[test]
     fn updates(len in 1..40_000_usize, nesterov: bool, decay in 0.0..0.1_f32, seed: u64) {
-        check(&Updates { len, nesterov, decay }.case(seed), 1e-6);
+        check(&SgdCase { len, nesterov, decay }.case(seed), 1e-6);
     }
 
     #[test]
     fn adam(len in 1..40_000_usize, step in 1..5000_u32, second in 0.9..0.999_f32, seed: u64) {
-        check(&AdamStep { len, step, betas: (0.5, second) }.case(seed), 1e-6);
+        check(&AdamCase { len, step, betas: (0.5, second) }.case(seed), 1e-6);
     }
 }
 
@@ -47,8 +47,9 @@ proptest! {
 fn sums_of_many_chunks() {
     let (count, pixels, channels) = (9, 900, 40);
     for aligned in [false, true] {
-        check(&Statistics { count, pixels, channels, mean: 0, aligned }.case(3), 2e-5);
-        let backward = Backward { count, pixels, channels, relu: true, residual: false, place: 0, aligned };
+        check(&StatisticsCase { count, pixels, channels, mean: 0, aligned }.case(3), 2e-5);
+        let backward =
+            NormDgradCase { count, pixels, channels, relu: true, residual: false, place: 0, aligned };
         check(&backward.case(3), 2e-5);
     }
 }

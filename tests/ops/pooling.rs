@@ -2,7 +2,7 @@
 
 use crate::case::check;
 use pbe::device::PoolShape;
-use pbe::selftest::grid::pooling::{MaxPooling, Summing};
+use pbe::selftest::cases::pooling::{AddCase, MaxPoolCase};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = PoolShape> {
@@ -32,7 +32,7 @@ proptest! {
         aligned: bool,
         seed: u64,
     ) {
-        check(&Summing { count, pixels, channels, slice, left, right, place, aligned }.case(seed), 1e-6);
+        check(&AddCase { count, pixels, channels, slice, left, right, place, aligned }.case(seed), 1e-6);
     }
 
     #[test]
@@ -44,7 +44,7 @@ proptest! {
         aligned: bool,
         seed: u64,
     ) {
-        let case = MaxPooling { shape, count, slice, affine, relu, argmax, diverged: 9 * diverged, aligned };
+        let case = MaxPoolCase { shape, count, slice, affine, relu, argmax, diverged: 9 * diverged, aligned };
         check(&case.case(seed), 1e-6);
     }
 }

@@ -1,29 +1,28 @@
-//! A small network through every job of the engine: what ops give together, with the memory plan,
-//! the folding and the workers of real runs.
+//! Small networks through everything the engine does: training, scoring and attack, with the memory plan, the folded
+//! norms and the slices of real runs.
 
-mod outcome;
-mod plan;
-mod setup;
+mod cases;
+mod outputs;
+mod run;
 #[cfg(test)]
 mod tests;
 
-use super::report::Report;
+use super::report::SelftestReport;
 use crate::device::cpu::CpuDevice;
 use crate::device::reference::ReferenceDevice;
 use crate::device::{Device, Norm, Precision};
 use crate::error::Result;
-use outcome::unequal_bits;
-pub(super) use plan::{Plan, plans};
-use setup::Setup;
+pub(super) use cases::{NetworkCase, network_cases};
+use outputs::unequal_bits;
+use run::NetworkTest;
 
-/// What f32 engines agree to, in the Euclidean norm relative to the truth's.
+/// Allowed difference of f32 devices, relative in the Euclidean norm.
 const AGREEMENT: f64 = 1e-4;
-/// The share of pixels whose first step may go the other way: gradients next to zero.
+/// Share of pixels whose first step may have the other sign: their gradients are close to zero.
 const SIGNS: f64 = 1e-3;
 
-/// What is looked at against each other engine, and how much may differ: of f32; of bf16, against a reference
-/// that rounds as the device does and against the CPU, which doesn't round, none where its difference has grown
-/// through many steps.
+/// What is compared, and the allowed difference: in f32; in bf16 against a reference that rounds as the device does,
+/// and against the CPU, which doesn't round. None: not compared, since the difference grows through many steps.
 ///
 /// A sum that differs in its last bit may be rounded to the other neighbour in bf16, so that right devices differ
 /// by chance. Against f64 two to four times as much is allowed as the reference differed from itself with weights
@@ -42,12 +41,12 @@ const ROWS: [(&str, f64, [Option<f64>; 2]); 10] = [
     ("network: PGD signs, share", SIGNS, [Some(0.01), Some(0.03)]),
     ("network: PGD-7, share", 10.0 * SIGNS, [Some(0.1), None]),
 ];
-/// What has to be the CPU's to the bit, and the device's own the next time.
+/// What has to have the bits of the CPU, and the device's own bits in a second run.
 const EXACT: [(&str, &str); 2] =
     [("network: random start, bits", "cpu"), ("network: repeated, bits", "itself")];
 
-/// Announces the rows.
-pub(super) fn announce(report: &mut Report, precision: Precision) {
+/// Adds the empty rows.
+pub(super) fn add_rows(report: &mut SelftestReport, precision: Precision) {
     for (column, against) in ["f64", "cpu"].into_iter().enumerate() {
         for (name, plain, rounded) in ROWS {
             let tolerance = if precision == Precision::F32 { Some(plain) } else { rounded[column] };
@@ -57,20 +56,25 @@ pub(super) fn announce(report: &mut Report, precision: Precision) {
     EXACT.iter().for_each(|(name, against)| report.expect(name, against, 0.0));
 }
 
-/// Whether any of the rows is announced.
-pub(super) fn is_wanted(report: &Report) -> bool {
+/// Whether the report has any of the rows.
+pub(super) fn is_wanted(report: &SelftestReport) -> bool {
     ROWS.iter().map(|(name, ..)| name).chain(EXACT.iter().map(|(name, _)| name)).any(|name| report.has(name))
 }
 
-/// Adds what `plan` gives on `device`.
-pub(super) fn test(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, plan: &Plan) -> Result<()> {
-    let label = plan.label();
-    let setup = Setup::new(plan)?;
-    // Every device is then given the same trained weights, so that what follows compares like with like.
-    let beside = setup.outcome(cpu, None)?;
-    let trained = Some(beside.weights.as_slice());
-    let reference = setup.outcome(&ReferenceDevice(device.precision()), trained)?;
-    let found = setup.outcome(device, trained).and_then(|found| Ok((setup.outcome(device, trained)?, found)));
+/// Adds the results of `case` on `device`.
+pub(super) fn test(
+    report: &mut SelftestReport,
+    device: &dyn Device,
+    cpu: &CpuDevice,
+    case: &NetworkCase,
+) -> Result<()> {
+    let label = case.label();
+    let network = NetworkTest::new(case)?;
+    // Every device gets the same trained weights, so that the rest is comparable.
+    let on_cpu = network.run(cpu, None)?;
+    let trained = Some(on_cpu.weights.as_slice());
+    let reference = network.run(&ReferenceDevice(device.precision()), trained)?;
+    let found = network.run(device, trained).and_then(|found| Ok((network.run(device, trained)?, found)));
     let (again, found) = match found {
         Ok(found) => found,
         Err(error) => {
@@ -78,13 +82,13 @@ pub(super) fn test(report: &mut Report, device: &dyn Device, cpu: &CpuDevice, pl
             return Ok(());
         }
     };
-    for (against, expected) in [("f64", &reference), ("cpu", &beside)] {
-        for (name, error) in found.errors(expected, plan.norm) {
+    for (against, expected) in [("f64", &reference), ("cpu", &on_cpu)] {
+        for (name, error) in found.errors(expected, case.norm) {
             report.add(name, against, error, &label, "");
         }
     }
-    if plan.norm == Norm::Linf {
-        let bits = unequal_bits(&found.starts, &beside.starts);
+    if case.norm == Norm::Linf {
+        let bits = unequal_bits(&found.starts, &on_cpu.starts);
         report.add("network: random start, bits", "cpu", bits, &label, "");
     }
     report.add("network: repeated, bits", "itself", found.unequal_bits(&again), &label, "");

@@ -1,8 +1,8 @@
-use super::setup::Setup;
-use super::{ROWS, plans};
+use super::run::NetworkTest;
+use super::{ROWS, network_cases};
 use crate::device::cpu::CpuDevice;
 use crate::rng::{Purpose, Stream, below};
-use crate::selftest::grid::Depth;
+use crate::selftest::cases::Depth;
 
 /// An H100's rounding was as much in logits as moving weights by up to four is.
 const ULPS: u32 = 16;
@@ -22,19 +22,19 @@ fn moved(values: &[f32], seed: u32) -> Vec<f32> {
 /// A network next to a kink (a ReLU's input at zero, two values of a pooling window alike) tells nothing of a device:
 /// on an H100 a ReLU's input of -6e-8 was 3% of the loss ten steps later.
 #[test]
-fn plans_are_not_next_to_a_kink() {
+fn networks_are_not_next_to_a_kink() {
     let cpu = CpuDevice::new(None).unwrap();
-    for plan in plans(Depth::Full) {
-        let setup = Setup::new(&plan).unwrap();
-        let expected = setup.outcome(&cpu, None).unwrap();
+    for case in network_cases(Depth::Full) {
+        let network = NetworkTest::new(&case).unwrap();
+        let expected = network.run(&cpu, None).unwrap();
         for seed in 0..MOVES {
-            let mut other = Setup::new(&plan).unwrap();
-            other.weights = moved(&setup.weights, seed);
+            let mut other = NetworkTest::new(&case).unwrap();
+            other.weights = moved(&network.weights, seed);
             let trained = moved(&expected.weights, MOVES + seed);
-            let found = other.outcome(&cpu, Some(&trained)).unwrap();
-            for (name, error) in found.errors(&expected, plan.norm) {
+            let found = other.run(&cpu, Some(&trained)).unwrap();
+            for (name, error) in found.errors(&expected, case.norm) {
                 let allowed = ROWS.iter().find(|row| row.0 == name).unwrap().1;
-                assert!(error <= allowed / 3.0, "{}, {name}: {error:.1e}, move {seed}", plan.label());
+                assert!(error <= allowed / 3.0, "{}, {name}: {error:.1e}, move {seed}", case.label());
             }
         }
     }

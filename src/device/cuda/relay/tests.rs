@@ -208,7 +208,7 @@ fn vectors_that_dont_fit_the_span_arent_rounded() {
 /// arena, as it may where only convolutions read it, and was compared all the same.
 #[test]
 fn the_selftest_compares_no_tensor_that_is_rounded_or_left_out() {
-    use crate::selftest::grid::{Depth, visit};
+    use crate::selftest::cases::{Depth, visit};
     let (mut rounded, mut left_out) = (0, 0);
     visit(Depth::Full, Precision::Bf16, &mut |label, case| {
         let program = case.program();

@@ -1,4 +1,4 @@
-//! Images in, the attack's start and step, copies.
+//! Gathering of images, the attack's start and step, copies.
 
 use std::sync::Arc;
 
@@ -10,12 +10,9 @@ use crate::error::Result;
 
 /// Images of a set, augmented.
 #[derive(Clone, Copy, Debug)]
-pub struct Gathering {
-    /// Images of the batch.
+pub struct GatherCase {
     pub count: usize,
-    /// Rows.
     pub height: usize,
-    /// Columns.
     pub width: usize,
     /// Channels of the set, and of the network.
     pub channels: (usize, usize),
@@ -27,12 +24,11 @@ pub struct Gathering {
     pub aligned: bool,
 }
 
-impl Gathering {
-    /// The case, filled from `seed`.
+impl GatherCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, height, width, channels, augment, slice, aligned } = self;
         let mut case = Case::new(count, slice, seed);
-        case.place(aligned);
+        case.set_alignment(aligned);
         case.images = Some(noise(&mut case, 5, height, width, channels.0));
         case.params.epoch = 3;
         let (indices, output) = (case.word(5), case.image(height * width * channels.1));
@@ -43,16 +39,12 @@ impl Gathering {
     }
 }
 
-/// Patches over images.
+/// Random patches over images.
 #[derive(Clone, Copy, Debug)]
-pub struct Patching {
-    /// Images of the batch.
+pub struct PatchesCase {
     pub count: usize,
-    /// Rows.
     pub height: usize,
-    /// Columns.
     pub width: usize,
-    /// Channels.
     pub channels: usize,
     /// Of each patch.
     pub probability: f32,
@@ -60,8 +52,7 @@ pub struct Patching {
     pub slice: usize,
 }
 
-impl Patching {
-    /// The case, filled from `seed`.
+impl PatchesCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, height, width, channels, probability, slice } = self;
         let mut case = Case::new(count, slice, seed);
@@ -95,8 +86,7 @@ pub(in crate::selftest) fn noise(
 
 /// The attack's start, its step, or one after the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Pgd {
-    /// Images.
+pub struct PgdCase {
     pub count: usize,
     /// Of an image.
     pub elements: usize,
@@ -110,18 +100,16 @@ pub struct Pgd {
     pub slice: usize,
     /// Whether there is a start.
     pub start: bool,
-    /// Steps.
     pub steps: usize,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
 }
 
-impl Pgd {
-    /// The case, filled from `seed`.
+impl PgdCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, elements, norm, slice, aligned, .. } = self;
         let mut case = Case::new(count, slice, seed);
-        case.place(aligned);
+        case.set_alignment(aligned);
         (case.params.random_start, case.params.clamp) = (self.random_start, self.clamp);
         let clean = case.image_of(elements, |v| v as f32 / 511.0);
         let reach = if norm == Norm::L2 { 1.0 } else { 0.05 };
@@ -144,10 +132,9 @@ impl Pgd {
     }
 }
 
-/// A step for L2 along gradients so faint that their length isn't a normal number, or just is.
+/// An L2 step along gradients so small that their length is subnormal, or just isn't.
 #[derive(Clone, Copy, Debug)]
-pub struct Faint {
-    /// Images.
+pub struct FaintGradientCase {
     pub count: usize,
     /// Of an image.
     pub elements: usize,
@@ -155,8 +142,7 @@ pub struct Faint {
     pub scale: f32,
 }
 
-impl Faint {
-    /// The case, filled from `seed`.
+impl FaintGradientCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, elements, scale } = self;
         let mut case = Case::new(count, 0, seed);
@@ -170,10 +156,9 @@ impl Faint {
     }
 }
 
-/// A copy from where images lie into staging, and back.
+/// A copy of images into staging, and back.
 #[derive(Clone, Copy, Debug)]
-pub struct Copies {
-    /// Images.
+pub struct CopyCase {
     pub count: usize,
     /// Of an image.
     pub elements: usize,
@@ -181,8 +166,7 @@ pub struct Copies {
     pub slice: usize,
 }
 
-impl Copies {
-    /// The case, filled from `seed`.
+impl CopyCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, elements, slice } = self;
         let mut case = Case::new(count, slice, seed);
@@ -223,23 +207,22 @@ const PATCHINGS: [(usize, usize, usize, usize, f32, usize); 6] = [
 /// Images, elements of each, worker.
 const BATCHES: [[usize; 3]; 5] = [[1, 1, 0], [3, 48, 0], [5, 75, 2], [2, 192, 1], [4, 1027, 0]];
 
-/// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for scale in [1e-41, 1e-36] {
-        let made = Faint { count: 3, elements: 70, scale };
+        let made = FaintGradientCase { count: 3, elements: 70, scale };
         visit(&format!("{made:?}"), made.case(1))?;
     }
     for (seed, (count, height, width, channels, pad, flip, slice)) in GATHERS.into_iter().enumerate() {
         let (augment, aligned) = (Augment { pad, flip }, seed % 2 == 1);
-        let made = Gathering { count, height, width, channels, augment, slice, aligned };
+        let made = GatherCase { count, height, width, channels, augment, slice, aligned };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
     for (seed, (count, height, width, channels, probability, slice)) in PATCHINGS.into_iter().enumerate() {
-        let made = Patching { count, height, width, channels, probability, slice };
+        let made = PatchesCase { count, height, width, channels, probability, slice };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
     for (number, [count, elements, slice]) in BATCHES.into_iter().enumerate() {
-        let made = Copies { count, elements, slice };
+        let made = CopyCase { count, elements, slice };
         visit(&format!("{made:?}"), made.case(number as u64))?;
         for bits in 0..8_usize {
             if depth == Depth::Quick && (bits.count_ones() as usize + number).is_multiple_of(2) {
@@ -249,7 +232,8 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             let (random_start, clamp) = (bits & 2 != 0, bits & 4 != 0);
             let aligned = (bits / 4 + number / 2) % 2 == 1;
             for (start, steps) in [(true, 0), (false, 1), (true, 3)] {
-                let made = Pgd { count, elements, norm, random_start, clamp, slice, start, steps, aligned };
+                let made =
+                    PgdCase { count, elements, norm, random_start, clamp, slice, start, steps, aligned };
                 visit(&format!("{made:?}"), made.case((8 * number + bits) as u64))?;
             }
         }

@@ -1,4 +1,4 @@
-//! Convolutions as ops: every operand there or not, in place or not.
+//! Convolutions with and without each optional operand, in place or not.
 
 use super::super::case::Case;
 use super::{Depth, Visit};
@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// Where an optional addend lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Addend {
     /// There is none.
     None,
     /// In memory of its own.
@@ -18,10 +18,8 @@ pub enum Place {
 
 /// A forward convolution, the gradient of its input and, outside data-parallel programs, of its filter.
 #[derive(Clone, Copy, Debug)]
-pub struct Convolution {
-    /// Sizes.
+pub struct ConvCase {
     pub shape: ConvShape,
-    /// Images.
     pub count: usize,
     /// Images of a slice of a data-parallel program; 0: one slice, all threads.
     pub slice: usize,
@@ -36,15 +34,14 @@ pub struct Convolution {
     /// Filters scaled when loaded, and the input gradient by channel.
     pub scaled: bool,
     /// Of both outputs.
-    pub residual: Place,
+    pub residual: Addend,
     /// Of the input gradient.
-    pub add: Place,
+    pub add: Addend,
     /// Operands on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
 }
 
-impl Convolution {
-    /// The case, filled from `seed`.
+impl ConvCase {
     pub fn case(&self, seed: u64) -> Case {
         let shape = self.shape;
         let mut case = Case::new(self.count, 0, seed);
@@ -93,17 +90,15 @@ impl Convolution {
     }
 }
 
-/// A ReLU in front of a convolution of one pixel, on values some of which are no numbers: they stay so.
+/// A ReLU before a 1x1 convolution, on values of which some are NaN: they stay NaN.
 #[derive(Clone, Copy, Debug)]
-pub struct Diverged {
-    /// Images.
+pub struct NanInputCase {
     pub count: usize,
     /// Of the input and of the output.
     pub channels: (usize, usize),
 }
 
-impl Diverged {
-    /// The case, filled from `seed`.
+impl NanInputCase {
     pub fn case(&self, seed: u64) -> Case {
         let (in_channels, out_channels) = self.channels;
         let shape =
@@ -122,11 +117,11 @@ impl Diverged {
 }
 
 /// An operand to be added to `output`.
-fn addend(case: &mut Case, place: Place, output: Span) -> Option<Span> {
+fn addend(case: &mut Case, place: Addend, output: Span) -> Option<Span> {
     match place {
-        Place::None => None,
-        Place::Apart => Some(case.image(output.len)),
-        Place::Output => Some(output),
+        Addend::None => None,
+        Addend::Apart => Some(case.image(output.len)),
+        Addend::Output => Some(output),
     }
 }
 
@@ -170,24 +165,24 @@ const MANY: [[usize; 8]; 2] = [[3, 3, 5, 4213, 3, 1, 1, 15], [12, 10, 573, 5, 3,
 /// affine, relu, mask, bias, scaled, residual, add. Every choice of bias and residual is there for the
 /// forward pass, and every one of mask, scale, residual and add for the gradient: kernels have code of
 /// their own for each.
-const OPERANDS: [(bool, bool, bool, bool, bool, Place, Place); 17] = [
-    (false, false, false, false, false, Place::None, Place::None),
-    (true, true, true, true, true, Place::Apart, Place::Apart),
-    (false, true, true, false, false, Place::Output, Place::None),
-    (true, true, true, false, false, Place::None, Place::Output),
-    (true, false, false, true, false, Place::Apart, Place::None),
-    (true, true, false, false, true, Place::None, Place::Apart),
-    (false, true, true, true, true, Place::Output, Place::Output),
-    (false, false, false, true, false, Place::Output, Place::Apart),
-    (true, true, true, false, true, Place::None, Place::None),
-    (true, true, false, true, false, Place::None, Place::Apart),
-    (false, true, true, true, false, Place::None, Place::None),
-    (true, false, false, true, true, Place::None, Place::None),
-    (true, true, true, false, false, Place::Apart, Place::Apart),
-    (false, true, true, true, true, Place::Apart, Place::None),
-    (true, true, false, false, true, Place::Output, Place::None),
-    (false, false, false, false, true, Place::Apart, Place::Output),
-    (true, true, true, false, true, Place::None, Place::Output),
+const OPERANDS: [(bool, bool, bool, bool, bool, Addend, Addend); 17] = [
+    (false, false, false, false, false, Addend::None, Addend::None),
+    (true, true, true, true, true, Addend::Apart, Addend::Apart),
+    (false, true, true, false, false, Addend::Output, Addend::None),
+    (true, true, true, false, false, Addend::None, Addend::Output),
+    (true, false, false, true, false, Addend::Apart, Addend::None),
+    (true, true, false, false, true, Addend::None, Addend::Apart),
+    (false, true, true, true, true, Addend::Output, Addend::Output),
+    (false, false, false, true, false, Addend::Output, Addend::Apart),
+    (true, true, true, false, true, Addend::None, Addend::None),
+    (true, true, false, true, false, Addend::None, Addend::Apart),
+    (false, true, true, true, false, Addend::None, Addend::None),
+    (true, false, false, true, true, Addend::None, Addend::None),
+    (true, true, true, false, false, Addend::Apart, Addend::Apart),
+    (false, true, true, true, true, Addend::Apart, Addend::None),
+    (true, true, false, false, true, Addend::Output, Addend::None),
+    (false, false, false, false, true, Addend::Apart, Addend::Output),
+    (true, true, true, false, true, Addend::None, Addend::Output),
 ];
 
 /// Visits the grid: at [`Depth::Quick`] five sets of operands a shape, else all, and large shapes.
@@ -206,7 +201,7 @@ pub(super) fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Re
             let slice = if turn % 4 == 3 { count.div_ceil(2) } else { 0 };
             let aligned = turn > 0 && turn % 2 == 0;
             let made =
-                Convolution { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
+                ConvCase { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
             let seed = (number * OPERANDS.len() + turn) as u64;
             visit(&label(&made), made.case(seed))?;
         }
@@ -217,18 +212,17 @@ pub(super) fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Re
         let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad };
         let (affine, relu, mask, bias, scaled, residual, add) = OPERANDS[1];
         let (slice, aligned) = (0, false);
-        let made =
-            Convolution { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
+        let made = ConvCase { shape, count, slice, affine, relu, mask, bias, scaled, residual, add, aligned };
         let mut case = made.case(number as u64);
         // The gradient's mask is what the forward pass leaves.
         case.ops.truncate(number + 1);
         visit(&label(&made), case)?;
     }
-    let made = Diverged { count: 2, channels: (5, 6) };
+    let made = NanInputCase { count: 2, channels: (5, 6) };
     visit(&format!("{made:?}"), made.case(1))
 }
 
-fn label(made: &Convolution) -> String {
+fn label(made: &ConvCase) -> String {
     let ConvShape { height, width, in_channels, out_channels, kernel, stride, pad } = made.shape;
     let mut text = format!(
         "{}x{height}x{width}x{in_channels} to {out_channels}, {kernel}x{kernel} stride {stride} pad {pad}",
@@ -240,10 +234,10 @@ fn label(made: &Convolution) -> String {
         (made.mask, "mask"),
         (made.bias, "bias"),
         (made.scaled, "scaled"),
-        (made.residual == Place::Apart, "residual"),
-        (made.residual == Place::Output, "residual in place"),
-        (made.add == Place::Apart, "add"),
-        (made.add == Place::Output, "add in place"),
+        (made.residual == Addend::Apart, "residual"),
+        (made.residual == Addend::Output, "residual in place"),
+        (made.add == Addend::Apart, "add"),
+        (made.add == Addend::Output, "add in place"),
         (made.slice > 0, "workers"),
         (made.aligned, "aligned"),
     ];

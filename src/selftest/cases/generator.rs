@@ -1,20 +1,18 @@
-//! What image networks have beside a classifier's layers.
+//! Ops that only image networks have.
 
 use super::super::case::Case;
 use super::{Depth, Visit};
 use crate::device::{Op, Prologue, Region};
 use crate::error::Result;
 
-/// Upsampling and its gradient.
+/// UpsampleCase and its gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Upsampling {
-    /// Images.
+pub struct UpsampleCase {
     pub count: usize,
     /// Rows of the input.
     pub height: usize,
     /// Columns of the input.
     pub width: usize,
-    /// Channels.
     pub channels: usize,
     /// Images of a slice of a data-parallel program; 0: one slice, all threads.
     pub slice: usize,
@@ -24,8 +22,7 @@ pub struct Upsampling {
     pub relu: bool,
 }
 
-impl Upsampling {
-    /// The case, filled from `seed`.
+impl UpsampleCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, height, width, channels, slice, affine, relu } = self;
         let mut case = Case::new(count, slice, seed);
@@ -42,10 +39,9 @@ impl Upsampling {
     }
 }
 
-/// The squashing of an image and its gradient.
+/// The scaled tanh and its gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Squashing {
-    /// Images.
+pub struct ScaledTanhCase {
     pub count: usize,
     /// Of an image.
     pub pixels: usize,
@@ -61,8 +57,7 @@ pub struct Squashing {
     pub in_place: bool,
 }
 
-impl Squashing {
-    /// The case, filled from `seed`.
+impl ScaledTanhCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, pixels, channels, slice, affine, scaled, in_place } = self;
         let mut case = Case::new(count, slice, seed);
@@ -83,16 +78,15 @@ impl Squashing {
 const SIZES: [[usize; 5]; 6] =
     [[1, 1, 1, 1, 0], [2, 1, 5, 3, 0], [3, 4, 1, 17, 2], [2, 3, 4, 33, 0], [5, 2, 2, 8, 1], [2, 8, 8, 6, 0]];
 
-/// Visits the grid.
 pub(super) fn visit(_: Depth, visit: &mut Visit) -> Result<()> {
     for (number, [count, height, width, channels, slice]) in SIZES.into_iter().enumerate() {
         for (affine, relu) in [(false, false), (true, true), (true, false), (false, true)] {
-            let made = Upsampling { count, height, width, channels, slice, affine, relu };
+            let made = UpsampleCase { count, height, width, channels, slice, affine, relu };
             visit(&format!("{made:?}"), made.case(number as u64))?;
         }
         let pixels = height * width;
         for (affine, scaled, in_place) in [(false, false, false), (true, true, true), (true, false, false)] {
-            let made = Squashing { count, pixels, channels, slice, affine, scaled, in_place };
+            let made = ScaledTanhCase { count, pixels, channels, slice, affine, scaled, in_place };
             visit(&format!("{made:?}"), made.case(number as u64))?;
         }
     }

@@ -1,5 +1,5 @@
-//! The gradient of a network's first convolution and the attack's step along it: a device may take the step with
-//! the gradient in its registers, and leave that out of memory.
+//! The gradient of a network's first convolution and the attack's step along it. A device may take the step in the
+//! convolution's epilogue, and not store the gradient.
 
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
@@ -8,8 +8,7 @@ use crate::error::Result;
 
 /// Steps of an attack along one gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Stem {
-    /// Images.
+pub struct StemStepCase {
     pub count: usize,
     /// Sizes of the convolution.
     pub shape: ConvShape,
@@ -21,8 +20,7 @@ pub struct Stem {
     pub kept: bool,
 }
 
-impl Stem {
-    /// The case, filled from `seed`.
+impl StemStepCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, shape, norm, clamp, kept } = self;
         let mut case = Case::new(count, 0, seed);
@@ -46,7 +44,7 @@ impl Stem {
             let output = case.image(elements);
             case.ops.push(Op::Copy { elements, input: of_x, output });
         } else {
-            case.forget(of_x);
+            case.discard(of_x);
         }
         case.loop_body = 0..2;
         case.params.repeats = 2;
@@ -65,7 +63,6 @@ const SHAPES: [[usize; 7]; 6] = [
     [12, 11, 3, 8, 3, 1, 3],
 ];
 
-/// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (number, [height, width, in_channels, out_channels, kernel, stride, count]) in
         SHAPES.into_iter().enumerate()
@@ -76,7 +73,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
                 continue;
             }
             let norm = if turn == 3 { Norm::L2 } else { Norm::Linf };
-            let made = Stem { count, shape, norm, clamp: turn != 1, kept: turn == 2 };
+            let made = StemStepCase { count, shape, norm, clamp: turn != 1, kept: turn == 2 };
             visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
         }
     }

@@ -1,5 +1,5 @@
-//! Convolutions that follow each other, forwards and backwards: a device may hand on to the second what the first
-//! makes, and leave out what nobody else reads.
+//! Two convolutions in a row, forward and backward. A device may forward the output of the first as the operand of the
+//! second, and not store it if nothing else reads it.
 
 use super::super::case::Case;
 use super::{Depth, Visit};
@@ -8,18 +8,17 @@ use crate::error::Result;
 
 /// A block: x → first → a → second → y, to which a shortcut from a is added or not, and the gradients' way back.
 #[derive(Clone, Copy, Debug)]
-pub struct Chain {
-    /// Images.
+pub struct ConvChainCase {
     pub count: usize,
     /// Sizes of the first convolution.
     pub first: ConvShape,
     /// Sizes of the second; its input is what the first makes.
     pub second: ConvShape,
-    /// What happens to a before it is read.
+    /// Whether an affine map is applied to a when it is read.
     pub affine: bool,
-    /// And then.
+    /// Whether a ReLU follows.
     pub relu: bool,
-    /// Whether the bits of that are kept, and used by the gradient.
+    /// Whether its mask is kept and used by the gradient.
     pub mask: bool,
     /// Whether a third convolution, of one pixel, reads the same, and is added.
     pub shortcut: bool,
@@ -29,10 +28,9 @@ pub struct Chain {
     pub norm: bool,
 }
 
-impl Chain {
-    /// The case, filled from `seed`.
+impl ConvChainCase {
     pub fn case(&self, seed: u64) -> Case {
-        let Chain { first, second, .. } = *self;
+        let ConvChainCase { first, second, .. } = *self;
         let mut case = Case::new(self.count, 0, seed);
         case.align();
         let (x, bias) = (case.image(first.input_len()), case.whole(Region::Weights, first.out_channels));
@@ -53,7 +51,7 @@ impl Chain {
             let output = case.image(a.len);
             case.ops.push(Op::Copy { elements: a.len, input: a, output });
         } else {
-            case.forget(a);
+            case.discard(a);
         }
         self.backward(&mut case, x, prologue.mask, y);
         case
@@ -69,7 +67,7 @@ impl Chain {
             let residual = None;
             case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
             prologue.mask = None;
-            case.forget(output);
+            case.discard(output);
             output
         });
         let filter = filter(case, shape, Direction::Fprop);
@@ -78,19 +76,19 @@ impl Chain {
 
     /// y's gradient → a's → x's, and the first filter's.
     fn backward(&self, case: &mut Case, x: Span, mask: Option<Span>, y: Span) {
-        let Chain { first, second, .. } = *self;
+        let ConvChainCase { first, second, .. } = *self;
         let gradient = case.image(second.output_len());
         let of_y = if self.norm { self.norm(case, y, gradient) } else { gradient };
         let (of_a, of_x) = (case.image(first.output_len()), case.image(first.input_len()));
         let scale = self.affine.then(|| case.whole(Region::Derived, second.in_channels));
         let filters = [second, first].map(|shape| filter(case, shape, Direction::Dgrad));
-        // Of a by the shortcut, which a device may round; not behind a norm, whose last bits decide which way.
+        // A device may round a's gradient from the shortcut. Not after a norm: there the last bits decide which way.
         let add = (self.shortcut && !self.norm).then(|| {
             let shape = ConvShape { kernel: 1, pad: 0, ..second };
             let (filter, output) = (filter(case, shape, Direction::Dgrad), case.image(shape.input_len()));
             let (gradient, add, mask, scale, residual) = (of_y, None, None, None, None);
             case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
-            case.forget(output);
+            case.discard(output);
             output
         });
         case.ops.push(Op::ConvDgrad {
@@ -118,10 +116,10 @@ impl Chain {
             residual,
             output: of_x,
         });
-        case.forget(of_a);
+        case.discard(of_a);
     }
 
-    /// The gradient behind a norm over y without one in front of it.
+    /// The gradient of y through a norm after it.
     fn norm(&self, case: &mut Case, input: Span, gradient: Span) -> Span {
         let channels = self.second.out_channels;
         // Small, so that the sums of two convolutions stay where f32 is exact enough.
@@ -146,12 +144,12 @@ impl Chain {
             gamma_gradient,
             beta_gradient,
         });
-        case.forget(output);
+        case.discard(output);
         output
     }
 }
 
-/// A filter, loaded beforehand.
+/// A filter that the setup loads.
 fn filter(case: &mut Case, shape: ConvShape, direction: Direction) -> FilterId {
     let filter = case.filter(FilterSpec { shape, direction });
     let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
@@ -194,7 +192,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
                 continue;
             }
             let [affine, relu, mask, shortcut, kept, norm] = *readers;
-            let made = Chain { count, first, second, affine, relu, mask, shortcut, kept, norm };
+            let made = ConvChainCase { count, first, second, affine, relu, mask, shortcut, kept, norm };
             visit(&format!("{made:?}"), made.case((number * READERS.len() + turn) as u64))?;
         }
     }

@@ -7,13 +7,11 @@ use crate::error::Result;
 
 /// The affine map of running statistics.
 #[derive(Clone, Copy, Debug)]
-pub struct RunningAffine {
-    /// Channels.
+pub struct RunningAffineCase {
     pub channels: usize,
 }
 
-impl RunningAffine {
-    /// The case, filled from `seed`.
+impl RunningAffineCase {
     pub fn case(&self, seed: u64) -> Case {
         let channels = self.channels;
         let mut case = Case::new(1, 0, seed);
@@ -32,25 +30,23 @@ impl RunningAffine {
 
 /// Batch statistics.
 #[derive(Clone, Copy, Debug)]
-pub struct Statistics {
-    /// Images.
+pub struct StatisticsCase {
     pub count: usize,
     /// Of an image.
     pub pixels: usize,
     /// Of a pixel.
     pub channels: usize,
-    /// About what the input scatters.
+    /// Mean of the input.
     pub mean: i32,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
 }
 
-impl Statistics {
-    /// The case, filled from `seed`.
+impl StatisticsCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, pixels, channels, mean, aligned } = self;
         let mut case = Case::new(count, 0, seed);
-        case.place(aligned);
+        case.set_alignment(aligned);
         let input = case.image_of(pixels * channels, |v| v as f32 / 64.0 + mean as f32);
         let op = statistics(&mut case, input, pixels, channels);
         case.ops.push(op);
@@ -58,27 +54,25 @@ impl Statistics {
     }
 }
 
-/// Batch statistics of what a convolution makes: a device may sum them up on the way.
+/// Batch statistics of a convolution's output. A device may sum them up in the convolution's epilogue.
 #[derive(Clone, Copy, Debug)]
-pub struct Convolved {
-    /// Images.
+pub struct ConvStatisticsCase {
     pub count: usize,
     /// Sizes of the convolution.
     pub shape: ConvShape,
-    /// What is added to what it makes, beside something small.
+    /// Constant that is added to its output.
     pub mean: i32,
-    /// Whether a tensor is added as well.
+    /// Whether a tensor is added too.
     pub residual: bool,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
 }
 
-impl Convolved {
-    /// The case, filled from `seed`.
+impl ConvStatisticsCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, shape, mean, residual, aligned } = self;
         let mut case = Case::new(count, 0, seed);
-        case.place(aligned);
+        case.set_alignment(aligned);
         let filter = case.filter(FilterSpec { shape, direction: Direction::Fprop });
         let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
         case.setup.push(Op::LoadFilter { filter, weights, scale: None });
@@ -111,10 +105,9 @@ fn statistics(case: &mut Case, input: Span, pixels: usize, channels: usize) -> O
     }
 }
 
-/// The backward pass of norm, with a ReLU behind it or not.
+/// The backward pass of batch norm, with or without a ReLU after it.
 #[derive(Clone, Copy, Debug)]
-pub struct Backward {
-    /// Images.
+pub struct NormDgradCase {
     pub count: usize,
     /// Of an image.
     pub pixels: usize,
@@ -130,12 +123,11 @@ pub struct Backward {
     pub aligned: bool,
 }
 
-impl Backward {
-    /// The case, filled from `seed`.
+impl NormDgradCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, pixels, channels, aligned, .. } = self;
         let mut case = Case::new(count, 0, seed);
-        case.place(aligned);
+        case.set_alignment(aligned);
         let gradient = case.image(pixels * channels);
         let residual = self.residual.then(|| case.image(pixels * channels));
         let op = Op::BatchNormDgrad {
@@ -163,8 +155,7 @@ impl Backward {
 
 /// A step of SGD and of the weight average.
 #[derive(Clone, Copy, Debug)]
-pub struct Updates {
-    /// Parameters.
+pub struct SgdCase {
     pub len: usize,
     /// The form of the momentum.
     pub nesterov: bool,
@@ -172,8 +163,7 @@ pub struct Updates {
     pub decay: f32,
 }
 
-impl Updates {
-    /// The case, filled from `seed`.
+impl SgdCase {
     pub fn case(&self, seed: u64) -> Case {
         let mut case = Case::new(1, 0, seed);
         case.params.learning_rate = 0.05;
@@ -191,8 +181,7 @@ impl Updates {
 
 /// A step of Adam.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
-    /// Parameters.
+pub struct AdamCase {
     pub len: usize,
     /// Which it is, from 1.
     pub step: u32,
@@ -200,8 +189,7 @@ pub struct AdamStep {
     pub betas: (f32, f32),
 }
 
-impl AdamStep {
-    /// The case, filled from `seed`.
+impl AdamCase {
     pub fn case(&self, seed: u64) -> Case {
         let mut case = Case::new(1, 0, seed);
         case.params.learning_rate = 0.05;
@@ -257,13 +245,18 @@ const CONVOLVED: [[usize; 7]; 7] = [
 /// Visits the grid; [`Depth::Full`] has sums of many rows and large buffers besides.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for channels in [1, 7, 32, 33, 200] {
-        let made = RunningAffine { channels };
+        let made = RunningAffineCase { channels };
         visit(&format!("{made:?}"), made.case(channels as u64))?;
     }
     let large = if depth == Depth::Full { &[[9, 900, 40], [16, 1024, 3]][..] } else { &[] };
     for (number, &[count, pixels, channels]) in SIZES.iter().chain(large).enumerate() {
-        let made =
-            Statistics { count, pixels, channels, mean: [0, -50, 50][number % 3], aligned: number % 2 == 1 };
+        let made = StatisticsCase {
+            count,
+            pixels,
+            channels,
+            mean: [0, -50, 50][number % 3],
+            aligned: number % 2 == 1,
+        };
         visit(&format!("{made:?}"), made.case(number as u64))?;
         let places = [
             (true, false, 0),
@@ -275,7 +268,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         ];
         for (turn, (relu, residual, place)) in places.into_iter().enumerate() {
             let aligned = (number + turn) % 2 == 0;
-            let made = Backward { count, pixels, channels, relu, residual, place, aligned };
+            let made = NormDgradCase { count, pixels, channels, relu, residual, place, aligned };
             visit(&format!("{made:?}"), made.case((10 * number + place) as u64))?;
         }
     }
@@ -283,17 +276,17 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         let [height, width, in_channels, out_channels, kernel, stride, count] = sizes;
         let shape = chain::shape([height, width, in_channels, out_channels, kernel, stride]);
         let (mean, residual) = ([0, -50, 50][number % 3], number % 2 == 1);
-        let made = Convolved { count, shape, mean, residual, aligned: number % 2 == 0 };
+        let made = ConvStatisticsCase { count, shape, mean, residual, aligned: number % 2 == 0 };
         visit(&format!("{made:?}"), made.case(number as u64))?;
     }
     let large = if depth == Depth::Full { &[40_003, 262_144][..] } else { &[] };
     for &len in [1, 31, 256, 1025].iter().chain(large) {
         for (nesterov, decay) in [(false, 0.0), (true, 0.0), (false, 0.05), (true, 5e-4)] {
-            let made = Updates { len, nesterov, decay };
+            let made = SgdCase { len, nesterov, decay };
             visit(&format!("{made:?}"), made.case(len as u64))?;
         }
         for (step, betas) in [(1, (0.5, 0.9)), (2, (0.9, 0.999)), (1000, (0.5, 0.9))] {
-            let made = AdamStep { len, step, betas };
+            let made = AdamCase { len, step, betas };
             visit(&format!("{made:?}"), made.case(len as u64))?;
         }
     }

@@ -1,5 +1,5 @@
-//! A training step's end and the beginning of the next: a device may leave the filters for it as it changes the
-//! weights.
+//! The end of a training step and the beginning of the next. A device may write the next step's filters when it
+//! updates the weights.
 
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
@@ -8,26 +8,25 @@ use crate::error::Result;
 
 /// Two steps of a convolution, forwards and backwards, whose weights change in between.
 #[derive(Clone, Copy, Debug)]
-pub struct Stepping {
-    /// Images.
+pub struct TrainStepsCase {
     pub count: usize,
     /// Sizes of the convolution.
     pub shape: ConvShape,
-    /// Weights in front of the filter's, and behind them: the last three of these aren't trained.
+    /// Weights before and after the filter's; the last three after it aren't trained.
     pub others: usize,
     /// Whether there is a weight average.
     pub average: bool,
     /// Whether the gradient of the input is wanted.
     pub backward: bool,
     /// What comes between the steps.
-    pub between: Between,
+    pub between: BetweenSteps,
     /// The form of the momentum.
     pub nesterov: bool,
 }
 
 /// What comes between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Between {
+pub enum BetweenSteps {
     /// Nothing.
     Nothing,
     /// Another program loads the filters, scaled.
@@ -36,8 +35,7 @@ pub enum Between {
     Weights,
 }
 
-impl Stepping {
-    /// The case, filled from `seed`.
+impl TrainStepsCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, shape, others, .. } = self;
         let mut case = Case::new(count, 0, seed);
@@ -73,13 +71,13 @@ impl Stepping {
             case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
         }
         match self.between {
-            Between::Nothing => {}
-            Between::Filters => {
+            BetweenSteps::Nothing => {}
+            BetweenSteps::Filters => {
                 let scale = Some(case.whole(Region::Derived, shape.out_channels));
                 let filters = [Some(fprop), dgrad].into_iter().flatten();
                 case.between = filters.map(|filter| Op::LoadFilter { filter, weights: own, scale }).collect();
             }
-            Between::Weights => {
+            BetweenSteps::Weights => {
                 let values = (0..own.len).map(|_| small(case.below(512))).collect();
                 case.rewritten.push((own, values));
             }
@@ -99,20 +97,19 @@ const SHAPES: [[usize; 7]; 5] = [
     [3, 3, 24, 32, 3, 1, 1],
 ];
 
-/// Visits the grid.
 pub(super) fn visit(_: Depth, visit: &mut Visit) -> Result<()> {
     for (number, [height, width, inputs, outputs, kernel, stride, count]) in SHAPES.into_iter().enumerate() {
         let shape = chain::shape([height, width, inputs, outputs, kernel, stride]);
         let turns = [
-            (true, true, Between::Nothing),
-            (false, true, Between::Filters),
-            (true, true, Between::Weights),
-            (true, false, Between::Nothing),
+            (true, true, BetweenSteps::Nothing),
+            (false, true, BetweenSteps::Filters),
+            (true, true, BetweenSteps::Weights),
+            (true, false, BetweenSteps::Nothing),
         ];
         for (turn, (average, backward, between)) in turns.into_iter().enumerate() {
             let others = if turn == 0 { 1100 } else { 7 * ((number + turn) % 2) };
             let nesterov = turn == 3;
-            let made = Stepping { count, shape, others, average, backward, between, nesterov };
+            let made = TrainStepsCase { count, shape, others, average, backward, between, nesterov };
             visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
         }
     }

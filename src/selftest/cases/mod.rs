@@ -1,5 +1,5 @@
-//! The cases: every op over a grid of sizes and operands, as plain data. The tests of the ops draw
-//! the same structures at random.
+//! The cases: every op over a grid of sizes and operands, as plain data. tests/ops draws the same structures at
+//! random.
 
 pub mod attack;
 pub mod chain;
@@ -25,13 +25,13 @@ pub enum Depth {
     Full,
 }
 
-/// What sees a case, and what it is in words.
+/// Takes the label of a case and the case.
 pub type Visit<'a> = dyn FnMut(&str, Case) -> Result<()> + 'a;
 
-/// Hands every case of the grid for a device of this precision to `visit`.
+/// Calls `visit` with every case for a device of this precision.
 ///
 /// # Errors
-/// The first of `visit`.
+/// The first error of `visit`.
 pub fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Result<()> {
     conv::visit(depth, precision, visit)?;
     chain::visit(depth, visit)?;

@@ -1,5 +1,5 @@
-//! The classifier's end as networks have it, mean over pixels to loss and back: a device may do all of an image in
-//! one launch, and leave out what nobody else reads.
+//! Pooling, linear layer and what follows, as in a network. A device may do it in one launch, and not store what
+//! nothing else reads.
 
 use super::super::case::Case;
 use super::{Depth, Visit};
@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// What follows the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ClassifierEnd {
     /// Nothing.
     Logits,
     /// The cosine score.
@@ -21,17 +21,15 @@ pub enum Ending {
 
 /// Pooling, the linear layer and what follows.
 #[derive(Clone, Copy, Debug)]
-pub struct Classifier {
-    /// Images.
+pub struct ClassifierCase {
     pub count: usize,
     /// Of an image: rows and columns.
     pub side: usize,
     /// Of a pixel.
     pub channels: usize,
-    /// Classes.
     pub classes: usize,
     /// What follows.
-    pub ending: Ending,
+    pub ending: ClassifierEnd,
     /// Whether a shortcut adds the pixels' gradient to a convolution's result.
     pub shortcut: bool,
     /// Whether the pixels' gradient is wanted itself.
@@ -40,12 +38,11 @@ pub struct Classifier {
     pub aligned: bool,
 }
 
-impl Classifier {
-    /// The case, filled from `seed`.
+impl ClassifierCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, side, channels, classes, ending, aligned, .. } = self;
         let mut case = Case::new(count, 0, seed);
-        case.place(aligned);
+        case.set_alignment(aligned);
         let pixels = side * side;
         let (input, features) = (case.image(pixels * channels), case.staged(channels));
         let weight = case.whole_of(Region::Weights, classes * channels, |v| v as f32 / 512.0 - 0.5);
@@ -55,19 +52,19 @@ impl Classifier {
             Op::Linear { inputs: channels, outputs: classes, weight, bias, input: features, output: logits },
         ];
         match ending {
-            Ending::Logits => {}
-            Ending::Score => {
+            ClassifierEnd::Logits => {}
+            ClassifierEnd::Score => {
                 let (reference, score) = (case.staged(classes), case.staged(1));
                 case.ops.push(Op::CosineSimilarity { classes, logits, reference, score });
             }
-            Ending::Loss | Ending::Train => self.loss(&mut case, weight, features, logits),
+            ClassifierEnd::Loss | ClassifierEnd::Train => self.loss(&mut case, weight, features, logits),
         }
         case
     }
 
     fn loss(&self, case: &mut Case, weight: Span, features: Span, logits: Span) {
         let &Self { side, channels, classes, ending, kept, .. } = self;
-        let (pixels, train) = (side * side, ending == Ending::Train);
+        let (pixels, train) = (side * side, ending == ClassifierEnd::Train);
         (case.params.distill_weight, case.params.temperature) = (0.5, 2.0);
         let (labels, loss) = (case.word(classes), case.staged(1));
         let teacher = train.then(|| case.staged(classes));
@@ -94,20 +91,20 @@ impl Classifier {
                 bias_gradient,
             });
         } else {
-            case.forget(gradient);
+            case.discard(gradient);
         }
         case.ops.push(Op::LinearDgrad { inputs: channels, outputs: classes, weight, gradient, output: back });
         case.ops.push(Op::GlobalAvgPoolDgrad { pixels, channels, gradient: back, output });
-        case.forget(back);
+        case.discard(back);
         self.convolution(case, output);
         // What only convolutions read, as an operand or an addend, a device may keep rounded.
         if kept {
             let copied = case.image(output.len);
             case.ops.push(Op::Copy { elements: output.len, input: output, output: copied });
             // Compared where it is itself: a copy has no tolerance.
-            case.forget(copied);
+            case.discard(copied);
         } else {
-            case.forget(output);
+            case.discard(output);
         }
     }
 
@@ -133,7 +130,7 @@ impl Classifier {
 }
 
 /// Images, side, channels, classes: one of all, more classes than a block has warps, than it has threads, channels
-/// that end within a vector and a warp, or behind what a warp loads at once.
+/// that end within a vector and a warp, or after what a warp loads at once.
 const SIZES: [[usize; 4]; 8] = [
     [1, 1, 1, 1],
     [3, 4, 16, 10],
@@ -145,9 +142,8 @@ const SIZES: [[usize; 4]; 8] = [
     [3, 2, 20, 9],
 ];
 
-/// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
-    let endings = [Ending::Logits, Ending::Score, Ending::Loss, Ending::Train];
+    let endings = [ClassifierEnd::Logits, ClassifierEnd::Score, ClassifierEnd::Loss, ClassifierEnd::Train];
     for (number, [count, side, channels, classes]) in SIZES.into_iter().enumerate() {
         for (turn, ending) in endings.into_iter().enumerate() {
             if depth == Depth::Quick && (turn + number) % 2 == 0 {
@@ -155,7 +151,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             }
             let (shortcut, kept) = (number % 3 == 0, number % 2 == 0);
             let aligned = (number / 2 + turn / 2) % 2 == 0;
-            let made = Classifier { count, side, channels, classes, ending, shortcut, kept, aligned };
+            let made = ClassifierCase { count, side, channels, classes, ending, shortcut, kept, aligned };
             visit(&format!("{made:?}"), made.case((4 * number + turn) as u64))?;
         }
     }

@@ -1,23 +1,23 @@
-//! What all devices are given, and the jobs they do with it.
+//! One network and its inputs, the same for every device, and the run over it.
 
-use super::outcome::Outcome;
-use super::plan::Plan;
+use super::cases::NetworkCase;
+use super::outputs::NetworkOutputs;
 use crate::data::{ImageSet, Normalisation};
 use crate::device::{Augment, Device, StepParams};
 use crate::engine::graph::Graph;
 use crate::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use crate::error::Result;
 use crate::selftest::case::Case;
-use crate::selftest::grid::attack::noise;
+use crate::selftest::cases::attack::noise;
 
 /// SGD steps.
 const STEPS: usize = 10;
 /// Images in the set, all of which are attacked and ranked.
 const IMAGES: usize = 40;
 
-/// What all devices are given.
-pub struct Setup {
-    plan: Plan,
+/// A network and its inputs.
+pub struct NetworkTest {
+    case: NetworkCase,
     graph: Graph,
     /// What training begins with.
     pub weights: Vec<f32>,
@@ -27,9 +27,9 @@ pub struct Setup {
     budgets: Vec<Budget>,
 }
 
-impl Setup {
-    pub fn new(plan: &Plan) -> Result<Self> {
-        let &Plan { classes, height, columns, channels, .. } = plan;
+impl NetworkTest {
+    pub fn new(case: &NetworkCase) -> Result<Self> {
+        let &NetworkCase { classes, height, columns, channels, .. } = case;
         let mut draw = Case::new(1, 0, 1);
         let images = noise(&mut draw, IMAGES, height, columns, channels);
         let labels = (0..IMAGES).map(|_| draw.below(classes as u32)).collect();
@@ -41,9 +41,9 @@ impl Setup {
         let budgets = (0..IMAGES).map(budget).collect();
         let normalisation = Normalisation { mean: vec![0.45; channels], std: vec![0.25; channels] };
         Ok(Self {
-            plan: *plan,
-            graph: plan.architecture().graph(&normalisation, height, columns)?,
-            weights: plan.initial(),
+            case: *case,
+            graph: case.architecture().graph(&normalisation, height, columns)?,
+            weights: case.initial(),
             images,
             labels,
             reference,
@@ -51,14 +51,14 @@ impl Setup {
         })
     }
 
-    /// Trains from the start; evaluates and attacks `trained`, or else what was trained.
-    pub fn outcome(&self, device: &dyn Device, trained: Option<&[f32]>) -> Result<Outcome> {
+    /// Trains from the initial weights, then evaluates and attacks `trained`, or else the trained weights.
+    pub fn run(&self, device: &dyn Device, trained: Option<&[f32]>) -> Result<NetworkOutputs> {
         let augment = Augment { pad: 2, flip: true };
         let options = EngineOptions {
-            batch: self.plan.batch,
+            batch: self.case.batch,
             attack: true,
             augment,
-            norm: self.plan.norm,
+            norm: self.case.norm,
             ..EngineOptions::default()
         };
         let mut engine = Engine::open(device, &self.graph, &self.weights, &options)?;
@@ -82,13 +82,24 @@ impl Setup {
         let moved = StepParams { seed: 11, epoch: 2, ..StepParams::default() };
         let starts = self.attack(&mut engine, &all, &StepParams { repeats: 0, ..moved })?;
         let examples = self.attack(&mut engine, &all, &StepParams { repeats: 7, ..moved })?;
-        Ok(Outcome { gradients, losses, weights, average, logits, features, scores, signs, starts, examples })
+        Ok(NetworkOutputs {
+            gradients,
+            losses,
+            weights,
+            average,
+            logits,
+            features,
+            scores,
+            signs,
+            starts,
+            examples,
+        })
     }
 
     /// The first step's gradients and every step's loss. Sources, distillation and the momentum's
     /// form change from step to step.
     fn train(&self, engine: &mut Engine) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (batch, classes) = (self.plan.batch, self.graph.classes());
+        let (batch, classes) = (self.case.batch, self.graph.classes());
         let (mut gradients, mut losses) = (vec![], vec![]);
         for step in 0..STEPS {
             let picked: Vec<u32> = (0..batch).map(|i| ((step * batch + i) % IMAGES) as u32).collect();

@@ -7,8 +7,7 @@ use crate::error::Result;
 
 /// Pooling and its gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Pooling {
-    /// Images.
+pub struct PoolCase {
     pub count: usize,
     /// Of an image.
     pub pixels: usize,
@@ -18,8 +17,7 @@ pub struct Pooling {
     pub slice: usize,
 }
 
-impl Pooling {
-    /// The case, filled from `seed`.
+impl PoolCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, pixels, channels, slice } = self;
         let mut case = Case::new(count, slice, seed);
@@ -35,19 +33,15 @@ impl Pooling {
 
 /// The linear layer and its gradients; that of the weights only outside data-parallel programs.
 #[derive(Clone, Copy, Debug)]
-pub struct LinearLayer {
-    /// Images.
+pub struct LinearCase {
     pub count: usize,
-    /// Features.
     pub inputs: usize,
-    /// Classes.
     pub outputs: usize,
     /// Images of a slice of a data-parallel program; 0: one slice, all threads.
     pub slice: usize,
 }
 
-impl LinearLayer {
-    /// The case, filled from `seed`.
+impl LinearCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, inputs, outputs, slice } = self;
         let mut case = Case::new(count, slice, seed);
@@ -76,8 +70,7 @@ impl LinearLayer {
 
 /// Softmax cross-entropy, with distillation or without.
 #[derive(Clone, Copy, Debug)]
-pub struct Loss {
-    /// Images.
+pub struct LossCase {
     pub count: usize,
     /// Of a row.
     pub classes: usize,
@@ -95,8 +88,7 @@ pub struct Loss {
     pub temperature: f32,
 }
 
-impl Loss {
-    /// The case, filled from `seed`.
+impl LossCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, classes, slice, mean, .. } = self;
         let mut case = Case::new(count, slice, seed);
@@ -115,8 +107,7 @@ impl Loss {
 
 /// The score of step 3.
 #[derive(Clone, Copy, Debug)]
-pub struct CosineScore {
-    /// Images.
+pub struct CosineCase {
     pub count: usize,
     /// Of a row.
     pub classes: usize,
@@ -126,8 +117,7 @@ pub struct CosineScore {
     pub zero: bool,
 }
 
-impl CosineScore {
-    /// The case, filled from `seed`.
+impl CosineCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, classes, slice, zero } = self;
         let mut case = Case::new(count, slice, seed);
@@ -149,19 +139,18 @@ const LINEAR: [[usize; 4]; 6] =
 const ROWS: [[usize; 3]; 7] =
     [[1, 1, 0], [3, 2, 0], [8, 10, 3], [2, 33, 0], [5, 43, 1], [3, 200, 2], [7, 200, 0]];
 
-/// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (seed, [count, pixels, channels, slice]) in POOLS.into_iter().enumerate() {
-        let made = Pooling { count, pixels, channels, slice };
+        let made = PoolCase { count, pixels, channels, slice };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
     for (seed, [count, inputs, outputs, slice]) in LINEAR.into_iter().enumerate() {
-        let made = LinearLayer { count, inputs, outputs, slice };
+        let made = LinearCase { count, inputs, outputs, slice };
         visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
     for (number, [count, classes, slice]) in ROWS.into_iter().enumerate() {
         for zero in [false, true] {
-            let made = CosineScore { count, classes, slice, zero };
+            let made = CosineCase { count, classes, slice, zero };
             visit(&format!("{made:?}"), made.case(number as u64))?;
         }
         for bits in 0..8_usize {
@@ -170,7 +159,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             }
             let (mean, teacher, gradient) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
             let (weight, temperature) = [(0.5, 2.0), (1.0, 3.0), (0.0, 1.0)][(number + bits) % 3];
-            let made = Loss { count, classes, slice, mean, teacher, gradient, weight, temperature };
+            let made = LossCase { count, classes, slice, mean, teacher, gradient, weight, temperature };
             visit(&format!("{made:?}"), made.case((8 * number + bits) as u64))?;
         }
     }

@@ -1,8 +1,8 @@
-//! The networks of a test, and where their training begins.
+//! The networks of a self-test, and their initial weights.
 
 use crate::device::Norm;
 use crate::model::{Architecture, Kind, Weights};
-use crate::selftest::grid::Depth;
+use crate::selftest::cases::Depth;
 
 /// Of the initial weights.
 const SEED: u64 = 2;
@@ -11,7 +11,7 @@ const SHIFT: f32 = 2.0;
 
 /// A network and how it is used.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct NetworkCase {
     pub kind: Kind,
     pub width: usize,
     pub classes: usize,
@@ -22,9 +22,9 @@ pub struct Plan {
     pub norm: Norm,
 }
 
-impl Plan {
+impl NetworkCase {
     pub fn architecture(&self) -> Architecture {
-        let &Plan { kind, width, classes, channels, .. } = self;
+        let &NetworkCase { kind, width, classes, channels, .. } = self;
         Architecture { kind, width, classes, channels }
     }
 
@@ -48,7 +48,7 @@ impl Plan {
     }
 
     pub fn label(&self) -> String {
-        let Plan { kind, width, classes, height, columns, channels, batch, norm } = self;
+        let NetworkCase { kind, width, classes, height, columns, channels, batch, norm } = self;
         format!(
             "{}, width {width}, {classes} classes, {height}x{columns}x{channels}, batch {batch}, {norm:?}",
             kind.name()
@@ -57,20 +57,29 @@ impl Plan {
 }
 
 /// The networks of a test.
-pub fn plans(depth: Depth) -> Vec<Plan> {
+pub fn network_cases(depth: Depth) -> Vec<NetworkCase> {
     let norm = Norm::Linf;
     let kind = Kind::PreActResNet18;
-    let small = Plan { kind, width: 4, classes: 10, height: 8, columns: 8, channels: 3, batch: 6, norm };
-    let residual = Plan { kind: Kind::ResNet18, width: 2, height: 33, columns: 40, ..small };
+    let small =
+        NetworkCase { kind, width: 4, classes: 10, height: 8, columns: 8, channels: 3, batch: 6, norm };
+    let residual = NetworkCase { kind: Kind::ResNet18, width: 2, height: 33, columns: 40, ..small };
     match depth {
         Depth::Quick => vec![small, residual],
         Depth::Full => vec![
             small,
             residual,
-            Plan { kind: Kind::ResNet18SmallStem, height: 15, columns: 17, ..small },
-            Plan { width: 5, classes: 7, height: 12, columns: 20, channels: 1, norm: Norm::L2, ..small },
-            Plan { width: 16, classes: 200, height: 16, columns: 16, batch: 12, ..small },
-            Plan { width: 8, classes: 1, height: 9, columns: 9, batch: 3, ..small },
+            NetworkCase { kind: Kind::ResNet18SmallStem, height: 15, columns: 17, ..small },
+            NetworkCase {
+                width: 5,
+                classes: 7,
+                height: 12,
+                columns: 20,
+                channels: 1,
+                norm: Norm::L2,
+                ..small
+            },
+            NetworkCase { width: 16, classes: 200, height: 16, columns: 16, batch: 12, ..small },
+            NetworkCase { width: 8, classes: 1, height: 9, columns: 9, batch: 3, ..small },
         ],
     }
 }

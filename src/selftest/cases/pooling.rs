@@ -1,4 +1,4 @@
-//! Sums behind prologues. Max pooling: windows with and without a border, ties, ReLUs, and what is no number.
+//! Additions with prologues, and max pooling: windows with and without padding, ties, ReLUs, NaN.
 
 use super::super::case::Case;
 use super::{Depth, Visit};
@@ -7,8 +7,7 @@ use crate::error::Result;
 
 /// The sum of two tensors.
 #[derive(Clone, Copy, Debug)]
-pub struct Summing {
-    /// Images.
+pub struct AddCase {
     pub count: usize,
     /// Of an image.
     pub pixels: usize,
@@ -26,12 +25,11 @@ pub struct Summing {
     pub aligned: bool,
 }
 
-impl Summing {
-    /// The case, filled from `seed`.
+impl AddCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { count, pixels, channels, slice, .. } = self;
         let mut case = Case::new(count, slice, seed);
-        case.place(self.aligned);
+        case.set_alignment(self.aligned);
         let mut addend = |(affine, relu): (bool, bool)| Addend {
             input: case.image(pixels * channels),
             prologue: Prologue { affine: affine.then(|| case.affine(channels)), relu, mask: None },
@@ -49,10 +47,8 @@ impl Summing {
 
 /// Max pooling and its gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct MaxPooling {
-    /// Sizes.
+pub struct MaxPoolCase {
     pub shape: PoolShape,
-    /// Images.
     pub count: usize,
     /// Images of a slice of a data-parallel program; 0: one slice, all threads.
     pub slice: usize,
@@ -62,18 +58,17 @@ pub struct MaxPooling {
     pub relu: bool,
     /// Whether the argmax are kept, and a gradient goes back to them.
     pub argmax: bool,
-    /// Every so many values is no number; 0 for none.
+    /// Every so many values is NaN; 0 for none.
     pub diverged: u32,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
 }
 
-impl MaxPooling {
-    /// The case, filled from `seed`.
+impl MaxPoolCase {
     pub fn case(&self, seed: u64) -> Case {
         let &Self { shape, count, slice, affine, relu, argmax, diverged, aligned } = self;
         let mut case = Case::new(count, slice, seed);
-        case.place(aligned);
+        case.set_alignment(aligned);
         // Few values, so that many windows have two of the largest.
         let value = |v: u32| match diverged {
             1.. if v.is_multiple_of(diverged) => f32::NAN,
@@ -123,14 +118,13 @@ const OPERANDS: [(bool, bool, bool, u32, bool); 6] = [
     (false, true, true, 7, false),
 ];
 
-/// Visits the grid.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (number, [count, pixels, channels, slice]) in SUMS.into_iter().enumerate() {
         for turn in 0..16_usize {
             let bit = |place: usize| turn >> place & 1 == 1;
             let (left, right) = ((bit(0), bit(1)), (bit(2), bit(3)));
             let aligned = (turn.count_ones() as usize + number).is_multiple_of(2);
-            let made = Summing { count, pixels, channels, slice, left, right, place: turn % 3, aligned };
+            let made = AddCase { count, pixels, channels, slice, left, right, place: turn % 3, aligned };
             visit(&format!("{made:?}"), made.case((16 * number + turn) as u64))?;
         }
     }
@@ -141,7 +135,7 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
         for (turn, &(affine, relu, argmax, diverged, workers)) in OPERANDS.iter().enumerate() {
             let slice = if workers { count.div_ceil(2) } else { 0 };
             let aligned = (turn + number) % 2 == 1;
-            let made = MaxPooling { shape, count, slice, affine, relu, argmax, diverged, aligned };
+            let made = MaxPoolCase { shape, count, slice, affine, relu, argmax, diverged, aligned };
             visit(&format!("{made:?}"), made.case((number * OPERANDS.len() + turn) as u64))?;
         }
     }

@@ -1,12 +1,12 @@
-//! What the engine gave on a device, and how far two of them are apart.
+//! Everything the engine computes for one network on one device, and its difference from another device's.
 
 use crate::device::Norm;
 
-/// A difference of cosine scores that is rounding.
+/// A difference of cosine scores that rounding explains.
 const TIE: f32 = 1e-5;
 
-/// Everything the engine gave on one device.
-pub struct Outcome {
+/// Everything the engine computes on one device.
+pub struct NetworkOutputs {
     pub gradients: Vec<f32>,
     pub losses: Vec<f32>,
     pub weights: Vec<f32>,
@@ -22,13 +22,13 @@ pub struct Outcome {
     pub examples: Vec<f32>,
 }
 
-impl Outcome {
-    /// Elements whose bits aren't the other's.
+impl NetworkOutputs {
+    /// Number of elements whose bits differ.
     pub fn unequal_bits(&self, other: &Self) -> f64 {
         self.lists().iter().zip(other.lists()).map(|(one, other)| unequal_bits(one, other)).sum()
     }
 
-    /// The error of each row, of which those of signs are none where an attack's norm hasn't any.
+    /// The error of each row; those of signs only for L∞ attacks.
     pub fn errors(&self, expected: &Self, norm: Norm) -> Vec<(&'static str, f64)> {
         let mut errors = vec![
             ("network: first gradients", relative(&self.gradients, &expected.gradients)),
