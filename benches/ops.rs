@@ -4,6 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pbe::device::cpu::CpuDevice;
+use pbe::device::ops;
 use pbe::device::{
     Affine, BatchSlice, ConvShape, Device, Direction, FilterId, FilterSpec, MemoryLayout, Norm, Op, Program,
     Prologue, Region, Span, StepParams,
@@ -83,7 +84,7 @@ fn norms(criterion: &mut Criterion) {
             let [running_mean, running_variance] = [0; 2].map(|_| room.channel(channels));
             let affine = room.affine(channels);
             let gradients = [0; 2].map(|_| room.take(Region::Gradients, channels));
-            let statistics = Op::BatchNormStats {
+            let statistics = Op::BatchNormStats(ops::BatchNormStats {
                 pixels,
                 channels,
                 input,
@@ -96,8 +97,8 @@ fn norms(criterion: &mut Criterion) {
                 mean,
                 inverse_std,
                 affine,
-            };
-            let dgrad = Op::BatchNormDgrad {
+            });
+            let dgrad = Op::BatchNormDgrad(ops::BatchNormDgrad {
                 pixels,
                 channels,
                 input,
@@ -110,7 +111,7 @@ fn norms(criterion: &mut Criterion) {
                 output,
                 gamma_gradient: gradients[0],
                 beta_gradient: gradients[1],
-            };
+            });
             let shape = format!("{side}x{side}x{channels}");
             let elements = pixels * channels;
             time(
@@ -133,8 +134,8 @@ fn attack(criterion: &mut Criterion) {
         let [clean, gradient, adversarial] = [0; 3].map(|_| room.image(elements));
         let [epsilon, alpha] = [0; 2].map(|_| room.image(1));
         let indices = room.take(Region::Staging, 1);
-        let start = Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial };
-        let step = Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial };
+        let start = Op::PgdStart(ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial });
+        let step = Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial });
         time(criterion, format!("pgd_start {norm:?}"), &room, Vec::new(), start, bytes(2 * elements));
         time(criterion, format!("pgd_step {norm:?}"), &room, Vec::new(), step, bytes(4 * elements));
     }
@@ -148,9 +149,9 @@ fn updates(criterion: &mut Criterion) {
     let momentum = room.take(Region::Momentum, len);
     let average = room.take(Region::Average, len);
     let moved = |times: usize| Throughput::Bytes((times * len * size_of::<f32>()) as u64);
-    let sgd = Op::Sgd { weights, gradients, momentum };
+    let sgd = Op::Sgd(ops::Sgd { weights, gradients, momentum });
     time(criterion, "sgd width 64".to_string(), &room, Vec::new(), sgd, moved(5));
-    let op = Op::MovingAverage { weights, average };
+    let op = Op::MovingAverage(ops::MovingAverage { weights, average });
     time(criterion, "moving_average width 64".to_string(), &room, Vec::new(), op, moved(3));
 }
 
@@ -186,8 +187,9 @@ fn convolutions(criterion: &mut Criterion) {
         let filters = |direction| vec![FilterSpec { shape, direction }];
         let filter = FilterId(0);
         let prologue = Prologue::default();
-        let fprop = Op::Conv { shape, filter, input, prologue, bias: None, residual: None, output };
-        let dgrad = Op::ConvDgrad {
+        let fprop =
+            Op::Conv(ops::Conv { shape, filter, input, prologue, bias: None, residual: None, output });
+        let dgrad = Op::ConvDgrad(ops::ConvDgrad {
             shape,
             filter,
             gradient: output,
@@ -196,8 +198,9 @@ fn convolutions(criterion: &mut Criterion) {
             scale: None,
             residual: None,
             output: input,
-        };
-        let wgrad = Op::ConvWgrad { shape, input, prologue, gradient: output, weight_gradient };
+        });
+        let wgrad =
+            Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient: output, weight_gradient });
         let ConvShape { height, in_channels, out_channels, kernel, stride, .. } = shape;
         let name = format!("{height}x{height}x{in_channels}-{out_channels} {kernel}x{kernel}/{stride}");
         let work = || Throughput::Elements((IMAGES * shape.multiply_adds()) as u64);

@@ -1,6 +1,7 @@
 //! The self-test passes on the CPU, and misses nothing: a device that spoils what one op writes
 //! fails in that op's row.
 
+use pbe::device::ops;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -88,20 +89,15 @@ impl FaultySession {
 /// What `op` writes, its words apart.
 fn written(op: &Op) -> Vec<Span> {
     let mask = mask(op);
-    let mut spans = vec![];
-    op.clone().visit_spans(&mut |span, access| {
-        if access == Access::Write && Some(*span) != mask {
-            spans.push(*span);
-        }
-    });
-    spans
+    let written = op.spans().filter(|(span, access)| access.writes() && Some(*span) != mask);
+    written.map(|(span, _)| span).collect()
 }
 
 /// The words an op writes.
 fn mask(op: &Op) -> Option<Span> {
     match op {
-        Op::Conv { prologue, .. } => prologue.mask,
-        Op::MaxPool { argmax, .. } => *argmax,
+        Op::Conv(ops::Conv { prologue, .. }) => prologue.mask,
+        Op::MaxPool(ops::MaxPool { argmax, .. }) => *argmax,
         _ => None,
     }
 }
@@ -128,7 +124,7 @@ impl Session for FaultySession {
     fn prepare(&mut self, mut program: Program) -> Result<ProgramId> {
         if self.fault == Fault::Scale {
             for op in &mut program.ops {
-                if let Op::LoadFilter { scale, .. } = op {
+                if let Op::LoadFilter(ops::LoadFilter { scale, .. }) = op {
                     *scale = None;
                 }
             }

@@ -3,34 +3,13 @@
 
 use std::ops::Range;
 
-use super::operands::{Access, Operand};
-use super::{BatchSlice, ConvShape, Direction, ImageSlot, MemoryLayout, Op, Program, Region, Span};
+use super::ops::{Access, Operand};
+use super::{
+    BatchSlice, ConvShape, Direction, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op, Program, Region,
+    Span,
+};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
-
-/// An operand and where it lies.
-#[derive(Clone, Copy)]
-struct Placed {
-    operand: Operand,
-    span: Span,
-}
-
-fn placed(op: &Op) -> Vec<Placed> {
-    let mut list = Vec::new();
-    op.clone().visit_operands(&mut |operand, span| list.push(Placed { operand, span: *span }));
-    list
-}
-
-/// Whether a convolution has an output at all.
-pub fn possible(shape: &ConvShape) -> bool {
-    let border = 2 * shape.pad;
-    shape.in_channels > 0
-        && shape.out_channels > 0
-        && shape.kernel > 0
-        && shape.stride > 0
-        && shape.height + border >= shape.kernel
-        && shape.width + border >= shape.kernel
-}
 
 impl MemoryLayout {
     /// Bytes of all regions.
@@ -67,70 +46,69 @@ pub fn check(program: &Program, layout: &MemoryLayout, workers: usize) -> Result
         let count = program.ops.len();
         return Err(Error::run(format!("{:?} of {count} ops can't be a loop body", program.loop_body)));
     }
-    let mut staging: Vec<Placed> = Vec::new();
+    let mut staging: Vec<(Operand, Span)> = Vec::new();
     for (index, op) in program.ops.iter().enumerate() {
         let fail = |cause: String| Error::run(format!("op {index} ({}): {cause}", op.name()));
-        check_shape(op).map_err(fail)?;
-        check_filter(op, program).map_err(fail)?;
-        let list = placed(op);
-        for placed in &list {
-            check_operand(placed, program, layout)
-                .map_err(|cause| fail(format!("{}: {cause}", placed.operand.name)))?;
+        op.check(program).map_err(fail)?;
+        let list = op.operands();
+        for &(operand, span) in &list {
+            check_operand(operand, span, program, layout)
+                .map_err(|cause| fail(format!("{}: {cause}", operand.name)))?;
         }
         check_overlaps(&list, program.capacity).map_err(fail)?;
-        staging.extend(list.iter().filter(|placed| placed.span.region == Region::Staging));
+        staging.extend(list.iter().filter(|(_, span)| span.region == Region::Staging));
     }
     staging_rows(&staging, layout.staging)
 }
 
-fn check_shape(op: &Op) -> std::result::Result<(), String> {
-    match op {
-        Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } | Op::ConvWgrad { shape, .. }
-            if !possible(shape) =>
-        {
-            Err(format!("impossible shape {shape:?}"))
-        }
-        Op::MaxPool { shape, .. } | Op::MaxPoolDgrad { shape, .. } if !shape.possible() => {
-            Err(format!("impossible shape {shape:?}"))
-        }
-        _ => Ok(()),
+impl Program {
+    fn filter(&self, filter: FilterId) -> std::result::Result<&FilterSpec, String> {
+        self.filters.get(filter.0).ok_or(format!("no filter {}", filter.0))
     }
-}
 
-fn check_filter(op: &Op, program: &Program) -> std::result::Result<(), String> {
-    let (shape, direction, filter) = match op {
-        Op::Conv { shape, filter, .. } => (*shape, Direction::Fprop, *filter),
-        Op::ConvDgrad { shape, filter, .. } => (*shape, Direction::Dgrad, *filter),
-        Op::LoadFilter { filter, weights, scale } => {
-            let spec = program.filters.get(filter.0).ok_or(format!("no filter {}", filter.0))?;
-            if program.data_parallel {
-                return Err("workers can't load a filter".to_string());
-            }
-            if weights.len != spec.shape.filter_len() {
-                return Err(format!("{} weights, not {}", weights.len, spec.shape.filter_len()));
-            }
-            return match scale {
-                Some(scale) if scale.len != spec.shape.out_channels => {
-                    Err(format!("{} scales, not {}", scale.len, spec.shape.out_channels))
-                }
-                _ => Ok(()),
-            };
+    /// Checks that a convolution uses a filter that is made for it.
+    pub(super) fn uses(
+        &self,
+        filter: FilterId,
+        shape: &ConvShape,
+        direction: Direction,
+    ) -> std::result::Result<(), String> {
+        let spec = self.filter(filter)?;
+        if (spec.shape, spec.direction) == (*shape, direction) {
+            return Ok(());
         }
-        _ => return Ok(()),
-    };
-    match program.filters.get(filter.0) {
-        Some(spec) if spec.shape == shape && spec.direction == direction => Ok(()),
-        Some(spec) => Err(format!("filter {} is for {spec:?}", filter.0)),
-        None => Err(format!("no filter {}", filter.0)),
+        Err(format!("filter {} is for {spec:?}", filter.0))
+    }
+
+    /// Checks that a filter can be made of so many weights and scales.
+    pub(super) fn loads(
+        &self,
+        filter: FilterId,
+        weights: usize,
+        scales: Option<usize>,
+    ) -> std::result::Result<(), String> {
+        let shape = self.filter(filter)?.shape;
+        if self.data_parallel {
+            return Err("workers can't load a filter".to_string());
+        }
+        if weights != shape.filter_len() {
+            return Err(format!("{weights} weights, not {}", shape.filter_len()));
+        }
+        match scales {
+            Some(scales) if scales != shape.out_channels => {
+                Err(format!("{scales} scales, not {}", shape.out_channels))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 fn check_operand(
-    placed: &Placed,
+    Operand { len, per_image, access, .. }: Operand,
+    span: Span,
     program: &Program,
     layout: &MemoryLayout,
 ) -> std::result::Result<(), String> {
-    let Placed { operand: Operand { len, per_image, access, .. }, span } = *placed;
     if span.len != len {
         return Err(format!("{} elements, not {len}", span.len));
     }
@@ -140,7 +118,7 @@ fn check_operand(
     if per_image != matches!(span.region, Region::Arena | Region::Staging) {
         return Err(format!("can't lie in {:?}", span.region));
     }
-    if program.data_parallel && access == Access::Write && !per_image {
+    if program.data_parallel && access.writes() && !per_image {
         return Err(format!("workers can't write {:?}", span.region));
     }
     let (end, room) = match span.region {
@@ -154,32 +132,32 @@ fn check_operand(
 }
 
 /// Staging rows are compared by [`staging_rows`].
-fn check_overlaps(list: &[Placed], capacity: usize) -> std::result::Result<(), String> {
-    for (i, written) in list.iter().enumerate().filter(|(_, placed)| placed.operand.access == Access::Write) {
-        for (j, other) in list.iter().enumerate() {
-            let counted = j != i && (other.operand.access != Access::Write || j > i);
-            let in_place = other.operand.access == Access::ReadInPlace && other.span == written.span;
-            if counted && !in_place && written.span.overlaps(&other.span, capacity) {
-                return Err(format!("{} overlaps {}", written.operand.name, other.operand.name));
+fn check_overlaps(list: &[(Operand, Span)], capacity: usize) -> std::result::Result<(), String> {
+    for (i, (written, span)) in list.iter().enumerate().filter(|(_, (operand, _))| operand.access.writes()) {
+        for (j, (other, other_span)) in list.iter().enumerate() {
+            let counted = j != i && (!other.access.writes() || j > i);
+            let in_place = other.access == Access::ReadInPlace && other_span == span;
+            if counted && !in_place && span.overlaps(other_span, capacity) {
+                return Err(format!("{} overlaps {}", written.name, other.name));
             }
         }
     }
     Ok(())
 }
 
-/// Rows that fit before a staging span of the program would leave the region or run into another
-/// one that is written: spans are equal, or each has its rows to itself.
-fn staging_rows(list: &[Placed], room: usize) -> Result<usize> {
+/// Rows that fit before a staging span of the program would leave the region or run into another one that is
+/// written: spans are equal, or each has its rows to itself.
+fn staging_rows(list: &[(Operand, Span)], room: usize) -> Result<usize> {
     let mut rows = usize::MAX;
-    for (i, a) in list.iter().enumerate() {
-        rows = rows.min((room - a.span.offset) / a.span.len.max(1));
-        for b in &list[..i] {
-            let written = a.operand.access == Access::Write || b.operand.access == Access::Write;
-            if !written || a.span == b.span {
+    for (i, (operand, a)) in list.iter().enumerate() {
+        rows = rows.min((room - a.offset) / a.len.max(1));
+        for (other, b) in &list[..i] {
+            let written = operand.access.writes() || other.access.writes();
+            if !written || a == b {
                 continue;
             }
-            let (low, high) = if a.span.offset <= b.span.offset { (a, b) } else { (b, a) };
-            rows = rows.min((high.span.offset - low.span.offset) / low.span.len.max(1));
+            let (low, high) = if a.offset <= b.offset { (a, b) } else { (b, a) };
+            rows = rows.min((high.offset - low.offset) / low.len.max(1));
         }
     }
     if rows == 0 {

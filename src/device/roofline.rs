@@ -1,12 +1,14 @@
 //! The roofline of a processor: what arithmetic and memory allow at best.
 
+use crate::device::ops;
 use serde::Serialize;
 
 use super::cost::Cost;
-use super::op::{FilterId, Op, Prologue, Region, Span};
+use super::ops::Op;
 use super::{
     BatchSlice, ConvShape, Device, Direction, FilterSpec, MemoryLayout, Precision, Program, StepParams,
 };
+use super::{FilterId, Prologue, Region, Span};
 use crate::error::Result;
 
 /// Peaks of a processor.
@@ -141,14 +143,16 @@ fn product(data_parallel: bool) -> Program {
         stride: 1,
         pad: 0,
     };
-    let conv = |input, output| Op::Conv {
-        shape,
-        filter: FilterId(0),
-        input,
-        prologue: Prologue::default(),
-        bias: None,
-        residual: None,
-        output,
+    let conv = |input, output| {
+        Op::Conv(ops::Conv {
+            shape,
+            filter: FilterId(0),
+            input,
+            prologue: Prologue::default(),
+            bias: None,
+            residual: None,
+            output,
+        })
     };
     let filters = vec![FilterSpec { shape, direction: Direction::Fprop }];
     Program { filters, ..program(conv, shape.input_len(), data_parallel) }
@@ -157,5 +161,5 @@ fn product(data_parallel: bool) -> Program {
 /// A copy of 64 MiB.
 fn copy(data_parallel: bool) -> Program {
     let elements = (64 << 20) / size_of::<f32>() / COUNT;
-    program(|input, output| Op::Copy { elements, input, output }, elements, data_parallel)
+    program(|input, output| Op::Copy(ops::Copy { elements, input, output }), elements, data_parallel)
 }

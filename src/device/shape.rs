@@ -25,6 +25,16 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
+    /// Whether it has an output at all.
+    pub fn possible(&self) -> bool {
+        let border = 2 * self.pad;
+        self.in_channels > 0
+            && self.out_channels > 0
+            && self.kernel > 0
+            && self.stride > 0
+            && self.height + border >= self.kernel
+            && self.width + border >= self.kernel
+    }
     /// Output rows.
     pub fn out_height(&self) -> usize {
         windows(self.height, self.kernel, self.stride, self.pad)
@@ -70,7 +80,7 @@ pub struct PoolShape {
 }
 
 impl PoolShape {
-    /// The winner of a window whose maximum a ReLU keeps back: nothing goes back through it.
+    /// Stands for a window whose maximum a ReLU stops: no gradient goes back through it.
     pub const NO_ARGMAX: u8 = 255;
 
     /// Output rows.
@@ -98,7 +108,7 @@ impl PoolShape {
     pub fn argmax_words(&self) -> usize {
         self.out_height() * self.out_width() * self.pixel_words()
     }
-    /// Whether every window has a pixel and its winner fits a byte.
+    /// Whether every window has a pixel, and a pixel's number in it fits a byte.
     pub fn possible(&self) -> bool {
         let border = 2 * self.pad;
         self.channels > 0

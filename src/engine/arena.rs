@@ -78,7 +78,9 @@ impl Slots {
                 }
                 match (access, lives[span.offset]) {
                     (Access::ReadInPlace, Some((_, last))) if last == at => dying.push(span.offset),
-                    (Access::Write, Some((first, _))) if first == at => born.push(span.offset),
+                    (Access::Write | Access::Update, Some((first, _))) if first == at => {
+                        born.push(span.offset)
+                    }
                     (Access::Read, _) => read.push(span.offset),
                     _ => {}
                 }
@@ -146,9 +148,10 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::ops;
 
     fn copy(input: Span, output: Span) -> Op {
-        Op::Copy { elements: input.len, input, output }
+        Op::Copy(ops::Copy { elements: input.len, input, output })
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::graph::{Layer, NodeId};
 use super::lower::{Lowering, Mode, Step, Value, unsupported};
 use super::shared::{gradient_span, weights_span};
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, Op, PoolShape, Prologue, Span};
 use crate::error::Result;
 
@@ -63,17 +64,23 @@ impl Lowering<'_> {
         let gradient = known(gradients, node)?;
         if self.mode == Mode::Train {
             let input = self.value(from)?.span;
-            self.ops.push(Op::LinearWgrad {
+            self.ops.push(Op::LinearWgrad(ops::LinearWgrad {
                 inputs,
                 outputs,
                 input,
                 gradient,
                 weight_gradient: gradient_span(weight),
                 bias_gradient: gradient_span(bias),
-            });
+            }));
         }
         let output = self.slots.add(inputs);
-        self.ops.push(Op::LinearDgrad { inputs, outputs, weight: weights_span(weight), gradient, output });
+        self.ops.push(Op::LinearDgrad(ops::LinearDgrad {
+            inputs,
+            outputs,
+            weight: weights_span(weight),
+            gradient,
+            output,
+        }));
         gradients.tensor[from] = Some(output);
         Ok(())
     }
@@ -127,7 +134,7 @@ impl Lowering<'_> {
         }
         let gradient = known(gradients, output)?;
         let unpooled = self.slots.add(shape.input_len());
-        self.ops.push(Op::MaxPoolDgrad { shape, gradient, argmax, output: unpooled });
+        self.ops.push(Op::MaxPoolDgrad(ops::MaxPoolDgrad { shape, gradient, argmax, output: unpooled }));
         if gradients.tensor[input.base].is_some() {
             return Err(unsupported(output, "a second reader of what is max-pooled"));
         }
@@ -148,13 +155,13 @@ impl Lowering<'_> {
             return Err(unsupported(node, "a second reader of what is upsampled"));
         }
         let output = self.slots.add(shape.len());
-        self.ops.push(Op::UpsampleDgrad {
+        self.ops.push(Op::UpsampleDgrad(ops::UpsampleDgrad {
             height: shape.height,
             width: shape.width,
             channels: shape.channels,
             gradient: known(gradients, node)?,
             output,
-        });
+        }));
         gradients.tensor[value.base] = Some(match value.norm {
             Some(norm) => self.norm_backward(norm, value, output, None)?,
             None if value.affine.is_none() && !value.relu => output,
@@ -168,7 +175,7 @@ impl Lowering<'_> {
         let from = self.graph.nodes[node].inputs[0];
         let (value, shape) = (self.value(from)?, &self.graph.nodes[from]);
         let output = self.slots.add(shape.len());
-        self.ops.push(Op::ScaledTanhDgrad {
+        self.ops.push(Op::ScaledTanhDgrad(ops::ScaledTanhDgrad {
             pixels: shape.pixels(),
             channels: shape.channels,
             input: value.span,
@@ -176,7 +183,7 @@ impl Lowering<'_> {
             gradient: known(gradients, node)?,
             scale: value.affine.filter(|_| value.norm.is_none()).map(|affine| affine.scale),
             output,
-        });
+        }));
         gradients.tensor[value.base] = Some(match value.norm {
             Some(norm) => self.norm_backward(norm, value, output, None)?,
             None => output,
@@ -188,12 +195,12 @@ impl Lowering<'_> {
         let from = self.graph.nodes[node].inputs[0];
         let shape = &self.graph.nodes[from];
         let output = self.slots.add(shape.len());
-        self.ops.push(Op::GlobalAvgPoolDgrad {
+        self.ops.push(Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad {
             pixels: shape.pixels(),
             channels: shape.channels,
             gradient: known(gradients, node)?,
             output,
-        });
+        }));
         gradients.tensor[self.value(from)?.base] = Some(output);
         Ok(())
     }
@@ -205,13 +212,13 @@ impl Lowering<'_> {
         let source = self.graph.nodes[node].inputs[0];
         let value = self.value(source)?;
         if self.mode == Mode::Train {
-            self.ops.push(Op::ConvWgrad {
+            self.ops.push(Op::ConvWgrad(ops::ConvWgrad {
                 shape: *shape,
                 input: value.span,
                 prologue: Prologue { affine: value.affine, relu: value.relu, mask: None },
                 gradient,
                 weight_gradient: gradient_span(weight),
-            });
+            }));
             if value.base == 0 && !self.input_gradient {
                 return Ok(());
             }
@@ -240,7 +247,7 @@ impl Lowering<'_> {
             return Err(unsupported(source, "a ReLU that no convolution reads first"));
         }
         let output = self.slots.add(shape.input_len());
-        self.ops.push(Op::ConvDgrad {
+        self.ops.push(Op::ConvDgrad(ops::ConvDgrad {
             shape,
             filter: self.shared.filter(node, Direction::Dgrad)?,
             gradient,
@@ -249,7 +256,7 @@ impl Lowering<'_> {
             scale: value.affine.filter(|_| through).map(|affine| affine.scale),
             residual: gradients.tensor[value.base].filter(|_| through),
             output,
-        });
+        }));
         if !last {
             gradients.activated[source] = Some(output);
             return Ok(());
@@ -274,7 +281,7 @@ impl Lowering<'_> {
         let shape = &self.graph.nodes[value.base];
         let batch = self.shared.norm(norm)?;
         let output = self.slots.add(gradient.len);
-        self.ops.push(Op::BatchNormDgrad {
+        self.ops.push(Op::BatchNormDgrad(ops::BatchNormDgrad {
             pixels: shape.pixels(),
             channels: shape.channels,
             input: value.span,
@@ -287,7 +294,7 @@ impl Lowering<'_> {
             output,
             gamma_gradient: gradient_span(gamma),
             beta_gradient: gradient_span(beta),
-        });
+        }));
         Ok(output)
     }
 }

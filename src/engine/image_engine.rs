@@ -9,6 +9,7 @@ use super::programs::{IMAGES, Source, gather};
 use super::runner::Runner;
 use super::shared::Shared;
 use crate::data::ImageSet;
+use crate::device::ops;
 use crate::device::{Augment, Device, MemoryLayout, Op, Program, ProgramId, Region, Span, StepParams};
 use crate::error::{Error, Result};
 
@@ -123,12 +124,12 @@ impl Maker<'_> {
         let cut = plan.ops.len();
         plan.backward(self.columns.gradient)?;
         let trainable = |region, offset| Span { region, offset, len: self.graph.trainable };
-        plan.ops.push(Op::Adam {
+        plan.ops.push(Op::Adam(ops::Adam {
             weights: trainable(Region::Weights, 0),
             gradients: trainable(Region::Gradients, 0),
             first: trainable(Region::Momentum, 0),
             second: trainable(Region::Momentum, self.graph.trainable),
-        });
+        }));
         let arena = plan.slots.place(&mut plan.ops, options.batch);
         let backward = plan.ops.split_off(cut);
         Ok([plan.ops, backward].map(|ops| self.program(ops, options.batch, arena, false)))

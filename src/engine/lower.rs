@@ -16,6 +16,7 @@
 use super::arena::Slots;
 use super::graph::{Graph, Layer, NORM_EPSILON, Node, NodeId};
 use super::shared::{Shared, weights_span};
+use crate::device::ops;
 use crate::device::{Addend, Affine, Direction, Op, PoolShape, Prologue, Span, mask_words};
 use crate::error::{Error, Result};
 
@@ -166,7 +167,7 @@ impl<'a> Lowering<'a> {
                 return Err(unsupported(node, "not a norm"));
             };
             let batch = self.shared.norm(node)?;
-            self.ops.push(Op::BatchNormStats {
+            self.ops.push(Op::BatchNormStats(ops::BatchNormStats {
                 pixels: self.graph.nodes[from].pixels(),
                 channels: self.graph.nodes[from].channels,
                 input: value.span,
@@ -179,7 +180,7 @@ impl<'a> Lowering<'a> {
                 mean: batch.mean,
                 inverse_std: batch.inverse_std,
                 affine: batch.affine,
-            });
+            }));
         }
         Ok(Value { affine: Some(self.shared.norm(node)?.affine), norm: Some(node), ..value })
     }
@@ -211,7 +212,7 @@ impl<'a> Lowering<'a> {
         let span = self.slots.add(shape.output_len());
         // Two convolutions may read one ReLU: the first writes the mask for both.
         let first_reader = self.graph.consumers(source)[0] == node;
-        self.ops.push(Op::Conv {
+        self.ops.push(Op::Conv(ops::Conv {
             shape,
             filter: self.shared.filter(node, Direction::Fprop)?,
             input: input.span,
@@ -226,7 +227,7 @@ impl<'a> Lowering<'a> {
             },
             residual: residual.map(|other| self.value(other).map(|value| value.span)).transpose()?,
             output: span,
-        });
+        }));
         self.steps.push(Step::Conv { node, residual, output });
         let value = Value::plain(output, span);
         self.values[output] = Some(value);
@@ -264,7 +265,13 @@ impl<'a> Lowering<'a> {
         let (left, right) = (addend(self.value(left)?), addend(self.value(right)?));
         let shape = &self.graph.nodes[node];
         let output = self.slots.add(shape.len());
-        self.ops.push(Op::Add { pixels: shape.pixels(), channels: shape.channels, left, right, output });
+        self.ops.push(Op::Add(ops::Add {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            left,
+            right,
+            output,
+        }));
         self.steps.push(Step::Sum { node });
         Ok(Value::plain(node, output))
     }
@@ -282,13 +289,13 @@ impl<'a> Lowering<'a> {
             _ => Some(self.slots.add(shape.argmax_words())),
         };
         let output = self.slots.add(shape.output_len());
-        self.ops.push(Op::MaxPool {
+        self.ops.push(Op::MaxPool(ops::MaxPool {
             shape,
             input: input.span,
             prologue: Prologue { affine: input.affine, relu: input.relu, mask: None },
             output,
             argmax,
-        });
+        }));
         if let Some(argmax) = argmax {
             self.steps.push(Step::MaxPool { input, output: node, shape, argmax });
         }
@@ -302,14 +309,14 @@ impl<'a> Lowering<'a> {
             return Err(unsupported(node, "an attack through upsampling"));
         }
         let span = self.slots.add(self.graph.nodes[node].len());
-        self.ops.push(Op::Upsample {
+        self.ops.push(Op::Upsample(ops::Upsample {
             height: shape.height,
             width: shape.width,
             channels: shape.channels,
             input: input.span,
             prologue: Prologue { affine: input.affine, relu: input.relu, mask: None },
             output: span,
-        });
+        }));
         self.steps.push(Step::Upsample { node });
         Ok(Value::plain(node, span))
     }
@@ -322,13 +329,13 @@ impl<'a> Lowering<'a> {
         }
         let last = node + 1 == self.graph.nodes.len();
         let span = if last { output } else { self.slots.add(shape.len()) };
-        self.ops.push(Op::ScaledTanh {
+        self.ops.push(Op::ScaledTanh(ops::ScaledTanh {
             pixels: shape.pixels(),
             channels: shape.channels,
             input: input.span,
             affine: input.affine,
             output: span,
-        });
+        }));
         self.steps.push(Step::ScaledTanh { node });
         Ok(Value::plain(node, span))
     }
@@ -342,7 +349,12 @@ impl<'a> Lowering<'a> {
             self.values[from] = Some(self.max_pool(from, from, single)?);
         }
         let input = self.plain(from)?;
-        self.ops.push(Op::GlobalAvgPool { pixels, channels, input: input.span, output: features });
+        self.ops.push(Op::GlobalAvgPool(ops::GlobalAvgPool {
+            pixels,
+            channels,
+            input: input.span,
+            output: features,
+        }));
         self.steps.push(Step::Pool { node });
         Ok(Value { base: node, span: features, ..input })
     }
@@ -353,14 +365,14 @@ impl<'a> Lowering<'a> {
         let Layer::Linear { weight, bias } = &self.graph.nodes[node].layer else {
             return Err(unsupported(node, "not linear"));
         };
-        self.ops.push(Op::Linear {
+        self.ops.push(Op::Linear(ops::Linear {
             inputs: input.span.len,
             outputs: bias.len(),
             weight: weights_span(weight),
             bias: weights_span(bias),
             input: input.span,
             output: logits,
-        });
+        }));
         self.steps.push(Step::Linear { node });
         Ok(Value { base: node, span: logits, ..input })
     }

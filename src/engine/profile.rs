@@ -14,9 +14,7 @@ use super::shared::Shared;
 use super::staging::Staging;
 use crate::data::ImageSet;
 use crate::device::cuda;
-use crate::device::{
-    BatchSlice, ConvShape, Device, Op, PoolShape, Program, ProgramId, Region, Session, StepParams,
-};
+use crate::device::{BatchSlice, Device, Program, ProgramId, Region, Session, StepParams};
 pub use crate::device::{Bound, Cost, KernelLaunch, Precision, Roofline};
 use crate::error::{Error, Result};
 pub use estimate::{Estimate, LAUNCH_GAP};
@@ -65,7 +63,7 @@ impl fmt::Display for Mode {
 #[derive(Clone, Debug, Serialize)]
 pub struct OpProfile {
     /// Its name.
-    pub op: String,
+    pub op: &'static str,
     /// Its sizes in words.
     pub shape: String,
     /// Whether it is one of the ops of an attack's step, which run once for each step.
@@ -103,7 +101,7 @@ impl ModeProfile {
         let ops = program.ops.iter().zip(costs).zip(launches).enumerate();
         let ops = ops.map(|(at, ((op, cost), launches))| OpProfile {
             op: op.name(),
-            shape: shape(op, program),
+            shape: op.sizes(program),
             in_loop: program.loop_body.contains(&at),
             cost,
             launches,
@@ -209,50 +207,6 @@ fn stage(session: &mut dyn Session, staging: &Staging, images: &ImageSet) -> Res
         session.write(Region::Staging, column.offset, &vec![value; images.len()])?;
     }
     Ok(())
-}
-
-/// An op's sizes in words; the same words are the same sizes.
-fn shape(op: &Op, program: &Program) -> String {
-    let conv = |shape: &ConvShape| {
-        let ConvShape { height, width, in_channels, out_channels, kernel, stride, .. } = shape;
-        let stride = if *stride > 1 { format!("/{stride}") } else { String::new() };
-        format!("{height}x{width}, {in_channels} to {out_channels}, {kernel}x{kernel}{stride}")
-    };
-    let pixels = |pixels: usize, channels: usize| format!("{pixels} pixels, {channels} channels");
-    match op {
-        Op::LoadFilter { filter, .. } => {
-            program.filters.get(filter.0).map_or_else(String::new, |spec| conv(&spec.shape))
-        }
-        Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } | Op::ConvWgrad { shape, .. } => conv(shape),
-        Op::MaxPool { shape, .. } | Op::MaxPoolDgrad { shape, .. } => {
-            let PoolShape { height, width, channels, kernel, stride, .. } = shape;
-            format!("{height}x{width}, {channels} channels, {kernel}x{kernel}/{stride}")
-        }
-        Op::BatchNormAffine { gamma, .. } => format!("{} channels", gamma.len),
-        Op::BatchNormStats { pixels: n, channels, .. }
-        | Op::BatchNormDgrad { pixels: n, channels, .. }
-        | Op::ScaledTanh { pixels: n, channels, .. }
-        | Op::ScaledTanhDgrad { pixels: n, channels, .. }
-        | Op::Add { pixels: n, channels, .. }
-        | Op::GlobalAvgPool { pixels: n, channels, .. }
-        | Op::GlobalAvgPoolDgrad { pixels: n, channels, .. } => pixels(*n, *channels),
-        Op::LoadImages { height, width, channels, .. }
-        | Op::RandomErasing { height, width, channels, .. }
-        | Op::Upsample { height, width, channels, .. }
-        | Op::UpsampleDgrad { height, width, channels, .. } => pixels(height * width, *channels),
-        Op::Linear { inputs, outputs, .. }
-        | Op::LinearDgrad { inputs, outputs, .. }
-        | Op::LinearWgrad { inputs, outputs, .. } => format!("{inputs} to {outputs}"),
-        Op::CrossEntropy { classes, .. } | Op::CosineSimilarity { classes, .. } => {
-            format!("{classes} classes")
-        }
-        Op::PgdStart { elements, .. } | Op::PgdStep { elements, .. } | Op::Copy { elements, .. } => {
-            format!("{elements} elements")
-        }
-        Op::Sgd { weights, .. } | Op::Adam { weights, .. } | Op::MovingAverage { weights, .. } => {
-            format!("{} weights", weights.len)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::graph::Graph;
 use super::lower::{Lowering, Mode};
 use super::shared::Shared;
 use super::staging::Staging;
+use crate::device::ops;
 use crate::device::{Augment, ImageSlot, Norm, Op, Program, Region, Span};
 use crate::error::Result;
 
@@ -27,9 +28,10 @@ pub(super) fn gather(graph: &Graph, indices: Span, augment: Option<Augment>, out
     let (height, width, channels) = (node.height, node.width, node.channels);
     let (images, plain) = (IMAGES, augment.is_none());
     let augment = augment.unwrap_or_default();
-    let mut ops = vec![Op::LoadImages { images, indices, height, width, channels, augment, output }];
+    let mut ops =
+        vec![Op::LoadImages(ops::LoadImages { images, indices, height, width, channels, augment, output })];
     if !plain {
-        ops.push(Op::RandomErasing { indices, height, width, channels, images: output });
+        ops.push(Op::RandomErasing(ops::RandomErasing { indices, height, width, channels, images: output }));
     }
     ops
 }
@@ -59,12 +61,12 @@ impl Programs<'_> {
         let image = self.input(&mut plan, source);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         if score {
-            plan.ops.push(Op::CosineSimilarity {
+            plan.ops.push(Op::CosineSimilarity(ops::CosineSimilarity {
                 classes: self.graph.classes(),
                 logits: self.staging.logits,
                 reference: self.staging.teacher,
                 score: self.staging.score,
-            });
+            }));
         }
         Ok(self.finish(plan, 0..0))
     }
@@ -78,21 +80,21 @@ impl Programs<'_> {
         plan.slots.pin(clean);
         plan.slots.pin(adversarial);
         let staging = self.staging;
-        plan.ops.push(Op::PgdStart {
+        plan.ops.push(Op::PgdStart(ops::PgdStart {
             elements,
             clean,
             indices: staging.indices,
             epsilon: staging.epsilon,
             norm: self.norm,
             adversarial,
-        });
+        }));
         let start = plan.ops.len();
         plan.forward(adversarial, Some(staging.features), staging.logits)?;
         let logits_gradient = self.loss(&mut plan, false);
         let Some(gradient) = plan.backward(logits_gradient)? else {
             return Err(super::lower::unsupported(0, "no gradient reaches the image"));
         };
-        plan.ops.push(Op::PgdStep {
+        plan.ops.push(Op::PgdStep(ops::PgdStep {
             elements,
             clean,
             gradient,
@@ -100,9 +102,9 @@ impl Programs<'_> {
             alpha: staging.alpha,
             norm: self.norm,
             adversarial,
-        });
+        }));
         let end = plan.ops.len();
-        plan.ops.push(Op::Copy { elements, input: adversarial, output: staging.adversarial });
+        plan.ops.push(Op::Copy(ops::Copy { elements, input: adversarial, output: staging.adversarial }));
         Ok(self.finish(plan, start..end))
     }
 
@@ -123,16 +125,19 @@ impl Programs<'_> {
         let logits_gradient = self.loss(&mut plan, distil);
         if let Some(input) = plan.backward(logits_gradient)? {
             let output = self.staging.input_gradient;
-            plan.ops.push(Op::Copy { elements: output.len, input, output });
+            plan.ops.push(Op::Copy(ops::Copy { elements: output.len, input, output }));
         }
         let trainable = |region| Span { region, offset: 0, len: self.graph.trainable };
-        plan.ops.push(Op::Sgd {
+        plan.ops.push(Op::Sgd(ops::Sgd {
             weights: trainable(Region::Weights),
             gradients: trainable(Region::Gradients),
             momentum: trainable(Region::Momentum),
-        });
+        }));
         let all = |region| Span { region, offset: 0, len: self.graph.weights };
-        plan.ops.push(Op::MovingAverage { weights: all(Region::Weights), average: all(Region::Average) });
+        plan.ops.push(Op::MovingAverage(ops::MovingAverage {
+            weights: all(Region::Weights),
+            average: all(Region::Average),
+        }));
         Ok(self.finish(plan, 0..0))
     }
 
@@ -146,7 +151,11 @@ impl Programs<'_> {
         let output = plan.slots.add(node.len());
         match source {
             Source::Adversarial => {
-                plan.ops.push(Op::Copy { elements: node.len(), input: self.staging.adversarial, output });
+                plan.ops.push(Op::Copy(ops::Copy {
+                    elements: node.len(),
+                    input: self.staging.adversarial,
+                    output,
+                }));
             }
             Source::Images => plan.ops.extend(self.gather(None, output)),
             Source::Augmented => plan.ops.extend(self.gather(Some(self.augment), output)),
@@ -163,7 +172,7 @@ impl Programs<'_> {
         let gradient = plan.slots.add(classes);
         // A device may make all of the head's gradients before the linear layer's own, which reads this.
         plan.slots.pin(gradient);
-        plan.ops.push(Op::CrossEntropy {
+        plan.ops.push(Op::CrossEntropy(ops::CrossEntropy {
             classes,
             logits: self.staging.logits,
             labels: self.staging.labels,
@@ -171,7 +180,7 @@ impl Programs<'_> {
             mean: plan.mode == Mode::Train,
             loss: self.staging.loss,
             gradient: Some(gradient),
-        });
+        }));
         gradient
     }
 

@@ -1,6 +1,7 @@
 //! What all programs of a network share: filters, derived scales and shifts, constants, and the
 //! ops that prepare them when the weights have changed.
 
+use crate::device::ops;
 use std::ops::Range;
 
 use super::graph::{Graph, Layer, NORM_EPSILON, NodeId};
@@ -104,14 +105,14 @@ impl Shared {
             else {
                 continue;
             };
-            ops.push(Op::BatchNormAffine {
+            ops.push(Op::BatchNormAffine(ops::BatchNormAffine {
                 gamma: weights_span(gamma),
                 beta: weights_span(beta),
                 mean: weights_span(mean),
                 variance: weights_span(variance),
                 epsilon: NORM_EPSILON,
                 affine: norm.affine,
-            });
+            }));
         }
         ops.extend(self.load_filters(graph, true));
         ops
@@ -126,11 +127,11 @@ impl Shared {
             };
             let scale = self.folds[id].filter(|_| folded).and_then(|norm| self.norms[norm]);
             for &filter in self.filter_of[id].iter().flatten() {
-                ops.push(Op::LoadFilter {
+                ops.push(Op::LoadFilter(ops::LoadFilter {
                     filter,
                     weights: weights_span(weight),
                     scale: scale.map(|norm| norm.affine.scale),
-                });
+                }));
             }
         }
         ops

@@ -1,12 +1,13 @@
 //! A case: a few ops with memory laid out and filled for them, run on any device. Afterwards all of memory is
 //! compared, also what the ops should not write.
 
+use crate::device::ops;
 use std::ops::Range;
 
 use crate::data::ImageSet;
 use crate::device::{
-    Access, Affine, BatchSlice, Device, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op, Program, Region,
-    Session, Span, StepParams,
+    Affine, BatchSlice, Device, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op, Program, Region, Session,
+    Span, StepParams,
 };
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
@@ -280,10 +281,10 @@ impl Case {
     pub fn operands_are_bf16(&self) -> bool {
         let made = |read: &Span| self.ops.iter().any(|op| writes(op, read));
         self.setup.iter().chain(&self.ops).all(|op| match op {
-            Op::LoadFilter { scale, .. } => scale.is_none(),
-            Op::Conv { prologue, input, .. } => prologue.affine.is_none() && !made(input),
-            Op::ConvDgrad { gradient, .. } => !made(gradient),
-            Op::ConvWgrad { prologue, input, gradient, .. } => {
+            Op::LoadFilter(ops::LoadFilter { scale, .. }) => scale.is_none(),
+            Op::Conv(ops::Conv { prologue, input, .. }) => prologue.affine.is_none() && !made(input),
+            Op::ConvDgrad(ops::ConvDgrad { gradient, .. }) => !made(gradient),
+            Op::ConvWgrad(ops::ConvWgrad { prologue, input, gradient, .. }) => {
                 prologue.affine.is_none() && !made(input) && !made(gradient)
             }
             _ => true,
@@ -311,9 +312,7 @@ impl Case {
 }
 
 fn writes(op: &Op, wanted: &Span) -> bool {
-    let mut found = false;
-    op.clone().visit_spans(&mut |span, access| found |= access == Access::Write && span == wanted);
-    found
+    op.spans().any(|(span, access)| access.writes() && span == *wanted)
 }
 
 /// Elements after every operand that no op should touch.

@@ -1,13 +1,13 @@
 //! Where a case's memory differs from the expected one, and which op wrote there.
 
 use super::case::{Case, Memory};
-use crate::device::{Access, Op, Region, Span};
+use crate::device::{Op, Region, Span};
 
 /// The largest difference in the elements of one op.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// Name of the op that writes there, or may have written there although no op should.
-    pub op: String,
+    pub op: &'static str,
     /// |value − expected| / (1 + |expected|); infinite if only one of the two is NaN.
     pub error: f64,
     /// Region and element, value and expected value.
@@ -77,7 +77,7 @@ fn distance(value: f32, wanted: f32) -> f64 {
 /// What each op of a case writes.
 struct Owners<'a> {
     case: &'a Case,
-    ops: Vec<(String, Vec<Span>)>,
+    ops: Vec<(&'static str, Vec<Span>)>,
 }
 
 impl<'a> Owners<'a> {
@@ -87,11 +87,8 @@ impl<'a> Owners<'a> {
     }
 
     fn nothing(&self) -> Vec<Difference> {
-        let none = |(name, _): &(String, Vec<Span>)| Difference {
-            op: name.clone(),
-            error: 0.0,
-            place: String::new(),
-        };
+        let none =
+            |(name, _): &(&'static str, Vec<Span>)| Difference { op: name, error: 0.0, place: String::new() };
         self.ops.iter().map(none).collect()
     }
 
@@ -103,7 +100,7 @@ impl<'a> Owners<'a> {
         error: f64,
         place: impl Fn() -> String,
     ) {
-        let writes = |(_, spans): &(String, Vec<Span>)| {
+        let writes = |(_, spans): &(&'static str, Vec<Span>)| {
             spans.iter().any(|span| span.region == region && self.case.extent(*span).contains(&element))
         };
         let owner = self.ops.iter().rposition(writes);
@@ -115,11 +112,5 @@ impl<'a> Owners<'a> {
 }
 
 fn written(op: &Op) -> Vec<Span> {
-    let mut spans = Vec::new();
-    op.clone().visit_spans(&mut |span, access| {
-        if access == Access::Write {
-            spans.push(*span);
-        }
-    });
-    spans
+    op.spans().filter(|(_, access)| access.writes()).map(|(span, _)| span).collect()
 }

@@ -1,6 +1,7 @@
 //! Images in, and PGD.
 
 use crate::case::check;
+use pbe::device::ops;
 use pbe::device::{Augment, Norm, Op};
 use pbe::selftest::case::Case;
 use pbe::selftest::cases::attack::{CopyCase, FaintGradientCase, GatherCase, PatchesCase, PgdCase};
@@ -71,7 +72,8 @@ fn steps_repeat_as_often_as_asked_and_stay_inside_the_ball() {
     let (epsilon, alpha) = (case.image_of(1, |_| 0.25), case.image_of(1, |_| 0.0625));
     let (gradient, adversarial) = (case.image_of(100, |_| 1.0), case.image_of(100, |_| 0.5));
     let norm = Norm::Linf;
-    let step = Op::PgdStep { elements: 100, clean, gradient, epsilon, alpha, norm, adversarial };
+    let step =
+        Op::PgdStep(ops::PgdStep { elements: 100, clean, gradient, epsilon, alpha, norm, adversarial });
     case.ops = vec![step];
     case.loop_body = 0..1;
     for (repeats, expected) in [(0, 0.5), (1, 0.5625), (3, 0.6875), (9, 0.75)] {
@@ -88,8 +90,14 @@ fn a_start_depends_on_the_image_not_on_its_place() {
         let (clean, epsilon) = (case.image_of(50, |_| 0.5), case.image_of(1, |_| 0.1));
         let (adversarial, word) = (case.image(50), case.word(2));
         case.set_words(word, indices);
-        case.ops =
-            vec![Op::PgdStart { elements: 50, clean, indices: word, epsilon, norm: Norm::Linf, adversarial }];
+        case.ops = vec![Op::PgdStart(ops::PgdStart {
+            elements: 50,
+            clean,
+            indices: word,
+            epsilon,
+            norm: Norm::Linf,
+            adversarial,
+        })];
         check(&case, 1e-6)[5][adversarial.offset..adversarial.offset + 100].to_vec()
     };
     let (one, other) = (start(vec![7, 8]), start(vec![8, 7]));

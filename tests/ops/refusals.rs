@@ -1,6 +1,7 @@
 //! Programs that must not run, and what is said about them.
 
 use crate::case::refusal;
+use pbe::device::ops;
 use pbe::device::{ImageSlot, Op, PoolShape, Prologue, Region, Span};
 use pbe::selftest::case::Case;
 
@@ -19,10 +20,13 @@ fn spans_that_overlap() {
     let (input, output) = pool(&mut case);
     // The second image's output row is the last image's input.
     let output = Span { offset: input.offset + 20, ..output };
-    case.ops =
-        vec![Op::Copy { elements: 4, input: Span { len: 4, ..input }, output: Span { len: 4, ..input } }];
+    case.ops = vec![Op::Copy(ops::Copy {
+        elements: 4,
+        input: Span { len: 4, ..input },
+        output: Span { len: 4, ..input },
+    })];
     refused(&case, &["op 0 (Copy)", "output overlaps input"]);
-    case.ops = vec![Op::GlobalAvgPool { pixels: 3, channels: 4, input, output }];
+    case.ops = vec![Op::GlobalAvgPool(ops::GlobalAvgPool { pixels: 3, channels: 4, input, output })];
     refused(&case, &["op 0 (Pool)", "output overlaps input"]);
 }
 
@@ -33,19 +37,21 @@ fn in_place_only_on_the_very_same_span() {
     let [gamma, mean, inverse_std] = [0; 3].map(|_| case.whole(Region::Derived, 4));
     let affine = case.affine(4);
     let [gamma_gradient, beta_gradient] = [0; 2].map(|_| case.whole(Region::Gradients, 4));
-    let dgrad = |output| Op::BatchNormDgrad {
-        pixels: 3,
-        channels: 4,
-        input,
-        gamma,
-        mean,
-        inverse_std,
-        relu: Some(affine),
-        gradient,
-        residual: None,
-        output,
-        gamma_gradient,
-        beta_gradient,
+    let dgrad = |output| {
+        Op::BatchNormDgrad(ops::BatchNormDgrad {
+            pixels: 3,
+            channels: 4,
+            input,
+            gamma,
+            mean,
+            inverse_std,
+            relu: Some(affine),
+            gradient,
+            residual: None,
+            output,
+            gamma_gradient,
+            beta_gradient,
+        })
     };
     case.ops = vec![dgrad(gradient)];
     assert_eq!(refusal(&case), "");
@@ -60,7 +66,8 @@ fn spans_of_the_wrong_size_or_place() {
     let mut case = Case::new(2, 0, 1);
     let (input, output) = pool(&mut case);
     let weights = case.whole(Region::Weights, 12);
-    let pool = |input, output| vec![Op::GlobalAvgPool { pixels: 3, channels: 4, input, output }];
+    let pool =
+        |input, output| vec![Op::GlobalAvgPool(ops::GlobalAvgPool { pixels: 3, channels: 4, input, output })];
     case.ops = pool(Span { len: 11, ..input }, output);
     refused(&case, &["op 0 (Pool)", "input: 11 elements, not 12"]);
     case.ops = pool(weights, output);
@@ -83,7 +90,7 @@ fn windows_without_a_pixel() {
         PoolShape { kernel: 16, pad: 8, ..good },
     ] {
         let prologue = Prologue::default();
-        case.ops = vec![Op::MaxPool { shape, input, prologue, output, argmax: None }];
+        case.ops = vec![Op::MaxPool(ops::MaxPool { shape, input, prologue, output, argmax: None })];
         refused(&case, &["op 0 (MaxPool)", "impossible shape"]);
     }
 }
@@ -95,15 +102,15 @@ fn lanes_that_would_meet() {
     let gradients = case.whole(Region::Gradients, 4);
     let momentum = case.whole(Region::Momentum, 4);
     let weights = case.whole(Region::Weights, 4);
-    case.ops = vec![Op::Sgd { weights, gradients, momentum }];
+    case.ops = vec![Op::Sgd(ops::Sgd { weights, gradients, momentum })];
     refused(&case, &["weights: workers can't write Weights"]);
     // Row 1 of the output would be row 0 of the input.
-    case.ops = vec![Op::GlobalAvgPool {
+    case.ops = vec![Op::GlobalAvgPool(ops::GlobalAvgPool {
         pixels: 3,
         channels: 4,
         input,
         output: Span { offset: input.offset + 44, ..output },
-    }];
+    })];
     refused(&case, &["rows"]);
 }
 
@@ -114,13 +121,20 @@ fn images_and_labels_that_are_not_there() {
     let augment = Default::default();
     let (height, width, channels) = (2, 2, 3);
     let output = case.image(12);
-    case.ops =
-        vec![Op::LoadImages { images: ImageSlot(0), indices, height, width, channels, augment, output }];
+    case.ops = vec![Op::LoadImages(ops::LoadImages {
+        images: ImageSlot(0),
+        indices,
+        height,
+        width,
+        channels,
+        augment,
+        output,
+    })];
     refused(&case, &["no images attached"]);
     let labels = case.word(1);
     case.set_words(labels, vec![2, 4]);
     let (logits, loss) = (case.image(3), case.image(1));
-    case.ops = vec![Op::CrossEntropy {
+    case.ops = vec![Op::CrossEntropy(ops::CrossEntropy {
         classes: 3,
         logits,
         labels,
@@ -128,6 +142,6 @@ fn images_and_labels_that_are_not_there() {
         mean: false,
         loss,
         gradient: None,
-    }];
+    })];
     refused(&case, &["label 4 of 3 classes"]);
 }

@@ -9,6 +9,7 @@ use super::pgd::{self, Ball};
 use super::{head, optimiser, pooling, sum};
 use crate::data::ImageSet;
 use crate::device::check::attached;
+use crate::device::ops;
 use crate::device::{Affine, FilterId, Op, Prologue, Span};
 use crate::error::{Error, Result};
 
@@ -52,32 +53,29 @@ impl Scratch {
 /// # Errors
 /// Labels or indices out of range, images of another size.
 pub(super) fn execute(op: &Op, frame: Frame, machine: &Machine, scratch: &mut Scratch) -> Result<()> {
-    let one_per_channel = matches!(
-        op,
-        Op::BatchNormAffine { .. } | Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. }
-    );
+    let one_per_channel =
+        matches!(op, Op::BatchNormAffine(_) | Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_));
     if frame.count() == 0 && !one_per_channel {
         return match op {
-            Op::BatchNormStats { .. } => Err(Error::run("batch statistics of no images")),
+            Op::BatchNormStats(_) => Err(Error::run("batch statistics of no images")),
             _ => Ok(()),
         };
     }
     match op {
-        Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => {
+        Op::Conv(_) | Op::ConvDgrad(_) | Op::ConvWgrad(_) => {
             convolution(op, frame, &machine.filters, scratch)
         }
-        Op::BatchNormAffine { .. } | Op::BatchNormStats { .. } => statistics(op, frame, scratch),
-        Op::BatchNormDgrad { .. } => norm_dgrad(op, frame, scratch),
-        Op::Add { .. } => sum(op, frame),
-        Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => max_pool(op, frame),
-        Op::CrossEntropy { .. } => return loss(op, frame),
-        Op::LoadImages { .. } => return gather(op, frame, &machine.images),
-        Op::RandomErasing { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => attack(op, frame),
-        Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => update(op, frame),
-        Op::Upsample { .. }
-        | Op::UpsampleDgrad { .. }
-        | Op::ScaledTanh { .. }
-        | Op::ScaledTanhDgrad { .. } => image_network(op, frame),
+        Op::BatchNormAffine(_) | Op::BatchNormStats(_) => statistics(op, frame, scratch),
+        Op::BatchNormDgrad(_) => norm_dgrad(op, frame, scratch),
+        Op::Add(_) => sum(op, frame),
+        Op::MaxPool(_) | Op::MaxPoolDgrad(_) => max_pool(op, frame),
+        Op::CrossEntropy(_) => return loss(op, frame),
+        Op::LoadImages(_) => return gather(op, frame, &machine.images),
+        Op::RandomErasing(_) | Op::PgdStart(_) | Op::PgdStep(_) => attack(op, frame),
+        Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_) | Op::Copy(_) => update(op, frame),
+        Op::Upsample(_) | Op::UpsampleDgrad(_) | Op::ScaledTanh(_) | Op::ScaledTanhDgrad(_) => {
+            image_network(op, frame)
+        }
         _ => classifier(op, frame),
     }
     Ok(())
@@ -108,41 +106,47 @@ fn convolution(op: &Op, frame: Frame, filters: &[PackedFilter], scratch: &mut Sc
     // passed as addresses.
     unsafe {
         match op {
-            Op::Conv { shape, filter, input, prologue: before, bias, residual, output } => conv::fprop(
-                shape,
-                &filters[filter.0],
-                count,
-                frame.input(*input),
-                prologue(frame, before, true),
-                bias.map(|bias| frame.input(bias)),
-                in_place(residual),
-                frame.pointer(*output),
-                workspace,
-                threads,
-            ),
-            Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => conv::dgrad(
-                shape,
-                &filters[filter.0],
-                count,
-                frame.input(*gradient),
-                in_place(add),
-                mask.map(|mask| frame.words(mask)),
-                scale.map(|scale| frame.input(scale)),
-                in_place(residual),
-                frame.pointer(*output),
-                workspace,
-                threads,
-            ),
-            Op::ConvWgrad { shape, input, prologue: before, gradient, weight_gradient } => conv::wgrad(
-                shape,
-                count,
-                frame.input(*input),
-                prologue(frame, before, false),
-                frame.input(*gradient),
-                frame.output(*weight_gradient),
-                workspace,
-                threads,
-            ),
+            Op::Conv(ops::Conv { shape, filter, input, prologue: before, bias, residual, output }) => {
+                conv::fprop(
+                    shape,
+                    &filters[filter.0],
+                    count,
+                    frame.input(*input),
+                    prologue(frame, before, true),
+                    bias.map(|bias| frame.input(bias)),
+                    in_place(residual),
+                    frame.pointer(*output),
+                    workspace,
+                    threads,
+                )
+            }
+            Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }) => {
+                conv::dgrad(
+                    shape,
+                    &filters[filter.0],
+                    count,
+                    frame.input(*gradient),
+                    in_place(add),
+                    mask.map(|mask| frame.words(mask)),
+                    scale.map(|scale| frame.input(scale)),
+                    in_place(residual),
+                    frame.pointer(*output),
+                    workspace,
+                    threads,
+                )
+            }
+            Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue: before, gradient, weight_gradient }) => {
+                conv::wgrad(
+                    shape,
+                    count,
+                    frame.input(*input),
+                    prologue(frame, before, false),
+                    frame.input(*gradient),
+                    frame.output(*weight_gradient),
+                    workspace,
+                    threads,
+                )
+            }
             _ => {}
         }
     }
@@ -159,15 +163,17 @@ fn statistics(op: &Op, frame: Frame, scratch: &mut Scratch) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } => norm::affine(
-                frame.input(*gamma),
-                frame.input(*beta),
-                frame.input(*mean),
-                frame.input(*variance),
-                *epsilon,
-                affine_outputs(frame, affine),
-            ),
-            Op::BatchNormStats {
+            Op::BatchNormAffine(ops::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine }) => {
+                norm::affine(
+                    frame.input(*gamma),
+                    frame.input(*beta),
+                    frame.input(*mean),
+                    frame.input(*variance),
+                    *epsilon,
+                    affine_outputs(frame, affine),
+                )
+            }
+            Op::BatchNormStats(ops::BatchNormStats {
                 input,
                 gamma,
                 beta,
@@ -179,7 +185,7 @@ fn statistics(op: &Op, frame: Frame, scratch: &mut Scratch) {
                 inverse_std,
                 affine,
                 ..
-            } => {
+            }) => {
                 let statistics = Statistics {
                     gamma: frame.input(*gamma),
                     beta: frame.input(*beta),
@@ -199,7 +205,7 @@ fn statistics(op: &Op, frame: Frame, scratch: &mut Scratch) {
 }
 
 fn norm_dgrad(op: &Op, frame: Frame, scratch: &mut Scratch) {
-    let Op::BatchNormDgrad {
+    let Op::BatchNormDgrad(ops::BatchNormDgrad {
         pixels,
         channels,
         input,
@@ -212,7 +218,7 @@ fn norm_dgrad(op: &Op, frame: Frame, scratch: &mut Scratch) {
         output,
         gamma_gradient,
         beta_gradient,
-    } = op
+    }) = op
     else {
         return;
     };
@@ -245,21 +251,21 @@ fn image_network(op: &Op, frame: Frame) {
     // address.
     unsafe {
         match op {
-            Op::Upsample { height, width, channels, input, prologue: before, output } => {
+            Op::Upsample(ops::Upsample { height, width, channels, input, prologue: before, output }) => {
                 let size = Size { height: *height, width: *width, channels: *channels };
                 let before = prologue(frame, before, false);
                 generator::upsample(size, frame.input(*input), before, frame.output(*output), threads);
             }
-            Op::UpsampleDgrad { height, width, channels, gradient, output } => {
+            Op::UpsampleDgrad(ops::UpsampleDgrad { height, width, channels, gradient, output }) => {
                 let size = Size { height: *height, width: *width, channels: *channels };
                 let (gradient, output) = (frame.input(*gradient), frame.output(*output));
                 generator::upsample_dgrad(size, gradient, output, threads);
             }
-            Op::ScaledTanh { input, affine, output, .. } => {
+            Op::ScaledTanh(ops::ScaledTanh { input, affine, output, .. }) => {
                 let affine = affine.map(|map| (frame.input(map.scale), frame.input(map.shift)));
                 generator::scaled_tanh(frame.input(*input), affine, frame.output(*output), threads);
             }
-            Op::ScaledTanhDgrad { input, affine, gradient, scale, output, .. } => {
+            Op::ScaledTanhDgrad(ops::ScaledTanhDgrad { input, affine, gradient, scale, output, .. }) => {
                 let slopes = Slopes {
                     input: frame.input(*input),
                     affine: affine.map(|map| (frame.input(map.scale), frame.input(map.shift))),
@@ -275,7 +281,7 @@ fn image_network(op: &Op, frame: Frame) {
 }
 
 fn sum(op: &Op, frame: Frame) {
-    let Op::Add { pixels, channels, left, right, output } = op else {
+    let Op::Add(ops::Add { pixels, channels, left, right, output }) = op else {
         return;
     };
     // SAFETY: the operands were checked (`execute`); addends, one of which may be the output, are passed
@@ -295,13 +301,13 @@ fn max_pool(op: &Op, frame: Frame) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::MaxPool { shape, input, prologue: before, output, argmax } => {
+            Op::MaxPool(ops::MaxPool { shape, input, prologue: before, output, argmax }) => {
                 let before = prologue(frame, before, false);
                 let argmax = argmax.map(|argmax| frame.output_words(argmax));
                 let (input, output) = (frame.input(*input), frame.output(*output));
                 pooling::max_pool(shape, before, input, output, argmax, threads);
             }
-            Op::MaxPoolDgrad { shape, gradient, argmax, output } => {
+            Op::MaxPoolDgrad(ops::MaxPoolDgrad { shape, gradient, argmax, output }) => {
                 let (gradient, argmax) = (frame.input(*gradient), frame.words(*argmax));
                 pooling::max_pool_dgrad(shape, gradient, argmax, frame.output(*output), threads);
             }
@@ -315,28 +321,30 @@ fn classifier(op: &Op, frame: Frame) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::GlobalAvgPool { pixels, channels, input, output } => {
+            Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output }) => {
                 head::pool(*pixels, *channels, frame.input(*input), frame.output(*output), threads);
             }
-            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
+            Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output }) => {
                 head::pool_dgrad(*pixels, *channels, frame.input(*gradient), frame.output(*output), threads);
             }
-            Op::Linear { inputs, weight, bias, input, output, .. } => {
+            Op::Linear(ops::Linear { inputs, weight, bias, input, output, .. }) => {
                 let (weight, bias) = (frame.input(*weight), frame.input(*bias));
                 head::linear(*inputs, weight, bias, frame.input(*input), frame.output(*output), threads);
             }
-            Op::LinearDgrad { inputs, weight, gradient, output, .. } => {
+            Op::LinearDgrad(ops::LinearDgrad { inputs, weight, gradient, output, .. }) => {
                 let (weight, gradient) = (frame.input(*weight), frame.input(*gradient));
                 head::linear_dgrad(*inputs, weight, gradient, frame.output(*output), threads);
             }
-            Op::LinearWgrad { input, gradient, weight_gradient, bias_gradient, .. } => head::linear_wgrad(
-                frame.input(*input),
-                frame.input(*gradient),
-                frame.output(*weight_gradient),
-                frame.output(*bias_gradient),
-                threads,
-            ),
-            Op::CosineSimilarity { classes, logits, reference, score } => {
+            Op::LinearWgrad(ops::LinearWgrad { input, gradient, weight_gradient, bias_gradient, .. }) => {
+                head::linear_wgrad(
+                    frame.input(*input),
+                    frame.input(*gradient),
+                    frame.output(*weight_gradient),
+                    frame.output(*bias_gradient),
+                    threads,
+                )
+            }
+            Op::CosineSimilarity(ops::CosineSimilarity { classes, logits, reference, score }) => {
                 let (logits, reference) = (frame.input(*logits), frame.input(*reference));
                 head::cosine(*classes, logits, reference, frame.output(*score));
             }
@@ -346,7 +354,8 @@ fn classifier(op: &Op, frame: Frame) {
 }
 
 fn loss(op: &Op, frame: Frame) -> Result<()> {
-    let Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
+    let Op::CrossEntropy(ops::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient }) = op
+    else {
         return Ok(());
     };
     let spec = head::Loss {
@@ -370,7 +379,9 @@ fn loss(op: &Op, frame: Frame) -> Result<()> {
 }
 
 fn gather(op: &Op, frame: Frame, images: &[Option<ImageSet>]) -> Result<()> {
-    let Op::LoadImages { images: slot, indices, height, width, channels, augment, output } = op else {
+    let Op::LoadImages(ops::LoadImages { images: slot, indices, height, width, channels, augment, output }) =
+        op
+    else {
         return Ok(());
     };
     let gather = Gather {
@@ -391,16 +402,16 @@ fn attack(op: &Op, frame: Frame) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::RandomErasing { indices, height, width, images, .. } => {
+            Op::RandomErasing(ops::RandomErasing { indices, height, width, images, .. }) => {
                 let images = frame.output(*images);
                 paint((*height, *width), frame.words(*indices), images, params, threads);
             }
-            Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
+            Op::PgdStart(ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial }) => {
                 let (clean, epsilon) = (frame.input(*clean), frame.input(*epsilon));
                 let ball = Ball { elements: *elements, norm: *norm, clean, epsilon };
                 pgd::start(ball, frame.words(*indices), frame.output(*adversarial), params, threads);
             }
-            Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
+            Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial }) => {
                 let (clean, epsilon) = (frame.input(*clean), frame.input(*epsilon));
                 let ball = Ball { elements: *elements, norm: *norm, clean, epsilon };
                 let (gradient, alpha) = (frame.input(*gradient), frame.input(*alpha));
@@ -416,19 +427,21 @@ fn update(op: &Op, frame: Frame) {
     // SAFETY: the operands were checked (`execute`).
     unsafe {
         match op {
-            Op::Sgd { weights, gradients, momentum } => {
+            Op::Sgd(ops::Sgd { weights, gradients, momentum }) => {
                 let (weights, velocity) = (frame.output(*weights), frame.output(*momentum));
                 optimiser::sgd(weights, frame.input(*gradients), velocity, params, threads);
             }
-            Op::Adam { weights, gradients, first, second } => {
+            Op::Adam(ops::Adam { weights, gradients, first, second }) => {
                 let moments = (frame.output(*first), frame.output(*second));
                 optimiser::adam(frame.output(*weights), frame.input(*gradients), moments, params, threads);
             }
-            Op::MovingAverage { weights, average } if params.average_decay > 0.0 => {
+            Op::MovingAverage(ops::MovingAverage { weights, average }) if params.average_decay > 0.0 => {
                 let decay = params.average_decay;
                 optimiser::moving_average(frame.output(*average), frame.input(*weights), decay, threads);
             }
-            Op::Copy { input, output, .. } => frame.output(*output).copy_from_slice(frame.input(*input)),
+            Op::Copy(ops::Copy { input, output, .. }) => {
+                frame.output(*output).copy_from_slice(frame.input(*input))
+            }
             _ => {}
         }
     }

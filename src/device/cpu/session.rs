@@ -1,5 +1,6 @@
 //! A network's memory on the CPU, and the running of programs.
 
+use crate::device::ops;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -143,7 +144,7 @@ fn alone(
     params: &StepParams,
     threads: Threads,
 ) -> Result<()> {
-    if let Op::LoadFilter { filter, weights, scale } = op {
+    if let Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) = op {
         machine.load_filter(*filter, *weights, *scale, threads);
         return Ok(());
     }
@@ -203,7 +204,9 @@ impl Room {
 fn shapes<'a>(programs: impl Iterator<Item = &'a Program>) -> Vec<ConvShape> {
     let mut shapes = Vec::new();
     for op in programs.flat_map(|program| &program.ops) {
-        if let Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } | Op::ConvWgrad { shape, .. } = op
+        if let Op::Conv(ops::Conv { shape, .. })
+        | Op::ConvDgrad(ops::ConvDgrad { shape, .. })
+        | Op::ConvWgrad(ops::ConvWgrad { shape, .. }) = op
             && !shapes.contains(shape)
         {
             shapes.push(*shape);
@@ -213,15 +216,14 @@ fn shapes<'a>(programs: impl Iterator<Item = &'a Program>) -> Vec<ConvShape> {
 }
 
 fn is_wgrad(op: &Op) -> bool {
-    matches!(op, Op::ConvWgrad { .. })
+    matches!(op, Op::ConvWgrad(_))
 }
 
 /// Rows of an image and channels of a batch norm.
 fn norm_size(op: &Op) -> Option<(usize, usize)> {
     match op {
-        Op::BatchNormStats { pixels, channels, .. } | Op::BatchNormDgrad { pixels, channels, .. } => {
-            Some((*pixels, *channels))
-        }
+        Op::BatchNormStats(ops::BatchNormStats { pixels, channels, .. })
+        | Op::BatchNormDgrad(ops::BatchNormDgrad { pixels, channels, .. }) => Some((*pixels, *channels)),
         _ => None,
     }
 }

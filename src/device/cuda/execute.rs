@@ -5,6 +5,7 @@ use super::execute_update::Updated;
 use super::fuse::Share;
 use super::launch::{Argument, BLOCK, FOUR, Grid, Launch};
 use super::relay::Links;
+use crate::device::ops;
 use crate::device::{
     Augment, BatchSlice, FilterSpec, ImageSlot, Norm, Op, Precision, Prologue, Span, StepParams,
 };
@@ -43,11 +44,7 @@ impl Step<'_> {
     pub fn run(&self, op: &Op) -> Launched {
         let whole = matches!(
             op,
-            Op::BatchNormAffine { .. }
-                | Op::Sgd { .. }
-                | Op::Adam { .. }
-                | Op::MovingAverage { .. }
-                | Op::LoadFilter { .. }
+            Op::BatchNormAffine(_) | Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_) | Op::LoadFilter(_)
         );
         if self.count() == 0 && !whole || matches!(self.links.share, Share::Done(_)) {
             return Ok(());
@@ -56,22 +53,15 @@ impl Step<'_> {
             return self.head(head);
         }
         match op {
-            Op::LoadFilter { .. } | Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => {
-                self.convolution(op)
+            Op::LoadFilter(_) | Op::Conv(_) | Op::ConvDgrad(_) | Op::ConvWgrad(_) => self.convolution(op),
+            Op::BatchNormAffine(_) | Op::BatchNormStats(_) | Op::BatchNormDgrad(_) => self.norm(op),
+            Op::LoadImages(_) | Op::RandomErasing(_) | Op::PgdStart(_) | Op::PgdStep(_) => self.attack(op),
+            Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_) | Op::Copy(_) => self.update(op),
+            Op::Upsample(_) | Op::UpsampleDgrad(_) | Op::ScaledTanh(_) | Op::ScaledTanhDgrad(_) => {
+                self.generator(op)
             }
-            Op::BatchNormAffine { .. } | Op::BatchNormStats { .. } | Op::BatchNormDgrad { .. } => {
-                self.norm(op)
-            }
-            Op::LoadImages { .. } | Op::RandomErasing { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
-                self.attack(op)
-            }
-            Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => self.update(op),
-            Op::Upsample { .. }
-            | Op::UpsampleDgrad { .. }
-            | Op::ScaledTanh { .. }
-            | Op::ScaledTanhDgrad { .. } => self.generator(op),
-            Op::CrossEntropy { .. } | Op::CosineSimilarity { .. } => self.loss(op),
-            Op::Add { .. } | Op::MaxPool { .. } | Op::MaxPoolDgrad { .. } => self.sum_or_max_pool(op),
+            Op::CrossEntropy(_) | Op::CosineSimilarity(_) => self.loss(op),
+            Op::Add(_) | Op::MaxPool(_) | Op::MaxPoolDgrad(_) => self.sum_or_max_pool(op),
             _ => self.classifier(op),
         }
     }
@@ -144,30 +134,37 @@ impl Step<'_> {
     fn classifier(&self, op: &Op) -> Launched {
         let count = self.count();
         match op {
-            Op::GlobalAvgPool { pixels, channels, input, output } => {
+            Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output }) => {
                 let total = count * channels;
                 let list = arguments![self.at(*input), self.at(*output), total, *pixels, *channels];
                 self.launch("global_avg_pool", Grid::Items(total), list)
             }
-            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
+            Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output }) => {
                 let total = count * pixels * channels;
                 let list = arguments![self.at(*gradient), self.at(*output), total, *pixels, *channels];
                 self.launch("global_avg_pool_dgrad", Grid::Items(total), list)
             }
-            Op::Linear { inputs, outputs, weight, bias, input, output } => {
+            Op::Linear(ops::Linear { inputs, outputs, weight, bias, input, output }) => {
                 let total = count * outputs;
                 let (weight, bias) = (self.at(*weight), self.at(*bias));
                 let list =
                     arguments![weight, bias, self.at(*input), self.at(*output), total, *inputs, *outputs];
                 self.launch("linear", Grid::Items(total), list)
             }
-            Op::LinearDgrad { inputs, outputs, weight, gradient, output } => {
+            Op::LinearDgrad(ops::LinearDgrad { inputs, outputs, weight, gradient, output }) => {
                 let total = count * inputs;
                 let (weight, gradient) = (self.at(*weight), self.at(*gradient));
                 let list = arguments![weight, gradient, self.at(*output), total, *inputs, *outputs];
                 self.launch("linear_dgrad", Grid::Items(total), list)
             }
-            Op::LinearWgrad { inputs, outputs, input, gradient, weight_gradient, bias_gradient } => {
+            Op::LinearWgrad(ops::LinearWgrad {
+                inputs,
+                outputs,
+                input,
+                gradient,
+                weight_gradient,
+                bias_gradient,
+            }) => {
                 let total = outputs * (inputs + 1);
                 let list = arguments![
                     self.at(*input),
@@ -188,7 +185,15 @@ impl Step<'_> {
     fn loss(&self, op: &Op) -> Launched {
         let (count, params) = (self.count(), self.params);
         match op {
-            Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } => {
+            Op::CrossEntropy(ops::CrossEntropy {
+                classes,
+                logits,
+                labels,
+                teacher,
+                mean,
+                loss,
+                gradient,
+            }) => {
                 let teacher = teacher.filter(|_| params.distill_weight != 0.0);
                 let list = arguments![
                     self.at(*logits),
@@ -203,7 +208,7 @@ impl Step<'_> {
                 ];
                 self.launch("cross_entropy", Grid::Items(count), list)
             }
-            Op::CosineSimilarity { classes, logits, reference, score } => {
+            Op::CosineSimilarity(ops::CosineSimilarity { classes, logits, reference, score }) => {
                 let (logits, reference) = (self.at(*logits), self.at(*reference));
                 let list = arguments![logits, reference, self.at(*score), count, *classes];
                 self.launch("cosine_similarity", Grid::Items(count), list)
@@ -216,11 +221,11 @@ impl Step<'_> {
         let params = self.params;
         let image = Grid::Blocks(self.count(), 1);
         match op {
-            Op::LoadImages { images, indices, height, width, channels, augment, output } => {
+            Op::LoadImages(ops::LoadImages { images, indices, height, width, channels, augment, output }) => {
                 self.gather(*images, *indices, [*height, *width, *channels], *augment, *output)
             }
-            Op::RandomErasing { .. } if params.erasing_probability <= 0.0 => Ok(()),
-            Op::RandomErasing { indices, height, width, channels, images } => {
+            Op::RandomErasing(_) if params.erasing_probability <= 0.0 => Ok(()),
+            Op::RandomErasing(ops::RandomErasing { indices, height, width, channels, images }) => {
                 let list = arguments![
                     self.at(*indices),
                     self.at(*images),
@@ -232,7 +237,7 @@ impl Step<'_> {
                 let blocks = (height * width).div_ceil(PATCH_BLOCK);
                 self.launch("random_erasing", Grid::Blocks(self.count(), blocks), list)
             }
-            Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
+            Op::PgdStart(ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial }) => {
                 let list = arguments![
                     self.at(*clean),
                     self.at(*indices),
@@ -246,7 +251,7 @@ impl Step<'_> {
                 let grid = if *norm == Norm::L2 { image } else { self.fours(*elements) };
                 self.launch("pgd_start", grid, list)
             }
-            Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
+            Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial }) => {
                 let (kernel, grid) = match norm {
                     Norm::Linf => ("pgd_step_linf", self.fours(*elements)),
                     Norm::L2 => ("pgd_step_l2", image),

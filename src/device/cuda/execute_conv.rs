@@ -5,7 +5,8 @@ use super::geometry::{Padded, Parts, TILE, class_tiles, filter_len, filter_sides
 use super::launch::{Argument, Grid};
 use super::relay::{GRADIENT, INPUT};
 use super::room::{Operand, conv_input, dgrad_gradient, wgrad_gradient};
-use crate::device::op::Prologue;
+use crate::device::operand::Prologue;
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Span};
 
 /// Threads that make a word of a mask.
@@ -27,8 +28,10 @@ impl Step<'_> {
 
     fn plain_convolution(&self, op: &Op) -> Launched {
         match op {
-            Op::LoadFilter { filter, weights, scale } => self.load_filter(*filter, *weights, *scale),
-            Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
+            Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) => {
+                self.load_filter(*filter, *weights, *scale)
+            }
+            Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }) => {
                 self.mask(shape, *input, prologue)?;
                 let x = self.conv_input(shape, *input, prologue)?;
                 let (columns, channels) =
@@ -54,7 +57,7 @@ impl Step<'_> {
                 ];
                 self.launch("conv_fprop", Grid::Items(total), list)
             }
-            Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
+            Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }) => {
                 let g = self.gradient(shape, *gradient, dgrad_gradient(shape))?;
                 let (columns, channels) = (class_tiles(shape), shape.in_channels.div_ceil(TILE));
                 let total = self.count() * shape.height * shape.stride * columns * channels;
@@ -82,7 +85,7 @@ impl Step<'_> {
                 ];
                 self.launch("conv_dgrad", Grid::Items(total), list)
             }
-            Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
+            Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient }) => {
                 let x = self.conv_input(shape, *input, prologue)?;
                 let g = self.gradient(shape, *gradient, wgrad_gradient(shape))?;
                 self.wgrad(shape, x, g, *weight_gradient)

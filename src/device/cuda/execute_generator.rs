@@ -2,6 +2,7 @@
 
 use super::execute::{Launched, Step, arguments};
 use super::launch::{Argument, Grid};
+use crate::device::ops;
 use crate::device::{Affine, Op};
 
 impl Step<'_> {
@@ -10,7 +11,7 @@ impl Step<'_> {
         let ends =
             |map: &Option<Affine>| (self.maybe(map.map(|m| m.scale)), self.maybe(map.map(|m| m.shift)));
         match op {
-            Op::Upsample { height, width, channels, input, prologue, output } => {
+            Op::Upsample(ops::Upsample { height, width, channels, input, prologue, output }) => {
                 let total = count * 4 * height * width * channels;
                 let (scale, shift) = ends(&prologue.affine);
                 let list = arguments![
@@ -26,19 +27,27 @@ impl Step<'_> {
                 ];
                 self.launch("upsample", Grid::Items(total), list)
             }
-            Op::UpsampleDgrad { height, width, channels, gradient, output } => {
+            Op::UpsampleDgrad(ops::UpsampleDgrad { height, width, channels, gradient, output }) => {
                 let total = count * height * width * channels;
                 let (gradient, output) = (self.at(*gradient), self.at(*output));
                 let list = arguments![gradient, output, total, *height, *width, *channels];
                 self.launch("upsample_dgrad", Grid::Items(total), list)
             }
-            Op::ScaledTanh { pixels, channels, input, affine, output } => {
+            Op::ScaledTanh(ops::ScaledTanh { pixels, channels, input, affine, output }) => {
                 let total = count * pixels * channels;
                 let (scale, shift) = ends(affine);
                 let list = arguments![self.at(*input), scale, shift, self.at(*output), total, *channels];
                 self.launch("scaled_tanh", Grid::Items(total), list)
             }
-            Op::ScaledTanhDgrad { pixels, channels, input, affine, gradient, scale: factor, output } => {
+            Op::ScaledTanhDgrad(ops::ScaledTanhDgrad {
+                pixels,
+                channels,
+                input,
+                affine,
+                gradient,
+                scale: factor,
+                output,
+            }) => {
                 let total = count * pixels * channels;
                 let (scale, shift) = ends(affine);
                 let list = arguments![

@@ -5,6 +5,7 @@ use super::fuse::Share;
 use super::geometry::Parts;
 use super::launch::{Argument, Grid};
 use super::tensor::{Tile, padded};
+use crate::device::ops;
 use crate::device::{Op, Span};
 
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
@@ -15,7 +16,7 @@ const REDUCE_CHANNELS: usize = 2;
 impl Step<'_> {
     pub(super) fn norm(&self, op: &Op) -> Launched {
         match op {
-            Op::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } => {
+            Op::BatchNormAffine(ops::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine }) => {
                 let list = arguments![
                     self.at(*gamma),
                     self.at(*beta),
@@ -28,14 +29,14 @@ impl Step<'_> {
                 ];
                 self.launch("norm_affine", Grid::Items(gamma.len), list)
             }
-            Op::BatchNormStats { .. } => self.statistics(op),
-            Op::BatchNormDgrad { .. } => self.norm_dgrad(op),
+            Op::BatchNormStats(_) => self.statistics(op),
+            Op::BatchNormDgrad(_) => self.norm_dgrad(op),
             _ => Ok(()),
         }
     }
 
     fn statistics(&self, op: &Op) -> Launched {
-        let Op::BatchNormStats {
+        let Op::BatchNormStats(ops::BatchNormStats {
             pixels,
             channels,
             input,
@@ -48,7 +49,7 @@ impl Step<'_> {
             mean,
             inverse_std,
             affine,
-        } = op
+        }) = op
         else {
             return Ok(());
         };
@@ -86,7 +87,7 @@ impl Step<'_> {
     }
 
     fn norm_dgrad(&self, op: &Op) -> Launched {
-        let Op::BatchNormDgrad {
+        let Op::BatchNormDgrad(ops::BatchNormDgrad {
             pixels,
             channels,
             input,
@@ -99,7 +100,7 @@ impl Step<'_> {
             output,
             gamma_gradient,
             beta_gradient,
-        } = op
+        }) = op
         else {
             return Ok(());
         };

@@ -3,11 +3,12 @@
 use super::execute::{Launched, Step, arguments};
 use super::launch::{Argument, BLOCK, FOUR, Grid};
 use crate::device::Op;
+use crate::device::ops;
 
 impl Step<'_> {
     pub(super) fn sum_or_max_pool(&self, op: &Op) -> Launched {
         match op {
-            Op::Add { pixels, channels, left, right, output } => {
+            Op::Add(ops::Add { pixels, channels, left, right, output }) => {
                 let total = self.count() * pixels * channels;
                 let [(scale, shift), (other_scale, other_shift)] =
                     [left, right].map(|term| self.affine(&term.prologue));
@@ -26,7 +27,7 @@ impl Step<'_> {
                 ];
                 self.launch("add", Grid::Items(total.div_ceil(FOUR)), list)
             }
-            Op::MaxPool { shape, input, prologue, output, argmax } => {
+            Op::MaxPool(ops::MaxPool { shape, input, prologue, output, argmax }) => {
                 let pixels = shape.out_height() * shape.out_width();
                 let total = self.count() * pixels * shape.pixel_words();
                 let (scale, shift) = self.affine(prologue);
@@ -49,7 +50,7 @@ impl Step<'_> {
                 ];
                 self.launch("max_pool", Grid::Items(total), list)
             }
-            Op::MaxPoolDgrad { shape, gradient, argmax, output } => {
+            Op::MaxPoolDgrad(ops::MaxPoolDgrad { shape, gradient, argmax, output }) => {
                 let row = shape.width * shape.pixel_words();
                 let list = arguments![
                     self.at(*gradient),

@@ -7,14 +7,17 @@ use super::relay::Operand;
 use super::tensor::{
     Tile, filter_len, padded, phase_pixels, vectors, wgrad_across, wgrad_parts, wgrad_tiles, wide,
 };
-use crate::device::op::Prologue;
+use crate::device::operand::Prologue;
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterId, Op, Span};
 
 impl Step<'_> {
     pub(super) fn tensor_convolution(&self, op: &Op) -> Launched {
         match op {
-            Op::LoadFilter { filter, weights, scale } => self.tensor_filter(*filter, *weights, *scale),
-            Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
+            Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) => {
+                self.tensor_filter(*filter, *weights, *scale)
+            }
+            Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }) => {
                 if !self.links.has_mask(op) {
                     self.mask(shape, *input, prologue)?;
                 }
@@ -64,7 +67,7 @@ impl Step<'_> {
                     tile.choose("conv_fprop_bf16_128x64", "conv_fprop_bf16_64x64", "conv_fprop_bf16_128x16");
                 self.launch(kernel, grid, list)
             }
-            Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
+            Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }) => {
                 let g = self.tensor_gradient(shape, *gradient)?;
                 let (rows, phases) = (phase_pixels(shape, self.count()), shape.stride * shape.stride);
                 let tile = Tile::new(rows, shape.in_channels, phases);
@@ -112,7 +115,7 @@ impl Step<'_> {
                 let step = arguments![clean, epsilon, alpha, adversarial, self.scalars()];
                 self.launch("conv_dgrad_pgd_bf16_128x16", grid, &joined::<25>(list, step))
             }
-            Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
+            Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient }) => {
                 let x = self.tensor_input(shape, *input, prologue)?;
                 let g = self.tensor_gradient(shape, *gradient)?;
                 self.tensor_wgrad(shape, x, g, *weight_gradient)

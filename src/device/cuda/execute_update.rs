@@ -4,6 +4,7 @@ use super::execute::{Launched, Step, arguments};
 use super::fuse::Share;
 use super::launch::{Argument, Grid};
 use super::update::Update;
+use crate::device::ops;
 use crate::device::{Op, Program, Span};
 
 /// A step's whole update: what it consists of, the weight average, and where its table is.
@@ -19,7 +20,7 @@ impl<'a> Updated<'a> {
     pub fn of(program: &Program, update: Option<&'a Update>, table: u64) -> Option<Self> {
         let update = update?;
         let average = update.average.and_then(|op| match program.ops[op] {
-            Op::MovingAverage { average, .. } => Some(average),
+            Op::MovingAverage(ops::MovingAverage { average, .. }) => Some(average),
             _ => None,
         });
         Some(Self { update, average, table })
@@ -29,7 +30,7 @@ impl<'a> Updated<'a> {
 impl Step<'_> {
     pub(super) fn update(&self, op: &Op) -> Launched {
         match op {
-            Op::Sgd { weights, gradients, momentum } if self.links.share == Share::WithUpdate => {
+            Op::Sgd(ops::Sgd { weights, gradients, momentum }) if self.links.share == Share::WithUpdate => {
                 let Some(Updated { update, average, table }) = self.update else {
                     return Err("no table of its filters".into());
                 };
@@ -45,12 +46,12 @@ impl Step<'_> {
                 ];
                 self.launch("sgd_with_filters", Grid::Blocks(update.blocks(), 1), list)
             }
-            Op::Sgd { weights, gradients, momentum } => {
+            Op::Sgd(ops::Sgd { weights, gradients, momentum }) => {
                 let (gradients, velocity) = (self.at(*gradients), self.at(*momentum));
                 let list = arguments![self.at(*weights), gradients, velocity, weights.len, self.scalars()];
                 self.launch("sgd", Grid::Items(weights.len), list)
             }
-            Op::Adam { weights, gradients, first, second } => {
+            Op::Adam(ops::Adam { weights, gradients, first, second }) => {
                 let list = arguments![
                     self.at(*weights),
                     self.at(*gradients),
@@ -61,11 +62,11 @@ impl Step<'_> {
                 ];
                 self.launch("adam", Grid::Items(weights.len), list)
             }
-            Op::MovingAverage { weights, average } if self.averages() => {
+            Op::MovingAverage(ops::MovingAverage { weights, average }) if self.averages() => {
                 let list = arguments![self.at(*weights), self.at(*average), weights.len, self.scalars()];
                 self.launch("moving_average", Grid::Items(weights.len), list)
             }
-            Op::Copy { elements, input, output } => {
+            Op::Copy(ops::Copy { elements, input, output }) => {
                 let total = self.count() * elements;
                 self.launch("copy", Grid::Items(total), arguments![self.at(*input), self.at(*output), total])
             }

@@ -1,6 +1,7 @@
 //! Which launches a program becomes, and what they touch, with no device asked: the ops are executed as
 //! ever, on addresses that stand for memory, and the launches written down instead of started.
 
+use crate::device::ops;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -13,7 +14,6 @@ use super::relay::{Links, PLAIN, Relay};
 use super::room::{Room, filter_words};
 use super::tensor::column_sums;
 use crate::data::ImageSet;
-use crate::device::cost::operand_bytes;
 use crate::device::{BatchSlice, Cost, KernelLaunch, Op, Precision, Program, StepParams};
 use crate::error::{Error, Result};
 
@@ -58,7 +58,9 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
         }
         let known = |launch: Asked| {
             let mut extents = extents.clone();
-            if let ("norm_stats", Op::BatchNormStats { channels, input, .. }) = (launch.kernel, op) {
+            if let ("norm_stats", Op::BatchNormStats(ops::BatchNormStats { channels, input, .. })) =
+                (launch.kernel, op)
+            {
                 // Behind the sums nothing but the first pixel is wanted of the images.
                 extents.insert(memory.address(*input, slice), channels * size_of::<f32>());
             }
@@ -87,10 +89,10 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
 /// The launch that does an op's matrix products.
 fn main_launch<'a>(op: &Op, list: &'a mut [KernelLaunch]) -> Option<&'a mut KernelLaunch> {
     let kernel = match op {
-        Op::Conv { .. } => "conv_fprop",
-        Op::ConvDgrad { .. } => "conv_dgrad",
-        Op::ConvWgrad { .. } => "conv_wgrad",
-        Op::Linear { .. } | Op::LinearDgrad { .. } | Op::LinearWgrad { .. } => "linear",
+        Op::Conv(_) => "conv_fprop",
+        Op::ConvDgrad(_) => "conv_dgrad",
+        Op::ConvWgrad(_) => "conv_wgrad",
+        Op::Linear(_) | Op::LinearDgrad(_) | Op::LinearWgrad(_) => "linear",
         _ => return None,
     };
     list.iter_mut().find(|launch| launch.kernel.starts_with(kernel))
@@ -109,7 +111,7 @@ fn imaginary(program: &Program, buffers: usize) -> Addresses {
     let (scalars, filters) = (place(), program.filters.iter().map(|_| place()).collect());
     let mut images = Vec::new();
     for op in &program.ops {
-        if let Op::LoadImages { images: slot, height, width, channels, .. } = op {
+        if let Op::LoadImages(ops::LoadImages { images: slot, height, width, channels, .. }) = op {
             let set = ImageSet { height: *height, width: *width, ..ImageSet::noise(0, 0, *channels, 0) };
             images.resize_with(images.len().max(slot.0 + 1), || None);
             images[slot.0] = Some(Images { set, pixels: place() });
@@ -138,7 +140,7 @@ fn extents(
             return;
         }
         let rounded = links.rounded(op, operand.name, count).map(|words| words * size_of::<f32>());
-        add(memory.address(*span, slice), rounded.unwrap_or_else(|| operand_bytes(op, operand, count)));
+        add(memory.address(*span, slice), rounded.unwrap_or_else(|| operand.bytes(count)));
     });
     // A few words, not worth counting.
     add(memory.scalars.address, 0);
@@ -156,19 +158,22 @@ fn extents(
         }
     }
     let sums = match op {
-        Op::Conv { shape, .. } if links.share == Share::WithSums => {
+        Op::Conv(ops::Conv { shape, .. }) if links.share == Share::WithSums => {
             column_sums(count * shape.out_height() * shape.out_width(), shape.out_channels)
         }
-        Op::BatchNormStats { pixels, channels, .. } if links.share == Share::Summed => {
+        Op::BatchNormStats(ops::BatchNormStats { pixels, channels, .. }) if links.share == Share::Summed => {
             column_sums(count * pixels, *channels)
         }
         _ => room.partials,
     };
     add(memory.scratch.partials.address, words(sums));
-    if let Op::Conv { filter, .. } | Op::ConvDgrad { filter, .. } | Op::LoadFilter { filter, .. } = op {
+    if let Op::Conv(ops::Conv { filter, .. })
+    | Op::ConvDgrad(ops::ConvDgrad { filter, .. })
+    | Op::LoadFilter(ops::LoadFilter { filter, .. }) = op
+    {
         add(memory.filters[filter.0].address, words(filter_words(&program.filters[filter.0], precision)));
     }
-    if let Op::LoadImages { images, height, width, channels, .. } = op
+    if let Op::LoadImages(ops::LoadImages { images, height, width, channels, .. }) = op
         && let Some(Some(images)) = memory.images.get(images.0)
     {
         add(images.pixels.address, count * height * width * channels);

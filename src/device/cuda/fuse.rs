@@ -6,6 +6,7 @@
 //! that makes its input.
 
 use super::tensor::wide;
+use crate::device::ops;
 use crate::device::{Access, Norm, Op, Program, Span};
 
 /// Channels and classes that `kernels/classifier.cu` has room for.
@@ -165,8 +166,10 @@ pub(super) fn shares(program: &Program) -> Vec<Share> {
 fn step(ops: &[Op]) -> Option<PixelStep> {
     match *ops {
         [
-            Op::ConvDgrad { shape, output, .. },
-            Op::PgdStep { clean, gradient, epsilon, alpha, norm: Norm::Linf, adversarial, .. },
+            Op::ConvDgrad(ops::ConvDgrad { shape, output, .. }),
+            Op::PgdStep(ops::PgdStep {
+                clean, gradient, epsilon, alpha, norm: Norm::Linf, adversarial, ..
+            }),
             ..,
         ] if gradient == output && !wide(shape.in_channels) => {
             Some(PixelStep { clean, epsilon, alpha, adversarial })
@@ -177,14 +180,14 @@ fn step(ops: &[Op]) -> Option<PixelStep> {
 
 /// Whether two ops are a convolution and the batch statistics of what it makes.
 fn sums(ops: &[Op]) -> bool {
-    matches!(ops, [Op::Conv { output, .. }, Op::BatchNormStats { input, .. }, ..] if input == output)
+    matches!(ops, [Op::Conv(ops::Conv { output, .. }), Op::BatchNormStats(ops::BatchNormStats { input, .. }), ..] if input == output)
 }
 
 /// The head that begins with the first of `ops`, which are those from `index` on, and which of them it does along.
 fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>)> {
     let [
-        Op::GlobalAvgPool { pixels, channels, input, output: features },
-        Op::Linear { outputs: classes, weight, bias, input: row, output: logits, .. },
+        Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output: features }),
+        Op::Linear(ops::Linear { outputs: classes, weight, bias, input: row, output: logits, .. }),
         rest @ ..,
     ] = ops
     else {
@@ -195,10 +198,12 @@ fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>
         return None;
     }
     let (then, done) = match rest {
-        [Op::CosineSimilarity { logits: row, reference, score, .. }, ..] if row == logits => {
+        [Op::CosineSimilarity(ops::CosineSimilarity { logits: row, reference, score, .. }), ..]
+            if row == logits =>
+        {
             (Then::Score { reference: *reference, score: *score }, vec![1, 2])
         }
-        [Op::CrossEntropy { logits: row, .. }, ..] if row == logits => {
+        [Op::CrossEntropy(ops::CrossEntropy { logits: row, .. }), ..] if row == logits => {
             let (loss, done) = loss(program, index, ops, *weight)?;
             (Then::Loss(loss), done)
         }
@@ -211,13 +216,15 @@ fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>
 
 /// The loss, third of `ops`, and its way back, with or without the linear layer's own gradient in between.
 fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(Loss, Vec<usize>)> {
-    let Op::CrossEntropy { labels, teacher, mean, loss, gradient: Some(gradient), .. } = ops[2] else {
+    let Op::CrossEntropy(ops::CrossEntropy { labels, teacher, mean, loss, gradient: Some(gradient), .. }) =
+        ops[2]
+    else {
         return None;
     };
-    let first = if matches!(ops.get(3), Some(Op::LinearWgrad { .. })) { 4 } else { 3 };
+    let first = if matches!(ops.get(3), Some(Op::LinearWgrad(_))) { 4 } else { 3 };
     let [
-        Op::LinearDgrad { weight: same, gradient: row, output: back, .. },
-        Op::GlobalAvgPoolDgrad { gradient: last, output, .. },
+        Op::LinearDgrad(ops::LinearDgrad { weight: same, gradient: row, output: back, .. }),
+        Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { gradient: last, output, .. }),
         ..,
     ] = ops[first..]
     else {
@@ -245,8 +252,8 @@ fn read_later(program: &Program, writer: usize, span: Span, own: impl Fn(usize) 
         });
         found
     };
-    let reads = |op: usize| !own(op) && touches(op, |access| access != Access::Write);
-    let last = |op: usize| touches(op, |access| access == Access::Write);
+    let reads = |op: usize| !own(op) && touches(op, |access| !access.writes());
+    let last = |op: usize| touches(op, |access| access.writes());
     // An op that writes it may read it first.
     let read = |mut ops: &mut dyn Iterator<Item = usize>| {
         (&mut ops).find(|&op| reads(op) || last(op)).is_some_and(reads)

@@ -13,7 +13,8 @@ mod rounded;
 use super::fuse::{Share, shares};
 use super::tensor::padded;
 use super::update::Update;
-use crate::device::op::Prologue;
+use crate::device::operand::Prologue;
+use crate::device::ops;
 use crate::device::{Affine, Op, Precision, Program, Region, Span};
 use planner::Planner;
 pub(in crate::device) use rounded::Rounded;
@@ -165,7 +166,7 @@ impl Links {
     /// Whether the mask that `op` wants of its input, if any, is there.
     pub fn has_mask(&self, op: &Op) -> bool {
         match op {
-            Op::Conv { prologue, .. } => self.masked || prologue.mask.is_none(),
+            Op::Conv(ops::Conv { prologue, .. }) => self.masked || prologue.mask.is_none(),
             _ => true,
         }
     }
@@ -228,11 +229,15 @@ fn result(op: &Op, share: &Share) -> Option<(Span, usize, usize)> {
 
 fn own_result(op: &Op) -> Option<(Span, usize, usize)> {
     match op {
-        Op::Conv { shape, output, .. } => {
+        Op::Conv(ops::Conv { shape, output, .. }) => {
             Some((*output, shape.out_height() * shape.out_width(), shape.out_channels))
         }
-        Op::ConvDgrad { shape, output, .. } => Some((*output, shape.height * shape.width, shape.in_channels)),
-        Op::BatchNormDgrad { pixels, channels, output, .. } => Some((*output, *pixels, *channels)),
+        Op::ConvDgrad(ops::ConvDgrad { shape, output, .. }) => {
+            Some((*output, shape.height * shape.width, shape.in_channels))
+        }
+        Op::BatchNormDgrad(ops::BatchNormDgrad { pixels, channels, output, .. }) => {
+            Some((*output, *pixels, *channels))
+        }
         _ => None,
     }
 }
@@ -240,14 +245,16 @@ fn own_result(op: &Op) -> Option<(Span, usize, usize)> {
 /// The operands of a convolution.
 fn tensors(op: &Op) -> impl Iterator<Item = (Side, Tensor)> + use<> {
     let input = match op {
-        Op::Conv { shape, input, prologue, .. } | Op::ConvWgrad { shape, input, prologue, .. } => {
+        Op::Conv(ops::Conv { shape, input, prologue, .. })
+        | Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, .. }) => {
             let (pixels, channels) = (shape.height * shape.width, shape.in_channels);
             Some(Tensor { span: *input, affine: prologue.affine, relu: prologue.relu, pixels, channels })
         }
         _ => None,
     };
     let gradient = match op {
-        Op::ConvDgrad { shape, gradient, .. } | Op::ConvWgrad { shape, gradient, .. } => {
+        Op::ConvDgrad(ops::ConvDgrad { shape, gradient, .. })
+        | Op::ConvWgrad(ops::ConvWgrad { shape, gradient, .. }) => {
             Some(Tensor::of((*gradient, shape.out_height() * shape.out_width(), shape.out_channels)))
         }
         _ => None,

@@ -4,7 +4,8 @@ use super::geometry::{Padded, filter_len, norm_partials, wgrad_partials};
 use super::relay::{GRADIENT, INPUT, Relay};
 use super::tensor;
 use super::update::Update;
-use crate::device::op::Prologue;
+use crate::device::operand::Prologue;
+use crate::device::ops;
 use crate::device::{ConvShape, FilterSpec, Op, Precision, Program};
 use crate::error::{Error, Result};
 
@@ -57,7 +58,8 @@ impl Room {
     }
 
     fn make(&mut self, op: &Op, count: usize, precision: Precision) {
-        if let Op::BatchNormStats { pixels, channels, .. } | Op::BatchNormDgrad { pixels, channels, .. } = op
+        if let Op::BatchNormStats(ops::BatchNormStats { pixels, channels, .. })
+        | Op::BatchNormDgrad(ops::BatchNormDgrad { pixels, channels, .. }) = op
         {
             let rows = count.saturating_mul(*pixels);
             self.partials = self.partials.max(norm_partials(rows, *channels));
@@ -71,9 +73,13 @@ impl Room {
     /// Operands of the plain kernels.
     fn plain(&mut self, op: &Op, count: usize) {
         match op {
-            Op::Conv { shape, prologue, .. } => self.copied(INPUT, conv_input(shape, prologue), count),
-            Op::ConvDgrad { shape, .. } => self.copied(GRADIENT, dgrad_gradient(shape), count),
-            Op::ConvWgrad { shape, prologue, .. } => {
+            Op::Conv(ops::Conv { shape, prologue, .. }) => {
+                self.copied(INPUT, conv_input(shape, prologue), count)
+            }
+            Op::ConvDgrad(ops::ConvDgrad { shape, .. }) => {
+                self.copied(GRADIENT, dgrad_gradient(shape), count)
+            }
+            Op::ConvWgrad(ops::ConvWgrad { shape, prologue, .. }) => {
                 self.copied(INPUT, conv_input(shape, prologue), count);
                 self.copied(GRADIENT, wgrad_gradient(shape), count);
                 let rows = count.saturating_mul(shape.out_height());
@@ -99,9 +105,9 @@ impl Room {
     /// Sums of the tensor-core kernels, whose operands [`Relay`] places.
     fn tensor(&mut self, op: &Op, count: usize) {
         let partials = match op {
-            Op::ConvWgrad { shape, .. } => tensor::wgrad_partials(shape, count),
+            Op::ConvWgrad(ops::ConvWgrad { shape, .. }) => tensor::wgrad_partials(shape, count),
             // Those that a convolution may leave.
-            Op::BatchNormStats { pixels, channels, .. } => {
+            Op::BatchNormStats(ops::BatchNormStats { pixels, channels, .. }) => {
                 tensor::most_column_sums(count.saturating_mul(*pixels), *channels)
             }
             _ => 0,
@@ -182,7 +188,7 @@ pub(super) fn check_sizes(program: &Program, relay: &Relay, precision: Precision
         if largest.max(copied).max(room.partials) >= LARGEST {
             return too_large(&op.name());
         }
-        if let Op::Conv { shape, .. } | Op::ConvDgrad { shape, .. } = op
+        if let Op::Conv(ops::Conv { shape, .. }) | Op::ConvDgrad(ops::ConvDgrad { shape, .. }) = op
             && precision == Precision::Bf16
             && shape.kernel > tensor::TAPS
         {

@@ -17,8 +17,8 @@ use super::scalars::RunScalars;
 use crate::data::ImageSet;
 use crate::device::check::{check, check_slices};
 use crate::device::{
-    Access, BatchSlice, FilterSpec, ImageSlot, MemoryLayout, Op, Precision, Program, ProgramId, Region,
-    Session, StepParams,
+    BatchSlice, FilterSpec, ImageSlot, MemoryLayout, Op, Precision, Program, ProgramId, Region, Session,
+    StepParams,
 };
 use crate::error::{Error, Result};
 
@@ -112,11 +112,8 @@ impl CudaSession {
 /// Whether a program loads filters or changes weights. Running statistics count, though no filter has them.
 fn changes(program: &Program) -> bool {
     program.ops.iter().any(|op| {
-        let mut found = matches!(op, Op::LoadFilter { .. });
-        op.clone().visit_spans(&mut |span, access| {
-            found |= access == Access::Write && span.region == Region::Weights;
-        });
-        found
+        let in_weights = op.spans().any(|(span, access)| access.writes() && span.region == Region::Weights);
+        in_weights || matches!(op, Op::LoadFilter(_))
     })
 }
 

@@ -5,6 +5,7 @@
 //! change the weights. Whoever changes them has them in registers: it leaves the filters as well, and they need
 //! loading only where somebody else has changed weights or filters in between.
 
+use crate::device::ops;
 use bytemuck::{Pod, Zeroable};
 
 use super::addresses::Addresses;
@@ -64,17 +65,19 @@ impl Update {
     /// The update of a program that loads its filters, each once and as they are, before anything else, and has one
     /// SGD step over all of them.
     pub fn of(program: &Program) -> Option<Self> {
-        let load = |op: &Op| matches!(op, Op::LoadFilter { scale: None, .. });
+        let load = |op: &Op| matches!(op, Op::LoadFilter(ops::LoadFilter { scale: None, .. }));
         let opening = program.ops.iter().take_while(|op| load(op)).count();
         let mut later = program.ops[opening..].iter();
-        if opening == 0 || later.any(|op| matches!(op, Op::LoadFilter { .. })) {
+        if opening == 0 || later.any(|op| matches!(op, Op::LoadFilter(_))) {
             return None;
         }
-        let sgd = program.ops.iter().position(|op| matches!(op, Op::Sgd { .. }))?;
-        let Op::Sgd { weights, .. } = program.ops[sgd] else { return None };
+        let sgd = program.ops.iter().position(|op| matches!(op, Op::Sgd(_)))?;
+        let Op::Sgd(ops::Sgd { weights, .. }) = program.ops[sgd] else { return None };
         let next = sgd + 1;
         let (average, end) = match program.ops.get(next) {
-            Some(Op::MovingAverage { weights: all, average }) if all.offset == 0 && average.offset == 0 => {
+            Some(Op::MovingAverage(ops::MovingAverage { weights: all, average }))
+                if all.offset == 0 && average.offset == 0 =>
+            {
                 (Some(next), all.len.max(weights.len))
             }
             _ => (None, weights.len),
@@ -148,7 +151,7 @@ impl Part {
 fn filters(program: &Program, opening: usize, weights: &Span) -> Option<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
     for op in &program.ops[..opening] {
-        let &Op::LoadFilter { filter: id, weights: own, .. } = op else { return None };
+        let &Op::LoadFilter(ops::LoadFilter { filter: id, weights: own, .. }) = op else { return None };
         let spec = program.filters[id.0];
         let inside = own.region == Region::Weights && own.offset + own.len <= weights.len;
         if !inside || spec.shape.kernel * spec.shape.kernel > TAPS {

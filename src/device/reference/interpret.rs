@@ -5,6 +5,7 @@ use super::generator::{self, Size};
 use super::{conv, head, norm, pooling};
 use crate::data::ImageSet;
 use crate::device::cuda::Rounded;
+use crate::device::ops;
 use crate::device::{
     ADAM_EPSILON, Affine, BatchSlice, MemoryLayout, Norm, Op, Precision, Program, Prologue, Region, Span,
     StepParams, check,
@@ -46,7 +47,7 @@ impl Machine {
         self.filters.extend(vec![Vec::new(); missing]);
         let mut step = Step { machine: self, params, slice, rounded };
         match op {
-            Op::LoadFilter { filter, weights, scale } => {
+            Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) => {
                 let per_filter = weights.len / program.filters[filter.0].shape.out_channels;
                 let mut values = step.read(*weights);
                 if let Some(scale) = scale.map(|scale| step.read(scale)) {
@@ -54,19 +55,14 @@ impl Machine {
                 }
                 step.machine.filters[filter.0] = step.rounded(values);
             }
-            Op::Conv { .. } | Op::ConvDgrad { .. } | Op::ConvWgrad { .. } => step.convolution(op),
-            Op::BatchNormAffine { .. } | Op::BatchNormStats { .. } | Op::BatchNormDgrad { .. } => {
-                step.norm(op)?
+            Op::Conv(_) | Op::ConvDgrad(_) | Op::ConvWgrad(_) => step.convolution(op),
+            Op::BatchNormAffine(_) | Op::BatchNormStats(_) | Op::BatchNormDgrad(_) => step.norm(op)?,
+            Op::LoadImages(_) | Op::RandomErasing(_) | Op::PgdStart(_) | Op::PgdStep(_) => step.attack(op)?,
+            Op::CrossEntropy(_) => step.loss(op)?,
+            Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_) | Op::Copy(_) => step.update(op),
+            Op::Upsample(_) | Op::UpsampleDgrad(_) | Op::ScaledTanh(_) | Op::ScaledTanhDgrad(_) => {
+                step.generator(op)
             }
-            Op::LoadImages { .. } | Op::RandomErasing { .. } | Op::PgdStart { .. } | Op::PgdStep { .. } => {
-                step.attack(op)?
-            }
-            Op::CrossEntropy { .. } => step.loss(op)?,
-            Op::Sgd { .. } | Op::Adam { .. } | Op::MovingAverage { .. } | Op::Copy { .. } => step.update(op),
-            Op::Upsample { .. }
-            | Op::UpsampleDgrad { .. }
-            | Op::ScaledTanh { .. }
-            | Op::ScaledTanhDgrad { .. } => step.generator(op),
             _ => step.head(op),
         }
         Ok(())
@@ -125,7 +121,7 @@ impl Step<'_> {
 
     fn convolution(&mut self, op: &Op) {
         match op {
-            Op::Conv { shape, filter, input, prologue, bias, residual, output } => {
+            Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }) => {
                 let input = self.prologue(shape.in_channels, prologue, *input);
                 let operand = self.rounded(input.clone());
                 let mut values = conv::fprop(shape, &operand, &self.machine.filters[filter.0]);
@@ -140,7 +136,7 @@ impl Step<'_> {
                 }
                 self.write(*output, &values);
             }
-            Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } => {
+            Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }) => {
                 let channels = shape.in_channels;
                 let gradient = self.rounded(self.read(*gradient));
                 let mut values = conv::dgrad(shape, &gradient, &self.machine.filters[filter.0]);
@@ -156,7 +152,7 @@ impl Step<'_> {
                 self.add(&mut values, *residual, self.rounded.residual);
                 self.write(*output, &values);
             }
-            Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient } => {
+            Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient }) => {
                 let input = self.rounded(self.prologue(shape.in_channels, prologue, *input));
                 let values = conv::wgrad(shape, &input, &self.rounded(self.read(*gradient)));
                 self.write(*weight_gradient, &values);
@@ -167,18 +163,18 @@ impl Step<'_> {
 
     fn norm(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } => {
+            Op::BatchNormAffine(ops::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine }) => {
                 let (gamma, beta) = (self.read(*gamma), self.read(*beta));
                 let (mean, variance) = (self.read(*mean), self.read(*variance));
                 let (scale, shift) = norm::affine(&gamma, &beta, &mean, &variance, f64::from(*epsilon));
                 self.write(affine.scale, &scale);
                 self.write(affine.shift, &shift);
             }
-            Op::BatchNormStats { .. } if self.slice.count == 0 => {
+            Op::BatchNormStats(_) if self.slice.count == 0 => {
                 return Err(Error::run("batch statistics of no images"));
             }
-            Op::BatchNormStats { .. } => self.statistics(op),
-            Op::BatchNormDgrad {
+            Op::BatchNormStats(_) => self.statistics(op),
+            Op::BatchNormDgrad(ops::BatchNormDgrad {
                 input,
                 gamma,
                 mean,
@@ -190,7 +186,7 @@ impl Step<'_> {
                 gamma_gradient,
                 beta_gradient,
                 ..
-            } => {
+            }) => {
                 let (input, gamma) = (self.read(*input), self.read(*gamma));
                 let mut gradient = self.read(*gradient);
                 if let Some((scale, shift)) = relu.map(|affine| self.affine(affine)) {
@@ -214,7 +210,7 @@ impl Step<'_> {
     }
 
     fn statistics(&mut self, op: &Op) {
-        let Op::BatchNormStats {
+        let Op::BatchNormStats(ops::BatchNormStats {
             channels,
             input,
             gamma,
@@ -227,7 +223,7 @@ impl Step<'_> {
             inverse_std,
             affine,
             ..
-        } = op
+        }) = op
         else {
             return;
         };
@@ -253,23 +249,31 @@ impl Step<'_> {
 
     fn generator(&mut self, op: &Op) {
         match op {
-            Op::Upsample { height, width, channels, input, prologue, output } => {
+            Op::Upsample(ops::Upsample { height, width, channels, input, prologue, output }) => {
                 let size = Size { height: *height, width: *width, channels: *channels };
                 let values = generator::upsample(size, &self.prologue(*channels, prologue, *input));
                 self.write(*output, &values);
             }
-            Op::UpsampleDgrad { height, width, channels, gradient, output } => {
+            Op::UpsampleDgrad(ops::UpsampleDgrad { height, width, channels, gradient, output }) => {
                 let size = Size { height: *height, width: *width, channels: *channels };
                 let values = generator::upsample_dgrad(size, &self.read(*gradient));
                 self.write(*output, &values);
             }
-            Op::ScaledTanh { channels, input, affine, output, .. } => {
+            Op::ScaledTanh(ops::ScaledTanh { channels, input, affine, output, .. }) => {
                 let before = Prologue { affine: *affine, ..Prologue::default() };
                 let values = self.prologue(*channels, &before, *input);
                 let values: Vec<f64> = values.into_iter().map(generator::scaled_tanh).collect();
                 self.write(*output, &values);
             }
-            Op::ScaledTanhDgrad { channels, input, affine, gradient, scale, output, .. } => {
+            Op::ScaledTanhDgrad(ops::ScaledTanhDgrad {
+                channels,
+                input,
+                affine,
+                gradient,
+                scale,
+                output,
+                ..
+            }) => {
                 let before = Prologue { affine: *affine, ..Prologue::default() };
                 let (values, gradient) = (self.prologue(*channels, &before, *input), self.read(*gradient));
                 let scale = scale.map(|scale| self.read(scale));
@@ -285,13 +289,13 @@ impl Step<'_> {
 
     fn head(&mut self, op: &Op) {
         match op {
-            Op::Add { channels, left, right, output, .. } => {
+            Op::Add(ops::Add { channels, left, right, output, .. }) => {
                 let mut values = self.prologue(*channels, &left.prologue, left.input);
                 let right = self.prologue(*channels, &right.prologue, right.input);
                 values.iter_mut().zip(right).for_each(|(value, more)| *value += more);
                 self.write(*output, &values);
             }
-            Op::MaxPool { shape, input, prologue, output, argmax } => {
+            Op::MaxPool(ops::MaxPool { shape, input, prologue, output, argmax }) => {
                 let input = self.prologue(shape.channels, prologue, *input);
                 let (values, winning) = pooling::max_pool(shape, &input, prologue.relu);
                 self.write(*output, &values);
@@ -300,34 +304,41 @@ impl Step<'_> {
                     self.write(*argmax, &words.into_iter().map(f64::from).collect::<Vec<_>>());
                 }
             }
-            Op::MaxPoolDgrad { shape, gradient, argmax, output } => {
+            Op::MaxPoolDgrad(ops::MaxPoolDgrad { shape, gradient, argmax, output }) => {
                 let argmax = pooling::unpack(&self.words(*argmax), shape.channels);
                 let values = pooling::max_pool_dgrad(shape, &argmax, &self.read(*gradient));
                 self.write(*output, &values);
             }
-            Op::GlobalAvgPool { pixels, channels, input, output } => {
+            Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output }) => {
                 let values = head::pool(*pixels, *channels, &self.read(*input));
                 self.write(*output, &values);
             }
-            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output } => {
+            Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output }) => {
                 let values = head::pool_dgrad(*pixels, *channels, &self.read(*gradient));
                 self.write(*output, &values);
             }
-            Op::Linear { weight, bias, input, output, .. } => {
+            Op::Linear(ops::Linear { weight, bias, input, output, .. }) => {
                 let values = head::linear(&self.read(*weight), &self.read(*bias), &self.read(*input));
                 self.write(*output, &values);
             }
-            Op::LinearDgrad { inputs, weight, gradient, output, .. } => {
+            Op::LinearDgrad(ops::LinearDgrad { inputs, weight, gradient, output, .. }) => {
                 let values = head::linear_dgrad(*inputs, &self.read(*weight), &self.read(*gradient));
                 self.write(*output, &values);
             }
-            Op::LinearWgrad { inputs, outputs, input, gradient, weight_gradient, bias_gradient } => {
+            Op::LinearWgrad(ops::LinearWgrad {
+                inputs,
+                outputs,
+                input,
+                gradient,
+                weight_gradient,
+                bias_gradient,
+            }) => {
                 let (input, gradient) = (self.read(*input), self.read(*gradient));
                 let (weight, bias) = head::linear_wgrad(*inputs, *outputs, &input, &gradient);
                 self.write(*weight_gradient, &weight);
                 self.write(*bias_gradient, &bias);
             }
-            Op::CosineSimilarity { classes, logits, reference, score } => {
+            Op::CosineSimilarity(ops::CosineSimilarity { classes, logits, reference, score }) => {
                 let (a, b) = (self.read(*logits), self.read(*reference));
                 let rows = a.chunks_exact(*classes).zip(b.chunks_exact(*classes));
                 let values: Vec<f64> = rows.map(|(a, b)| head::cosine(a, b)).collect();
@@ -338,7 +349,9 @@ impl Step<'_> {
     }
 
     fn loss(&mut self, op: &Op) -> Result<()> {
-        let Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op else {
+        let Op::CrossEntropy(ops::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient }) =
+            op
+        else {
             return Ok(());
         };
         let (logits, labels) = (self.read(*logits), self.words(*labels));
@@ -369,7 +382,7 @@ impl Step<'_> {
 
     fn attack(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::LoadImages { images, indices, height, width, channels, augment, output } => {
+            Op::LoadImages(ops::LoadImages { images, indices, height, width, channels, augment, output }) => {
                 let set = check::attached(&self.machine.images, *images)?;
                 let indices = self.words(*indices);
                 check::check_images(set, (*height, *width, *channels), &indices)?;
@@ -377,7 +390,7 @@ impl Step<'_> {
                 let values: Vec<f64> = indices.iter().flat_map(image).collect();
                 self.write(*output, &values);
             }
-            Op::RandomErasing { indices, height, width, images, .. } => {
+            Op::RandomErasing(ops::RandomErasing { indices, height, width, images, .. }) => {
                 let mut values = self.read(*images);
                 let indices = self.words(*indices);
                 let len = values.len() / indices.len().max(1);
@@ -386,14 +399,14 @@ impl Step<'_> {
                 }
                 self.write(*images, &values);
             }
-            Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial } => {
+            Op::PgdStart(ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial }) => {
                 let indices = self.words(*indices);
                 let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, params| {
                     ball.start(indices[i], params)
                 });
                 self.write(*adversarial, &values);
             }
-            Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } => {
+            Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial }) => {
                 let (old, gradient, alpha) =
                     (self.read(*adversarial), self.read(*gradient), self.read(*alpha));
                 let values = self.in_balls(*elements, *clean, *epsilon, *norm, |i, ball, params| {
@@ -425,7 +438,7 @@ impl Step<'_> {
     fn update(&mut self, op: &Op) {
         let params = self.params;
         match op {
-            Op::Sgd { weights, gradients, momentum } => {
+            Op::Sgd(ops::Sgd { weights, gradients, momentum }) => {
                 let (mut w, g, mut v) = (self.read(*weights), self.read(*gradients), self.read(*momentum));
                 let friction = f64::from(params.momentum);
                 for i in 0..w.len() {
@@ -437,7 +450,7 @@ impl Step<'_> {
                 self.write(*weights, &w);
                 self.write(*momentum, &v);
             }
-            Op::Adam { weights, gradients, first, second } => {
+            Op::Adam(ops::Adam { weights, gradients, first, second }) => {
                 let (mut w, g) = (self.read(*weights), self.read(*gradients));
                 let (mut m, mut v) = (self.read(*first), self.read(*second));
                 let (b1, b2) = (f64::from(params.betas.0), f64::from(params.betas.1));
@@ -451,13 +464,13 @@ impl Step<'_> {
                     self.write(span, values);
                 }
             }
-            Op::MovingAverage { weights, average } if params.average_decay > 0.0 => {
+            Op::MovingAverage(ops::MovingAverage { weights, average }) if params.average_decay > 0.0 => {
                 let d = f64::from(params.average_decay);
                 let (w, old) = (self.read(*weights), self.read(*average));
                 let values: Vec<f64> = old.iter().zip(&w).map(|(a, w)| d * a + (1.0 - d) * w).collect();
                 self.write(*average, &values);
             }
-            Op::Copy { input, output, .. } => {
+            Op::Copy(ops::Copy { input, output, .. }) => {
                 let values = self.read(*input);
                 self.write(*output, &values);
             }

@@ -60,7 +60,7 @@ fn launches_do_what_their_op_does() {
 fn an_estimate_is_the_longer_of_products_and_bytes() {
     let launch = |blocks, bytes, products| KernelLaunch { kernel: "k", blocks, bytes, products };
     let op = |launches| OpProfile {
-        op: String::new(),
+        op: "",
         shape: String::new(),
         in_loop: false,
         cost: Cost::default(),

@@ -1,5 +1,6 @@
 //! Gathering of images, the attack's start and step, copies.
 
+use crate::device::ops;
 use std::sync::Arc;
 
 use super::super::case::Case;
@@ -33,8 +34,15 @@ impl GatherCase {
         case.params.epoch = 3;
         let (indices, output) = (case.word(5), case.image(height * width * channels.1));
         let channels = channels.1;
-        case.ops =
-            vec![Op::LoadImages { images: ImageSlot(0), indices, height, width, channels, augment, output }];
+        case.ops = vec![Op::LoadImages(ops::LoadImages {
+            images: ImageSlot(0),
+            indices,
+            height,
+            width,
+            channels,
+            augment,
+            output,
+        })];
         case
     }
 }
@@ -59,7 +67,7 @@ impl PatchesCase {
         case.params.epoch = 3;
         case.params.erasing_probability = probability;
         let (indices, images) = (case.word(1 << 20), case.image(height * width * channels));
-        case.ops = vec![Op::RandomErasing { indices, height, width, channels, images }];
+        case.ops = vec![Op::RandomErasing(ops::RandomErasing { indices, height, width, channels, images })];
         case
     }
 }
@@ -120,11 +128,26 @@ impl PgdCase {
         // A zero here and there: the sign of zero is zero.
         let gradient = case.image_of(elements, |v| (v % 9) as f32 - 4.0);
         if self.start {
-            case.ops.push(Op::PgdStart { elements, clean, indices, epsilon, norm, adversarial });
+            case.ops.push(Op::PgdStart(ops::PgdStart {
+                elements,
+                clean,
+                indices,
+                epsilon,
+                norm,
+                adversarial,
+            }));
         }
         let first = case.ops.len();
         if self.steps > 0 {
-            case.ops.push(Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial });
+            case.ops.push(Op::PgdStep(ops::PgdStep {
+                elements,
+                clean,
+                gradient,
+                epsilon,
+                alpha,
+                norm,
+                adversarial,
+            }));
         }
         case.loop_body = first..case.ops.len();
         case.params.repeats = self.steps;
@@ -151,7 +174,8 @@ impl FaintGradientCase {
         let adversarial = case.image_of(elements, |v| v as f32 / 511.0);
         let gradient = case.image_of(elements, |v| ((v % 9) as f32 - 4.0) * scale);
         let norm = Norm::L2;
-        case.ops = vec![Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial }];
+        case.ops =
+            vec![Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial })];
         case
     }
 }
@@ -173,8 +197,10 @@ impl CopyCase {
         let input = case.image(elements);
         let staged = case.staged(elements);
         let output = case.image(elements);
-        case.ops =
-            vec![Op::Copy { elements, input, output: staged }, Op::Copy { elements, input: staged, output }];
+        case.ops = vec![
+            Op::Copy(ops::Copy { elements, input, output: staged }),
+            Op::Copy(ops::Copy { elements, input: staged, output }),
+        ];
         case
     }
 }

@@ -1,6 +1,7 @@
 //! Two convolutions in a row, forward and backward. A device may forward the output of the first as the operand of the
 //! second, and not store it if nothing else reads it.
 
+use crate::device::ops;
 use super::super::case::Case;
 use super::{Depth, Visit};
 use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Op, Prologue, Region, Span, mask_words};
@@ -45,11 +46,11 @@ impl ConvChainCase {
         let (input, plain) = (x, Prologue::default());
         let residual = None;
         let bias = Some(bias);
-        case.ops = vec![Op::Conv { shape: first, filter, input, prologue: plain, bias, residual, output: a }];
+        case.ops = vec![Op::Conv(ops::Conv { shape: first, filter, input, prologue: plain, bias, residual, output: a })];
         self.read(&mut case, a, prologue, y);
         if self.kept {
             let output = case.image(a.len);
-            case.ops.push(Op::Copy { elements: a.len, input: a, output });
+            case.ops.push(Op::Copy(ops::Copy { elements: a.len, input: a, output }));
         } else {
             case.discard(a);
         }
@@ -65,13 +66,13 @@ impl ConvChainCase {
             let shape = ConvShape { kernel: 1, pad: 0, ..shape };
             let (filter, output) = (filter(case, shape, Direction::Fprop), case.image(shape.output_len()));
             let residual = None;
-            case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
+            case.ops.push(Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }));
             prologue.mask = None;
             case.discard(output);
             output
         });
         let filter = filter(case, shape, Direction::Fprop);
-        case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
+        case.ops.push(Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }));
     }
 
     /// y's gradient → a's → x's, and the first filter's.
@@ -87,11 +88,11 @@ impl ConvChainCase {
             let shape = ConvShape { kernel: 1, pad: 0, ..second };
             let (filter, output) = (filter(case, shape, Direction::Dgrad), case.image(shape.input_len()));
             let (gradient, add, mask, scale, residual) = (of_y, None, None, None, None);
-            case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
+            case.ops.push(Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }));
             case.discard(output);
             output
         });
-        case.ops.push(Op::ConvDgrad {
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
             shape: second,
             filter: filters[0],
             gradient: of_y,
@@ -100,13 +101,13 @@ impl ConvChainCase {
             scale,
             residual: None,
             output: of_a,
-        });
+        }));
         let weight_gradient = case.whole(Region::Gradients, first.filter_len());
         let (shape, gradient, prologue) = (first, of_a, Prologue::default());
-        case.ops.push(Op::ConvWgrad { shape, input: x, prologue, gradient, weight_gradient });
+        case.ops.push(Op::ConvWgrad(ops::ConvWgrad { shape, input: x, prologue, gradient, weight_gradient }));
         // As around a block, where there is no shortcut's convolution.
         let residual = (first.input_len() == of_a.len).then_some(of_a);
-        case.ops.push(Op::ConvDgrad {
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
             shape,
             filter: filters[1],
             gradient,
@@ -115,7 +116,7 @@ impl ConvChainCase {
             scale: None,
             residual,
             output: of_x,
-        });
+        }));
         case.discard(of_a);
     }
 
@@ -130,7 +131,7 @@ impl ConvChainCase {
         let mut gradients = || case.whole(Region::Gradients, channels);
         let (gamma_gradient, beta_gradient) = (gradients(), gradients());
         let output = case.image(gradient.len);
-        case.ops.push(Op::BatchNormDgrad {
+        case.ops.push(Op::BatchNormDgrad(ops::BatchNormDgrad {
             pixels: gradient.len / channels,
             channels,
             input,
@@ -143,7 +144,7 @@ impl ConvChainCase {
             output,
             gamma_gradient,
             beta_gradient,
-        });
+        }));
         case.discard(output);
         output
     }
@@ -153,7 +154,7 @@ impl ConvChainCase {
 fn filter(case: &mut Case, shape: ConvShape, direction: Direction) -> FilterId {
     let filter = case.filter(FilterSpec { shape, direction });
     let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-    case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+    case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
     filter
 }
 

@@ -1,6 +1,7 @@
 //! Pooling, linear layer and what follows, as in a network. A device may do it in one launch, and not store what
 //! nothing else reads.
 
+use crate::device::ops;
 use super::super::case::Case;
 use super::{Depth, Visit};
 use crate::device::{ConvShape, Direction, FilterSpec, Op, Region, Span};
@@ -48,14 +49,14 @@ impl ClassifierCase {
         let weight = case.whole_of(Region::Weights, classes * channels, |v| v as f32 / 512.0 - 0.5);
         let (bias, logits) = (case.whole(Region::Weights, classes), case.staged(classes));
         case.ops = vec![
-            Op::GlobalAvgPool { pixels, channels, input, output: features },
-            Op::Linear { inputs: channels, outputs: classes, weight, bias, input: features, output: logits },
+            Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output: features }),
+            Op::Linear(ops::Linear { inputs: channels, outputs: classes, weight, bias, input: features, output: logits }),
         ];
         match ending {
             ClassifierEnd::Logits => {}
             ClassifierEnd::Score => {
                 let (reference, score) = (case.staged(classes), case.staged(1));
-                case.ops.push(Op::CosineSimilarity { classes, logits, reference, score });
+                case.ops.push(Op::CosineSimilarity(ops::CosineSimilarity { classes, logits, reference, score }));
             }
             ClassifierEnd::Loss | ClassifierEnd::Train => self.loss(&mut case, weight, features, logits),
         }
@@ -70,7 +71,7 @@ impl ClassifierCase {
         let teacher = train.then(|| case.staged(classes));
         let (gradient, back, output) =
             (case.image(classes), case.image(channels), case.image(pixels * channels));
-        case.ops.push(Op::CrossEntropy {
+        case.ops.push(Op::CrossEntropy(ops::CrossEntropy {
             classes,
             logits,
             labels,
@@ -78,29 +79,29 @@ impl ClassifierCase {
             mean: train,
             loss,
             gradient: Some(gradient),
-        });
+        }));
         if train {
             let weight_gradient = case.whole(Region::Gradients, classes * channels);
             let bias_gradient = case.whole(Region::Gradients, classes);
-            case.ops.push(Op::LinearWgrad {
+            case.ops.push(Op::LinearWgrad(ops::LinearWgrad {
                 inputs: channels,
                 outputs: classes,
                 input: features,
                 gradient,
                 weight_gradient,
                 bias_gradient,
-            });
+            }));
         } else {
             case.discard(gradient);
         }
-        case.ops.push(Op::LinearDgrad { inputs: channels, outputs: classes, weight, gradient, output: back });
-        case.ops.push(Op::GlobalAvgPoolDgrad { pixels, channels, gradient: back, output });
+        case.ops.push(Op::LinearDgrad(ops::LinearDgrad { inputs: channels, outputs: classes, weight, gradient, output: back }));
+        case.ops.push(Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient: back, output }));
         case.discard(back);
         self.convolution(case, output);
         // What only convolutions read, as an operand or an addend, a device may keep rounded.
         if kept {
             let copied = case.image(output.len);
-            case.ops.push(Op::Copy { elements: output.len, input: output, output: copied });
+            case.ops.push(Op::Copy(ops::Copy { elements: output.len, input: output, output: copied }));
             // Compared where it is itself: a copy has no tolerance.
             case.discard(copied);
         } else {
@@ -122,10 +123,10 @@ impl ClassifierCase {
         };
         let filter = case.filter(FilterSpec { shape, direction: Direction::Dgrad });
         let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-        case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+        case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
         let output = case.image(shape.input_len());
         let (add, mask, scale, residual) = (None, None, None, shortcut.then_some(gradient));
-        case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit};
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterSpec, Op, Precision, Prologue, Region, Span, mask_words};
 use crate::error::Result;
 
@@ -52,7 +53,7 @@ impl ConvCase {
             let filter = case.filter(FilterSpec { shape, direction });
             let scale = self.scaled.then(|| case.whole(Region::Derived, shape.out_channels));
             let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-            case.setup.push(Op::LoadFilter { filter, weights, scale });
+            case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale }));
             filter
         });
         // From here on operands of images lie where a worker can have them.
@@ -69,8 +70,8 @@ impl ConvCase {
         let bias = self.bias.then(|| case.whole(Region::Weights, shape.out_channels));
         let scale = self.scaled.then(|| case.whole(Region::Derived, shape.in_channels));
         case.ops = vec![
-            Op::Conv { shape, filter: filters[0], input, prologue, bias, residual, output },
-            Op::ConvDgrad {
+            Op::Conv(ops::Conv { shape, filter: filters[0], input, prologue, bias, residual, output }),
+            Op::ConvDgrad(ops::ConvDgrad {
                 shape,
                 filter: filters[1],
                 gradient,
@@ -79,12 +80,18 @@ impl ConvCase {
                 scale,
                 residual: passed_on,
                 output: input_gradient,
-            },
+            }),
         ];
         if self.slice == 0 {
             let weight_gradient = case.whole(Region::Gradients, shape.filter_len());
             let prologue = Prologue { mask: None, ..prologue };
-            case.ops.push(Op::ConvWgrad { shape, input, prologue, gradient, weight_gradient });
+            case.ops.push(Op::ConvWgrad(ops::ConvWgrad {
+                shape,
+                input,
+                prologue,
+                gradient,
+                weight_gradient,
+            }));
         }
         case
     }
@@ -106,12 +113,13 @@ impl NanInputCase {
         let mut case = Case::new(self.count, 0, seed);
         let filter = case.filter(FilterSpec { shape, direction: Direction::Fprop });
         let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-        case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+        case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
         let value = |v: u32| if v.is_multiple_of(16) { f32::NAN } else { v as f32 / 64.0 - 4.0 };
         let input = case.image_of(shape.input_len(), value);
         let prologue = Prologue { relu: true, ..Prologue::default() };
         let output = case.image(shape.output_len());
-        case.ops = vec![Op::Conv { shape, filter, input, prologue, bias: None, residual: None, output }];
+        case.ops =
+            vec![Op::Conv(ops::Conv { shape, filter, input, prologue, bias: None, residual: None, output })];
         case
     }
 }

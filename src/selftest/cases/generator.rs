@@ -2,6 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit};
+use crate::device::ops;
 use crate::device::{Op, Prologue, Region};
 use crate::error::Result;
 
@@ -32,8 +33,8 @@ impl UpsampleCase {
         let (input, output) = (case.image(len), case.image(4 * len));
         let (gradient, spread) = (case.image(4 * len), case.image(len));
         case.ops = vec![
-            Op::Upsample { height, width, channels, input, prologue, output },
-            Op::UpsampleDgrad { height, width, channels, gradient, output: spread },
+            Op::Upsample(ops::Upsample { height, width, channels, input, prologue, output }),
+            Op::UpsampleDgrad(ops::UpsampleDgrad { height, width, channels, gradient, output: spread }),
         ];
         case
     }
@@ -67,8 +68,16 @@ impl ScaledTanhCase {
         let (input, output, gradient) = (case.image(len), case.image(len), case.image(len));
         let back = if in_place { gradient } else { case.image(len) };
         case.ops = vec![
-            Op::ScaledTanh { pixels, channels, input, affine, output },
-            Op::ScaledTanhDgrad { pixels, channels, input, affine, gradient, scale, output: back },
+            Op::ScaledTanh(ops::ScaledTanh { pixels, channels, input, affine, output }),
+            Op::ScaledTanhDgrad(ops::ScaledTanhDgrad {
+                pixels,
+                channels,
+                input,
+                affine,
+                gradient,
+                scale,
+                output: back,
+            }),
         ];
         case
     }

@@ -2,6 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit};
+use crate::device::ops;
 use crate::device::{Op, Region};
 use crate::error::Result;
 
@@ -24,8 +25,8 @@ impl PoolCase {
         let (input, output) = (case.image(pixels * channels), case.image(channels));
         let (gradient, spread) = (case.image(channels), case.image(pixels * channels));
         case.ops = vec![
-            Op::GlobalAvgPool { pixels, channels, input, output },
-            Op::GlobalAvgPoolDgrad { pixels, channels, gradient, output: spread },
+            Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output }),
+            Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output: spread }),
         ];
         case
     }
@@ -49,20 +50,26 @@ impl LinearCase {
         let bias = case.whole(Region::Weights, outputs);
         let (input, gradient) = (case.image(inputs), case.image(outputs));
         case.ops = vec![
-            Op::Linear { inputs, outputs, weight, bias, input, output: case.image(outputs) },
-            Op::LinearDgrad { inputs, outputs, weight, gradient, output: case.image(inputs) },
+            Op::Linear(ops::Linear { inputs, outputs, weight, bias, input, output: case.image(outputs) }),
+            Op::LinearDgrad(ops::LinearDgrad {
+                inputs,
+                outputs,
+                weight,
+                gradient,
+                output: case.image(inputs),
+            }),
         ];
         if slice == 0 {
             let weight_gradient = case.whole(Region::Gradients, inputs * outputs);
             let bias_gradient = case.whole(Region::Gradients, outputs);
-            case.ops.push(Op::LinearWgrad {
+            case.ops.push(Op::LinearWgrad(ops::LinearWgrad {
                 inputs,
                 outputs,
                 input,
                 gradient,
                 weight_gradient,
                 bias_gradient,
-            });
+            }));
         }
         case
     }
@@ -100,7 +107,15 @@ impl LossCase {
         let teacher = self.teacher.then(|| case.image(classes));
         let loss = case.image(1);
         let gradient = self.gradient.then(|| case.image(classes));
-        case.ops = vec![Op::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient }];
+        case.ops = vec![Op::CrossEntropy(ops::CrossEntropy {
+            classes,
+            logits,
+            labels,
+            teacher,
+            mean,
+            loss,
+            gradient,
+        })];
         case
     }
 }
@@ -124,7 +139,7 @@ impl CosineCase {
         let logits = case.image(classes);
         let reference = case.image_of(classes, |v| if zero { 0.0 } else { v as f32 / 64.0 - 3.0 });
         let score = case.image(1);
-        case.ops = vec![Op::CosineSimilarity { classes, logits, reference, score }];
+        case.ops = vec![Op::CosineSimilarity(ops::CosineSimilarity { classes, logits, reference, score })];
         case
     }
 }

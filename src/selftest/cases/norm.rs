@@ -2,6 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
+use crate::device::ops;
 use crate::device::{Affine, ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span};
 use crate::error::Result;
 
@@ -15,14 +16,14 @@ impl RunningAffineCase {
     pub fn case(&self, seed: u64) -> Case {
         let channels = self.channels;
         let mut case = Case::new(1, 0, seed);
-        let op = Op::BatchNormAffine {
+        let op = Op::BatchNormAffine(ops::BatchNormAffine {
             gamma: case.whole(Region::Weights, channels),
             beta: case.whole(Region::Weights, channels),
             mean: case.whole(Region::Weights, channels),
             variance: case.whole_of(Region::Weights, channels, positive),
             epsilon: 1e-5,
             affine: affine_room(&mut case, channels),
-        };
+        });
         case.ops.push(op);
         case
     }
@@ -75,13 +76,13 @@ impl ConvStatisticsCase {
         case.set_alignment(aligned);
         let filter = case.filter(FilterSpec { shape, direction: Direction::Fprop });
         let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-        case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+        case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
         let bias = case.whole_of(Region::Weights, shape.out_channels, |v| v as f32 / 64.0 + mean as f32);
         let input = case.image(shape.input_len());
         let residual = residual.then(|| case.image(shape.output_len()));
         let output = case.image(shape.output_len());
         let (prologue, bias) = (Prologue::default(), Some(bias));
-        case.ops.push(Op::Conv { shape, filter, input, prologue, bias, residual, output });
+        case.ops.push(Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }));
         let op = statistics(&mut case, output, shape.out_height() * shape.out_width(), shape.out_channels);
         case.ops.push(op);
         case
@@ -89,7 +90,7 @@ impl ConvStatisticsCase {
 }
 
 fn statistics(case: &mut Case, input: Span, pixels: usize, channels: usize) -> Op {
-    Op::BatchNormStats {
+    Op::BatchNormStats(ops::BatchNormStats {
         pixels,
         channels,
         input,
@@ -102,7 +103,7 @@ fn statistics(case: &mut Case, input: Span, pixels: usize, channels: usize) -> O
         mean: case.whole(Region::Derived, channels),
         inverse_std: case.whole(Region::Derived, channels),
         affine: affine_room(case, channels),
-    }
+    })
 }
 
 /// The backward pass of batch norm, with or without a ReLU after it.
@@ -130,7 +131,7 @@ impl NormDgradCase {
         case.set_alignment(aligned);
         let gradient = case.image(pixels * channels);
         let residual = self.residual.then(|| case.image(pixels * channels));
-        let op = Op::BatchNormDgrad {
+        let op = Op::BatchNormDgrad(ops::BatchNormDgrad {
             pixels,
             channels,
             input: case.image(pixels * channels),
@@ -147,7 +148,7 @@ impl NormDgradCase {
             },
             gamma_gradient: case.whole(Region::Gradients, channels),
             beta_gradient: case.whole(Region::Gradients, channels),
-        };
+        });
         case.ops.push(op);
         case
     }
@@ -174,7 +175,10 @@ impl SgdCase {
         let gradients = case.whole(Region::Gradients, self.len);
         let momentum = case.whole(Region::Momentum, self.len);
         let average = case.whole(Region::Average, self.len);
-        case.ops = vec![Op::Sgd { weights, gradients, momentum }, Op::MovingAverage { weights, average }];
+        case.ops = vec![
+            Op::Sgd(ops::Sgd { weights, gradients, momentum }),
+            Op::MovingAverage(ops::MovingAverage { weights, average }),
+        ];
         case
     }
 }
@@ -200,7 +204,7 @@ impl AdamCase {
         let gradients = case.whole_of(Region::Gradients, self.len, |v| (v % 9) as f32 - 4.0);
         let first = case.whole(Region::Momentum, self.len);
         let second = case.whole_of(Region::Momentum, self.len, positive);
-        case.ops = vec![Op::Adam { weights, gradients, first, second }];
+        case.ops = vec![Op::Adam(ops::Adam { weights, gradients, first, second })];
         case
     }
 }

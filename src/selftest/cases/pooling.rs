@@ -2,6 +2,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit};
+use crate::device::ops;
 use crate::device::{Addend, Op, PoolShape, Prologue};
 use crate::error::Result;
 
@@ -40,7 +41,7 @@ impl AddCase {
             1 => right.input,
             _ => case.image(pixels * channels),
         };
-        case.ops = vec![Op::Add { pixels, channels, left, right, output }];
+        case.ops = vec![Op::Add(ops::Add { pixels, channels, left, right, output })];
         case
     }
 }
@@ -79,10 +80,10 @@ impl MaxPoolCase {
         let prologue = Prologue { affine, relu, mask: None };
         let output = case.image(shape.output_len());
         let kept = argmax.then(|| case.words(shape.argmax_words()));
-        case.ops = vec![Op::MaxPool { shape, input, prologue, output, argmax: kept }];
+        case.ops = vec![Op::MaxPool(ops::MaxPool { shape, input, prologue, output, argmax: kept })];
         if let Some(argmax) = kept {
             let (gradient, output) = (case.image(shape.output_len()), case.image(shape.input_len()));
-            case.ops.push(Op::MaxPoolDgrad { shape, gradient, argmax, output });
+            case.ops.push(Op::MaxPoolDgrad(ops::MaxPoolDgrad { shape, gradient, argmax, output }));
         }
         case
     }

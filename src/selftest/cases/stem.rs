@@ -3,6 +3,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterSpec, Norm, Op, Region};
 use crate::error::Result;
 
@@ -36,13 +37,30 @@ impl StemStepCase {
         let of_x = case.image(elements);
         let filter = case.filter(FilterSpec { shape, direction: Direction::Dgrad });
         let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-        case.setup.push(Op::LoadFilter { filter, weights, scale: None });
+        case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
         let (add, mask, scale, residual) = (None, None, None, None);
-        case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output: of_x });
-        case.ops.push(Op::PgdStep { elements, clean, gradient: of_x, epsilon, alpha, norm, adversarial });
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
+            shape,
+            filter,
+            gradient,
+            add,
+            mask,
+            scale,
+            residual,
+            output: of_x,
+        }));
+        case.ops.push(Op::PgdStep(ops::PgdStep {
+            elements,
+            clean,
+            gradient: of_x,
+            epsilon,
+            alpha,
+            norm,
+            adversarial,
+        }));
         if kept {
             let output = case.image(elements);
-            case.ops.push(Op::Copy { elements, input: of_x, output });
+            case.ops.push(Op::Copy(ops::Copy { elements, input: of_x, output }));
         } else {
             case.discard(of_x);
         }

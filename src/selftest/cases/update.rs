@@ -3,6 +3,7 @@
 
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span};
 use crate::error::Result;
 
@@ -57,33 +58,44 @@ impl TrainStepsCase {
         let own = Span { offset: others, len: shape.filter_len(), ..weights };
         let load = |case: &mut Case, direction| {
             let filter = case.filter(FilterSpec { shape, direction });
-            case.ops.push(Op::LoadFilter { filter, weights: own, scale: None });
+            case.ops.push(Op::LoadFilter(ops::LoadFilter { filter, weights: own, scale: None }));
             filter
         };
         let fprop = load(&mut case, Direction::Fprop);
         let dgrad = self.backward.then(|| load(&mut case, Direction::Dgrad));
         let (input, output) = (case.image(shape.input_len()), case.image(shape.output_len()));
         let (prologue, bias, residual) = (Prologue::default(), None, None);
-        case.ops.push(Op::Conv { shape, filter: fprop, input, prologue, bias, residual, output });
+        case.ops.push(Op::Conv(ops::Conv { shape, filter: fprop, input, prologue, bias, residual, output }));
         if let Some(filter) = dgrad {
             let (gradient, output) = (case.image(shape.output_len()), case.image(shape.input_len()));
             let (add, mask, scale) = (None, None, None);
-            case.ops.push(Op::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output });
+            case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
+                shape,
+                filter,
+                gradient,
+                add,
+                mask,
+                scale,
+                residual,
+                output,
+            }));
         }
         match self.between {
             BetweenSteps::Nothing => {}
             BetweenSteps::Filters => {
                 let scale = Some(case.whole(Region::Derived, shape.out_channels));
                 let filters = [Some(fprop), dgrad].into_iter().flatten();
-                case.between = filters.map(|filter| Op::LoadFilter { filter, weights: own, scale }).collect();
+                case.between = filters
+                    .map(|filter| Op::LoadFilter(ops::LoadFilter { filter, weights: own, scale }))
+                    .collect();
             }
             BetweenSteps::Weights => {
                 let values = (0..own.len).map(|_| small(case.below(512))).collect();
                 case.rewritten.push((own, values));
             }
         }
-        case.ops.push(Op::Sgd { weights: trained, gradients, momentum });
-        case.ops.push(Op::MovingAverage { weights, average });
+        case.ops.push(Op::Sgd(ops::Sgd { weights: trained, gradients, momentum }));
+        case.ops.push(Op::MovingAverage(ops::MovingAverage { weights, average }));
         case
     }
 }

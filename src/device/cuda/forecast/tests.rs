@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Prologue, Region, Span};
 
 fn span(region: Region, offset: usize, len: usize) -> Span {
@@ -14,8 +15,12 @@ fn only(op: Op, filters: Vec<FilterSpec>, count: usize, precision: Precision) ->
 fn a_buffer_that_is_updated_counts_twice() {
     let region = |region| span(region, 0, 1000);
     let (weights, gradients) = (region(Region::Weights), region(Region::Gradients));
-    let list =
-        only(Op::Sgd { weights, gradients, momentum: region(Region::Momentum) }, vec![], 1, Precision::F32);
+    let list = only(
+        Op::Sgd(ops::Sgd { weights, gradients, momentum: region(Region::Momentum) }),
+        vec![],
+        1,
+        Precision::F32,
+    );
     // 8 blocks of 128 threads; weights and momentum read and written, gradients read.
     assert_eq!(list, [KernelLaunch { kernel: "sgd", blocks: 8, bytes: 5 * 4000, products: 0 }]);
 }
@@ -26,7 +31,7 @@ fn a_buffer_that_is_updated_counts_twice() {
 fn products_belong_to_the_launch_that_reads_the_filter() {
     let shape =
         ConvShape { height: 8, width: 8, in_channels: 16, out_channels: 64, kernel: 3, stride: 1, pad: 1 };
-    let op = Op::Conv {
+    let op = Op::Conv(ops::Conv {
         shape,
         filter: FilterId(0),
         input: span(Region::Arena, 0, shape.input_len()),
@@ -34,7 +39,7 @@ fn products_belong_to_the_launch_that_reads_the_filter() {
         bias: Some(span(Region::Derived, 0, 64)),
         residual: None,
         output: span(Region::Arena, 1 << 20, shape.output_len()),
-    };
+    });
     let filters = vec![FilterSpec { shape, direction: Direction::Fprop }];
     for precision in [Precision::F32, Precision::Bf16] {
         let list = only(op.clone(), filters.clone(), 2, precision);

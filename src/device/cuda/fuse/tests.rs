@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::ops;
 use crate::device::{ConvShape, FilterId, Region};
 
 const PIXELS: usize = 4;
@@ -24,9 +25,21 @@ fn head(pixels: usize, gradient: usize, output: usize, train: bool) -> Vec<Op> {
     let (weight, back) = (weights(0, CHANNELS * CLASSES), arena(pixels, CHANNELS));
     let (inputs, outputs, all) = (CHANNELS, CLASSES, PIXELS * CHANNELS);
     let mut ops = vec![
-        Op::GlobalAvgPool { pixels: PIXELS, channels: CHANNELS, input: arena(pixels, all), output: features },
-        Op::Linear { inputs, outputs, weight, bias: weights(100, CLASSES), input: features, output: logits },
-        Op::CrossEntropy {
+        Op::GlobalAvgPool(ops::GlobalAvgPool {
+            pixels: PIXELS,
+            channels: CHANNELS,
+            input: arena(pixels, all),
+            output: features,
+        }),
+        Op::Linear(ops::Linear {
+            inputs,
+            outputs,
+            weight,
+            bias: weights(100, CLASSES),
+            input: features,
+            output: logits,
+        }),
+        Op::CrossEntropy(ops::CrossEntropy {
             classes: CLASSES,
             logits,
             labels: staged(200, 1),
@@ -34,20 +47,26 @@ fn head(pixels: usize, gradient: usize, output: usize, train: bool) -> Vec<Op> {
             mean: train,
             loss: staged(300, 1),
             gradient: Some(gradient),
-        },
-        Op::LinearDgrad { inputs, outputs, weight, gradient, output: back },
-        Op::GlobalAvgPoolDgrad {
+        }),
+        Op::LinearDgrad(ops::LinearDgrad { inputs, outputs, weight, gradient, output: back }),
+        Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad {
             pixels: PIXELS,
             channels: CHANNELS,
             gradient: back,
             output: arena(output, all),
-        },
+        }),
     ];
     if train {
         let whole = |offset, len| Span { region: Region::Gradients, offset, len };
         let (weight_gradient, bias_gradient) = (whole(0, inputs * outputs), whole(100, outputs));
-        let own =
-            Op::LinearWgrad { inputs, outputs, input: features, gradient, weight_gradient, bias_gradient };
+        let own = Op::LinearWgrad(ops::LinearWgrad {
+            inputs,
+            outputs,
+            input: features,
+            gradient,
+            weight_gradient,
+            bias_gradient,
+        });
         ops.insert(3, own);
     }
     ops
@@ -108,11 +127,19 @@ fn step(channels: usize, norm: Norm, gradient: usize) -> Vec<Op> {
     let (add, mask, scale, residual) = (None, None, None, None);
     let (elements, filter, output) = (shape.input_len(), FilterId(0), arena(0, shape.input_len()));
     let rows = |offset| arena(offset, elements);
-    let dgrad =
-        Op::ConvDgrad { shape, filter, gradient: arena(1000, 32), add, mask, scale, residual, output };
+    let dgrad = Op::ConvDgrad(ops::ConvDgrad {
+        shape,
+        filter,
+        gradient: arena(1000, 32),
+        add,
+        mask,
+        scale,
+        residual,
+        output,
+    });
     let (epsilon, alpha) = (staged(0, 1), staged(10, 1));
     let (clean, gradient, adversarial) = (rows(2000), rows(gradient), rows(3000));
-    vec![dgrad, Op::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial }]
+    vec![dgrad, Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial })]
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Who hands on what to whom, and where it lies.
 
+use crate::device::ops;
 use std::ops::Range;
 
 use super::{Links, Next, Relay, Side, Tensor, own_result, result, tensors};
 use crate::device::cuda::fuse::Share;
-use crate::device::op::Prologue;
-use crate::device::{Access, Affine, Op, Program, Span};
+use crate::device::operand::Prologue;
+use crate::device::{Affine, Op, Program, Span};
 
 /// Ops that an operand is kept for after it was last used. It covers a block's convolutions; all of a training
 /// step would cost the memory that computing activations again saves.
@@ -39,7 +40,7 @@ impl<'a> Planner<'a> {
     pub fn take(&mut self, index: usize, op: &Op) {
         for (side, tensor) in tensors(op) {
             let mask = match op {
-                Op::Conv { prologue, .. } => prologue.mask,
+                Op::Conv(ops::Conv { prologue, .. }) => prologue.mask,
                 _ => None,
             };
             self.operand(index, side, tensor, mask);
@@ -82,7 +83,7 @@ impl<'a> Planner<'a> {
             && self.same_part(maker, index)
             && self.links[self.launch(maker)].next.is_none()
             && self.result(maker) == Some((tensor.span, tensor.pixels, tensor.channels))
-            && (tensor.plain() || matches!(self.program.ops[maker], Op::Conv { .. }))
+            && (tensor.plain() || matches!(self.program.ops[maker], Op::Conv(_)))
             && !self.changed_affine(tensor, maker..index);
         able.then_some(maker)
     }
@@ -151,7 +152,7 @@ impl<'a> Planner<'a> {
         };
         let mut spans = Vec::new();
         self.program.ops[index].clone().visit_operands(&mut |operand, span| {
-            if written == (operand.access == Access::Write) && (written || !taken(operand.name)) {
+            if written == operand.access.writes() && (written || !taken(operand.name)) {
                 spans.push((operand.name, *span));
             }
         });

@@ -68,7 +68,7 @@ impl Planner<'_> {
 
     /// Whether an op's result has a form that a rounded tensor can have.
     fn may_round(&self, op: usize) -> bool {
-        let norm = matches!(self.program.ops[op], Op::BatchNormDgrad { .. });
+        let norm = matches!(self.program.ops[op], Op::BatchNormDgrad(_));
         // Whole vectors, which begin at multiples of their size, have to fit the span.
         let fits = |(span, pixels, channels): (Span, usize, usize)| {
             span.len == pixels * channels && padded(channels) <= 2 * channels && span.offset % 4 == 0
@@ -86,7 +86,7 @@ impl Planner<'_> {
         read.extend(operands().map(|(side, tensor)| (side.name(), tensor.span)));
         read.retain(|(_, span)| span.region == Region::Arena);
         let able = |name: &str| match (op, name) {
-            (Op::Conv { .. } | Op::ConvDgrad { .. }, "residual" | "add") => true,
+            (Op::Conv(_) | Op::ConvDgrad(_), "residual" | "add") => true,
             _ => operands().any(|(side, _)| side.name() == name),
         };
         let writer = |span: &Span| {

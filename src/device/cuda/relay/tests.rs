@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::ops;
 use crate::device::{ConvShape, FilterId};
 
 /// Channels of every tensor.
@@ -22,11 +23,11 @@ fn derived(offset: usize) -> Span {
 fn conv(input: usize, prologue: Prologue, output: usize) -> Op {
     let (filter, bias, residual) = (FilterId(0), None, None);
     let (input, output) = (tensor(input), tensor(output));
-    Op::Conv { shape: shape(), filter, input, prologue, bias, residual, output }
+    Op::Conv(ops::Conv { shape: shape(), filter, input, prologue, bias, residual, output })
 }
 
 fn copy(input: usize, output: usize) -> Op {
-    Op::Copy { elements: tensor(0).len, input: tensor(input), output: tensor(output) }
+    Op::Copy(ops::Copy { elements: tensor(0).len, input: tensor(input), output: tensor(output) })
 }
 
 /// A norm's map, a ReLU, and its mask as the arena's tensor number so and so.
@@ -80,14 +81,14 @@ fn a_mask_isnt_written_over_what_is_still_used() {
 #[test]
 fn statistics_of_a_result_come_before_it_is_handed_on() {
     let affine = Affine { scale: derived(0), shift: derived(CHANNELS) };
-    let norm = Op::BatchNormAffine {
+    let norm = Op::BatchNormAffine(ops::BatchNormAffine {
         gamma: derived(20),
         beta: derived(30),
         mean: derived(40),
         variance: derived(50),
         epsilon: 1e-5,
         affine,
-    };
+    });
     let found = relay(vec![conv(0, Prologue::default(), 1), norm, conv(1, activated(5), 2)]);
     assert!(found.links[0].next.is_none() && found.links[0].stored && found.links[2].input.fill);
 }
@@ -123,15 +124,21 @@ fn the_plain_kernels_hand_on_nothing() {
 /// A convolution of tensor `input` whose result is added to `residual`.
 fn added(input: usize, residual: usize, output: usize) -> Op {
     match conv(input, activated(5), output) {
-        Op::Conv { shape, filter, input, prologue, bias, output, .. } => {
-            Op::Conv { shape, filter, input, prologue, bias, residual: Some(tensor(residual)), output }
-        }
+        Op::Conv(ops::Conv { shape, filter, input, prologue, bias, output, .. }) => Op::Conv(ops::Conv {
+            shape,
+            filter,
+            input,
+            prologue,
+            bias,
+            residual: Some(tensor(residual)),
+            output,
+        }),
         op => op,
     }
 }
 
 fn dgrad(gradient: usize, residual: Option<usize>, output: usize) -> Op {
-    Op::ConvDgrad {
+    Op::ConvDgrad(ops::ConvDgrad {
         shape: shape(),
         filter: FilterId(0),
         gradient: tensor(gradient),
@@ -140,7 +147,7 @@ fn dgrad(gradient: usize, residual: Option<usize>, output: usize) -> Op {
         scale: None,
         residual: residual.map(tensor),
         output: tensor(output),
-    }
+    })
 }
 
 #[test]
@@ -189,10 +196,10 @@ fn vectors_that_dont_fit_the_span_arent_rounded() {
     // A pixel of 1 channel would take as much as 8, and vectors begin at multiples of 16 bytes.
     let narrow = ConvShape { in_channels: 1, out_channels: 1, ..shape() };
     let change = |op: Op, of: ConvShape, by: usize| match op {
-        Op::ConvDgrad { filter, gradient, add, mask, scale, residual, output, .. } => {
+        Op::ConvDgrad(ops::ConvDgrad { filter, gradient, add, mask, scale, residual, output, .. }) => {
             let moved = |span: Span| Span { offset: span.offset + by, len: of.input_len(), ..span };
             let (gradient, output, residual) = (moved(gradient), moved(output), residual.map(moved));
-            Op::ConvDgrad { shape: of, filter, gradient, add, mask, scale, residual, output }
+            Op::ConvDgrad(ops::ConvDgrad { shape: of, filter, gradient, add, mask, scale, residual, output })
         }
         op => op,
     };

@@ -1,5 +1,6 @@
 //! From a program and a slice of it to launches: what is checked before, what is recorded.
 
+use crate::device::ops;
 use cudarc::driver::{CudaEvent, sys};
 
 use super::{CudaSession, Prepared};
@@ -104,14 +105,16 @@ impl CudaSession {
     /// Checks what the host staged for an op to use: indices of images, labels.
     pub(super) fn check_staged(&self, op: &Op, slice: BatchSlice) -> Result<()> {
         match op {
-            Op::BatchNormStats { .. } if slice.count == 0 => Err(Error::run("batch statistics of no images")),
-            Op::LoadImages { images, indices, height, width, channels, .. } if slice.count > 0 => {
+            Op::BatchNormStats(_) if slice.count == 0 => Err(Error::run("batch statistics of no images")),
+            Op::LoadImages(ops::LoadImages { images, indices, height, width, channels, .. })
+                if slice.count > 0 =>
+            {
                 let attached = self.memory.addresses.images.get(images.0).and_then(Option::as_ref);
                 let attached =
                     attached.ok_or_else(|| Error::run(format!("no images attached as {}", images.0)))?;
                 check_images(&attached.set, (*height, *width, *channels), self.staged(*indices, slice))
             }
-            Op::CrossEntropy { classes, labels, .. } => {
+            Op::CrossEntropy(ops::CrossEntropy { classes, labels, .. }) => {
                 match self.staged(*labels, slice).iter().find(|&&label| label as usize >= *classes) {
                     Some(label) => Err(Error::run(format!("label {label} of {classes} classes"))),
                     None => Ok(()),

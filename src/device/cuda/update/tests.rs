@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::FilterSpec;
+use crate::device::ops;
 
 fn shape(in_channels: usize, kernel: usize) -> ConvShape {
     ConvShape { height: 8, width: 8, in_channels, out_channels: 20, kernel, stride: 1, pad: kernel / 2 }
@@ -7,7 +8,7 @@ fn shape(in_channels: usize, kernel: usize) -> ConvShape {
 
 fn load(filter: usize, offset: usize, len: usize) -> Op {
     let weights = Span { region: Region::Weights, offset, len };
-    Op::LoadFilter { filter: FilterId(filter), weights, scale: None }
+    Op::LoadFilter(ops::LoadFilter { filter: FilterId(filter), weights, scale: None })
 }
 
 fn all(region: Region, len: usize) -> Span {
@@ -20,18 +21,18 @@ fn program(kernel: usize) -> Program {
     let filters =
         vec![spec(first, Direction::Fprop), spec(second, Direction::Fprop), spec(second, Direction::Dgrad)];
     let (a, b) = (first.filter_len(), second.filter_len());
-    let sgd = Op::Sgd {
+    let sgd = Op::Sgd(ops::Sgd {
         weights: all(Region::Weights, a + 10 + b),
         gradients: all(Region::Gradients, a + 10 + b),
         momentum: all(Region::Momentum, a + 10 + b),
-    };
+    });
     let (weights, average) = (all(Region::Weights, a + b + 40), all(Region::Average, a + b + 40));
     let ops = vec![
         load(1, a + 10, b),
         load(2, a + 10, b),
         load(0, 0, a),
         sgd,
-        Op::MovingAverage { weights, average },
+        Op::MovingAverage(ops::MovingAverage { weights, average }),
     ];
     Program { ops, filters, capacity: 1, ..Program::default() }
 }
@@ -60,8 +61,8 @@ fn parts_cover_all_weights_and_blocks_their_parts() {
 fn other_programs_have_none() {
     assert_eq!(Update::of(&program(8)), None, "too many taps");
     let scaled = |op: Op| match op {
-        Op::LoadFilter { filter, weights, .. } => {
-            Op::LoadFilter { filter, weights, scale: Some(all(Region::Derived, 20)) }
+        Op::LoadFilter(ops::LoadFilter { filter, weights, .. }) => {
+            Op::LoadFilter(ops::LoadFilter { filter, weights, scale: Some(all(Region::Derived, 20)) })
         }
         op => op,
     };
