@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pbe::data::ImageSet;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::{
-    Access, BatchSlice, Device, ImageSlot, MemoryLayout, Op, Program, ProgramId, Region, Session, Span,
-    StepParams,
+    BatchSlice, Device, ImageSlot, MemoryLayout, Op, Program, ProgramId, Region, Session, Span, StepParams,
 };
 use pbe::error::{Error, Result};
 use pbe::selftest::{Depth, SelftestReport, TOLERANCES, run};
