@@ -1,9 +1,9 @@
 //! Two convolutions in a row, forward and backward. A device may forward the output of the first as the operand of the
 //! second, and not store it if nothing else reads it.
 
-use crate::device::ops;
 use super::super::case::Case;
 use super::{Depth, Visit};
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Op, Prologue, Region, Span, mask_words};
 use crate::error::Result;
 
@@ -46,7 +46,15 @@ impl ConvChainCase {
         let (input, plain) = (x, Prologue::default());
         let residual = None;
         let bias = Some(bias);
-        case.ops = vec![Op::Conv(ops::Conv { shape: first, filter, input, prologue: plain, bias, residual, output: a })];
+        case.ops = vec![Op::Conv(ops::Conv {
+            shape: first,
+            filter,
+            input,
+            prologue: plain,
+            bias,
+            residual,
+            output: a,
+        })];
         self.read(&mut case, a, prologue, y);
         if self.kept {
             let output = case.image(a.len);
@@ -88,7 +96,16 @@ impl ConvChainCase {
             let shape = ConvShape { kernel: 1, pad: 0, ..second };
             let (filter, output) = (filter(case, shape, Direction::Dgrad), case.image(shape.input_len()));
             let (gradient, add, mask, scale, residual) = (of_y, None, None, None, None);
-            case.ops.push(Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }));
+            case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
+                shape,
+                filter,
+                gradient,
+                add,
+                mask,
+                scale,
+                residual,
+                output,
+            }));
             case.discard(output);
             output
         });

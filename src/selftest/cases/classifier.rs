@@ -1,9 +1,9 @@
 //! Pooling, linear layer and what follows, as in a network. A device may do it in one launch, and not store what
 //! nothing else reads.
 
-use crate::device::ops;
 use super::super::case::Case;
 use super::{Depth, Visit};
+use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterSpec, Op, Region, Span};
 use crate::error::Result;
 
@@ -50,13 +50,25 @@ impl ClassifierCase {
         let (bias, logits) = (case.whole(Region::Weights, classes), case.staged(classes));
         case.ops = vec![
             Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output: features }),
-            Op::Linear(ops::Linear { inputs: channels, outputs: classes, weight, bias, input: features, output: logits }),
+            Op::Linear(ops::Linear {
+                inputs: channels,
+                outputs: classes,
+                weight,
+                bias,
+                input: features,
+                output: logits,
+            }),
         ];
         match ending {
             ClassifierEnd::Logits => {}
             ClassifierEnd::Score => {
                 let (reference, score) = (case.staged(classes), case.staged(1));
-                case.ops.push(Op::CosineSimilarity(ops::CosineSimilarity { classes, logits, reference, score }));
+                case.ops.push(Op::CosineSimilarity(ops::CosineSimilarity {
+                    classes,
+                    logits,
+                    reference,
+                    score,
+                }));
             }
             ClassifierEnd::Loss | ClassifierEnd::Train => self.loss(&mut case, weight, features, logits),
         }
@@ -94,8 +106,19 @@ impl ClassifierCase {
         } else {
             case.discard(gradient);
         }
-        case.ops.push(Op::LinearDgrad(ops::LinearDgrad { inputs: channels, outputs: classes, weight, gradient, output: back }));
-        case.ops.push(Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient: back, output }));
+        case.ops.push(Op::LinearDgrad(ops::LinearDgrad {
+            inputs: channels,
+            outputs: classes,
+            weight,
+            gradient,
+            output: back,
+        }));
+        case.ops.push(Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad {
+            pixels,
+            channels,
+            gradient: back,
+            output,
+        }));
         case.discard(back);
         self.convolution(case, output);
         // What only convolutions read, as an operand or an addend, a device may keep rounded.
@@ -126,7 +149,16 @@ impl ClassifierCase {
         case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
         let output = case.image(shape.input_len());
         let (add, mask, scale, residual) = (None, None, None, shortcut.then_some(gradient));
-        case.ops.push(Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }));
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
+            shape,
+            filter,
+            gradient,
+            add,
+            mask,
+            scale,
+            residual,
+            output,
+        }));
     }
 }
 
