@@ -12,7 +12,7 @@ use pbe::device::cpu::CpuDevice;
 use pbe::device::cuda::CudaDevice;
 use pbe::device::{Device, Precision, StepParams};
 use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
-use pbe::model::{Architecture, Kind, Weights};
+use pbe::model::{Architecture, NetworkKind, Weights};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -52,9 +52,9 @@ fn time(reps: usize, mut call: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
 fn main() -> Outcome<()> {
     let (width, batch) = (option("width", 64)?, option("batch", 128)?);
     let (size, reps, steps) = (option("size", 32)?, option("reps", 5)?, option("steps", 1)?);
-    let (kind, classes) = (option("network", Kind::PreActResNet18)?, option("classes", 10)?);
+    let (network, classes) = (option("network", NetworkKind::PreActResNet18)?, option("classes", 10)?);
     let device = device()?;
-    let architecture = Architecture { kind, width, classes, channels: 3 };
+    let architecture = Architecture { network, width, classes, channels: 3 };
     let graph = architecture.graph(&Normalisation::identity(3), size, size)?;
     let weights = Weights::initialise(architecture, 0);
     let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };

@@ -9,7 +9,7 @@ use pbe::data::synthetic;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::{Augment, StepParams};
 use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
-use pbe::model::{Architecture, Kind, Weights};
+use pbe::model::{Architecture, NetworkKind, Weights};
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
@@ -34,7 +34,8 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_step_allocates_nothing_worth_naming() {
     let images = synthetic(0, 10, 4, 32);
-    let architecture = Architecture { kind: Kind::PreActResNet18, width: 8, classes: 10, channels: 3 };
+    let architecture =
+        Architecture { network: NetworkKind::PreActResNet18, width: 8, classes: 10, channels: 3 };
     let graph = architecture.graph(&pbe::data::Normalisation::identity(3), 32, 32).unwrap();
     let weights = Weights::initialise(architecture, 0);
     let options = EngineOptions {

@@ -17,7 +17,7 @@ use pbe::data::{Normalisation, synthetic};
 use pbe::device::cuda::CudaDevice;
 use pbe::device::{Augment, ConvShape, Norm, Precision, StepParams};
 use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
-use pbe::model::{Architecture, Kind, Weights};
+use pbe::model::{Architecture, NetworkKind, Weights};
 use pbe::selftest::cases::conv::{Addend, ConvCase};
 use serde_json::Value;
 
@@ -166,7 +166,8 @@ fn convolutions() {
 /// Attacks an image for so many steps on the driver that the environment names.
 fn attack(steps: usize) {
     let images = synthetic(0, 2, 1, 32);
-    let architecture = Architecture { kind: Kind::PreActResNet18, width: 16, classes: 10, channels: 3 };
+    let architecture =
+        Architecture { network: NetworkKind::PreActResNet18, width: 16, classes: 10, channels: 3 };
     let graph = architecture.graph(&Normalisation::identity(3), 32, 32).unwrap();
     let weights = Weights::initialise(architecture, 0);
     let options =

@@ -13,7 +13,7 @@ use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
 use pbe::device::{Augment, Device, Precision, StepParams};
 use pbe::engine::{Engine, EngineOptions, ImageEngine, ImageOptions, Source};
-use pbe::model::{Architecture, GeneratorRole, Kind, Weights, load};
+use pbe::model::{Architecture, GeneratorRole, NetworkKind, Weights, load};
 use pbe::rng::{Purpose, Stream};
 use safetensors::{Dtype, SafeTensors};
 
@@ -159,7 +159,7 @@ fn the_mask_phase_makes_small_masks_that_differ() {
     let images = noise((8, 8, 3));
     let dynamic = Dynamic::initialise((8, 8), Normalisation::for_cifar10(), 4, 1).unwrap();
     let weights = Weights::initialise(
-        Architecture { kind: Kind::PreActResNet18, width: 2, classes: 3, channels: 3 },
+        Architecture { network: NetworkKind::PreActResNet18, width: 2, classes: 3, channels: 3 },
         1,
     );
     let mut networks = networks(&CpuDevice::new(Some(1)).unwrap(), &dynamic, &weights, 8);
@@ -302,7 +302,8 @@ fn the_cpu_agrees_with_the_reference() {
 /// A classifier that is trained on given images tells the slope of its loss at them.
 #[test]
 fn the_gradient_at_given_images_is_a_slope() {
-    let architecture = Architecture { kind: Kind::PreActResNet18, width: 3, classes: 3, channels: 3 };
+    let architecture =
+        Architecture { network: NetworkKind::PreActResNet18, width: 3, classes: 3, channels: 3 };
     let images = noise((16, 20, 3));
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.2, 0.25, 0.3] };
     let graph = architecture.graph(&normalisation, 16, 20).unwrap();

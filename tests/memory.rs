@@ -5,11 +5,12 @@ use pbe::device::Device;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
 use pbe::engine::{Engine, EngineOptions, Plan};
-use pbe::model::{Architecture, Kind, Weights};
+use pbe::model::{Architecture, NetworkKind, Weights};
 
 #[test]
 fn the_need_is_known_before_anything_is_allocated() {
-    let architecture = Architecture { kind: Kind::PreActResNet18, width: 3, classes: 7, channels: 3 };
+    let architecture =
+        Architecture { network: NetworkKind::PreActResNet18, width: 3, classes: 7, channels: 3 };
     let weights = Weights::initialise(architecture, 1);
     let graph = architecture.graph(&Normalisation::identity(3), 12, 20).unwrap();
     let devices: [Box<dyn Device>; 3] = [

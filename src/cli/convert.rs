@@ -45,7 +45,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     print(&format!(
         "{}: {} of width {}, {} classes, {} channels{stated}\n",
         args.output.display(),
-        architecture.kind.name(),
+        architecture.network.name(),
         architecture.width,
         architecture.classes,
         architecture.channels

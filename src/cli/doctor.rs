@@ -8,7 +8,7 @@ use pbe::defense::config::{PurifyConfig, Recipe};
 use pbe::device::Device;
 use pbe::device::cuda::CudaDevice;
 use pbe::error::{Error, Result};
-use pbe::model::{Architecture, Kind, Weights};
+use pbe::model::{Architecture, NetworkKind, Weights};
 use serde::Serialize;
 
 use super::common::{DataArgs, ReadArgs, megabytes, print};
@@ -222,8 +222,10 @@ fn data(args: &DoctorArgs, model: Option<&Model>) -> Result<(Dataset, PathBuf)> 
 fn fresh(args: &DoctorArgs, set: &Dataset) -> Result<Network> {
     let (classes, channels) = (set.train.classes.len(), set.train.channels);
     let width = args.width.unwrap_or(16);
-    let weights =
-        Weights::initialise(Architecture { kind: Kind::PreActResNet18, width, classes, channels }, 0);
+    let weights = Weights::initialise(
+        Architecture { network: NetworkKind::PreActResNet18, width, classes, channels },
+        0,
+    );
     let graph = weights.architecture.graph(&set.normalisation, set.train.height, set.train.width)?;
     Ok(Network { graph, weights, normalisation: set.normalisation.clone() })
 }

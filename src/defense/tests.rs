@@ -13,7 +13,7 @@ use crate::device::StepParams;
 use crate::device::cpu::CpuDevice;
 use crate::engine::{Engine, Source};
 use crate::error::Result;
-use crate::model::{Architecture, Kind, Weights};
+use crate::model::{Architecture, NetworkKind, Weights};
 
 /// Keeps the first set.
 #[derive(Default)]
@@ -29,7 +29,8 @@ impl Watcher for FirstSet {
 }
 
 fn untrained(config: &PurifyConfig, trained: bool) -> Engine {
-    let architecture = Architecture { kind: Kind::PreActResNet18, width: 2, classes: 3, channels: 3 };
+    let architecture =
+        Architecture { network: NetworkKind::PreActResNet18, width: 2, classes: 3, channels: 3 };
     let graph = architecture.graph(&Normalisation::identity(3), 8, 8).unwrap();
     let weights = Weights::initialise(architecture, 5);
     let device = CpuDevice::new(Some(1)).unwrap();

@@ -1,89 +1,17 @@
-//! Architectures as lists of named tensors, in the order of PyTorch's state dict.
+//! A network with its sizes, from which its tensors and its graph follow.
 
-/// The networks pbe knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Pre-activation ResNet-18 with a 3×3 stem; key names of kuangliu/pytorch-cifar and BackdoorBench.
-    PreActResNet18,
-    /// ResNet-18 as published, with a 7×7 stem and max pooling; key names of torchvision and timm.
-    ResNet18,
-    /// ResNet-18 with a 3×3 stem and no pooling after it; key names of kuangliu/pytorch-cifar.
-    ResNet18SmallStem,
-}
+use super::layout::{Layout, TensorSpec};
+use super::module::{self, Module};
+use super::network::NetworkKind;
+use crate::data::Normalisation;
+use crate::engine::graph::Graph;
+use crate::error::{Error, Result};
 
-impl Kind {
-    /// Name in files and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::PreActResNet18 => "preact-resnet18",
-            Kind::ResNet18 => "resnet18",
-            Kind::ResNet18SmallStem => "resnet18-small-stem",
-        }
-    }
-
-    /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::PreActResNet18, Kind::ResNet18, Kind::ResNet18SmallStem];
-
-    /// Name of the linear layer in a state dict.
-    pub fn head(self) -> &'static str {
-        match self {
-            Kind::ResNet18 => "fc",
-            Kind::PreActResNet18 | Kind::ResNet18SmallStem => "linear",
-        }
-    }
-
-    /// Name of what a block's input passes that halves the picture.
-    pub(super) fn shortcut(self) -> &'static str {
-        match self {
-            Kind::ResNet18 => "downsample",
-            Kind::PreActResNet18 | Kind::ResNet18SmallStem => "shortcut",
-        }
-    }
-
-    /// Rows and columns of the first convolution's kernel.
-    pub(super) fn stem(self) -> usize {
-        if self == Kind::ResNet18 { 7 } else { 3 }
-    }
-}
-
-impl std::str::FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = Kind::ALL.map(Kind::name).join(", ");
-        Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or(format!("it is one of {names}"))
-    }
-}
-
-/// What a tensor of a state dict is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Trained by SGD.
-    Parameter,
-    /// Batch norm's running mean.
-    RunningMean,
-    /// Batch norm's running variance.
-    RunningVariance,
-    /// Batch norm's `num_batches_tracked`, an i64 nobody reads.
-    BatchCount,
-}
-
-/// A tensor's name, shape and role.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Key in the state dict.
-    pub name: String,
-    /// Outermost dimension first; a convolution's is out × in × rows × columns (KCRS).
-    pub shape: Vec<usize>,
-    /// Use.
-    pub role: Role,
-}
-
-/// A network's kind and sizes; everything else follows.
+/// A network and its sizes; everything else follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Architecture {
-    /// The family.
-    pub kind: Kind,
+    /// Which one.
+    pub network: NetworkKind,
     /// Channels of the first stage (64 in the published networks).
     pub width: usize,
     /// Outputs.
@@ -93,105 +21,136 @@ pub struct Architecture {
 }
 
 impl Architecture {
-    /// Stages of a ResNet-18, two blocks each; stage `s` (from 0) has `width << s` channels.
-    pub const STAGES: usize = 4;
-    /// Blocks of a stage.
-    pub const BLOCKS: usize = 2;
-
-    /// Features: inputs of the linear layer.
-    pub fn features(&self) -> usize {
-        self.width << (Self::STAGES - 1)
+    fn modules(&self) -> Vec<Module> {
+        self.network.modules(self.channels, self.width, self.classes)
     }
 
-    /// All tensors in state-dict order: 102 of the pre-activation network, of which 54 are trainable, and
-    /// 122 of the others, 62 of them trainable.
+    /// All tensors in the order of PyTorch's state dict.
     pub fn tensors(&self) -> Vec<TensorSpec> {
-        let (mut list, stem) = (List(Vec::with_capacity(122)), self.kind.stem());
-        list.conv("conv1", [self.width, self.channels, stem]);
-        if self.kind != Kind::PreActResNet18 {
-            list.norm("bn1", self.width);
-        }
-        let mut inputs = self.width;
-        for stage in 0..Self::STAGES {
-            let outputs = self.width << stage;
-            for block in 0..Self::BLOCKS {
-                // Stages after the first halve the picture in their first block.
-                let halves = stage > 0 && block == 0;
-                let prefix = format!("layer{}.{block}", stage + 1);
-                match self.kind {
-                    Kind::PreActResNet18 => list.preact_block(&prefix, [inputs, outputs], halves),
-                    kind => list.block(&prefix, [inputs, outputs], halves.then_some(kind.shortcut())),
-                }
-                inputs = outputs;
-            }
-        }
-        let head = self.kind.head();
-        list.push(format!("{head}.weight"), &[self.classes, inputs], Role::Parameter);
-        list.push(format!("{head}.bias"), &[self.classes], Role::Parameter);
-        list.0
-    }
-}
-
-/// A list of tensors being made.
-pub(super) struct List(pub Vec<TensorSpec>);
-
-impl List {
-    pub fn push(&mut self, name: String, shape: &[usize], role: Role) {
-        self.0.push(TensorSpec { name, shape: shape.to_vec(), role });
+        module::tensors(&self.modules())
     }
 
-    /// A convolution of out × in channels and a square kernel.
-    fn conv(&mut self, prefix: &str, [outputs, inputs, kernel]: [usize; 3]) {
-        self.push(format!("{prefix}.weight"), &[outputs, inputs, kernel, kernel], Role::Parameter);
-    }
-
-    /// A block whose norms and ReLUs come before its convolutions.
-    fn preact_block(&mut self, prefix: &str, [inputs, outputs]: [usize; 2], halves: bool) {
-        self.norm(&format!("{prefix}.bn1"), inputs);
-        self.conv(&format!("{prefix}.conv1"), [outputs, inputs, 3]);
-        self.norm(&format!("{prefix}.bn2"), outputs);
-        self.conv(&format!("{prefix}.conv2"), [outputs, outputs, 3]);
-        if halves {
-            self.conv(&format!("{prefix}.shortcut.0"), [outputs, inputs, 1]);
+    /// Inputs of the last linear layer.
+    pub(super) fn features(&self) -> usize {
+        match self.modules().last() {
+            Some(Module::Linear { inputs, .. }) => *inputs,
+            _ => 0,
         }
     }
 
-    /// A block whose norms and ReLUs come behind its convolutions.
-    fn block(&mut self, prefix: &str, [inputs, outputs]: [usize; 2], shortcut: Option<&str>) {
-        self.conv(&format!("{prefix}.conv1"), [outputs, inputs, 3]);
-        self.norm(&format!("{prefix}.bn1"), outputs);
-        self.conv(&format!("{prefix}.conv2"), [outputs, outputs, 3]);
-        self.norm(&format!("{prefix}.bn2"), outputs);
-        if let Some(shortcut) = shortcut {
-            self.conv(&format!("{prefix}.{shortcut}.0"), [outputs, inputs, 1]);
-            self.norm(&format!("{prefix}.{shortcut}.1"), outputs);
+    /// The network for images of `height` × `width`, pixels in [0, 1], normalised inside. Weights as
+    /// [`Layout`] has them.
+    ///
+    /// # Errors
+    /// The images are empty or the normalisation is for another number of channels.
+    pub fn graph(&self, normalisation: &Normalisation, height: usize, width: usize) -> Result<Graph> {
+        if height == 0 || width == 0 {
+            return Err(Error::input(format!("a network for images of {height}x{width} can't be built")));
         }
-    }
-
-    pub fn norm(&mut self, prefix: &str, channels: usize) {
-        self.push(format!("{prefix}.weight"), &[channels], Role::Parameter);
-        self.push(format!("{prefix}.bias"), &[channels], Role::Parameter);
-        self.push(format!("{prefix}.running_mean"), &[channels], Role::RunningMean);
-        self.push(format!("{prefix}.running_var"), &[channels], Role::RunningVariance);
-        self.push(format!("{prefix}.num_batches_tracked"), &[], Role::BatchCount);
+        if normalisation.channels() != self.channels {
+            let (given, needed) = (normalisation.channels(), self.channels);
+            return Err(Error::input(format!(
+                "normalisation has {given} channels, the network's input {needed}"
+            )));
+        }
+        let Normalisation { mean, std } = normalisation.clone();
+        let mut modules = vec![Module::Normalise { mean, std }];
+        modules.extend(self.modules());
+        module::graph(&modules, &Layout::new(self), [height, width, self.channels])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::graph::Layer;
+    use crate::model::Role;
+    use std::ops::Range;
+
+    const PUBLISHED: Architecture =
+        Architecture { network: NetworkKind::PreActResNet18, width: 64, classes: 10, channels: 3 };
+
+    fn ranges(layer: &Layer) -> Vec<Range<usize>> {
+        match layer {
+            Layer::Conv { weight, .. } => vec![weight.clone()],
+            Layer::Linear { weight, bias } => vec![weight.clone(), bias.clone()],
+            Layer::Norm { gamma, beta, mean, variance } => {
+                vec![gamma.clone(), beta.clone(), mean.clone(), variance.clone()]
+            }
+            _ => vec![],
+        }
+    }
+
+    /// 555.4 million multiply-adds at 32×32 (method.md 1.6).
+    #[test]
+    fn the_published_network_has_its_published_size() {
+        let graph = PUBLISHED.graph(&Normalisation::for_cifar10(), 32, 32).unwrap();
+        assert_eq!(graph.multiply_adds() / 100_000, 5554);
+        assert_eq!((graph.classes(), graph.features(), graph.image_len()), (10, 512, 3072));
+        assert_eq!((graph.trainable, graph.weights), (11_171_146, 11_171_146 + 2 * 3392));
+    }
+
+    /// 1.8 billion multiply-adds at 224×224, as published.
+    #[test]
+    fn resnet_18_has_its_published_size() {
+        let architecture = Architecture { network: NetworkKind::ResNet18, classes: 1000, ..PUBLISHED };
+        let graph = architecture.graph(&Normalisation::identity(3), 224, 224).unwrap();
+        assert_eq!(graph.multiply_adds() / 1_000_000, 1814);
+        assert_eq!((graph.classes(), graph.features(), graph.trainable), (1000, 512, 11_689_512));
+        let last = &graph.nodes[graph.nodes.len() - 3];
+        assert_eq!((last.height, last.width), (7, 7));
+    }
+
+    #[test]
+    fn every_weight_is_used_once_and_has_the_size_of_its_layer() {
+        for network in NetworkKind::ALL {
+            check(Architecture { network, width: 5, classes: 7, channels: 1 });
+        }
+    }
+
+    fn check(architecture: Architecture) {
+        let graph = architecture.graph(&Normalisation::identity(1), 13, 11).unwrap();
+        let mut used: Vec<_> = graph.nodes.iter().flat_map(|node| ranges(&node.layer)).collect();
+        used.sort_by_key(|range| range.start);
+        let mut end = 0;
+        for range in used {
+            assert_eq!(range.start, end);
+            end = range.end;
+        }
+        assert_eq!(end, graph.weights);
+        for node in &graph.nodes {
+            match &node.layer {
+                Layer::Conv { shape, weight } => assert_eq!(shape.filter_len(), weight.len()),
+                Layer::Norm { gamma, .. } => assert_eq!(node.channels, gamma.len()),
+                Layer::Add => {
+                    let [a, b] = [&graph.nodes[node.inputs[0]], &graph.nodes[node.inputs[1]]];
+                    assert_eq!((a.height, a.width, a.channels), (b.height, b.width, b.channels));
+                }
+                _ => {}
+            }
+        }
+        let last = &graph.nodes[graph.nodes.len() - 3];
+        let side = if architecture.network == NetworkKind::ResNet18 { 1 } else { 2 };
+        assert_eq!((last.height, last.width, last.channels), (side, side, 40));
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        assert!(PUBLISHED.graph(&Normalisation::identity(1), 32, 32).is_err());
+        assert!(PUBLISHED.graph(&Normalisation::identity(3), 0, 32).is_err());
+    }
 
     /// Entry and parameter counts of the published networks (method.md 4.1).
     #[test]
     fn counts_of_the_published_networks() {
-        for (kind, classes, expected, entries, parameters) in [
-            (Kind::PreActResNet18, 10, 11_171_146, 102, 54),
-            (Kind::PreActResNet18, 43, 11_188_075, 102, 54),
-            (Kind::PreActResNet18, 200, 11_268_616, 102, 54),
-            (Kind::ResNet18, 1000, 11_689_512, 122, 62),
-            (Kind::ResNet18SmallStem, 10, 11_173_962, 122, 62),
+        for (network, classes, expected, entries, parameters) in [
+            (NetworkKind::PreActResNet18, 10, 11_171_146, 102, 54),
+            (NetworkKind::PreActResNet18, 43, 11_188_075, 102, 54),
+            (NetworkKind::PreActResNet18, 200, 11_268_616, 102, 54),
+            (NetworkKind::ResNet18, 1000, 11_689_512, 122, 62),
+            (NetworkKind::ResNet18SmallStem, 10, 11_173_962, 122, 62),
         ] {
-            let architecture = Architecture { kind, width: 64, classes, channels: 3 };
+            let architecture = Architecture { network, width: 64, classes, channels: 3 };
             let tensors = architecture.tensors();
             assert_eq!(tensors.len(), entries);
             let trainable: Vec<_> = tensors.iter().filter(|t| t.role == Role::Parameter).collect();

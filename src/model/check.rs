@@ -1,7 +1,7 @@
 //! What is wrong with a file's tensors, all of it in one line.
 
-use super::architecture::{Architecture, Role};
-use super::layout::Slot;
+use super::architecture::Architecture;
+use super::layout::{Role, Slot};
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::BTreeMap;
 
@@ -58,11 +58,11 @@ pub fn tensors(found: &BTreeMap<&str, TensorView>, architecture: &Architecture) 
     if problems.is_empty() {
         return Ok(());
     }
-    let Architecture { kind, width, classes, channels } = architecture;
+    let Architecture { network, width, classes, channels } = architecture;
     Err(format!(
         "the tensors are not those of a {} of width {width} with {classes} classes and {channels} input \
          channels; {}",
-        kind.name(),
+        network.name(),
         problems.join("; ")
     ))
 }

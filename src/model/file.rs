@@ -1,14 +1,15 @@
 //! Models as safetensors files, and PyTorch checkpoints read as such.
 //!
 //! Tensors have the names and shapes of the state dicts people have (method.md 4.1). Metadata, all
-//! optional: `pbe.architecture` ([`super::Kind::name`]), `pbe.mean` and `pbe.std` (one number per input
+//! optional: `pbe.architecture` ([`super::NetworkKind::name`]), `pbe.mean` and `pbe.std` (one number per input
 //! channel, commas between, units of [0, 1]), `pbe.input` (height and width, `32x32`).
 
-use super::architecture::{Architecture, Role};
+use super::architecture::Architecture;
 use super::check;
 use super::checkpoint;
 use super::container::{self, Entry, Metadata};
 use super::infer::infer;
+use super::layout::Role;
 use super::weights::Weights;
 use crate::data::Normalisation;
 use crate::data::normalisation::{join, split};
@@ -92,11 +93,11 @@ fn each<const N: usize>(view: &TensorView, values: &mut [f32], convert: impl Fn(
 }
 
 fn read_metadata(metadata: &Metadata, weights: &mut Weights) -> std::result::Result<(), String> {
-    let Architecture { kind, channels, .. } = weights.architecture;
-    if let Some(name) = metadata.get("pbe.architecture").filter(|name| *name != kind.name()) {
+    let Architecture { network, channels, .. } = weights.architecture;
+    if let Some(name) = metadata.get("pbe.architecture").filter(|name| *name != network.name()) {
         return Err(format!(
             "metadata pbe.architecture is {name}, the tensors are those of a {}",
-            kind.name()
+            network.name()
         ));
     }
     weights.normalisation = match (metadata.get("pbe.mean"), metadata.get("pbe.std")) {
@@ -130,7 +131,7 @@ fn size(text: &str) -> Option<(usize, usize)> {
 
 fn encode(weights: &Weights) -> Vec<u8> {
     let mut metadata = Metadata::new();
-    metadata.insert("pbe.architecture".into(), weights.architecture.kind.name().into());
+    metadata.insert("pbe.architecture".into(), weights.architecture.network.name().into());
     if let Some(normalisation) = &weights.normalisation {
         metadata.insert("pbe.mean".into(), join(&normalisation.mean));
         metadata.insert("pbe.std".into(), join(&normalisation.std));

@@ -6,13 +6,11 @@
 //! The published convolutions have a bias, which the batch norm behind them takes out again; these have
 //! none.
 
-use super::architecture::{List, TensorSpec};
-use super::layout::Layout;
-use super::weights::{fill_uniform, is_one};
+use super::layout::{Layout, TensorSpec};
+use super::module::{self, Module};
 use crate::data::Normalisation;
-use crate::engine::graph::{Graph, Layer, NodeId};
+use crate::engine::graph::Graph;
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, Stream};
 
 /// Weight of the newest batch in the running statistics.
 const NORM_MOMENTUM: f32 = 0.05;
@@ -86,15 +84,36 @@ impl Generator {
         blocks
     }
 
+    /// Its layers from the image to one in (0, 1).
+    fn modules(&self, normalisation: &Normalisation) -> Vec<Module> {
+        let Normalisation { mean, std } = normalisation.clone();
+        let mut modules = vec![Module::Normalise { mean, std }];
+        let blocks = self.blocks();
+        let (count, down) = (blocks.len(), 2 * self.steps);
+        for (index, (name, inputs, outputs)) in blocks.into_iter().enumerate() {
+            if index > down && (index - down) % 2 == 1 {
+                modules.push(Module::Upsample);
+            }
+            modules.push(Module::conv(&format!("{name}.conv2d"), inputs, outputs, 3, 1));
+            modules.push(Module::norm(&format!("{name}.batch_norm"), outputs));
+            if index + 1 < count {
+                modules.push(Module::Relu);
+            }
+            if index < down && index % 2 == 1 {
+                modules.push(Module::MaxPool { kernel: 2, stride: 2, pad: 0 });
+            }
+        }
+        modules.push(Module::ScaledTanh);
+        if self.role == Role::Mask {
+            // 20·x − 10.
+            modules.extend([Module::Normalise { mean: vec![0.5], std: vec![0.05] }, Module::ScaledTanh]);
+        }
+        modules
+    }
+
     /// All tensors, named as in the published code.
     pub fn tensors(&self) -> Vec<TensorSpec> {
-        let mut list = List(Vec::new());
-        for (name, inputs, outputs) in self.blocks() {
-            let role = super::architecture::Role::Parameter;
-            list.push(format!("{name}.conv2d.weight"), &[outputs, inputs, 3, 3], role);
-            list.norm(&format!("{name}.batch_norm"), outputs);
-        }
-        list.0
+        module::tensors(&self.modules(&Normalisation::identity(self.channels)))
     }
 
     /// Where each tensor lies in the flat weights.
@@ -104,22 +123,7 @@ impl Generator {
 
     /// PyTorch's defaults, as [`super::Weights::initialise`].
     pub fn initialise(&self, seed: u64) -> Vec<f32> {
-        let layout = self.layout();
-        let first = FIRST_STREAM * if self.role == Role::Pattern { 1 } else { 2 };
-        let mut values = vec![0.0; layout.len()];
-        for (index, slot) in layout.slots().iter().enumerate() {
-            let values = &mut values[slot.range.clone()];
-            match slot.tensor.shape.as_slice() {
-                [_, inputs @ ..] if !inputs.is_empty() => {
-                    let fan_in = inputs.iter().product::<usize>();
-                    let stream = Stream::new(seed, Purpose::Initialise, first + index as u32);
-                    fill_uniform(values, 1.0 / (fan_in as f32).sqrt(), &stream);
-                }
-                _ if is_one(slot) => values.fill(1.0),
-                _ => {}
-            }
-        }
-        values
+        self.layout().initialise(seed, FIRST_STREAM * if self.role == Role::Pattern { 1 } else { 2 })
     }
 
     /// The network for images of `height` × `width`, pixels in [0, 1], normalised inside; what it gives is
@@ -131,54 +135,17 @@ impl Generator {
         if normalisation.channels() != self.channels {
             return Err(Error::input("the normalisation is for images with other channels"));
         }
-        let layout = self.layout();
-        let mut graph = Graph::new(height, width, self.channels, layout.trainable(), layout.len());
+        let modules = self.modules(normalisation);
+        let mut graph = module::graph(&modules, &self.layout(), [height, width, self.channels])?;
         graph.norm_momentum = NORM_MOMENTUM;
-        let Normalisation { mean, std } = normalisation.clone();
-        let mut node = graph.push(Layer::Normalise { mean, std }, &[0]);
-        let blocks = self.blocks();
-        for (index, (name, _, outputs)) in blocks.iter().enumerate() {
-            let (down, up) = (2 * self.steps, index.checked_sub(2 * self.steps + 1));
-            if up.is_some_and(|up| up % 2 == 0) {
-                node = graph.push(Layer::Upsample, &[node]);
-            }
-            node = block(&mut graph, &layout, node, name, *outputs)?;
-            if index + 1 < blocks.len() {
-                node = graph.push(Layer::Relu, &[node]);
-            }
-            if index < down && index % 2 == 1 {
-                node = graph.max_pool(node, 2, 2, 0);
-            }
-        }
-        node = graph.push(Layer::ScaledTanh, &[node]);
-        if self.role == Role::Mask {
-            // 20·x − 10.
-            node = graph.push(Layer::Normalise { mean: vec![0.5], std: vec![0.05] }, &[node]);
-            graph.push(Layer::ScaledTanh, &[node]);
-        }
         Ok(graph)
     }
-}
-
-/// Convolution and batch norm.
-fn block(graph: &mut Graph, layout: &Layout, from: NodeId, name: &str, outputs: usize) -> Result<NodeId> {
-    let at = |tensor: &str| {
-        let name = format!("{name}.{tensor}");
-        layout.offset_of(&name).ok_or_else(|| Error::run(format!("the generator has no tensor {name}")))
-    };
-    let conv = graph.conv(from, outputs, 3, 1, at("conv2d.weight")?);
-    let norm = Layer::Norm {
-        gamma: at("batch_norm.weight")?,
-        beta: at("batch_norm.bias")?,
-        mean: at("batch_norm.running_mean")?,
-        variance: at("batch_norm.running_var")?,
-    };
-    Ok(graph.push(norm, &[conv]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::graph::Layer;
 
     /// Counted by hand, without the biases of the convolutions: 3·32 + 32·32 + 32·64 + … times 9, and
     /// two for each output.

@@ -1,10 +1,12 @@
 //! Which architecture a list of names and shapes is, even where some of them are wrong.
 
-use super::architecture::{Architecture, Kind, TensorSpec};
+use super::architecture::Architecture;
+use super::layout::TensorSpec;
+use super::network::NetworkKind;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 
-/// Kind, width, class count and input channels from the tensors' names and shapes.
+/// NetworkKind, width, class count and input channels from the tensors' names and shapes.
 ///
 /// Width is what most tensors agree on, so that one wrong tensor is later named as wrong and not
 /// all the others. Whether every tensor is there with the right shape is not checked here.
@@ -13,17 +15,17 @@ use std::collections::{BTreeMap, HashMap};
 /// The tensors are not those of a known architecture; the message says what they look like.
 pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Result<Architecture> {
     let shapes: HashMap<&str, &[usize]> = tensors.into_iter().collect();
-    // The kind that has most of the file's names; of two that have as many, the one that has fewer others.
-    let [first, others @ ..] = Kind::ALL.map(|kind| Candidate::new(kind, &shapes));
+    // The network that has most of the file's names; of two that have as many, the one that has fewer others.
+    let [first, others @ ..] = NetworkKind::ALL.map(|network| Candidate::new(network, &shapes));
     let key = |candidate: &Candidate| (std::cmp::Reverse(candidate.known), candidate.reference.len());
     let nearer = |a: Candidate, b: Candidate| if key(&b) < key(&a) { b } else { a };
     let Candidate { unit, reference, known } = others.into_iter().fold(first, nearer);
     if 2 * known < reference.len() {
-        return Err(Error::input(unknown(unit.kind, known, reference.len(), shapes.len())));
+        return Err(Error::input(unknown(unit.network, known, reference.len(), shapes.len())));
     }
-    let head = unit.kind.head();
+    let classifier = format!("{}.", unit.network.classifier());
     let mut votes = BTreeMap::<usize, usize>::new();
-    for tensor in reference.iter().filter(|tensor| !tensor.name.starts_with(head)) {
+    for tensor in reference.iter().filter(|tensor| !tensor.name.starts_with(&classifier)) {
         let (Some(&unit), Some(found)) = (tensor.shape.first(), shapes.get(tensor.name.as_str())) else {
             continue;
         };
@@ -37,12 +39,13 @@ pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> R
     let Some((&width, _)) = votes.iter().max_by_key(|(_, count)| **count) else {
         return Err(Error::input("no tensor has a shape that tells the network's width"));
     };
-    let one_channel = matches!(shapes.get("conv1.weight"), Some([_, 1, ..]));
+    let first = reference.first().and_then(|tensor| shapes.get(tensor.name.as_str()));
+    let one_channel = matches!(first, Some([_, 1, ..]));
     let architecture = Architecture { width, channels: if one_channel { 1 } else { 3 }, ..unit };
     Ok(Architecture { classes: classes(&shapes, &architecture), ..architecture })
 }
 
-/// A kind, and how near its names are to a file's.
+/// A network, and how near its names are to a file's.
 struct Candidate {
     unit: Architecture,
     reference: Vec<TensorSpec>,
@@ -51,8 +54,8 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn new(kind: Kind, shapes: &HashMap<&str, &[usize]>) -> Self {
-        let unit = Architecture { kind, width: 1, classes: 1, channels: 3 };
+    fn new(network: NetworkKind, shapes: &HashMap<&str, &[usize]>) -> Self {
+        let unit = Architecture { network, width: 1, classes: 1, channels: 3 };
         let reference = unit.tensors();
         let known = reference.iter().filter(|tensor| shapes.contains_key(tensor.name.as_str())).count();
         Self { unit, reference, known }
@@ -61,7 +64,7 @@ impl Candidate {
 
 /// Outputs of the linear layer; 1 where nothing tells, and then both tensors are missing or wrong.
 fn classes(shapes: &HashMap<&str, &[usize]>, architecture: &Architecture) -> usize {
-    let (features, head) = (architecture.features(), architecture.kind.head());
+    let (features, head) = (architecture.features(), architecture.network.classifier());
     let shape = |part: &str| shapes.get(format!("{head}.{part}").as_str());
     match (shape("bias"), shape("weight")) {
         (Some([classes]), _) => *classes,
@@ -72,8 +75,8 @@ fn classes(shapes: &HashMap<&str, &[usize]>, architecture: &Architecture) -> usi
     .max(1)
 }
 
-fn unknown(nearest: Kind, known: usize, all: usize, found: usize) -> String {
-    let names = Kind::ALL.map(Kind::name).join(", ");
+fn unknown(nearest: NetworkKind, known: usize, all: usize, found: usize) -> String {
+    let names = NetworkKind::ALL.map(NetworkKind::name).join(", ");
     format!(
         "none of the networks pbe knows ({names}): of the {all} tensors of the nearest, {}, {known} are among \
          the file's {found}",
@@ -93,8 +96,8 @@ mod tests {
     #[test]
     fn finds_the_sizes_whatever_they_are() {
         for (width, classes, channels) in [(1, 1, 3), (5, 7, 1), (16, 10, 3), (64, 200, 3), (25, 200, 3)] {
-            for kind in Kind::ALL {
-                let architecture = Architecture { kind, width, classes, channels };
+            for network in NetworkKind::ALL {
+                let architecture = Architecture { network, width, classes, channels };
                 assert_eq!(infer_specs(&architecture.tensors()).unwrap(), architecture);
             }
         }
@@ -102,16 +105,22 @@ mod tests {
 
     #[test]
     fn one_wrong_tensor_does_not_change_the_rest() {
-        for kind in Kind::ALL {
-            let architecture = Architecture { kind, width: 4, classes: 10, channels: 3 };
-            let head = kind.head();
+        for network in NetworkKind::ALL {
+            let architecture = Architecture { network, width: 4, classes: 10, channels: 3 };
+            let head = network.classifier();
             for (name, shape) in [
                 ("conv1.weight".into(), vec![3, 3, 3, 4]),
                 (format!("{head}.weight"), vec![32, 10]),
                 (format!("{head}.bias"), vec![10, 1]),
                 ("layer1.0.bn1.weight".into(), vec![]),
                 ("layer3.0.conv1.weight".into(), vec![0, 0]),
-                (format!("layer2.0.{}.0.weight", kind.shortcut()), vec![1]),
+                (
+                    format!(
+                        "layer2.0.{}.0.weight",
+                        if network == NetworkKind::ResNet18 { "downsample" } else { "shortcut" }
+                    ),
+                    vec![1],
+                ),
             ] {
                 let mut specs = architecture.tensors();
                 specs.iter_mut().find(|spec| spec.name == name).unwrap().shape = shape;

@@ -1,7 +1,32 @@
 //! Where each tensor of a state dict lies in one flat buffer: [parameters | statistics].
 
-use super::architecture::{Architecture, Role, TensorSpec};
+use super::architecture::Architecture;
+use crate::rng::{Purpose, Stream, unit};
 use std::ops::Range;
+
+/// What a tensor of a state dict is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Trained by SGD.
+    Parameter,
+    /// Batch norm's running mean.
+    RunningMean,
+    /// Batch norm's running variance.
+    RunningVariance,
+    /// Batch norm's `num_batches_tracked`, an i64 nobody reads.
+    BatchCount,
+}
+
+/// A tensor's name, shape and role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Key in the state dict.
+    pub name: String,
+    /// Outermost dimension first; a convolution's is out × in × rows × columns (KCRS).
+    pub shape: Vec<usize>,
+    /// Use.
+    pub role: Role,
+}
 
 /// A tensor and its elements' place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +82,33 @@ impl Layout {
         self.slots.iter().find(|slot| slot.tensor.name == name).map(|slot| slot.range.clone())
     }
 
+    /// PyTorch's defaults: a convolution's and a linear layer's tensors uniform in ±1/√fan_in (kaiming_uniform with
+    /// a = √5), batch norm's scale 1, shift 0, mean 0, variance 1. Tensor i draws from stream `first` + i.
+    pub fn initialise(&self, seed: u64, first: u32) -> Vec<f32> {
+        let mut values = vec![0.0; self.len];
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Slot { tensor: TensorSpec { name, role, .. }, range } = slot;
+            let values = &mut values[range.clone()];
+            if let Some(fan_in) = self.fan_in(name) {
+                let stream = Stream::new(seed, Purpose::Initialise, first + index as u32);
+                fill_uniform(values, 1.0 / (fan_in as f32).sqrt(), &stream);
+            } else if *role == Role::RunningVariance || name.ends_with(".weight") {
+                values.fill(1.0);
+            }
+        }
+        values
+    }
+
+    /// Inputs of one output of the convolution or linear layer that a tensor belongs to; None for batch norm.
+    pub(super) fn fan_in(&self, tensor: &str) -> Option<usize> {
+        let weight = format!("{}.weight", tensor.rsplit_once('.')?.0);
+        let slot = self.slots.iter().find(|slot| slot.tensor.name == weight)?;
+        match slot.tensor.shape.as_slice() {
+            [_, inputs @ ..] if !inputs.is_empty() => Some(inputs.iter().product()),
+            _ => None,
+        }
+    }
+
     /// Elements that SGD trains: the first part of the buffer.
     pub fn trainable(&self) -> usize {
         self.trainable
@@ -73,14 +125,24 @@ impl Layout {
     }
 }
 
+/// Uniform in [-bound, bound): element i is lane i mod 4 of block i / 4.
+fn fill_uniform(values: &mut [f32], bound: f32, stream: &Stream) {
+    for (block, four) in values.chunks_mut(4).enumerate() {
+        for (value, word) in four.iter_mut().zip(stream.words(block as u64)) {
+            *value = bound * (2.0 * unit(word) - 1.0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::NetworkKind;
 
     #[test]
     fn slots_tile_the_buffer_parameters_first() {
-        let architecture = Architecture { kind: Kind::PreActResNet18, width: 5, classes: 7, channels: 1 };
+        let architecture =
+            Architecture { network: NetworkKind::PreActResNet18, width: 5, classes: 7, channels: 1 };
         let layout = Layout::new(&architecture);
         let mut end = 0;
         for slot in layout.slots() {

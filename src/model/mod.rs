@@ -8,12 +8,14 @@ mod file;
 mod generator;
 mod infer;
 mod layout;
+mod module;
 mod network;
 mod weights;
 
-pub use architecture::{Architecture, Kind, Role, TensorSpec};
+pub use architecture::Architecture;
 pub use file::{load, save};
 pub use generator::{Generator, Role as GeneratorRole};
 pub use infer::infer;
-pub use layout::{Layout, Slot};
+pub use layout::{Layout, Role, Slot, TensorSpec};
+pub use network::NetworkKind;
 pub use weights::Weights;

@@ -1,9 +1,8 @@
 //! The state of a network in host memory.
 
-use super::architecture::{Architecture, Role};
-use super::layout::{Layout, Slot};
+use super::architecture::Architecture;
+use super::layout::Layout;
 use crate::data::Normalisation;
-use crate::rng::{Purpose, Stream, unit};
 use std::ops::Range;
 
 /// A network's numbers, with what is needed to feed it.
@@ -28,29 +27,18 @@ impl Weights {
         Self { architecture, normalisation: None, input_size: None, values, layout }
     }
 
-    /// PyTorch's defaults: convolution and linear tensors uniform in ±1/√fan_in (kaiming_uniform with
-    /// a = √5), batch norm's scale 1, shift 0, mean 0, variance 1.
+    /// PyTorch's defaults ([`Layout::initialise`]).
     pub fn initialise(architecture: Architecture, seed: u64) -> Self {
         let mut weights = Self::zeros(architecture);
-        for (index, slot) in weights.layout.slots().iter().enumerate() {
-            let values = &mut weights.values[slot.range.clone()];
-            match fan_in(slot, &architecture) {
-                Some(fan_in) => {
-                    let stream = Stream::new(seed, Purpose::Initialise, index as u32);
-                    fill_uniform(values, 1.0 / (fan_in as f32).sqrt(), &stream);
-                }
-                None if is_one(slot) => values.fill(1.0),
-                None => {}
-            }
-        }
+        weights.values = weights.layout.initialise(seed, 0);
         weights
     }
 
     /// The same network for another number of classes: a fresh linear layer, everything else as it is.
     pub fn with_classes(self, classes: usize, seed: u64) -> Self {
         let mut fresh = Self::initialise(Architecture { classes, ..self.architecture }, seed);
-        let head = self.architecture.kind.head();
-        for slot in self.layout.slots().iter().filter(|slot| !slot.tensor.name.starts_with(head)) {
+        let classifier = format!("{}.", self.architecture.network.classifier());
+        for slot in self.layout.slots().iter().filter(|slot| !slot.tensor.name.starts_with(&classifier)) {
             if let Some(range) = fresh.offset_of(&slot.tensor.name) {
                 fresh.values[range].copy_from_slice(&self.values[slot.range.clone()]);
             }
@@ -79,38 +67,13 @@ impl Weights {
     }
 }
 
-/// Inputs of one output of a convolution or the linear layer; None for batch norm.
-fn fan_in(slot: &Slot, architecture: &Architecture) -> Option<usize> {
-    match slot.tensor.shape.as_slice() {
-        [_, inputs @ ..] if !inputs.is_empty() => Some(inputs.iter().product()),
-        _ if slot.tensor.name == format!("{}.bias", architecture.kind.head()) => {
-            Some(architecture.features())
-        }
-        _ => None,
-    }
-}
-
-pub(super) fn is_one(slot: &Slot) -> bool {
-    slot.tensor.role == Role::RunningVariance
-        || (slot.tensor.role == Role::Parameter && slot.tensor.name.ends_with(".weight"))
-}
-
-/// Uniform in [-bound, bound): element i is lane i mod 4 of block i / 4.
-pub(super) fn fill_uniform(values: &mut [f32], bound: f32, stream: &Stream) {
-    for (block, four) in values.chunks_mut(4).enumerate() {
-        for (value, word) in four.iter_mut().zip(stream.words(block as u64)) {
-            *value = bound * (2.0 * unit(word) - 1.0);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::NetworkKind;
 
     const SMALL: Architecture =
-        Architecture { kind: Kind::PreActResNet18, width: 8, classes: 10, channels: 3 };
+        Architecture { network: NetworkKind::PreActResNet18, width: 8, classes: 10, channels: 3 };
 
     #[test]
     fn initial_values_are_pytorchs_defaults() {
@@ -118,7 +81,7 @@ mod tests {
         for slot in weights.layout().slots() {
             let values = &weights.values[slot.range.clone()];
             let name = &slot.tensor.name;
-            let Some(fan_in) = fan_in(slot, &SMALL) else {
+            let Some(fan_in) = weights.layout().fan_in(name) else {
                 let expected =
                     if name.ends_with("weight") || name.ends_with("running_var") { 1.0 } else { 0.0 };
                 assert!(values.iter().all(|value| *value == expected), "{name}");

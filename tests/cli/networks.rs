@@ -26,7 +26,7 @@ fn resnet_18_is_infected_purified_and_evaluated() {
         let config = fs::read_to_string(infected.join("config.toml")).unwrap();
         assert_says(&config, &[&format!("network = \"{network}\""), "width = 2"]);
         let (model, poison) = (infected.join("model.safetensors"), infected.join("poison.json"));
-        assert_eq!(pbe::model::load(&model).unwrap().architecture.kind.name(), network);
+        assert_eq!(pbe::model::load(&model).unwrap().architecture.network.name(), network);
         let output = folder.path().join("purified");
         let mut arguments =
             vec!["purify", "--data", DATA, "--model", word(&model), "--poison", word(&poison)];

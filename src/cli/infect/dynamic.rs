@@ -40,7 +40,7 @@ pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progr
     let need = shape.room(&images, test).check()?;
     let settings = Config {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
-        network: weights.architecture.kind.name(),
+        network: weights.architecture.network.name(),
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
         data: DataConfig::new(&args.data, &loaded.set, &normalisation),

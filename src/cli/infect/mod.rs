@@ -134,7 +134,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed);
     let settings = Config {
         provenance,
-        network: weights.architecture.kind.name(),
+        network: weights.architecture.network.name(),
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
         data,

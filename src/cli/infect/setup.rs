@@ -10,7 +10,7 @@ use pbe::defense::config::Schedule;
 use pbe::device::Device;
 use pbe::engine::graph::Graph;
 use pbe::error::{Error, Result};
-use pbe::model::{Architecture, Kind, Weights, load};
+use pbe::model::{Architecture, NetworkKind, Weights, load};
 use serde::Serialize;
 
 use super::InfectArgs;
@@ -24,7 +24,7 @@ pub struct TrainArgs {
     /// Network: preact-resnet18 (pre-activation, 3x3 stem), resnet18 (7x7 stem and max pooling, key
     /// names of torchvision), resnet18-small-stem (3x3 stem) [default: --init's, else preact-resnet18]
     #[arg(long)]
-    pub network: Option<Kind>,
+    pub network: Option<NetworkKind>,
     /// Channels of its first stage (64: the published size) [default: --init's, else 16]
     #[arg(long)]
     pub width: Option<usize>,
@@ -71,13 +71,13 @@ impl TrainArgs {
             return Ok(None);
         };
         let weights = load(path)?;
-        let Architecture { kind, width, .. } = weights.architecture;
-        let (wanted_kind, wanted_width) = (self.network.unwrap_or(kind), self.width.unwrap_or(width));
-        if (kind, width) != (wanted_kind, wanted_width) {
+        let Architecture { network, width, .. } = weights.architecture;
+        let (wanted, wanted_width) = (self.network.unwrap_or(network), self.width.unwrap_or(width));
+        if (network, width) != (wanted, wanted_width) {
             let cause = format!(
                 "is a {} of width {width}, not a {} of width {wanted_width}",
-                kind.name(),
-                wanted_kind.name()
+                network.name(),
+                wanted.name()
             );
             return Err(Error::file(path, cause));
         }
@@ -97,9 +97,9 @@ impl TrainArgs {
             }
             Some(weights) => weights,
             None => {
-                let kind = self.network.unwrap_or(Kind::PreActResNet18);
+                let network = self.network.unwrap_or(NetworkKind::PreActResNet18);
                 let (width, channels) = (self.width.unwrap_or(16), images.channels);
-                Weights::initialise(Architecture { kind, width, classes, channels }, seed)
+                Weights::initialise(Architecture { network, width, classes, channels }, seed)
             }
         };
         weights.input_size = Some((images.height, images.width));

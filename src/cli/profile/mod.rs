@@ -15,7 +15,7 @@ use pbe::engine::EngineOptions;
 use pbe::engine::graph::Graph;
 use pbe::engine::profile::{Mode, Precision, Profiler, Roofline, foretell};
 use pbe::error::{Error, Result};
-use pbe::model::{Architecture, Kind, Weights};
+use pbe::model::{Architecture, NetworkKind, Weights};
 
 use super::common::print;
 use super::device::ComputeArgs;
@@ -43,7 +43,7 @@ pub struct ProfileArgs {
     model: Option<PathBuf>,
     /// Network: preact-resnet18, resnet18, resnet18-small-stem
     #[arg(long, default_value = "preact-resnet18")]
-    network: Kind,
+    network: NetworkKind,
     /// Channels of its first stage
     #[arg(long, default_value_t = 64)]
     width: usize,
@@ -129,10 +129,10 @@ impl Subject {
         let (weights, known) = match args.model.as_deref().map(Model::load).transpose()? {
             Some(model) => (model.weights.clone(), model.size().map(|(height, _)| height)),
             None => {
-                let ProfileArgs { network: kind, width, classes, .. } = *args;
+                let ProfileArgs { network, width, classes, .. } = *args;
                 (
                     Weights::initialise(
-                        Architecture { kind, width, classes, channels: 3 },
+                        Architecture { network, width, classes, channels: 3 },
                         args.compute.seed,
                     ),
                     None,
@@ -142,7 +142,7 @@ impl Subject {
         let architecture = weights.architecture;
         let side = args.image_size.or(known).unwrap_or(32);
         let graph = architecture.graph(&Normalisation::identity(architecture.channels), side, side)?;
-        let (network, width) = (architecture.kind.name(), architecture.width);
+        let (network, width) = (architecture.network.name(), architecture.width);
         let words = format!("{network} of width {width}, {side}x{side}, batch {}", args.batch);
         Ok(Self { words, graph, weights, side })
     }

@@ -1,9 +1,10 @@
 use super::*;
 use crate::data::Normalisation;
-use crate::model::{Architecture, Kind};
+use crate::model::{Architecture, NetworkKind};
 
 fn published() -> Graph {
-    let architecture = Architecture { kind: Kind::PreActResNet18, width: 64, classes: 10, channels: 3 };
+    let architecture =
+        Architecture { network: NetworkKind::PreActResNet18, width: 64, classes: 10, channels: 3 };
     architecture.graph(&Normalisation::identity(3), 32, 32).unwrap()
 }
 

@@ -1,11 +1,11 @@
 //! Round trips, and every way a file can be wrong.
 
 use super::*;
-use crate::model::{Kind, TensorSpec};
+use crate::model::{NetworkKind, TensorSpec};
 use std::fs;
 
 fn small(channels: usize) -> Weights {
-    let architecture = Architecture { kind: Kind::PreActResNet18, width: 2, classes: 5, channels };
+    let architecture = Architecture { network: NetworkKind::PreActResNet18, width: 2, classes: 5, channels };
     let mut weights = Weights::initialise(architecture, 3);
     weights.normalisation = Some(Normalisation::for_mnist(channels));
     weights.input_size = Some((13, 11));

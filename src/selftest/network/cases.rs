@@ -1,7 +1,7 @@
 //! The networks of a self-test, and their initial weights.
 
 use crate::device::Norm;
-use crate::model::{Architecture, Kind, Weights};
+use crate::model::{Architecture, NetworkKind, Weights};
 use crate::selftest::cases::Depth;
 
 /// Of the initial weights.
@@ -12,7 +12,7 @@ const SHIFT: f32 = 2.0;
 /// A network and how it is used.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkCase {
-    pub kind: Kind,
+    pub network: NetworkKind,
     pub width: usize,
     pub classes: usize,
     pub height: usize,
@@ -24,8 +24,8 @@ pub struct NetworkCase {
 
 impl NetworkCase {
     pub fn architecture(&self) -> Architecture {
-        let &NetworkCase { kind, width, classes, channels, .. } = self;
-        Architecture { kind, width, classes, channels }
+        let &NetworkCase { network, width, classes, channels, .. } = self;
+        Architecture { network, width, classes, channels }
     }
 
     /// What training begins with: drawn, but for the norms' shifts, by turns one way and the other.
@@ -39,7 +39,7 @@ impl NetworkCase {
         let mut weights = Weights::initialise(architecture, SEED);
         for slot in weights.layout().slots().to_vec() {
             let name = &slot.tensor.name;
-            if name.ends_with(".bias") && !name.starts_with(architecture.kind.head()) {
+            if name.ends_with(".bias") && !name.starts_with(architecture.network.classifier()) {
                 let shifts = weights.values[slot.range].iter_mut().enumerate();
                 shifts.for_each(|(c, shift)| *shift = if c % 2 == 0 { SHIFT } else { -SHIFT });
             }
@@ -48,10 +48,10 @@ impl NetworkCase {
     }
 
     pub fn label(&self) -> String {
-        let NetworkCase { kind, width, classes, height, columns, channels, batch, norm } = self;
+        let NetworkCase { network, width, classes, height, columns, channels, batch, norm } = self;
         format!(
             "{}, width {width}, {classes} classes, {height}x{columns}x{channels}, batch {batch}, {norm:?}",
-            kind.name()
+            network.name()
         )
     }
 }
@@ -59,16 +59,16 @@ impl NetworkCase {
 /// The networks of a test.
 pub fn network_cases(depth: Depth) -> Vec<NetworkCase> {
     let norm = Norm::Linf;
-    let kind = Kind::PreActResNet18;
+    let network = NetworkKind::PreActResNet18;
     let small =
-        NetworkCase { kind, width: 4, classes: 10, height: 8, columns: 8, channels: 3, batch: 6, norm };
-    let residual = NetworkCase { kind: Kind::ResNet18, width: 2, height: 33, columns: 40, ..small };
+        NetworkCase { network, width: 4, classes: 10, height: 8, columns: 8, channels: 3, batch: 6, norm };
+    let residual = NetworkCase { network: NetworkKind::ResNet18, width: 2, height: 33, columns: 40, ..small };
     match depth {
         Depth::Quick => vec![small, residual],
         Depth::Full => vec![
             small,
             residual,
-            NetworkCase { kind: Kind::ResNet18SmallStem, height: 15, columns: 17, ..small },
+            NetworkCase { network: NetworkKind::ResNet18SmallStem, height: 15, columns: 17, ..small },
             NetworkCase {
                 width: 5,
                 classes: 7,
