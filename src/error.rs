@@ -1,4 +1,4 @@
-//! One error type for the library: what went wrong, in which file, and whose fault it is.
+//! The library's error type: the cause, the file, and the exit code that follows.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Files that are either whole or not there.
+//! Atomic writes: a file is either complete or absent.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,9 +14,9 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 
 /// Replaces the file at `path` by what `write` writes.
 ///
-/// It is written under a temporary name in the same folder, synced and renamed, so a reader, a
-/// crash or a full disk sees the old file or the new one, never a part. A link is followed; a pipe
-/// or a device is written directly. The error names the file.
+/// It is written under a temporary name in the same folder, synced and renamed. So readers see the old file or the
+/// new one, never a part, even after a crash or with a full disk. A link is followed; a pipe or a device is written
+/// directly. The error names the file.
 pub fn write_atomic_with(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -30,7 +30,7 @@ pub fn write_atomic_with(
     replaced.map_err(|cause| Error::file(path, format!("can't be written: {cause}")))
 }
 
-/// The name a file has while it is being written: by process, so that two don't meet.
+/// The temporary name of a file that is being written; each process has its own.
 fn temporary_name(name: &OsStr) -> OsString {
     let mut temporary = OsString::from(".");
     temporary.push(name);
@@ -66,7 +66,7 @@ fn fill(file: File, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) 
     writer.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
-/// Makes the rename itself last, where the file system can do that.
+/// Makes the rename durable, if the file system can.
 fn sync_folder(path: &Path) {
     if let Some(Ok(folder)) = path.parent().filter(|folder| *folder != Path::new("")).map(File::open) {
         drop(folder.sync_all());
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_is_told_by_its_name() {
+    fn a_leftover_is_recognised_by_its_name() {
         let own = temporary_name("config.toml".as_ref());
         assert!(is_leftover(&own, "config.toml") && !is_leftover(&own, "result.json"));
         assert!(!is_leftover(".config.toml.swp".as_ref(), "config.toml"));

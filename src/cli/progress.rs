@@ -10,70 +10,70 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Between plain lines.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Shows how far the current job is; may be called from any thread.
+/// Shows the progress of the current task; may be called from any thread.
 pub struct Progress {
     terminal: bool,
-    job: Mutex<Option<Job>>,
+    task: Mutex<Option<Task>>,
 }
 
-struct Job {
+struct Task {
     label: String,
     total: usize,
-    /// Units done when the job was first heard of: a resumed one doesn't begin at 0.
+    /// Units done at the start: a resumed task doesn't begin at 0.
     first: usize,
-    begun: Instant,
+    started: Instant,
     /// When the last plain line was printed.
-    told: Instant,
+    printed: Instant,
     finished: bool,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     pub fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), job: Mutex::new(None) }
+        Self { terminal: std::io::stderr().is_terminal(), task: Mutex::new(None) }
     }
 
-    /// `done` of `total` units of `label` are finished. Another label or total is another job.
+    /// `done` of `total` units of `label` are finished. Another label or total is another task.
     pub fn show(&self, label: &str, done: usize, total: usize, note: Option<String>) {
-        let Ok(mut slot) = self.job.lock() else {
+        let Ok(mut slot) = self.task.lock() else {
             return;
         };
-        if slot.as_ref().is_none_or(|job| job.label != label || job.total != total) {
-            if let Some(bar) = slot.as_ref().and_then(|job| job.bar.as_ref()) {
+        if slot.as_ref().is_none_or(|task| task.label != label || task.total != total) {
+            if let Some(bar) = slot.as_ref().and_then(|task| task.bar.as_ref()) {
                 bar.finish();
             }
-            *slot = Some(Job::new(label, done, total, self.terminal));
+            *slot = Some(Task::new(label, done, total, self.terminal));
         }
-        if let Some(job) = slot.as_mut() {
-            job.at(done, note);
+        if let Some(task) = slot.as_mut() {
+            task.at(done, note);
         }
     }
 
     /// A line of its own, above the bar.
     pub fn log(&self, line: &str) {
-        let slot = self.job.lock();
-        match slot.as_ref().ok().and_then(|slot| slot.as_ref()).and_then(|job| job.bar.as_ref()) {
+        let slot = self.task.lock();
+        match slot.as_ref().ok().and_then(|slot| slot.as_ref()).and_then(|task| task.bar.as_ref()) {
             Some(bar) => bar.suspend(|| log(line)),
             None => log(line),
         }
     }
 
-    /// Ends the job that is shown, if any.
+    /// Ends the task that is shown, if any.
     pub fn clear(&self) {
-        if let Ok(mut slot) = self.job.lock()
-            && let Some(bar) = slot.take().and_then(|job| job.bar)
+        if let Ok(mut slot) = self.task.lock()
+            && let Some(bar) = slot.take().and_then(|task| task.bar)
         {
             bar.finish();
         }
     }
 }
 
-/// A line on stderr. Nobody who closed it wants to hear of that.
+/// A line on stderr; dropped if stderr is closed.
 pub fn log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-impl Job {
+impl Task {
     fn new(label: &str, done: usize, total: usize, terminal: bool) -> Self {
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
@@ -83,12 +83,12 @@ impl Job {
             bar
         });
         let now = Instant::now();
-        Self { label: label.into(), total, first: done, begun: now, told: now, finished: false, bar }
+        Self { label: label.into(), total, first: done, started: now, printed: now, finished: false, bar }
     }
 
     fn at(&mut self, done: usize, note: Option<String>) {
         let finished = done >= self.total;
-        let elapsed = self.begun.elapsed();
+        let elapsed = self.started.elapsed();
         let time = match done - self.first.min(done) {
             _ if finished => format!("{} s", elapsed.as_secs()),
             0 => String::new(),
@@ -103,10 +103,10 @@ impl Job {
             bar.set_message(format!("{time}{note}"));
             return;
         }
-        if self.told.elapsed() < PAUSE && !(finished && !self.finished && elapsed > PAUSE / 5) {
+        if self.printed.elapsed() < PAUSE && !(finished && !self.finished && elapsed > PAUSE / 5) {
             return;
         }
-        (self.told, self.finished) = (Instant::now(), finished);
+        (self.printed, self.finished) = (Instant::now(), finished);
         log(&format!("{}: {} %, {time}{note}", self.label, 100 * done / self.total.max(1)));
     }
 }

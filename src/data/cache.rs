@@ -1,8 +1,8 @@
 //! Decoded image folders kept on disk, so that the second load reads one file.
 //!
 //! An entry's name is a hash of the files' paths, sizes and times and of what they were decoded to;
-//! its header repeats the hash and holds a checksum of the pixels. An entry that doesn't fit in
-//! every respect is as good as absent, and one that can't be written is no error.
+//! its header repeats the hash and holds a checksum of the pixels. An entry that doesn't match is ignored, and
+//! failing to write one is no error.
 
 use super::decode::{Decoded, TargetSize};
 use super::listing::ImageFile;
@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 const MAGIC: [u8; 8] = *b"pbecache";
 /// Changes whenever decoding or this layout does.
 const VERSION: u32 = 1;
-/// Image folders below this many bytes are decoded sooner than looked up.
+/// Smaller image folders (in bytes) are decoded faster than looked up.
 const SMALLEST_SOURCE: i128 = 1 << 20;
-/// All entries together; the oldest go first.
+/// Limit of all entries together, in bytes; the oldest are removed first.
 const LARGEST_CACHE: u64 = 4 << 30;
 
 /// What comes before the pixels; native byte order, since a cache stays on its machine.
@@ -101,7 +101,7 @@ impl CacheEntry {
         })
     }
 
-    /// Keeps a split that was decoded in full, if the disk allows.
+    /// Writes a split that was decoded in full, if it can.
     pub fn write(&self, decoded: &Decoded) {
         let Some(folder) = self.path.parent() else { return };
         let header = Header {
@@ -124,7 +124,7 @@ impl CacheEntry {
             })
             .and_then(|()| fs::rename(&temporary, &self.path));
         if written.is_err() {
-            // Nothing is lost but time; what is left of the attempt mustn't fill the disk.
+            // Only time is lost, but the partial file must not fill the disk.
             let _ = fs::remove_file(&temporary);
         }
         trim(folder, LARGEST_CACHE);

@@ -82,7 +82,7 @@ pub(super) fn decode_all(
     Ok(Decoded { pixels, height, width, channels, kept, skipped })
 }
 
-/// Room for all images, unless there isn't: photographs at full size can be more than a machine has.
+/// Memory for all images, or an error: photographs at full size can need more than the machine has.
 fn zeroed(files: &[ImageFile], image_len: usize) -> Result<Vec<u8>> {
     let mut pixels = Vec::new();
     let length = files.len().saturating_mul(image_len);
@@ -151,7 +151,7 @@ fn open(path: &Path) -> std::result::Result<DynamicImage, String> {
     image::load_from_memory_with_format(&bytes, format).map_err(|cause| describe(&cause, format))
 }
 
-/// The decoder's words on one line; it says nothing of the format where a file ends too soon.
+/// The decoder's message on one line, with the format.
 fn describe(cause: &ImageError, format: ImageFormat) -> String {
     let format = match format {
         ImageFormat::Jpeg => "JPEG",
@@ -163,16 +163,16 @@ fn describe(cause: &ImageError, format: ImageFormat) -> String {
             format!("truncated {format}")
         }
         cause => {
-            // The cause within says it without the wrapper's "Format error decoding".
+            // The inner cause lacks the wrapper's "Format error decoding".
             let text = cause.source().map_or_else(|| cause.to_string(), ToString::to_string);
             format!("damaged {format}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
         }
     }
 }
 
-/// Whether a JPEG's end-of-image marker is there. The decoder fills what a truncated file lacks
-/// with grey and says nothing, so the markers are walked here: segments are skipped by their
-/// length (a thumbnail inside one has an end marker of its own), coded data byte by byte.
+/// Whether a JPEG's end-of-image marker is there. The decoder silently fills the missing part of a truncated file
+/// with grey, so this walks the markers: it skips segments by their length (a thumbnail inside one has its own end
+/// marker) and coded data byte by byte.
 fn reaches_its_end(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[first, second]) = bytes.get(at..at + 2) {

@@ -1,4 +1,4 @@
-//! Which format a data folder is in, by looking or by name.
+//! The format of a data folder: named by the user, or recognised from its files.
 
 use super::{Dataset, ImageSet, Normalisation, cifar, gtsrb, idx, listing, synthetic};
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ impl FromStr for Format {
 }
 
 impl Format {
-    /// The usual input normalisation of a set of this format (method.md 4.3).
+    /// The usual input normalisation of a set of this format.
     pub(super) fn normalisation(self, train: &ImageSet) -> Normalisation {
         if train.channels == 1 {
             return Normalisation::for_mnist(1);
@@ -69,8 +69,8 @@ impl Format {
 }
 
 impl Dataset {
-    /// Whether training may mirror its images: not digits, letters or clothes as IDX files hold them,
-    /// nor traffic signs (GTSRB: classes 00000 to 00042), some of which mean another when mirrored.
+    /// Whether training may flip images horizontally. Not digits, letters and clothes (IDX files), nor traffic
+    /// signs (GTSRB: classes 00000 to 00042): some mean another class when flipped.
     pub fn allows_flip(&self) -> bool {
         let classes = &self.train.classes;
         let is_sign = |class: &String| class.len() == 5 && class.bytes().all(|byte| byte.is_ascii_digit());

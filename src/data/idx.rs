@@ -62,8 +62,8 @@ impl IdxSplit {
         Ok(Some(IdxSplit { images_path, labels_path, pixels, labels, height: shape[1], width: shape[2] }))
     }
 
-    /// A damaged label byte would add classes nobody has an image of. (Class 0 may be empty: EMNIST's
-    /// letters count from 1.)
+    /// A damaged label byte would add classes without images. (Class 0 may be empty: EMNIST's letters count
+    /// from 1.)
     fn check_classes(&self, classes: usize) -> Result<()> {
         let Some(missing) = (1..classes).find(|&class| !self.labels.contains(&(class as u8))) else {
             return Ok(());

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// File name endings taken for images; everything else is left alone.
+/// File name extensions of images; other files are ignored.
 const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "ppm", "pgm"];
 
 /// An image file of a split.
@@ -16,7 +16,7 @@ pub(super) struct ImageFile {
     pub name: String,
     /// Index into the split's classes.
     pub label: u32,
-    /// Tells whether the file was touched since: size, modified, changed.
+    /// Size, time of modification, time of change: whether the file was touched since.
     pub stamp: [i128; 3],
 }
 
@@ -84,7 +84,7 @@ fn list_annotated(root: &Path, split: &Path) -> Result<Listing> {
     list_labelled(root, lines)
 }
 
-/// Lists files whose classes a table says.
+/// Lists files whose classes come from a table.
 pub(super) fn list_labelled(root: &Path, mut files: Vec<(String, PathBuf)>) -> Result<Listing> {
     files.sort_unstable();
     let mut classes: Vec<String> = files.iter().map(|(class, _)| class.clone()).collect();

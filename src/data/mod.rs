@@ -141,7 +141,7 @@ fn check_options(options: &LoadOptions) -> Result<()> {
     Ok(())
 }
 
-/// A training set must have something to tell apart.
+/// A training set needs at least two classes.
 fn check_training(dir: &Path, train: &ImageSet) -> Result<()> {
     if train.len() == 1 {
         return Err(Error::file(dir, "one image: a training set needs at least two classes"));
@@ -161,7 +161,7 @@ fn numbered_classes(count: usize) -> Vec<String> {
     (0..count).map(|class| format!("{class:0digits$}")).collect()
 }
 
-/// Counts images across threads and tells the caller.
+/// Counts images across threads and reports to the caller.
 struct Counter<'a> {
     done: AtomicUsize,
     total: usize,

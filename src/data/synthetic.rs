@@ -1,4 +1,4 @@
-//! A synthetic set for the demo and the tests: ten shapes, told apart by their outline alone.
+//! A synthetic set for the demo and the tests: ten classes of shapes that differ only in their outline.
 //!
 //! Everything else varies freely: position, scale, tilt, the colours and textures of shape and
 //! background, clutter, light and noise. Images are a function of (seed, label, index) and use only
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const DEFAULT_SIZE: usize = 32;
 const DEFAULT_PER_CLASS: usize = 500;
 const DEFAULT_TEST_PER_CLASS: usize = 100;
-/// Sets the test split's seed apart from the training split's.
+/// Makes the test split's seed differ from the training split's.
 const TEST_SEED: u64 = 0x7465_7374 << 32;
 
 /// Whether `dir` is `synthetic:` with or without settings.

@@ -1,5 +1,4 @@
-//! Figures, tables and pictures as one HTML page that opens from disk: no file beside it is needed, and
-//! nothing is loaded from anywhere.
+//! Figures, tables and pictures as one HTML page. It needs no other file and loads nothing from the network.
 
 use std::fmt::Write;
 
@@ -22,7 +21,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 /// Pictures in a row; from the fifth on they are left out on a narrow screen.
 const NARROW: usize = 4;
 
-/// A page in the making.
+/// A page under construction.
 pub struct Page {
     body: String,
     title: String,
@@ -40,7 +39,7 @@ impl Page {
         let _ = writeln!(self.body, "<h2>{}</h2>", escape(words));
     }
 
-    /// A figure with what is to be seen in it.
+    /// A figure with its caption.
     pub fn figure(&mut self, svg: &str, caption: &str) {
         let caption = escape(caption);
         let _ = writeln!(self.body, "<figure>{svg}<figcaption>{caption}</figcaption></figure>");
@@ -78,10 +77,10 @@ impl Page {
         Ok(())
     }
 
-    /// The whole page; `data` is JSON, kept in it for whoever reads the page with a program.
+    /// The whole page; `data` is JSON that is embedded for programs.
     pub fn finish(self, data: &str) -> String {
         let Self { body, title } = self;
-        // In a script element only this could end it early.
+        // The only sequence that could end the script element early.
         let data = data.replace("</", "<\\/");
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\

@@ -3,9 +3,9 @@
 
 use std::fmt::Write;
 
-/// Colours that people with any colour vision tell apart (Okabe and Ito).
+/// Colours that people with any colour vision can distinguish (Okabe and Ito).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
-/// Shapes that tell them apart without colour.
+/// Dashes that distinguish lines without colour.
 const DASHES: [&str; 3] = ["", "6 3", "2 3"];
 
 /// Text as it may stand in XML.
