@@ -1,4 +1,4 @@
-//! What an attacker chooses: the trigger and the label it stands for.
+//! An attack's parameters: the trigger and the label of triggered images.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub enum Attack {
     Sig { delta: f64, frequency: f64 },
     /// WaNet (Nguyen & Tran, 2021): a smooth warp.
     Wanet(Warp),
-    /// Dynamic (Nguyen & Tran, 2020): a trigger that trained networks make for each image.
+    /// Dynamic (Nguyen & Tran, 2020): networks that are trained with the classifier make a trigger for each image.
     Dynamic(Arc<Dynamic>),
 }
 
@@ -50,7 +50,7 @@ impl Attack {
         Attack::Wanet(Warp::draw(4, 0.5, seed))
     }
 
-    /// Refuses parameters that mean no trigger.
+    /// Refuses parameters that give no trigger.
     pub fn check(&self) -> Result<()> {
         let fault = |cause: String| Err(Error::input(cause));
         match self {

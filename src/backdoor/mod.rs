@@ -1,8 +1,8 @@
 //! Backdoors: triggers, poisoned training sets and the file that describes them (`poison.json`).
 //!
-//! An [`Attack`] is what an attacker chooses, a [`Trigger`] the same prepared for one image size.
-//! [`poison`] plants it in a training set, [`triggered_test`] stamps a test set for the attack
-//! success rate, and a [`PoisonFile`] keeps both for later. [`plant`] trains a model on the result.
+//! An [`Attack`] holds the attacker's parameters, a [`Trigger`] is the attack prepared for one image size.
+//! [`poison`] puts it into a training set, [`triggered_test`] stamps a test set to measure the attack success
+//! rate, and a [`PoisonFile`] stores the attack and the poisoned indices. [`plant`] trains a model on the result.
 
 mod attack;
 pub mod dynamic;
@@ -18,7 +18,7 @@ pub use attack::{Attack, LabelMode};
 pub use dynamic::Dynamic;
 pub use picture::Picture;
 pub use plant::{Lesson, PlantConfig, plant};
-pub use poison::{Amount, Poisoned, Selection, poison, select, triggered_test};
+pub use poison::{Poisoned, Selection, poison, select, triggered_test};
 pub use poison_file::{PoisonFile, PoisonedTrain};
 pub use trigger::Trigger;
 pub use warp::Warp;

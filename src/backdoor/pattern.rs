@@ -1,4 +1,4 @@
-//! The pictures of the published defaults, made for an image size.
+//! The masks and patterns of the published default attacks, drawn at the image size.
 
 use super::picture::{Picture, Resize};
 use crate::rng::{Purpose, Stream};
@@ -22,7 +22,7 @@ pub(super) fn badnets_pattern(height: usize, width: usize) -> Picture {
     Picture::rgb(height, width, |_, _| [255; 3])
 }
 
-/// A picture to blend with, in place of BackdoorBench's, which is not ours to ship.
+/// A pattern to blend with, in place of BackdoorBench's picture, which can't be distributed with this program.
 ///
 /// Noise at three scales (4×4, 8×8 and single pixels, weights .5 .3 .2), so that it has shapes
 /// like a photograph's and survives a crop, then stretched to 0..255 in every channel.

@@ -1,4 +1,4 @@
-//! The small images a trigger is made of: masks and patterns, grey or RGB, from PNG files.
+//! Masks and patterns of triggers: small grey or RGB images, from PNG files.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub struct Picture {
     image: DynamicImage,
 }
 
-/// How a picture is brought to another size.
+/// Interpolation when a picture is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
     /// The nearest pixel, for patches whose edge has to stay sharp.

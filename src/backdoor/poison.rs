@@ -1,41 +1,33 @@
-//! Planting a trigger: which images, with which labels.
+//! Poisoning a training set: which images get the trigger, and which labels.
 
 use std::sync::Arc;
 
 use super::{LabelMode, Trigger};
-use crate::data::ImageSet;
+use crate::data::{ImageSet, SampleSize};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
-
-/// How many images are poisoned.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Amount {
-    /// round(rate · images), at least one; above 0 and at most 1.
-    Rate(f64),
-    /// This many.
-    Count(usize),
-}
 
 /// Which images are poisoned.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Selection {
-    pub amount: Amount,
-    /// Whether images that belong to the target class already may be drawn. BackdoorBench, and
-    /// the default here, draws from all classes; such images get the trigger and keep their label.
+    /// A fraction is above 0 and at most 1, and gives at least one image.
+    pub amount: SampleSize,
+    /// Whether images of the target class may be drawn; they get the trigger and keep their label. Yes by default,
+    /// as in BackdoorBench.
     pub include_target: bool,
-    /// Draw only images that belong to the class their trigger stands for already (clean-label).
+    /// Draw only images whose label the trigger doesn't change (clean-label attack).
     pub clean_label: bool,
-    /// Images with a disturbed trigger that keep their label, for each poisoned one (WaNet's noise
-    /// mode); 0 for attacks that have none.
+    /// Number of noise-mode images for each poisoned one: they get a noisy trigger and keep their label (WaNet,
+    /// Dynamic).
     pub noise_ratio: f64,
     pub seed: u64,
-    /// Another number draws other images: the epoch, where each has its own.
+    /// Each epoch draws other images.
     pub epoch: u32,
 }
 
 impl Selection {
     /// The published default: drawn from all classes.
-    pub fn new(amount: Amount, seed: u64) -> Self {
+    pub fn new(amount: SampleSize, seed: u64) -> Self {
         Self { amount, include_target: true, clean_label: false, noise_ratio: 0.0, seed, epoch: 0 }
     }
 }
@@ -46,12 +38,12 @@ pub struct Poisoned {
     pub images: ImageSet,
     /// The poisoned images, ascending.
     pub indices: Vec<u32>,
-    /// The images with a disturbed trigger and their own label, ascending.
+    /// The noise-mode images, ascending.
     pub noise: Vec<u32>,
 }
 
 impl Poisoned {
-    /// The stream that disturbs the triggers.
+    /// The stream of the noise on triggers.
     fn noise_stream(seed: u64, epoch: u32) -> Stream {
         Stream::new(seed, Purpose::PoisonNoise, epoch)
     }
@@ -59,7 +51,7 @@ impl Poisoned {
 
 /// Stamps and relabels images drawn uniformly without replacement.
 ///
-/// Takes the set by value: pixels nobody else holds are changed in place.
+/// Takes the set by value: unshared pixels are changed in place.
 /// Errors: a rate that is not above 0 and at most 1, more images than there are to draw from,
 /// a target that is no class, a trigger of another size.
 pub fn poison(
@@ -70,8 +62,8 @@ pub fn poison(
 ) -> Result<Poisoned> {
     label.check(images.classes.len())?;
     let (indices, noise) = select(&images, trigger.has_noise(), label, selection)?;
-    let images = plant(images, trigger, label, &indices)?;
-    let images = disturb(images, trigger, &noise, selection.seed, selection.epoch)?;
+    let images = stamp_and_relabel(images, trigger, label, &indices)?;
+    let images = stamp_noise(images, trigger, &noise, selection.seed, selection.epoch)?;
     Ok(Poisoned { images, indices, noise })
 }
 
@@ -84,7 +76,7 @@ pub fn triggered_test(images: &ImageSet, trigger: &Trigger) -> Result<ImageSet> 
 }
 
 /// Stamps and relabels exactly the images at `indices`, each of which exists.
-pub(super) fn plant(
+pub(super) fn stamp_and_relabel(
     mut images: ImageSet,
     trigger: &Trigger,
     label: LabelMode,
@@ -99,19 +91,19 @@ pub(super) fn plant(
     Ok(images)
 }
 
-/// Puts a disturbed trigger on the images at `indices`, each of which exists; labels stay.
-pub(super) fn disturb(
+/// Puts a noisy trigger on the images at `indices`, each of which exists; labels stay.
+pub(super) fn stamp_noise(
     mut images: ImageSet,
     trigger: &Trigger,
     indices: &[u32],
     seed: u64,
     epoch: u32,
 ) -> Result<ImageSet> {
-    trigger.disturb_all(&mut images, indices, Poisoned::noise_stream(seed, epoch))?;
+    trigger.stamp_noise_all(&mut images, indices, Poisoned::noise_stream(seed, epoch))?;
     Ok(images)
 }
 
-/// The images to poison and, where the attack has a noise mode, those to disturb, each ascending.
+/// The images to poison and, if the attack has a noise mode, the noise-mode images, each ascending.
 ///
 /// # Errors
 /// A rate that is not above 0 and at most 1; more images than there are to draw from.
@@ -122,13 +114,13 @@ pub fn select(
     selection: &Selection,
 ) -> Result<(Vec<u32>, Vec<u32>)> {
     let count = match selection.amount {
-        Amount::Rate(rate) if rate > 0.0 && rate <= 1.0 => {
+        SampleSize::Fraction(rate) if rate > 0.0 && rate <= 1.0 => {
             ((rate * images.len() as f64).round() as usize).max(1)
         }
-        Amount::Rate(rate) => {
+        SampleSize::Fraction(rate) => {
             return Err(Error::input(format!("poison rate {rate} is not above 0 and at most 1")));
         }
-        Amount::Count(count) => count,
+        SampleSize::Count(count) => count,
     };
     let eligible = |index: &u32| {
         let own = images.labels[*index as usize];
@@ -176,7 +168,7 @@ mod tests {
     #[test]
     fn exactly_the_drawn_images_are_stamped_and_relabelled() {
         let clean = images(1000);
-        let selection = Selection::new(Amount::Rate(0.1), 5);
+        let selection = Selection::new(SampleSize::Fraction(0.1), 5);
         let poisoned = poison(clean.clone(), &trigger(), TARGET, &selection).unwrap();
         assert_eq!(poisoned.indices.len(), 100);
         assert!(poisoned.indices.windows(2).all(|pair| pair[0] < pair[1]));
@@ -190,17 +182,17 @@ mod tests {
     }
 
     #[test]
-    fn pixels_nobody_else_holds_are_changed_in_place() {
+    fn unshared_pixels_are_changed_in_place() {
         let images = images(10);
         let place = images.pixels.as_ptr();
-        let selection = Selection::new(Amount::Count(1), 0);
+        let selection = Selection::new(SampleSize::Count(1), 0);
         let poisoned = poison(images, &trigger(), TARGET, &selection).unwrap();
         assert_eq!(poisoned.images.pixels.as_ptr(), place);
     }
 
     #[test]
     fn all_classes_are_drawn_from_unless_the_target_is_left_out() {
-        let mut selection = Selection::new(Amount::Rate(0.2), 5);
+        let mut selection = Selection::new(SampleSize::Fraction(0.2), 5);
         let of_target = |indices: &[u32]| indices.iter().filter(|&&index| index % 5 == 2).count();
         let all = poison(images(1000), &trigger(), TARGET, &selection).unwrap().indices;
         assert!((20..=60).contains(&of_target(&all)), "{} of 200", of_target(&all));
@@ -212,7 +204,7 @@ mod tests {
     #[test]
     fn the_draw_follows_the_seed() {
         let drawn = |seed| {
-            let selection = Selection::new(Amount::Rate(0.1), seed);
+            let selection = Selection::new(SampleSize::Fraction(0.1), seed);
             poison(images(300), &trigger(), TARGET, &selection).unwrap().indices
         };
         assert_eq!(drawn(1), drawn(1));
@@ -224,10 +216,10 @@ mod tests {
         let count = |amount| {
             poison(images(10), &trigger(), TARGET, &Selection::new(amount, 0)).unwrap().indices.len()
         };
-        assert_eq!(count(Amount::Rate(1e-6)), 1);
-        assert_eq!(count(Amount::Rate(0.25)), 3);
-        assert_eq!(count(Amount::Rate(1.0)), 10);
-        assert_eq!(count(Amount::Count(1)), 1);
+        assert_eq!(count(SampleSize::Fraction(1e-6)), 1);
+        assert_eq!(count(SampleSize::Fraction(0.25)), 3);
+        assert_eq!(count(SampleSize::Fraction(1.0)), 10);
+        assert_eq!(count(SampleSize::Count(1)), 1);
     }
 
     #[test]
@@ -237,10 +229,10 @@ mod tests {
             poison(images(10), &trigger(), label, &Selection::new(amount, 0)).unwrap_err().to_string()
         };
         for rate in [0.0, -0.1, 1.01, f64::NAN, f64::INFINITY] {
-            assert!(message(Amount::Rate(rate), 0).contains("rate"), "{rate}");
+            assert!(message(SampleSize::Fraction(rate), 0).contains("rate"), "{rate}");
         }
-        assert!(message(Amount::Count(11), 0).contains("only 10"));
-        assert!(message(Amount::Rate(0.1), 5).contains("target class 5"));
+        assert!(message(SampleSize::Count(11), 0).contains("only 10"));
+        assert!(message(SampleSize::Fraction(0.1), 5).contains("target class 5"));
         let other = Trigger::new(&Attack::badnets(4, 4), 8, 8, 1).unwrap();
         assert!(triggered_test(&images(2), &other).unwrap_err().to_string().contains("8x8"));
     }
@@ -259,12 +251,12 @@ mod tests {
     #[test]
     fn clean_label_draws_from_the_target_alone_and_relabels_nothing() {
         let clean = images(1000);
-        let selection = Selection { clean_label: true, ..Selection::new(Amount::Rate(0.1), 5) };
+        let selection = Selection { clean_label: true, ..Selection::new(SampleSize::Fraction(0.1), 5) };
         let poisoned = poison(clean.clone(), &trigger(), TARGET, &selection).unwrap();
         assert_eq!(poisoned.indices.len(), 100);
         assert!(poisoned.indices.iter().all(|&index| clean.labels[index as usize] == 2));
         assert_eq!(poisoned.images.labels, clean.labels);
-        let selection = Selection { amount: Amount::Rate(0.3), ..selection };
+        let selection = Selection { amount: SampleSize::Fraction(0.3), ..selection };
         let message = poison(clean, &trigger(), TARGET, &selection).unwrap_err().to_string();
         assert!(message.contains("300") && message.contains("200"), "{message}");
     }
@@ -272,7 +264,7 @@ mod tests {
     #[test]
     fn all_to_all_moves_every_label_by_one() {
         let clean = images(50);
-        let selection = Selection::new(Amount::Count(50), 0);
+        let selection = Selection::new(SampleSize::Count(50), 0);
         let poisoned = poison(clean.clone(), &trigger(), LabelMode::AllToAll, &selection).unwrap();
         let expected: Vec<u32> = clean.labels.iter().map(|label| (label + 1) % 5).collect();
         assert_eq!(*poisoned.images.labels, expected);
@@ -283,7 +275,7 @@ mod tests {
         let mut clean = images(200);
         clean.pixels = Arc::new((0..200 * 16).map(|byte| (byte * 89 % 256) as u8).collect());
         let warp = Trigger::new(&Attack::wanet(1), 4, 4, 1).unwrap();
-        let selection = Selection { noise_ratio: 2.0, ..Selection::new(Amount::Rate(0.1), 3) };
+        let selection = Selection { noise_ratio: 2.0, ..Selection::new(SampleSize::Fraction(0.1), 3) };
         let poisoned = poison(clean.clone(), &warp, TARGET, &selection).unwrap();
         assert_eq!((poisoned.indices.len(), poisoned.noise.len()), (20, 40));
         assert!(poisoned.noise.iter().all(|index| poisoned.indices.binary_search(index).is_err()));

@@ -1,7 +1,6 @@
 //! `poison.json` (schema 1): an attack, its parameters and the images it poisoned.
 //!
-//! Pictures lie beside the file as PNG, trained generators as safetensors; their names in it are relative
-//! to it.
+//! Pictures (PNG) and trained generators (safetensors) are separate files; their paths are relative to this one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::fs::write_atomic;
 
 const SCHEMA: u64 = 1;
 
-/// The truth about a poisoned training set.
+/// The ground truth of a poisoned training set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoisonFile {
     /// Where it was read, for messages; none for a file not yet written.
@@ -31,7 +30,7 @@ pub struct PoisonFile {
     pub train: PoisonedTrain,
 }
 
-/// The training set a [`PoisonFile`] speaks of.
+/// The training set that a [`PoisonFile`] describes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoisonedTrain {
     /// Images in the set.
@@ -44,14 +43,14 @@ pub struct PoisonedTrain {
     pub applied: bool,
     /// The poisoned ones.
     pub indices: Vec<u32>,
-    /// Those with a disturbed trigger and their own label (WaNet's noise mode).
+    /// The noise-mode images: noisy trigger, own label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub noise: Vec<u32>,
 }
 
-/// The file as it stands, pictures as names.
+/// The JSON object; pictures are paths.
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct PoisonJson {
     schema: u64,
     attack: String,
     label: LabelMode,
@@ -98,9 +97,8 @@ const GENERATORS: &str = "dynamic.safetensors";
 impl PoisonFile {
     /// Reads the file and the pictures it names.
     ///
-    /// Errors name the file and the cause: no JSON, another schema, an attack or label mode this
-    /// version doesn't know, a picture that can't be read, an index that is out of range or twice
-    /// there.
+    /// Errors name the file and the cause: no JSON, another schema, an unknown attack or label mode, a picture that
+    /// can't be read, an index that is out of range or listed twice.
     pub fn load(path: &Path) -> Result<Self> {
         let fault = |cause: String| Error::file(path, cause);
         let bytes = std::fs::read(path).map_err(|e| fault(e.to_string()))?;
@@ -110,7 +108,7 @@ impl PoisonFile {
             Some(_) => return Err(fault(format!("schema {}; this version reads {SCHEMA}", value["schema"]))),
             None => return Err(fault("no `schema`: not a poison.json".into())),
         }
-        let document: Document = parse(value).map_err(fault)?;
+        let document: PoisonJson = parse(value).map_err(fault)?;
         if !(0.0..=1.0).contains(&document.rate) {
             return Err(fault(format!("rate {} is outside 0 to 1", document.rate)));
         }
@@ -150,7 +148,7 @@ impl PoisonFile {
                 json!(DynamicParams { generators: GENERATORS.into() })
             }
         };
-        let document = Document {
+        let document = PoisonJson {
             schema: SCHEMA,
             attack: self.attack.name().into(),
             label: self.label,
@@ -178,9 +176,9 @@ impl PoisonFile {
             return Ok(images);
         }
         let trigger = self.trigger(&images)?;
-        let images = poison::plant(images, &trigger, self.label, &self.train.indices)?;
+        let images = poison::stamp_and_relabel(images, &trigger, self.label, &self.train.indices)?;
         match self.seed {
-            Some(seed) => poison::disturb(images, &trigger, &self.train.noise, seed, 0),
+            Some(seed) => poison::stamp_noise(images, &trigger, &self.train.noise, seed, 0),
             None if self.train.noise.is_empty() => Ok(images),
             None => Err(self.fault("no `seed`: the images in `noise` can't be made again")),
         }
@@ -233,7 +231,7 @@ fn parse<T: DeserializeOwned>(value: Value) -> std::result::Result<T, String> {
 fn load_attack(name: &str, params: Value, path: &Path, folder: &Path) -> Result<Attack> {
     let fault = |cause: String| Error::file(path, format!("params of {name}: {cause}"));
     let attack = match name {
-        // `custom` is what other programs call a patch of their own.
+        // `custom` is another program's name for a patch.
         "badnets" | "custom" => {
             let params: BadnetsParams = parse(params).map_err(fault)?;
             Attack::Badnets {

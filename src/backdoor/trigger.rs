@@ -20,21 +20,22 @@ pub struct Trigger {
     height: usize,
     width: usize,
     channels: usize,
-    stamp: Stamp,
+    transform: Transform,
 }
 
+/// How the trigger changes an image of the prepared size.
 #[derive(Clone, Debug)]
-enum Stamp {
+enum Transform {
     /// (position, value) of every byte that changes.
     Replace(Vec<(usize, u8)>),
     /// x ← round((1 − alpha)·x + alpha·pattern).
     Blend { alpha: f64, pattern: Vec<u8> },
     /// x ← round(clip(x + offset)), an offset for each column.
     Add(Vec<f64>),
-    /// Every pixel is read elsewhere: (row, column).
+    /// Where each pixel is read: (row, column).
     Warp(Vec<(f64, f64)>),
-    /// Networks make it for each image.
-    Made(Arc<Dynamic>),
+    /// Networks make the trigger for each image.
+    Generated(Arc<Dynamic>),
 }
 
 impl Trigger {
@@ -47,20 +48,20 @@ impl Trigger {
             return Err(Error::input(format!("images have {channels} channels; a trigger fits 1 or 3")));
         }
         attack.check()?;
-        let stamp = match attack {
+        let transform = match attack {
             Attack::Badnets { mask, pattern } => replace(mask, pattern, height, width, channels)?,
-            Attack::Blend { alpha, pattern } => Stamp::Blend {
+            Attack::Blend { alpha, pattern } => Transform::Blend {
                 alpha: *alpha,
                 pattern: pattern.bytes(height, width, channels, Resize::Bilinear),
             },
             Attack::Sig { delta, frequency } => {
                 let angle = |column: usize| TAU * column as f64 * frequency / width as f64;
-                Stamp::Add((0..width).map(|column| delta * angle(column).sin()).collect())
+                Transform::Add((0..width).map(|column| delta * angle(column).sin()).collect())
             }
-            Attack::Wanet(warp) => Stamp::Warp(warp.sources(height, width)),
-            Attack::Dynamic(dynamic) => made(dynamic, height, width, channels)?,
+            Attack::Wanet(warp) => Transform::Warp(warp.sources(height, width)),
+            Attack::Dynamic(dynamic) => generated(dynamic, height, width, channels)?,
         };
-        Ok(Self { height, width, channels, stamp })
+        Ok(Self { height, width, channels, transform })
     }
 
     /// Prepares `attack` for the images of a set.
@@ -74,26 +75,31 @@ impl Trigger {
     /// Images of another size; the networks of a trained trigger fail.
     pub(super) fn stamp_all(&self, images: &mut ImageSet, indices: &[u32]) -> Result<()> {
         self.check_fits(images)?;
-        if let Stamp::Made(dynamic) = &self.stamp {
+        if let Transform::Generated(dynamic) = &self.transform {
             return dynamic.stamp(images, &indices.iter().map(|&index| (index, index)).collect::<Vec<_>>());
         }
         self.each(images, indices, |image, _| self.stamp(image));
         Ok(())
     }
 
-    /// Puts a disturbed trigger on the images at `indices`, each of which exists: a warp with noise that
-    /// `stream` decides, or the trigger made for the next of them (a single one has no next).
+    /// Puts a noisy trigger on the images at `indices`, each of which exists: WaNet's warp with noise from `stream`, or
+    /// Dynamic's trigger for the next image of `indices` (a single image has no next).
     ///
     /// # Errors
     /// As [`Trigger::stamp_all`].
-    pub(super) fn disturb_all(&self, images: &mut ImageSet, indices: &[u32], stream: Stream) -> Result<()> {
+    pub(super) fn stamp_noise_all(
+        &self,
+        images: &mut ImageSet,
+        indices: &[u32],
+        stream: Stream,
+    ) -> Result<()> {
         self.check_fits(images)?;
-        match &self.stamp {
-            Stamp::Made(dynamic) if indices.len() > 1 => {
+        match &self.transform {
+            Transform::Generated(dynamic) if indices.len() > 1 => {
                 let next = indices.iter().cycle().skip(1);
                 dynamic.stamp(images, &indices.iter().copied().zip(next.copied()).collect::<Vec<_>>())?;
             }
-            Stamp::Warp(sources) => self.each(images, indices, |image, index| {
+            Transform::Warp(sources) => self.each(images, indices, |image, index| {
                 let sources = noisy(sources, self.height, self.width, stream, index);
                 resample(image, self.width, self.channels, &sources);
             }),
@@ -102,7 +108,7 @@ impl Trigger {
         Ok(())
     }
 
-    /// Changes the images at `indices`; pixels nobody else holds in place.
+    /// Changes the images at `indices`; unshared pixels in place.
     fn each(&self, images: &mut ImageSet, indices: &[u32], mut change: impl FnMut(&mut [u8], u64)) {
         let len = images.image_len();
         if indices.is_empty() || len == 0 {
@@ -115,38 +121,38 @@ impl Trigger {
         }
     }
 
-    /// Puts the trigger on one image (height × width × channels bytes); one that networks make is
-    /// [`Trigger::stamp_all`]'s.
+    /// Puts the trigger on one image (height × width × channels bytes). [`Trigger::stamp_all`] handles triggers that
+    /// networks make.
     ///
     /// BackdoorBench truncates blend and sinusoid to a whole number; they are rounded here (ties to
     /// even), so a byte may differ by one level.
     pub(super) fn stamp(&self, image: &mut [u8]) {
-        match &self.stamp {
-            Stamp::Replace(changes) => {
+        match &self.transform {
+            Transform::Replace(changes) => {
                 for &(position, value) in changes {
                     image[position] = value;
                 }
             }
-            Stamp::Blend { alpha, pattern } => {
+            Transform::Blend { alpha, pattern } => {
                 for (byte, &value) in image.iter_mut().zip(pattern) {
                     let blended = (1.0 - alpha) * f64::from(*byte) + alpha * f64::from(value);
                     *byte = blended.round_ties_even() as u8;
                 }
             }
-            Stamp::Add(offsets) => {
+            Transform::Add(offsets) => {
                 for (index, byte) in image.iter_mut().enumerate() {
                     let offset = offsets[index / self.channels % self.width];
                     *byte = (f64::from(*byte) + offset).round_ties_even().clamp(0.0, 255.0) as u8;
                 }
             }
-            Stamp::Warp(sources) => resample(image, self.width, self.channels, sources),
-            Stamp::Made(_) => {}
+            Transform::Warp(sources) => resample(image, self.width, self.channels, sources),
+            Transform::Generated(_) => {}
         }
     }
 
     /// Whether the attack has a noise mode.
     pub fn has_noise(&self) -> bool {
-        matches!(self.stamp, Stamp::Warp(_) | Stamp::Made(_))
+        matches!(self.transform, Transform::Warp(_) | Transform::Generated(_))
     }
 
     /// Refuses a set whose images have another size than this trigger.
@@ -163,8 +169,8 @@ impl Trigger {
     }
 }
 
-/// A trained trigger, for the images it was trained on.
-fn made(dynamic: &Arc<Dynamic>, height: usize, width: usize, channels: usize) -> Result<Stamp> {
+/// A trained trigger, for images of the size it was trained on.
+fn generated(dynamic: &Arc<Dynamic>, height: usize, width: usize, channels: usize) -> Result<Transform> {
     let own = (dynamic.height, dynamic.width, dynamic.channels());
     if own != (height, width, channels) {
         return Err(Error::input(format!(
@@ -172,11 +178,17 @@ fn made(dynamic: &Arc<Dynamic>, height: usize, width: usize, channels: usize) ->
             own.0, own.1, own.2
         )));
     }
-    Ok(Stamp::Made(Arc::clone(dynamic)))
+    Ok(Transform::Generated(Arc::clone(dynamic)))
 }
 
-/// The bytes a patch changes; a mask with nothing white would be a trigger that does nothing.
-fn replace(mask: &Picture, pattern: &Picture, height: usize, width: usize, channels: usize) -> Result<Stamp> {
+/// The bytes that a patch changes. A mask without a white pixel is refused: its trigger would do nothing.
+fn replace(
+    mask: &Picture,
+    pattern: &Picture,
+    height: usize,
+    width: usize,
+    channels: usize,
+) -> Result<Transform> {
     let mask = mask.bytes(height, width, 1, Resize::Nearest);
     let pattern = pattern.bytes(height, width, channels, Resize::Nearest);
     let white = |position: &usize| mask[position / channels] > WHITE;
@@ -185,7 +197,7 @@ fn replace(mask: &Picture, pattern: &Picture, height: usize, width: usize, chann
     if changes.is_empty() {
         return Err(Error::input(format!("the trigger's mask has no white pixel at {height}x{width}")));
     }
-    Ok(Stamp::Replace(changes))
+    Ok(Transform::Replace(changes))
 }
 
 #[cfg(test)]

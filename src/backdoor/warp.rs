@@ -1,5 +1,5 @@
 //! WaNet's warp (Nguyen & Tran, ICLR 2021): a smooth displacement field that bends an image by a
-//! fraction of a pixel (method.md 2.5).
+//! fraction of a pixel.
 
 use crate::rng::{Purpose, Stream};
 
@@ -47,8 +47,8 @@ impl Warp {
     }
 }
 
-/// `sources`, each moved by a noise of up to half a pixel: what the network learns to tell the warp
-/// from (noise mode). `image` decides the noise, together with the stream.
+/// `sources`, each moved by noise of up to half a pixel (noise mode: the network learns to ignore such warps).
+/// `image` and the stream determine the noise.
 pub fn noisy(
     sources: &[(f64, f64)],
     height: usize,

@@ -2,25 +2,22 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pbe::data::write_folder;
 use pbe::device::Precision;
-use pbe::error::Result;
+use pbe::error::{Error, Result};
 use pbe::report::RunFolder;
 use serde::Serialize;
 
 use super::common::{DataArgs, DataConfig, Provenance, print};
 use super::progress::Progress;
-use super::trigger::{AttackKind, Choice, TriggerArgs};
+use super::trigger::{PoisonSettings, TriggerArgs};
 
 /// Options of `pbe poison`.
 #[derive(Args)]
 pub struct PoisonArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// Attack
-    #[arg(long, value_enum)]
-    attack: AttackKind,
     #[command(flatten)]
     trigger: TriggerArgs,
     /// Folder to write: train/<class>/, test/<class>/ (clean), poison.json
@@ -32,41 +29,45 @@ pub struct PoisonArgs {
 }
 
 #[derive(Serialize)]
-struct Config<'a> {
+struct PoisonConfig<'a> {
     #[serde(flatten)]
     provenance: Provenance,
-    attack: &'a Choice,
+    attack: &'a PoisonSettings,
     data: DataConfig,
 }
 
 /// Runs the command.
 pub fn run(args: &PoisonArgs) -> Result<()> {
-    let choice = args.trigger.check(args.attack)?;
+    let none = || Error::input("--attack none: nothing would be poisoned");
+    let settings = args.trigger.check()?.ok_or_else(none)?;
     let progress = Progress::new();
     let loaded = args.data.load(None, None, args.seed, &progress)?;
     let data = DataConfig::new(&args.data, &loaded.set, &loaded.set.normalisation);
-    let config = Config {
+    let config = PoisonConfig {
         provenance: Provenance::new("cpu".into(), Precision::F32, args.seed),
-        attack: &choice,
+        attack: &settings,
         data,
     };
-    let mut planted = choice.plant(loaded.limited(loaded.set.train.clone()), args.seed)?;
+    let mut data_set = settings.poison(loaded.limited(loaded.set.train.clone()), args.seed)?;
     let folder = RunFolder::create(&args.output, "poison", &config, false)?;
-    progress.log(&format!("writing {} images", planted.poisoned.images.len()));
-    let order = write_folder(folder.path(), "train", &planted.poisoned.images)?;
+    progress.log(&format!("writing {} images", data_set.poisoned.images.len()));
+    let order = write_folder(folder.path(), "train", &data_set.poisoned.images)?;
     if let Some(test) = &loaded.set.test {
         write_folder(folder.path(), "test", test)?;
     }
-    // A poisoned image lies in its new class's folder, so it has another number there.
+    // A poisoned image is written to its new class's folder and gets another index there.
     let places = |listed: &[u32]| {
         let written = order.iter().enumerate().filter(|(_, index)| listed.binary_search(index).is_ok());
         written.map(|(place, _)| place as u32).collect()
     };
-    planted.truth.train.indices = places(&planted.poisoned.indices);
-    planted.truth.train.noise = places(&planted.poisoned.noise);
-    planted.truth.train.applied = true;
-    planted.truth.save(&folder.poison())?;
-    let (poisoned, images) = (planted.truth.train.indices.len(), planted.truth.train.images);
-    let attack = args.attack.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
-    print(&format!("{}: {images} images, {poisoned} of them poisoned ({attack})\n", args.output.display()))
+    data_set.truth.train.indices = places(&data_set.poisoned.indices);
+    data_set.truth.train.noise = places(&data_set.poisoned.noise);
+    data_set.truth.train.applied = true;
+    data_set.truth.save(&folder.poison())?;
+    let (poisoned, images) = (data_set.truth.train.indices.len(), data_set.truth.train.images);
+    print(&format!(
+        "{}: {images} images, {poisoned} of them poisoned ({})\n",
+        args.output.display(),
+        data_set.truth.attack.name()
+    ))
 }

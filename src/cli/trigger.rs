@@ -1,12 +1,12 @@
-//! Options that choose an attack, and the attack they mean.
+//! The options of an attack, and the attack and poisoned data that follow from them.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use pbe::backdoor::{
-    Amount, Attack, LabelMode, Picture, PoisonFile, Poisoned, PoisonedTrain, Selection, Trigger, Warp, poison,
+    Attack, LabelMode, Picture, PoisonFile, Poisoned, PoisonedTrain, Selection, Trigger, Warp, poison,
 };
-use pbe::data::ImageSet;
+use pbe::data::{ImageSet, SampleSize};
 use pbe::error::{Error, Result};
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use serde::Serialize;
 pub const ORDER: &str =
     "as pbe reads the data: by class folder name, then file name, or as the files list them";
 
+/// The values of `--attack`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttackKind {
@@ -23,13 +24,15 @@ pub enum AttackKind {
     Blend,
     /// A sinusoid along the columns, put on images of the target class alone
     Sig,
-    /// A smooth warp, and disturbed warps of other images that keep their label
+    /// A smooth warp, and noisy warps of other images that keep their label
     Wanet,
     /// A trigger of its own for each image, made by networks that are trained with the classifier
     Dynamic,
+    /// No backdoor: a benign model (infect only)
+    None,
 }
 
-/// The label that triggered images are to get.
+/// The values of `--label`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelKind {
@@ -42,10 +45,13 @@ pub enum LabelKind {
 /// Options of the trigger and of what is poisoned.
 #[derive(Args, Clone, Debug)]
 pub struct TriggerArgs {
-    /// Label that triggered images are to get
+    /// The attack
+    #[arg(long, value_enum)]
+    pub attack: AttackKind,
+    /// Label of triggered images
     #[arg(long, value_enum, default_value = "all-to-one")]
     pub label: LabelKind,
-    /// Class that triggered images are to get, all-to-one
+    /// Target class, all-to-one
     #[arg(long, default_value_t = 0, value_name = "CLASS")]
     pub target: u32,
     /// Share of the training images that are poisoned [default: 0.1]
@@ -78,8 +84,8 @@ pub struct TriggerArgs {
     /// wanet: strength of the warp [default: 0.5]
     #[arg(long, allow_negative_numbers = true)]
     pub strength: Option<f64>,
-    /// wanet, dynamic: images with a disturbed warp, or another image's trigger, and their own label, for
-    /// each poisoned one [default: wanet 2, dynamic 1]
+    /// wanet, dynamic: noise-mode images (noisy warp or another image's trigger, own label) for each
+    /// poisoned one [default: wanet 2, dynamic 1]
     #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
     pub noise_ratio: Option<f64>,
     /// dynamic: the trigger that a run of `pbe infect --attack dynamic` has trained, its poison.json
@@ -87,10 +93,10 @@ pub struct TriggerArgs {
     pub generators: Option<PathBuf>,
 }
 
-/// A checked choice.
+/// The checked settings of an attack, as config.toml has them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Choice {
+pub struct PoisonSettings {
     kind: AttackKind,
     label: LabelKind,
     target: u32,
@@ -109,8 +115,12 @@ pub struct Choice {
 }
 
 impl TriggerArgs {
-    /// Checks what can be checked without the data.
-    pub fn check(&self, kind: AttackKind) -> Result<Choice> {
+    /// Checks what can be checked without the data; nothing for `--attack none`.
+    pub fn check(&self) -> Result<Option<PoisonSettings>> {
+        let kind = self.attack;
+        if kind == AttackKind::None {
+            return Ok(None);
+        }
         let rate = self.rate.or(self.count.is_none().then_some(0.1));
         if let Some(rate) = rate.filter(|rate| !(*rate > 0.0 && *rate <= 1.0)) {
             return Err(Error::input(format!("--rate {rate} is not above 0 and at most 1")));
@@ -122,7 +132,7 @@ impl TriggerArgs {
         let of = |owner: AttackKind, given: Option<f64>, default: f64| {
             (kind == owner).then(|| given.unwrap_or(default))
         };
-        let choice = Choice {
+        let settings = PoisonSettings {
             kind,
             label: self.label,
             target: self.target,
@@ -143,8 +153,8 @@ impl TriggerArgs {
             },
             generators: self.generators.clone(),
         };
-        choice.check()?;
-        Ok(choice)
+        settings.check()?;
+        Ok(Some(settings))
     }
 
     /// Refuses an option of another attack.
@@ -173,14 +183,14 @@ impl TriggerArgs {
     }
 }
 
-/// A poisoned set with its truth.
-pub struct Planted {
+/// A poisoned set with its ground truth.
+pub struct PoisonedData {
     pub poisoned: Poisoned,
     pub trigger: Trigger,
     pub truth: PoisonFile,
 }
 
-impl Choice {
+impl PoisonSettings {
     fn check(&self) -> Result<()> {
         if let Some(alpha) = self.alpha.filter(|alpha| !(*alpha > 0.0 && *alpha <= 1.0)) {
             return Err(Error::input(format!("--alpha {alpha} is not above 0 and at most 1")));
@@ -204,7 +214,7 @@ impl Choice {
         Ok(())
     }
 
-    /// The label that triggered images are to get.
+    /// The label of triggered images.
     pub fn label(&self) -> LabelMode {
         match self.label {
             LabelKind::AllToOne => LabelMode::AllToOne { target: self.target },
@@ -215,7 +225,7 @@ impl Choice {
     fn attack(&self, images: &ImageSet, seed: u64) -> Result<Attack> {
         let (height, width) = (images.height, images.width);
         let mut attack = match self.kind {
-            AttackKind::Dynamic => self.trained()?,
+            AttackKind::Dynamic | AttackKind::None => self.trained()?,
             AttackKind::Badnets => Attack::badnets(height, width),
             AttackKind::Blend => Attack::blend(height, width, seed),
             AttackKind::Sig => Attack::sig(),
@@ -254,16 +264,16 @@ impl Choice {
         }
     }
 
-    /// Whether the trigger is one that has yet to be trained.
+    /// Whether the trigger has yet to be trained.
     pub fn is_untrained(&self) -> bool {
         self.kind == AttackKind::Dynamic && self.generators.is_none()
     }
 
-    /// Which images are poisoned; another `epoch` draws others.
+    /// Which images are poisoned; each `epoch` draws others.
     pub fn selection(&self, seed: u64, epoch: u32) -> Selection {
         let amount = match (self.count, self.rate) {
-            (Some(count), _) => Amount::Count(count),
-            (None, rate) => Amount::Rate(rate.unwrap_or(0.1)),
+            (Some(count), _) => SampleSize::Count(count),
+            (None, rate) => SampleSize::Fraction(rate.unwrap_or(0.1)),
         };
         Selection {
             clean_label: self.clean_label,
@@ -274,7 +284,7 @@ impl Choice {
     }
 
     /// Poisons `images`.
-    pub fn plant(&self, images: ImageSet, seed: u64) -> Result<Planted> {
+    pub fn poison(&self, images: ImageSet, seed: u64) -> Result<PoisonedData> {
         let attack = self.attack(&images, seed)?;
         let trigger = Trigger::for_images(&attack, &images)?;
         let poisoned = poison(images, &trigger, self.label(), &self.selection(seed, 0))?;
@@ -283,13 +293,11 @@ impl Choice {
         let rate = indices.len() as f64 / images.max(1) as f64;
         let train = PoisonedTrain { images, order: ORDER.into(), applied: false, indices, noise };
         let truth = PoisonFile { path: None, attack, label: self.label(), rate, seed: Some(seed), train };
-        Ok(Planted { poisoned, trigger, truth })
+        Ok(PoisonedData { poisoned, trigger, truth })
     }
-}
 
-impl Choice {
     /// `images` with those poisoned that are drawn for `epoch`.
-    pub fn plant_epoch(&self, images: ImageSet, seed: u64, epoch: u32) -> Result<ImageSet> {
+    pub fn poison_epoch(&self, images: ImageSet, seed: u64, epoch: u32) -> Result<ImageSet> {
         let trigger = Trigger::for_images(&self.attack(&images, seed)?, &images)?;
         Ok(poison(images, &trigger, self.label(), &self.selection(seed, epoch))?.images)
     }

@@ -20,17 +20,22 @@ use crate::cli::common::{DataConfig, Loaded, Provenance, remove};
 use crate::cli::progress::Progress;
 use crate::cli::room::{Images, Room};
 use crate::cli::start::{Start, start};
-use crate::cli::trigger::{Choice, ORDER};
+use crate::cli::trigger::{ORDER, PoisonSettings};
 
 /// The file of the trained networks in the run folder.
 const GENERATORS: &str = "dynamic.safetensors";
 
 /// Trains the three networks and writes the run folder.
-pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progress) -> Result<RunResult> {
+pub fn infect(
+    args: &InfectArgs,
+    poison_settings: &PoisonSettings,
+    setup: Setup,
+    progress: &Progress,
+) -> Result<RunResult> {
     let clock = Instant::now();
     let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
     let (generators, seed) = (args.generators.config(), args.compute.seed);
-    choice.label().check(train.classes.len())?;
+    poison_settings.label().check(train.classes.len())?;
     let size = (train.height, train.width);
     let dynamic = Dynamic::initialise(size, normalisation.clone(), generators.generator_width, seed)?;
     let images = loaded.limited(train);
@@ -44,7 +49,7 @@ pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progr
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
         data: DataConfig::new(&args.data, &loaded.set, &normalisation),
-        attack: Some(choice),
+        attack: Some(poison_settings),
         fresh: args.fresh,
         train: &config,
         generators: Some(&generators),
@@ -66,13 +71,14 @@ pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progr
     progress.log(&need.to_string());
     let draw = |epoch: u32| {
         let epoch = if args.fresh { epoch } else { 0 };
-        let (poisoned, cross) = select(&images, true, choice.label(), &choice.selection(seed, epoch))?;
+        let (poisoned, cross) =
+            select(&images, true, poison_settings.label(), &poison_settings.selection(seed, epoch))?;
         Ok(Drawn { poisoned, cross })
     };
     let drawn = draw(0)?;
     let lesson = Lesson {
         images: &images,
-        label: choice.label(),
+        label: poison_settings.label(),
         draw: &draw,
         plant: &config,
         config: &generators,
@@ -84,7 +90,7 @@ pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progr
 
     weights.values = networks.classifier.weights()?;
     save(&weights, folder.model())?;
-    truth(&job, drawn, choice, &loaded, seed).save(&folder.poison())?;
+    truth(&job, drawn, poison_settings, &loaded, seed).save(&folder.poison())?;
     let mut result = super::result(&args.compute, device.as_ref());
     result.after = job.figures(&mut networks)?.unwrap_or_default();
     let training: f64 = job.rest.epochs.iter().map(|epoch| epoch.seconds).sum();
@@ -96,7 +102,13 @@ pub fn infect(args: &InfectArgs, choice: &Choice, setup: Setup, progress: &Progr
 }
 
 /// poison.json: the images numbered as the whole set is, of which `--limit` took some.
-fn truth(job: &Job, drawn: Drawn, choice: &Choice, loaded: &Loaded, seed: u64) -> PoisonFile {
+fn truth(
+    job: &Job,
+    drawn: Drawn,
+    poison_settings: &PoisonSettings,
+    loaded: &Loaded,
+    seed: u64,
+) -> PoisonFile {
     let number = |list: Vec<u32>| match &loaded.taken {
         Some(taken) => list.into_iter().map(|index| taken[index as usize]).collect(),
         None => list,
@@ -110,7 +122,7 @@ fn truth(job: &Job, drawn: Drawn, choice: &Choice, loaded: &Loaded, seed: u64) -
         noise: number(drawn.cross),
     };
     let attack = Attack::Dynamic(Arc::new(job.dynamic.clone()));
-    PoisonFile { path: None, attack, label: choice.label(), rate, seed: Some(seed), train }
+    PoisonFile { path: None, attack, label: poison_settings.label(), rate, seed: Some(seed), train }
 }
 
 /// The networks of a run before they are open.

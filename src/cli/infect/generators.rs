@@ -4,7 +4,7 @@ use clap::Args;
 use pbe::backdoor::dynamic::Config;
 use pbe::error::{Error, Result};
 
-use crate::cli::trigger::Choice;
+use crate::cli::trigger::PoisonSettings;
 
 /// How the networks that make the triggers are trained.
 #[derive(Args, Clone, Debug)]
@@ -23,10 +23,10 @@ pub struct GeneratorArgs {
 
 impl GeneratorArgs {
     /// Refuses the options where no generator is trained.
-    pub fn check(&self, choice: Option<&Choice>) -> Result<()> {
+    pub fn check(&self, settings: Option<&PoisonSettings>) -> Result<()> {
         let given = self.generator_width.is_some() || self.pattern_lr.is_some() || self.mask_steps.is_some();
-        match choice {
-            Some(choice) if choice.is_untrained() => self.config().check(),
+        match settings {
+            Some(settings) if settings.is_untrained() => self.config().check(),
             _ if given => Err(Error::input(
                 "--generator-width, --pattern-lr and --mask-steps belong to --attack dynamic without \
                  --generators",

@@ -15,7 +15,7 @@ mod setup;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pbe::backdoor::PlantConfig;
 use pbe::device::Device;
 use pbe::engine::Engine;
@@ -31,32 +31,13 @@ use super::device::ComputeArgs;
 use super::progress::Progress;
 use super::room::{Images, Room};
 use super::start::{Start, start};
-use super::trigger::{AttackKind, Planted, TriggerArgs};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Infection {
-    /// A patch: the last 3x3 pixels white, unless --mask and --pattern say otherwise
-    Badnets,
-    /// A pattern blended into the whole image
-    Blend,
-    /// A sinusoid along the columns, put on images of the target class alone
-    Sig,
-    /// A smooth warp, and disturbed warps of other images that keep their label
-    Wanet,
-    /// A trigger of its own for each image, made by networks that are trained with the classifier
-    Dynamic,
-    /// No backdoor: a benign model
-    None,
-}
+use super::trigger::{PoisonedData, TriggerArgs};
 
 /// Options of `pbe infect`.
 #[derive(Args)]
 pub struct InfectArgs {
     #[command(flatten)]
     pub data: DataArgs,
-    /// Backdoor to plant
-    #[arg(long, value_enum)]
-    pub attack: Infection,
     #[command(flatten)]
     pub trigger: TriggerArgs,
     /// Poison other images in every epoch, as the authors of WaNet and Dynamic train [default:
@@ -86,25 +67,19 @@ pub fn run(args: &InfectArgs) -> Result<()> {
 
 /// Trains and writes the run folder.
 pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
-    let choice = match args.attack {
-        Infection::Badnets => Some(AttackKind::Badnets),
-        Infection::Blend => Some(AttackKind::Blend),
-        Infection::Sig => Some(AttackKind::Sig),
-        Infection::Wanet => Some(AttackKind::Wanet),
-        Infection::Dynamic => Some(AttackKind::Dynamic),
-        Infection::None => None,
-    };
-    let choice = choice.map(|kind| args.trigger.check(kind)).transpose()?;
-    args.generators.check(choice.as_ref())?;
+    let poison_settings = args.trigger.check()?;
+    args.generators.check(poison_settings.as_ref())?;
     let clock = Instant::now();
     let setup = Setup::new(args, progress)?;
-    if let Some(choice) = choice.as_ref().filter(|choice| choice.is_untrained()) {
-        return dynamic::infect(args, choice, setup, progress);
+    if let Some(poison_settings) =
+        poison_settings.as_ref().filter(|poison_settings| poison_settings.is_untrained())
+    {
+        return dynamic::infect(args, poison_settings, setup, progress);
     }
     let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
     let data = DataConfig::new(&args.data, &loaded.set, &normalisation);
-    let planted = choice.as_ref().map(|choice| {
-        let planted = choice.plant(loaded.limited(train.clone()), args.compute.seed)?;
+    let planted = poison_settings.as_ref().map(|poison_settings| {
+        let planted = poison_settings.poison(loaded.limited(train.clone()), args.compute.seed)?;
         count_all(planted, &loaded)
     });
     let planted = planted.transpose()?;
@@ -138,7 +113,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
         data,
-        attack: choice.as_ref(),
+        attack: poison_settings.as_ref(),
         fresh: args.fresh,
         train: &config,
         generators: None,
@@ -152,8 +127,8 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     if let Some(planted) = &planted {
         planted.truth.save(&folder.poison())?;
     }
-    let afresh = |epoch: u32| match &choice {
-        Some(choice) => Ok(choice.plant_epoch(clean.clone(), args.compute.seed, epoch)?),
+    let afresh = |epoch: u32| match &poison_settings {
+        Some(poison_settings) => Ok(poison_settings.poison_epoch(clean.clone(), args.compute.seed, epoch)?),
         None => Ok(clean.clone()),
     };
     let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &config.engine_options())?;
@@ -198,7 +173,7 @@ fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
 
 /// Numbers the poisoned images as the whole set does, of which `--limit` took some, and makes them
 /// again under these numbers, as everybody will who reads `poison.json`.
-fn count_all(mut planted: Planted, loaded: &Loaded) -> Result<Planted> {
+fn count_all(mut planted: PoisonedData, loaded: &Loaded) -> Result<PoisonedData> {
     if let Some(taken) = &loaded.taken {
         let train = &mut planted.truth.train;
         let all = train.indices.iter_mut().chain(&mut train.noise);

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::InfectArgs;
 use crate::cli::common::{DataConfig, Loaded, Provenance};
 use crate::cli::progress::Progress;
-use crate::cli::trigger::Choice;
+use crate::cli::trigger::PoisonSettings;
 
 /// How the model is trained.
 #[derive(Args, Clone, Debug)]
@@ -129,7 +129,7 @@ pub struct Config<'a> {
     pub width: usize,
     pub init: Option<&'a Path>,
     pub data: DataConfig,
-    pub attack: Option<&'a Choice>,
+    pub attack: Option<&'a PoisonSettings>,
     pub fresh: bool,
     pub train: &'a PlantConfig,
     pub generators: Option<&'a GeneratorConfig>,
