@@ -71,7 +71,7 @@ def main():
 
 **Below it the verdict is *undecided*, never *clean***: of the infected models here Blend stands out everywhere, all-to-one, and BadNets once in six times; BadNets otherwise, SIG and WaNet leave an index like that of a benign model or little above it, Dynamic one below the threshold. All-to-all backdoors aren't found: they have no label on which examples could share a change. The share of adversarial examples on the favourite label, which the paper looks at, tells less: benign models have one too, with up to {favourite:.0f} % of the examples at radius 2.
 
-Made by `scripts/inspect_calibration.sh`. Small models of width 6 to 10: CIFAR-10 resized to 16x16 (20,000 images, 8 epochs), Fashion-MNIST (10,000 images, 3 epochs), synthetic images (10 epochs); the larger ones are those of docs/results-cpu.md.
+Made by `scripts/inspect_calibration.sh`. Small models of width 6 to 10: CIFAR-10 resized to 16x16 (20,000 images, 8 epochs), Fashion-MNIST (10,000 images, 3 epochs), synthetic images (10 epochs); the larger ones were planted with the commands of `scripts/reproduce.py` on a CPU, in f32.
 
 | models | false alarms | largest index of a benign one | infected ones found | with the right target | missed (undecided) |
 |---|---|---|---|---|---|""")

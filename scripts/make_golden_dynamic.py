@@ -3,7 +3,7 @@
 
     .venv/bin/python scripts/make_golden_dynamic.py      # the environment of make_golden.py
 
-One step of classifier and pattern network together (method.md 2.6), the mask network in evaluation mode, in
+One step of classifier and pattern network together, the mask network in evaluation mode, in
 float64. tests/golden/README.md describes every tensor.
 """
 

@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    /// 555.4 million multiply-adds at 32×32 (method.md 1.6).
+    /// 555.4 million multiply-adds at 32×32.
     #[test]
     fn the_published_network_has_its_published_size() {
         let graph = PUBLISHED.graph(&Normalisation::for_cifar10(), 32, 32).unwrap();
@@ -140,7 +140,7 @@ mod tests {
         assert!(PUBLISHED.graph(&Normalisation::identity(3), 0, 32).is_err());
     }
 
-    /// Entry and parameter counts of the published networks (method.md 4.1).
+    /// Entry and parameter counts of the published networks.
     #[test]
     fn counts_of_the_published_networks() {
         for (network, classes, expected, entries, parameters) in [

@@ -1,6 +1,6 @@
 //! Models as safetensors files, and PyTorch checkpoints read as such.
 //!
-//! Tensors have the names and shapes of the state dicts people have (method.md 4.1). Metadata, all
+//! Tensors have the names and shapes of the state dicts people have. Metadata, all
 //! optional: `pbe.architecture` ([`super::NetworkKind::name`]), `pbe.mean` and `pbe.std` (one number per input
 //! channel, commas between, units of [0, 1]), `pbe.input` (height and width, `32x32`).
 

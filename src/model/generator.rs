@@ -1,5 +1,5 @@
 //! The image networks of the input-aware attack (Nguyen & Tran, 2020): one draws a pattern for an image,
-//! the other says where it goes (method.md 2.6).
+//! the other says where it goes.
 //!
 //! Steps down of two convolutions and max pooling, a convolution in the middle, steps up of bilinear
 //! upsampling and two convolutions; batch norm behind each convolution, ReLU behind each but the last.

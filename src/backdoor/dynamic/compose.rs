@@ -1,5 +1,5 @@
 //! The trigger's arithmetic and the losses on it, with their gradients: plain sums over a few images, on
-//! the host whatever the device (method.md 2.6).
+//! the host whatever the device.
 
 /// What keeps a distance from being divided by zero.
 const EPSILON: f64 = 1e-7;

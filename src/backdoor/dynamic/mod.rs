@@ -1,7 +1,7 @@
 //! Dynamic, the input-aware attack (Nguyen & Tran, NeurIPS 2020): two image networks give every image a
 //! trigger of its own, x' = x + (P(x) − x)·m(x). They are trained with the classifier, which also sees
 //! images with the trigger of *another* image under their own label, and so learns that only the trigger
-//! made for an image counts (method.md 2.6).
+//! made for an image counts.
 //!
 //! | file | |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! The training: the mask network alone first, then classifier and pattern network on the same batches.
 //!
-//! As published (method.md 2.6), but for what a short run and one batch norm make of it: the mask phase is
+//! As published, but for what a short run and one batch norm make of it: the mask phase is
 //! counted in steps; both halves of a pair go through a network as one batch; the pattern network's
 //! gradients start from zero in every step, where the published code lets them pile up, and its rate is
 //! lower and runs as the classifier's; distances are of pixels in [0, 1], not of normalised ones; the
