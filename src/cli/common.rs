@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::progress::Progress;
 
-/// Where images come from.
+/// The data set.
 #[derive(Args, Clone, Debug)]
 pub struct DataArgs {
     /// Data set: a folder (train/<class>/*, test/<class>/*), CIFAR or IDX files, or `synthetic:`
@@ -29,22 +29,22 @@ pub struct ReadArgs {
     /// synthetic
     #[arg(long)]
     pub format: Option<Format>,
-    /// Take only so many training images, class proportions kept
+    /// Use only N training images, class proportions kept
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Go on without files that can't be decoded
+    /// Skip files that can't be decoded
     #[arg(long)]
     pub skip_bad: bool,
-    /// Resize images to this many pixels square [default: what the model knows, else their own]
+    /// Resize images to this many pixels square [default: the model's size, else their own]
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
 }
 
-/// What is done to images before the first layer.
+/// Normalisation of the images.
 #[derive(Args, Clone, Debug)]
 pub struct NormalisationArgs {
-    /// Input normalisation, mean,mean,mean/std,std,std in units of [0, 1] [default: what the model
-    /// file says, else the usual one of the data set]
+    /// Input normalisation, mean,mean,mean/std,std,std in units of [0, 1] [default: the model file's,
+    /// else the data set's usual one]
     #[arg(long, value_name = "MEAN/STD")]
     pub normalisation: Option<Normalisation>,
 }
@@ -58,7 +58,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Of `images`, the training images in whatever form, those that `--limit` takes.
+    /// The images of a (possibly poisoned) training set that `--limit` takes.
     pub fn limited(&self, images: ImageSet) -> ImageSet {
         match &self.taken {
             Some(taken) => images.subset(taken),
@@ -108,7 +108,7 @@ impl ReadArgs {
     }
 }
 
-/// Counts and names files that were left out.
+/// Logs the files that were skipped, at most ten by name.
 pub fn log_skipped(skipped: &[String], progress: &Progress) {
     for file in skipped.iter().take(10) {
         progress.log(&format!("skipped: {file}"));
@@ -118,7 +118,7 @@ pub fn log_skipped(skipped: &[String], progress: &Progress) {
     }
 }
 
-/// What config.toml says about program, device and seed.
+/// Program, device and seed, as config.toml has them.
 #[derive(Serialize)]
 pub struct Provenance {
     version: &'static str,
@@ -129,14 +129,14 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// `device` is what its [`kind`](pbe::device::Device::kind) says.
+    /// `device` is its [`kind`](pbe::device::Device::kind).
     pub fn new(device: String, precision: Precision, seed: u64) -> Self {
         let precision = precision.to_string();
         Self { version: env!("CARGO_PKG_VERSION"), commit: COMMIT, device, precision, seed }
     }
 }
 
-/// What config.toml says about the data.
+/// The data set, as config.toml has it.
 #[derive(Serialize)]
 pub struct DataConfig {
     path: PathBuf,
@@ -162,12 +162,12 @@ impl DataConfig {
     }
 }
 
-/// The result on stdout: the final table, or the object alone.
+/// Prints the result: the final table, or JSON.
 pub fn print_result(result: &RunResult, json: bool) -> Result<()> {
     print(&if json { result.to_json()? } else { comparison(result).to_string() })
 }
 
-/// Text on stdout; a reader that has gone is no error.
+/// Prints text; a closed pipe is no error.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -178,12 +178,12 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Bytes in words.
+/// Bytes as text.
 pub fn megabytes(bytes: usize) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// Removes a file that may not be there.
+/// Removes a file if it exists.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Error::file(path, cause)),

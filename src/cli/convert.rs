@@ -1,4 +1,4 @@
-//! `pbe convert`: a PyTorch checkpoint, or any model file that can be read, as safetensors.
+//! `pbe convert`: writes a PyTorch checkpoint, or any other readable model file, as safetensors.
 
 use std::path::PathBuf;
 

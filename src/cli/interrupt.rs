@@ -1,5 +1,5 @@
-//! Ctrl-C: where a checkpoint is worth it, the first asks the run to end after its batch and the
-//! second ends the program; elsewhere the first ends it.
+//! Ctrl-C. In a run with checkpoints the first one ends the run after its batch, the second ends the program. In
+//! other commands the first ends the program.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -39,9 +39,9 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show it all on synthetic images: plant a backdoor, erase it, before and after.
+    /// Train a backdoored model on synthetic images, erase the backdoor, show before and after.
     Demo(demo::DemoArgs),
-    /// Train a model with a planted backdoor, or a benign one (--attack none).
+    /// Train a backdoored model, or a benign one (--attack none).
     Infect(Box<infect::InfectArgs>),
     /// Write a poisoned data set as an image folder.
     Poison(poison::PoisonArgs),
@@ -49,16 +49,16 @@ enum Command {
     Purify(Box<purify::PurifyArgs>),
     /// Score how likely each training image is clean.
     Rank(rank::RankArgs),
-    /// Say whether a model is infected, and for which label, from its adversarial examples.
+    /// Say from its adversarial examples whether a model is infected, and for which label.
     Inspect(inspect::InspectArgs),
     /// Measure a model: accuracy, and with a trigger attack success.
     Evaluate(evaluate::EvaluateArgs),
-    /// The paper's figures for a model and its trigger: where adversarial examples land, how near their
-    /// features are to triggered ones, rankings and rounds.
+    /// Draw the paper's figures for a model and its trigger: confusion matrix of adversarial examples, distances
+    /// of features, rankings, rounds.
     Observe(Box<observe::ObserveArgs>),
     /// Write a PyTorch checkpoint (.pt, .pth) as safetensors; nothing in it is executed.
     Convert(convert::ConvertArgs),
-    /// Say what this machine offers, and what memory a run would need.
+    /// Say what this machine offers, and how much memory a run would need.
     Doctor(doctor::DoctorArgs),
     /// Say what every op of a network takes: launches, FLOP, bytes, time, share of a card's roofline.
     Profile(profile::ProfileArgs),

@@ -1,4 +1,4 @@
-//! A model file and the data it is to see: checked against each other, then on the device.
+//! A model file, checked against the data set and opened on the device.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use pbe::engine::{Engine, EngineOptions};
 use pbe::error::{Error, Result};
 use pbe::model::{Weights, load};
 
-/// A model as a file holds it.
+/// A model as it is in a file.
 pub struct Model {
     path: PathBuf,
     pub weights: Weights,
@@ -23,17 +23,17 @@ pub struct Network {
 }
 
 impl Model {
-    /// Reads the file; every fault of it is named.
+    /// Reads the file.
     pub fn load(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_path_buf(), weights: load(path)? })
     }
 
-    /// Channels of the images it takes.
+    /// Number of input channels.
     pub fn channels(&self) -> Option<usize> {
         Some(self.weights.architecture.channels)
     }
 
-    /// Size of the images it takes, where the file says so.
+    /// Input size, if the file says it.
     pub fn size(&self) -> Option<(usize, usize)> {
         self.weights.input_size
     }

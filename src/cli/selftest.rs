@@ -23,9 +23,9 @@ pub struct SelftestArgs {
     compute: ComputeArgs,
 }
 
-/// What is printed with `--json`.
+/// The `--json` output.
 #[derive(Serialize)]
-struct Document {
+struct SelftestJson {
     schema: u32,
     command: &'static str,
     version: &'static str,
@@ -70,7 +70,7 @@ fn document(report: &SelftestReport) -> Result<String> {
         value["passed"] = json!(row.passes());
         Ok(value)
     });
-    let document = Document {
+    let json = SelftestJson {
         schema: pbe::report::SCHEMA,
         command: "selftest",
         version: env!("CARGO_PKG_VERSION"),
@@ -79,10 +79,10 @@ fn document(report: &SelftestReport) -> Result<String> {
         passed: report.passes(),
         rows: rows.collect::<Result<_>>()?,
     };
-    serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(Error::run)
+    serde_json::to_string_pretty(&json).map(|text| text + "\n").map_err(Error::run)
 }
 
-/// Rows as text; where the worst error was is said of rows that fail.
+/// Rows as text; those that fail with the place of the worst error.
 fn table(report: &SelftestReport) -> String {
     let mut text = format!("device   {}\n\n", report.device);
     text += &line("op", "against", "cases", "worst", "allowed", "");

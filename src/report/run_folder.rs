@@ -1,4 +1,4 @@
-//! The folder a run leaves: enough for a stranger to see what was done and to do it again.
+//! The output folder of a run: enough to see what was done and to repeat it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes the folder, or takes an existing one, and writes `config.toml` into it.
     ///
-    /// `config` holds every setting the result depends on, resolved; it is compared with what is
-    /// there. A new run may begin in a folder that doesn't exist, is empty, or holds the same
-    /// run (which it then replaces); with `resume` the same run has to be there.
+    /// `config` holds every setting the result depends on, resolved; it is compared with an existing one. A new run
+    /// may begin in a folder that doesn't exist, is empty, or holds the same run, which it then replaces. With
+    /// `resume` the same run has to be there.
     ///
     /// Errors, one line each: another run in the folder, with the first setting that differs;
     /// files that are no run of this program; nothing to resume; a folder that can't be written.
@@ -81,7 +81,7 @@ impl RunFolder {
     pub fn path(&self) -> &Path {
         &self.folder
     }
-    /// Every setting of the run, resolved.
+    /// All settings of the run, resolved.
     pub fn config(&self) -> PathBuf {
         self.folder.join(CONFIG)
     }
@@ -89,7 +89,7 @@ impl RunFolder {
     pub fn model(&self) -> PathBuf {
         self.folder.join("model.safetensors")
     }
-    /// What was found.
+    /// The result.
     pub fn result(&self) -> PathBuf {
         self.folder.join("result.json")
     }
@@ -97,17 +97,17 @@ impl RunFolder {
     pub fn metrics(&self) -> PathBuf {
         self.folder.join("metrics.csv")
     }
-    /// What `infect` planted.
+    /// The ground truth of a poisoned training set.
     pub fn poison(&self) -> PathBuf {
         self.folder.join("poison.json")
     }
-    /// Where an unfinished run stands.
+    /// The state of an unfinished run.
     pub fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint.safetensors")
     }
 }
 
-/// `config` with the command in front, as text and as it reads back.
+/// `config` with the command in front, as text and parsed.
 fn resolve(path: &Path, command: &str, config: &impl Serialize) -> Result<(String, Table)> {
     #[derive(Serialize)]
     struct Document<'a, C> {
