@@ -2,6 +2,8 @@
 //! take no memory worth naming (the engine's own small vectors of indices and losses aside).
 //! In a file of its own, for it counts every allocation of the process.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,0 +1,1 @@
+//! Nothing but the benchmarks: `cargo bench -p pbe-benches`.
