@@ -3,7 +3,7 @@
 //! Three floors: method (`backdoor`, `defense`, `report`), engine (`model`, `engine`),
 //! device ([`device`]). Data flows down, results flow up. See ARCHITECTURE.md.
 
-#![deny(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod analysis;
 pub mod backdoor;

@@ -1,5 +1,7 @@
 //! `pbe`: reads the arguments, runs the command, prints what went wrong.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod cli;
 
 use std::process::ExitCode;
