@@ -237,52 +237,28 @@ fn lop3(regs: VectorRegisters, mask: u32, r: super::vector_op::Ternary, table: u
     });
 }
 
+/// A comparison of two registers: a loop of its own for each order, so that it is vectorised.
+macro_rules! compare {
+    ($regs:ident.$compare:ident, $mask:ident, $operands:ident, $order:ident, $value:expr) => {
+        match $order {
+            Order::Eq => $regs.$compare($mask, $operands, |a, b| $value(a) == $value(b)),
+            Order::Ne => $regs.$compare($mask, $operands, |a, b| $value(a) != $value(b)),
+            Order::Lt => $regs.$compare($mask, $operands, |a, b| $value(a) < $value(b)),
+            Order::Le => $regs.$compare($mask, $operands, |a, b| $value(a) <= $value(b)),
+            Order::Gt => $regs.$compare($mask, $operands, |a, b| $value(a) > $value(b)),
+            Order::Ge => $regs.$compare($mask, $operands, |a, b| $value(a) >= $value(b)),
+        }
+    };
+}
+
 #[inline(always)]
 fn predicates(regs: VectorRegisters, mask: u32, op: VectorOp) {
     match op {
-        VectorOp::CompareU32(r, order) => match order {
-            Order::Eq => regs.compare_b32(mask, r, |a, b| a == b),
-            Order::Ne => regs.compare_b32(mask, r, |a, b| a != b),
-            Order::Lt => regs.compare_b32(mask, r, |a, b| a < b),
-            Order::Le => regs.compare_b32(mask, r, |a, b| a <= b),
-            Order::Gt => regs.compare_b32(mask, r, |a, b| a > b),
-            Order::Ge => regs.compare_b32(mask, r, |a, b| a >= b),
-        },
-        VectorOp::CompareS32(r, order) => match order {
-            Order::Eq => regs.compare_b32(mask, r, |a, b| a == b),
-            Order::Ne => regs.compare_b32(mask, r, |a, b| a != b),
-            Order::Lt => regs.compare_b32(mask, r, |a, b| (a as i32) < b as i32),
-            Order::Le => regs.compare_b32(mask, r, |a, b| a as i32 <= b as i32),
-            Order::Gt => regs.compare_b32(mask, r, |a, b| a as i32 > b as i32),
-            Order::Ge => regs.compare_b32(mask, r, |a, b| a as i32 >= b as i32),
-        },
-        VectorOp::CompareU64(r, order) => match order {
-            Order::Eq => regs.compare_b64(mask, r, |a, b| a == b),
-            Order::Ne => regs.compare_b64(mask, r, |a, b| a != b),
-            Order::Lt => regs.compare_b64(mask, r, |a, b| a < b),
-            Order::Le => regs.compare_b64(mask, r, |a, b| a <= b),
-            Order::Gt => regs.compare_b64(mask, r, |a, b| a > b),
-            Order::Ge => regs.compare_b64(mask, r, |a, b| a >= b),
-        },
-        VectorOp::CompareS64(r, order) => match order {
-            Order::Eq => regs.compare_b64(mask, r, |a, b| a == b),
-            Order::Ne => regs.compare_b64(mask, r, |a, b| a != b),
-            Order::Lt => regs.compare_b64(mask, r, |a, b| (a as i64) < b as i64),
-            Order::Le => regs.compare_b64(mask, r, |a, b| a as i64 <= b as i64),
-            Order::Gt => regs.compare_b64(mask, r, |a, b| a as i64 > b as i64),
-            Order::Ge => regs.compare_b64(mask, r, |a, b| a as i64 >= b as i64),
-        },
-        VectorOp::CompareF32(r, order) => {
-            let float = f32::from_bits;
-            match order {
-                Order::Eq => regs.compare_b32(mask, r, |a, b| float(a) == float(b)),
-                Order::Ne => regs.compare_b32(mask, r, |a, b| float(a) != float(b)),
-                Order::Lt => regs.compare_b32(mask, r, |a, b| float(a) < float(b)),
-                Order::Le => regs.compare_b32(mask, r, |a, b| float(a) <= float(b)),
-                Order::Gt => regs.compare_b32(mask, r, |a, b| float(a) > float(b)),
-                Order::Ge => regs.compare_b32(mask, r, |a, b| float(a) >= float(b)),
-            }
-        }
+        VectorOp::CompareU32(r, order) => compare!(regs.compare_b32, mask, r, order, u32::from),
+        VectorOp::CompareS32(r, order) => compare!(regs.compare_b32, mask, r, order, u32::cast_signed),
+        VectorOp::CompareU64(r, order) => compare!(regs.compare_b64, mask, r, order, u64::from),
+        VectorOp::CompareS64(r, order) => compare!(regs.compare_b64, mask, r, order, u64::cast_signed),
+        VectorOp::CompareF32(r, order) => compare!(regs.compare_b32, mask, r, order, f32::from_bits),
         VectorOp::AndPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) & regs.predicate(r.b)),
         VectorOp::OrPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) | regs.predicate(r.b)),
         VectorOp::XorPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) ^ regs.predicate(r.b)),

@@ -122,7 +122,8 @@ pub fn load(
         let from =
             |lane: usize| (base.wrapping_add(request.addresses[lane]) as *const u32).wrapping_add(element);
         let first = from(request.first());
-        // SAFETY: `prepare` found every active lane's bytes good; the first lane of a full register begins it.
+        // SAFETY: `prepare` found every active lane's bytes good; where
+        // all lanes are active and contiguous, the first lane's address begins them.
         let values: [u32; LANES] = unsafe {
             match pattern {
                 Pattern::Same => [first.read_unaligned(); LANES],
