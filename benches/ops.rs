@@ -13,13 +13,13 @@ use std::time::Duration;
 
 const IMAGES: usize = 128;
 
-/// Spans one after the other in their regions.
+/// Hands out spans one after the other in their regions.
 #[derive(Default)]
-struct Room {
+struct Spans {
     ends: [usize; 7],
 }
 
-impl Room {
+impl Spans {
     fn take(&mut self, region: Region, len: usize) -> Span {
         let images = if matches!(region, Region::Arena | Region::Staging) { IMAGES } else { 1 };
         let end = &mut self.ends[region as usize];
@@ -46,18 +46,18 @@ impl Room {
 fn time(
     criterion: &mut Criterion,
     name: String,
-    room: &Room,
+    spans: &Spans,
     filters: Vec<FilterSpec>,
     op: Op,
     work: Throughput,
 ) {
     let device = CpuDevice::new(None).expect("threads");
-    let mut session = device.open(room.layout()).expect("memory");
-    let ones = vec![0.5; room.ends.iter().copied().max().unwrap_or(0)];
+    let mut session = device.open(spans.layout()).expect("memory");
+    let ones = vec![0.5; spans.ends.iter().copied().max().unwrap_or(0)];
     for region in [Region::Weights, Region::Gradients, Region::Derived, Region::Arena, Region::Staging] {
-        session.write(region, 0, &ones[..room.layout().len(region)]).expect("written");
+        session.write(region, 0, &ones[..spans.layout().len(region)]).expect("written");
     }
-    let arena = room.ends[Region::Arena as usize];
+    let arena = spans.ends[Region::Arena as usize];
     let program = Program { ops: vec![op], filters, capacity: IMAGES, arena, ..Program::default() };
     let program = session.prepare(program).expect("a sound program");
     let slice = [BatchSlice { first: 0, count: IMAGES }];
@@ -78,12 +78,12 @@ fn norms(criterion: &mut Criterion) {
     for width in [64, 16] {
         for (side, factor) in [(32, 1), (16, 2), (8, 4), (4, 8)] {
             let (pixels, channels) = (side * side, width * factor);
-            let mut room = Room::default();
-            let [input, gradient, output] = [0; 3].map(|_| room.image(pixels * channels));
-            let [gamma, beta, mean, inverse_std] = [0; 4].map(|_| room.channel(channels));
-            let [running_mean, running_variance] = [0; 2].map(|_| room.channel(channels));
-            let affine = room.affine(channels);
-            let gradients = [0; 2].map(|_| room.take(Region::Gradients, channels));
+            let mut spans = Spans::default();
+            let [input, gradient, output] = [0; 3].map(|_| spans.image(pixels * channels));
+            let [gamma, beta, mean, inverse_std] = [0; 4].map(|_| spans.channel(channels));
+            let [running_mean, running_variance] = [0; 2].map(|_| spans.channel(channels));
+            let affine = spans.affine(channels);
+            let gradients = [0; 2].map(|_| spans.take(Region::Gradients, channels));
             let statistics = Op::BatchNormStats(ops::BatchNormStats {
                 pixels,
                 channels,
@@ -117,12 +117,12 @@ fn norms(criterion: &mut Criterion) {
             time(
                 criterion,
                 format!("norm_statistics {shape}"),
-                &room,
+                &spans,
                 Vec::new(),
                 statistics,
                 bytes(elements),
             );
-            time(criterion, format!("norm_dgrad {shape}"), &room, Vec::new(), dgrad, bytes(6 * elements));
+            time(criterion, format!("norm_dgrad {shape}"), &spans, Vec::new(), dgrad, bytes(6 * elements));
         }
     }
 }
@@ -130,29 +130,29 @@ fn norms(criterion: &mut Criterion) {
 fn attack(criterion: &mut Criterion) {
     for norm in [Norm::Linf, Norm::L2] {
         let elements = 3072;
-        let mut room = Room::default();
-        let [clean, gradient, adversarial] = [0; 3].map(|_| room.image(elements));
-        let [epsilon, alpha] = [0; 2].map(|_| room.image(1));
-        let indices = room.take(Region::Staging, 1);
+        let mut spans = Spans::default();
+        let [clean, gradient, adversarial] = [0; 3].map(|_| spans.image(elements));
+        let [epsilon, alpha] = [0; 2].map(|_| spans.image(1));
+        let indices = spans.take(Region::Staging, 1);
         let start = Op::PgdStart(ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial });
         let step = Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial });
-        time(criterion, format!("pgd_start {norm:?}"), &room, Vec::new(), start, bytes(2 * elements));
-        time(criterion, format!("pgd_step {norm:?}"), &room, Vec::new(), step, bytes(4 * elements));
+        time(criterion, format!("pgd_start {norm:?}"), &spans, Vec::new(), start, bytes(2 * elements));
+        time(criterion, format!("pgd_step {norm:?}"), &spans, Vec::new(), step, bytes(4 * elements));
     }
 }
 
 fn updates(criterion: &mut Criterion) {
     let len = 11_171_146;
-    let mut room = Room::default();
-    let weights = room.take(Region::Weights, len);
-    let gradients = room.take(Region::Gradients, len);
-    let momentum = room.take(Region::Momentum, len);
-    let average = room.take(Region::Average, len);
+    let mut spans = Spans::default();
+    let weights = spans.take(Region::Weights, len);
+    let gradients = spans.take(Region::Gradients, len);
+    let momentum = spans.take(Region::Momentum, len);
+    let average = spans.take(Region::Average, len);
     let moved = |times: usize| Throughput::Bytes((times * len * size_of::<f32>()) as u64);
     let sgd = Op::Sgd(ops::Sgd { weights, gradients, momentum });
-    time(criterion, "sgd width 64".to_string(), &room, Vec::new(), sgd, moved(5));
+    time(criterion, "sgd width 64".to_string(), &spans, Vec::new(), sgd, moved(5));
     let op = Op::MovingAverage(ops::MovingAverage { weights, average });
-    time(criterion, "moving_average width 64".to_string(), &room, Vec::new(), op, moved(3));
+    time(criterion, "moving_average width 64".to_string(), &spans, Vec::new(), op, moved(3));
 }
 
 /// The convolutions of a stage: the plain one inside it, and the two that enter it.
@@ -181,9 +181,9 @@ fn convolutions(criterion: &mut Criterion) {
     let stages = [(32, 1), (16, 2), (8, 4), (4, 8)];
     let shapes = [64, 16].iter().flat_map(|&width| stages.map(|(side, factor)| stage(width, side, factor)));
     for shape in shapes.flatten() {
-        let mut room = Room::default();
-        let (input, output) = (room.image(shape.input_len()), room.image(shape.output_len()));
-        let weight_gradient = room.take(Region::Gradients, shape.filter_len());
+        let mut spans = Spans::default();
+        let (input, output) = (spans.image(shape.input_len()), spans.image(shape.output_len()));
+        let weight_gradient = spans.take(Region::Gradients, shape.filter_len());
         let filters = |direction| vec![FilterSpec { shape, direction }];
         let filter = FilterId(0);
         let prologue = Prologue::default();
@@ -204,9 +204,9 @@ fn convolutions(criterion: &mut Criterion) {
         let ConvShape { height, in_channels, out_channels, kernel, stride, .. } = shape;
         let name = format!("{height}x{height}x{in_channels}-{out_channels} {kernel}x{kernel}/{stride}");
         let work = || Throughput::Elements((IMAGES * shape.multiply_adds()) as u64);
-        time(criterion, format!("fprop {name}"), &room, filters(Direction::Fprop), fprop, work());
-        time(criterion, format!("dgrad {name}"), &room, filters(Direction::Dgrad), dgrad, work());
-        time(criterion, format!("wgrad {name}"), &room, Vec::new(), wgrad, work());
+        time(criterion, format!("fprop {name}"), &spans, filters(Direction::Fprop), fprop, work());
+        time(criterion, format!("dgrad {name}"), &spans, filters(Direction::Dgrad), dgrad, work());
+        time(criterion, format!("wgrad {name}"), &spans, Vec::new(), wgrad, work());
     }
 }
 

@@ -1,4 +1,4 @@
-//! A model on some images, for `scripts/check_torchvision.py` and `scripts/signs.py`:
+//! Runs a model on some images, for `scripts/check_torchvision.py` and `scripts/signs.py`:
 //!
 //!     forward MODEL IMAGES.safetensors OUTPUT.safetensors [--steps N | --bf16]
 //!

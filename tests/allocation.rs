@@ -1,6 +1,6 @@
-//! Nothing is allocated in a step: after the first, an attack, a training step and a scoring pass
-//! take no memory worth naming (the engine's own small vectors of indices and losses aside).
-//! In a file of its own, for it counts every allocation of the process.
+//! Nothing is allocated in a step: after the first one, an attack, a training step and a scoring pass allocate
+//! only the engine's small vectors of indices and losses. A test program of its own, because it counts every
+//! allocation of the process.
 
 #![allow(unsafe_code)]
 
@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn a_step_allocates_nothing_worth_naming() {
+fn a_step_allocates_next_to_nothing() {
     let images = synthetic(0, 10, 4, 32);
     let architecture =
         Architecture { network: NetworkKind::PreActResNet18, width: 8, classes: 10, channels: 3 };

@@ -1,6 +1,5 @@
-//! What decides the speed of the tensor-core convolutions, counted on the emulator at the shapes of
-//! networks of width 64 and few images: no bank conflicts, whole sectors, hardly a matrix instruction
-//! too many. `cargo test --test counters -- --nocapture` prints the table of docs/performance.md.
+//! What decides the speed of the tensor-core convolutions, counted on the emulator at the shapes of networks of width
+//! 64 with few images: no bank conflicts, whole sectors, at most 5 % more matrix instructions than needed. `cargo test --test counters -- --nocapture` prints the table of docs/performance.md.
 
 #[allow(dead_code)]
 #[path = "cli/emulated.rs"]
@@ -21,9 +20,9 @@ use pbe::model::{Architecture, NetworkKind, Weights};
 use pbe::selftest::cases::conv::{Addend, ConvCase};
 use serde_json::Value;
 
-/// Rows, columns, in and out channels, kernel, stride, images. First those of a PreAct-ResNet-18 at 32x32, and one
-/// of few channels, then those of a ResNet-18 at 224x224, some rows of an image: blocks are alike. So few images take
-/// tiles of 64 rows in place of 128; the last is one for whole tiles.
+/// Height, width, input channels, output channels, kernel, stride, images. First the shapes of a PreAct-ResNet-18 at
+/// 32x32 and one with few channels; then those of a ResNet-18 at 224x224, cut to some rows, since all blocks do the
+/// same. So few images take tiles of 64 rows instead of 128; the last shape fills tiles of 128.
 const SHAPES: [[usize; 7]; 16] = [
     [32, 32, 3, 64, 3, 1, 1],
     [32, 32, 64, 64, 3, 1, 1],
@@ -49,8 +48,8 @@ const PRODUCTS: u64 = 16 * 8 * 16;
 /// Rows of fprop's and dgrad's tiles.
 const TILE: usize = 128;
 
-/// The environment variable by which a test tells itself, in a process of its own, which shape to run, or how many
-/// steps.
+/// The environment variable that tells this test program, started again as a child process, which shape to run or how
+/// many steps.
 const NUMBER: &str = "PBE_COUNTERS_NUMBER";
 
 fn shape(number: usize) -> (ConvShape, usize) {
@@ -58,7 +57,7 @@ fn shape(number: usize) -> (ConvShape, usize) {
     (ConvShape { height, width, in_channels, out_channels, kernel, stride, pad: kernel / 2 }, count)
 }
 
-/// Runs a shape in all three directions on the driver that the environment names.
+/// Runs a shape in all three directions on the driver in LD_LIBRARY_PATH.
 fn convolve(number: usize) {
     let (shape, count) = shape(number);
     let device = CudaDevice::open(0, Precision::Bf16).unwrap();
@@ -95,8 +94,8 @@ fn report(test: &str, number: usize, folder: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
-/// Matrix instructions that the products of a direction take at least: rows, columns and k in whole
-/// instructions, channels as they are.
+/// The fewest matrix instructions that a direction's products take: rows, columns and k rounded up to whole
+/// instructions.
 fn least(direction: &str, shape: &ConvShape, count: usize) -> u64 {
     let taps = shape.kernel * shape.kernel;
     let (inputs, outputs) =
@@ -107,7 +106,7 @@ fn least(direction: &str, shape: &ConvShape, count: usize) -> u64 {
     };
     match direction {
         "fprop" => tiles(outputs, k, taps * c),
-        // A gradient meets `taps` of the inputs; spread over the phases this is what they sum up to.
+        // Each gradient reaches `taps` inputs; the phases of a strided dgrad add up to this.
         "dgrad" => tiles(inputs, c, taps * k) / (shape.stride * shape.stride) as u64,
         _ => tiles(taps * c, k, outputs),
     }
@@ -144,7 +143,7 @@ fn convolutions() {
                 let bytes = number(counters, &format!("{path}/bytes"));
                 bytes as f64 / (32 * number(counters, &format!("{path}/sectors")).max(1)) as f64
             };
-            // Where lanes read the same bytes, these are more than the sectors'.
+            // Where lanes read the same bytes, more bytes are counted than the sectors have.
             let (copied, stored) = (used("/async_copies").min(1.0), used("/global_stores"));
             let ConvShape { height, width, in_channels, out_channels, kernel, stride, .. } = shape;
             println!(
@@ -152,7 +151,7 @@ fn convolutions() {
                 100.0 * copied,
                 100.0 * stored
             );
-            // Of so few images' pixels the last tile may be part empty; a batch of 128 has none such.
+            // With so few images the last tile may be partly empty; with a batch of 128 it never is.
             let pixels = count * shape.out_height() * shape.out_width();
             let whole = in_channels.is_multiple_of(64) && pixels.is_multiple_of(TILE);
             if conflicts > 0 || copied < 0.9 || whole && (ratio > 1.05 || stored < 0.9) {
@@ -163,7 +162,7 @@ fn convolutions() {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
-/// Attacks an image for so many steps on the driver that the environment names.
+/// Attacks an image with this many steps on the driver in LD_LIBRARY_PATH.
 fn attack(steps: usize) {
     let images = synthetic(0, 2, 1, 32);
     let architecture =

@@ -1,4 +1,4 @@
-//! What a network is said to need is what it then holds.
+//! The memory that a plan predicts is what the opened engine holds.
 
 use pbe::data::Normalisation;
 use pbe::device::Device;

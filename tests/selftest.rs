@@ -1,5 +1,5 @@
-//! The self-test passes on the CPU, and misses nothing: a device that spoils what one op writes
-//! fails in that op's row.
+//! The self-test passes on the CPU and detects faults: a device that corrupts what one op writes fails in
+//! that op's row.
 
 use pbe::device::ops;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use pbe::device::{
 use pbe::error::{Error, Result};
 use pbe::selftest::{Depth, SelftestReport, TOLERANCES, run};
 
-/// What a device does wrong.
+/// What the faulty device does wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     /// The last element of every span that these ops write: a bit for each of [`TOLERANCES`].
@@ -22,11 +22,11 @@ enum Fault {
     Mask,
     /// A folded scale.
     Scale,
-    /// The last element of a region, which nobody should write.
+    /// The last element of a region, which no op may write.
     Outside,
     /// Runs fail.
     Error,
-    /// A weight, by another amount in every session.
+    /// A weight, by a different amount in every session.
     Varying,
 }
 
@@ -85,14 +85,14 @@ impl FaultySession {
     }
 }
 
-/// What `op` writes, its words apart.
+/// The spans that `op` writes, without its masks and argmax indices.
 fn written(op: &Op) -> Vec<Span> {
     let mask = mask(op);
     let written = op.spans().filter(|(span, access)| access.writes() && Some(*span) != mask);
     written.map(|(span, _)| span).collect()
 }
 
-/// The words an op writes.
+/// The mask or argmax indices that `op` writes.
 fn mask(op: &Op) -> Option<Span> {
     match op {
         Op::Conv(ops::Conv { prologue, .. }) => prologue.mask,
@@ -147,8 +147,8 @@ impl Session for FaultySession {
                     let place = TOLERANCES.iter().position(|(name, _)| *name == op.name());
                     place.is_some_and(|place| set >> place & 1 == 1)
                 };
-                // What a later op writes over is that op's. It shows when it's read: the next run goes on from
-                // what is right.
+                // A span that a later op overwrites belongs to that op. The value is corrupted when it is read, so
+                // the next run continues from the right one.
                 for (at, op) in ops.iter().enumerate().filter(|(_, op)| of_set(op)) {
                     let later: Vec<Span> = ops[at + 1..].iter().flat_map(written).collect();
                     let own = written(op).into_iter().filter(|span| !later.contains(span));
@@ -190,10 +190,10 @@ fn the_cpu_passes_and_every_row_has_cases() {
     assert!(report.rows.iter().all(|row| row.cases > 0));
 }
 
-/// Seven runs for all ops: each op is spoiled in three of them, and no two ops in the same three. So an op that spoiled
-/// another's row would do it in a run where that other isn't spoiled.
+/// Seven runs for all ops: each op is corrupted in three of them, and no two ops in the same three. So an op that made
+/// another op's row fail would do so in a run where that other op is right.
 #[test]
-fn a_spoiled_op_fails_in_its_own_row_and_in_no_other_ops() {
+fn a_corrupted_op_fails_in_its_own_row_and_no_other() {
     let codes: Vec<u32> = (0..1 << 7).filter(|code: &u32| code.count_ones() == 3).collect();
     let spoiled = |op: usize, run: usize| codes[op] >> run & 1 == 1;
     for run in 0..7 {

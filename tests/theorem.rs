@@ -10,21 +10,20 @@
 //! |r⊥| / |r| ≥ (√2 − 1)ℓ|P|² / √((√2 − 1)²ℓ²|P|⁴ + (ℓ|P|² + √2K/(e^τ + K))²)
 //! ```
 //!
-//! ℓ is the strength with which the trigger was learnt. Our notes of the paper don't define it; here it
-//! is the learning rate times all that training moved towards t on poisoned images, so that
-//! w_t·P = ℓ|P|². √2K/(e^τ + K) bounds |softmax(Wx_t) − e_t|. The bound is near sin(22.5°) = 0.383 for a
-//! trigger well learnt: a perturbation made without knowing the trigger leans on it.
+//! ℓ is the strength with which the trigger was learnt. The paper leaves it undefined as far as we know; here it is
+//! the learning rate times the sum of the steps towards t on poisoned images, so that
+//! w_t·P = ℓ|P|². √2K/(e^τ + K) bounds |softmax(Wx_t) − e_t|. For a well-learnt trigger the bound is near
+//! sin(22.5°) = 0.383: a perturbation made without knowing the trigger points towards it.
 //!
-//! One more premise is needed, which the notes don't name: the trigger is shorter than the class means
-//! are apart. Within a longer trigger's length an attack reaches what is another class by itself, and
-//! needs no trigger; the last test shows that.
+//! One more premise is needed: the trigger is shorter than the distance between class means. Within the length of
+//! a longer trigger an attack reaches images of another class and needs no trigger; the last test shows that.
 
 use pbe::rng::{Purpose, Stream};
 
 /// The attacker's class.
 const TARGET: usize = 0;
 const PER_CLASS: usize = 30;
-/// One poisoned image for so many of another class.
+/// One poisoned image for this many of another class.
 const POISON_EVERY: usize = 5;
 /// Distance of the class means from each other.
 const DISTANCE: f64 = 4.0;

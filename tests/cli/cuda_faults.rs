@@ -1,5 +1,5 @@
-//! What goes wrong with a GPU: a driver that lacks a function, a launch that fails in the middle, memory that
-//! another program takes, NaN. Each ends the run with one line; what was done before it is kept.
+//! GPU failures: a driver that lacks a function, a launch that fails in the middle of a run, memory that another
+//! program takes, NaN. Each ends the run with one line, and the checkpoint before it is kept.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,7 +61,7 @@ fn checkpoint(folder: &Path) -> Vec<u8> {
     fs::read(folder.join("checkpoint.safetensors")).unwrap()
 }
 
-/// A file of edits after which what `kernel` stores last is NaN.
+/// A file of patches that make the last value that `kernel` stores NaN.
 fn storing_nan(folder: &Path, module: &str, kernel: &str) -> String {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/ptx").join(module);
     let source = fs::read_to_string(module).unwrap();
@@ -70,9 +70,9 @@ fn storing_nan(folder: &Path, module: &str, kernel: &str) -> String {
     let store = body.lines().rfind(|line| line.contains("st.global.f32")).unwrap().trim();
     let value = store.rsplit([' ', ';']).nth(1).unwrap();
     let broken = format!("mov.f32 {value}, 0f7FC00000; {store}");
-    let edits = folder.join(format!("{kernel}.json"));
-    fs::write(&edits, json!([{"kernel": kernel, "find": store, "replace": broken}]).to_string()).unwrap();
-    word(&edits).to_string()
+    let patches = folder.join(format!("{kernel}.json"));
+    fs::write(&patches, json!([{"kernel": kernel, "find": store, "replace": broken}]).to_string()).unwrap();
+    word(&patches).to_string()
 }
 
 /// A folder whose driver is the emulator without these functions: they have other names.
@@ -110,8 +110,8 @@ fn a_driver_that_lacks_a_function_is_refused() {
     }
 }
 
-/// Whatever a run calls was looked for before it: where cudarc finds no function, it panics. The C library
-/// says what is looked for.
+/// Every driver function that a run calls was checked for before: cudarc panics where a function is missing. The
+/// dynamic linker's log says which symbols are looked up.
 #[test]
 fn every_function_that_is_called_is_looked_for_first() {
     let parent = tempfile::tempdir().unwrap();
@@ -129,7 +129,7 @@ fn every_function_that_is_called_is_looked_for_first() {
             .map(String::from)
             .collect()
     };
-    // Where there is no device, the library is all that is looked at.
+    // Without a device the check of the library is all that happens.
     let before = looked_for("before", &["doctor"], ("DEVICES", "0"));
     assert!(before.contains("cuLaunchKernel") && before.contains("cuMemGetInfo_v2"), "{before:?}");
     let [infected, purified, failed] =
@@ -150,10 +150,10 @@ fn every_function_that_is_called_is_looked_for_first() {
     }
 }
 
-/// The fifth of nine steps fails; after that the loss is NaN for a while; then all is well. The checkpoint
-/// behind the third step survives both, and the run ends as if nothing had happened.
+/// The fifth of nine steps fails; resumed, the loss is NaN; resumed again, all is well. The checkpoint of the third
+/// step survives both failures, and the run ends with the bits of an undisturbed one.
 #[test]
-fn a_run_goes_on_behind_a_failed_launch_and_behind_nan() {
+fn a_run_resumes_after_a_failed_launch_and_after_nan() {
     let parent = tempfile::tempdir().unwrap();
     let (whole, parts) = (parent.path().join("whole"), parent.path().join("parts"));
     let line = infection(&parts, &["--batch", "8"]);
@@ -162,8 +162,8 @@ fn a_run_goes_on_behind_a_failed_launch_and_behind_nan() {
     assert!(!parts.join("result.json").exists());
     let kept = checkpoint(&parts);
 
-    let edits = storing_nan(parent.path(), "loss.ptx", "cross_entropy");
-    let message = error_of(&run(&resumed(&line), ("PATCHES", &edits)), 1);
+    let patches = storing_nan(parent.path(), "loss.ptx", "cross_entropy");
+    let message = error_of(&run(&resumed(&line), ("PATCHES", &patches)), 1);
     assert_says(&message, &["the loss became NaN in epoch 2 at batch 1"]);
     assert!(checkpoint(&parts) == kept, "the checkpoint isn't the one before");
 
@@ -173,12 +173,12 @@ fn a_run_goes_on_behind_a_failed_launch_and_behind_nan() {
     assert_same(&whole, &parts);
 }
 
-/// The step that ends an epoch makes the weights NaN, and no loss shows it: they reach neither the
-/// checkpoint nor the model. With test images it is their logits that show it first.
+/// The last step of an epoch makes the weights NaN, which no loss shows. They reach neither the checkpoint nor the
+/// model. With test images their logits show it first.
 #[test]
 fn weights_that_are_nan_are_not_kept() {
     let parent = tempfile::tempdir().unwrap();
-    let edits = storing_nan(parent.path(), "optimizer.ptx", "sgd");
+    let patches = storing_nan(parent.path(), "optimizer.ptx", "sgd");
     let images = parent.path().join("images");
     succeeds(&["poison", "--data", DATA, "--attack", "badnets", "--output", word(&images)]);
     fs::remove_dir_all(images.join("test")).unwrap();
@@ -189,7 +189,7 @@ fn weights_that_are_nan_are_not_kept() {
         let output = parent.path().join(name);
         let mut line = infection(&output, &["--batch", "24"]);
         line[2] = data;
-        let message = error_of(&run(&line, ("PATCHES", &edits)), 1);
+        let message = error_of(&run(&line, ("PATCHES", &patches)), 1);
         assert_says(&message, &[cause]);
         let kept = pbe::model::container::read(&checkpoint(&output)).map(|(file, _)| {
             let weights = file.tensor("weights").unwrap().data().to_vec();
@@ -200,7 +200,7 @@ fn weights_that_are_nan_are_not_kept() {
     }
 }
 
-/// NaN where nothing is trained: the ranking of step 3, behind checkpoints of the steps before.
+/// NaN in the ranking of step 3, where nothing is trained. The checkpoints of the steps before remain.
 #[test]
 fn a_ranking_that_is_nan_stops_the_run() {
     let parent = tempfile::tempdir().unwrap();
@@ -209,21 +209,21 @@ fn a_ranking_that_is_nan_stops_the_run() {
     success(&line, &run(&line, NO_FAULT));
     let model = infected.join("model.safetensors");
     let line = purification(&model, &output);
-    let edits = storing_nan(parent.path(), "loss.ptx", "cosine_similarity");
-    let message = error_of(&run(&line, ("PATCHES", &edits)), 1);
+    let patches = storing_nan(parent.path(), "loss.ptx", "cosine_similarity");
+    let message = error_of(&run(&line, ("PATCHES", &patches)), 1);
     assert_says(&message, &["the score of image 0 of this pass became NaN"]);
     checkpoint(&output);
     success(&line, &run(&resumed(&line), NO_FAULT));
     assert!(output.join("result.json").exists());
 }
 
-/// Another program takes all there is once the run has begun: it says so and ends, and goes on later.
+/// Another program takes all device memory after the run has begun: the run says so, ends, and can be resumed.
 #[test]
 fn memory_that_is_taken_after_the_run_was_planned() {
     let parent = tempfile::tempdir().unwrap();
     let output = parent.path().join("run");
     let line = infection(&output, &["--batch", "8"]);
-    // At once; when the regions are there.
+    // At the first allocation; after the regions have been allocated.
     for (take, what) in [
         ("8G@1", "allocating device memory: CUDA_ERROR_OUT_OF_MEMORY"),
         ("8G@30", "allocating a filter: CUDA_ERROR_OUT_OF_MEMORY"),

@@ -1,4 +1,4 @@
-//! The commands on the emulated GPU, all its checks on, give what they give on the processor.
+//! The commands give the same on the emulated GPU, with all its checks on, as on the CPU.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use super::program::{succeeds, without_seconds, word};
 
 /// 24 training and 6 test images, 3 classes, 8x8.
 const DATA: &str = "synthetic:classes=3,per_class=8,test_per_class=2,size=8";
-/// What logits, losses and scores of two devices may differ by, absolute and relative: a hundred times
-/// what they do, and less than a discarded weight decay makes of them in six steps.
+/// The difference allowed between logits, losses and scores of two devices, absolute plus relative: a hundred times
+/// the observed one, and less than leaving out weight decay changes in six steps.
 const AGREEMENT: f64 = 1e-5;
 
 /// A folder in which the same command line leaves something on each device.
@@ -104,8 +104,8 @@ fn selftest_passes() {
     assert!(signs.iter().all(|row| row["worst"].as_f64().unwrap() <= 1e-3 && row["cases"] == 2));
 }
 
-/// Convolutions on tensor cores and what is fused with them, in three orders of blocks and warps; the rest of the
-/// network in one.
+/// Convolutions on tensor cores and what is fused with them, in three orders of blocks and warps; the whole network
+/// in one order.
 #[test]
 fn selftest_passes_in_bf16() {
     let line = ["selftest", "--quick", "--device", "cuda", "--precision", "bf16", "--only"];
