@@ -54,7 +54,6 @@ impl Attack {
     pub fn check(&self) -> Result<()> {
         let fault = |cause: String| Err(Error::input(cause));
         match self {
-            Attack::Badnets { .. } => Ok(()),
             Attack::Dynamic(dynamic) => dynamic.check(),
             Attack::Blend { alpha, .. } if !(*alpha > 0.0 && *alpha <= 1.0) => {
                 fault(format!("blend alpha {alpha} is not above 0 and at most 1"))
@@ -76,7 +75,7 @@ impl Attack {
                 }
                 Ok(())
             }
-            _ => Ok(()),
+            Attack::Badnets { .. } | Attack::Blend { .. } | Attack::Sig { .. } => Ok(()),
         }
     }
 
