@@ -6,6 +6,7 @@ mod bad_models;
 mod bad_settings;
 mod checkpoints;
 mod commands;
+mod counters;
 mod cuda_choice;
 mod cuda_faults;
 mod cuda_run;

@@ -1,7 +1,7 @@
 //! `kernels/conv_bf16.cu` and the machinery of `kernels/mma.cuh` in it.
 //!
 //! Equivalent, so not here: a copy too many behind the last stage, which nothing reads; a wrong place in
-//! shared memory that is wrong for writer and reader alike (it costs bank conflicts, `tests/counters.rs`); the
+//! shared memory that is wrong for writer and reader alike (it costs bank conflicts, `tests/cli/counters.rs`); the
 //! barrier of a warp in front of its first rows, for one of all warps is right before it.
 
 use pbe::device::Precision;

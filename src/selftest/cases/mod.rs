@@ -1,4 +1,4 @@
-//! The cases: every op over a grid of sizes and operands, as plain data. tests/ops draws the same structures at
+//! The cases: every op over a grid of sizes and operands, as plain data. tests/library/ops draws the same structures at
 //! random.
 
 pub mod attack;

@@ -144,7 +144,7 @@ fn loss_at(engine: &mut Engine, graph: &Graph, weights: &[f32]) -> f64 {
 
 /// The slope of the loss along a step of the parameters is what the gradient says, for each layer's alone:
 /// central differences in f64, of losses that come out as f32, a few ReLUs turned by the step: both are
-/// what the tolerance is for. `tests/golden.rs` is exact.
+/// what the tolerance is for. `golden.rs` is exact.
 fn gradients_are_slopes(graph: &Graph) {
     let mut reference = engine(graph, &ReferenceDevice::default());
     let start = weights(graph);

@@ -1,6 +1,6 @@
 //! Programs that must not run, and what is said about them.
 
-use crate::case::refusal;
+use super::case::refusal;
 use pbe::device::ops;
 use pbe::device::{ImageSlot, Op, PoolShape, Prologue, Region, Span};
 use pbe::selftest::case::Case;

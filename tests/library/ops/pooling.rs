@@ -1,6 +1,6 @@
 //! Sums and max pooling.
 
-use crate::case::check;
+use super::case::check;
 use pbe::device::PoolShape;
 use pbe::selftest::cases::pooling::{AddCase, MaxPoolCase};
 use proptest::prelude::*;

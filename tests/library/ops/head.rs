@@ -1,6 +1,6 @@
 //! Pooling, the linear layer, the loss, the cosine score.
 
-use crate::case::check;
+use super::case::check;
 use pbe::selftest::cases::head::{CosineCase, LinearCase, LossCase, PoolCase};
 use proptest::prelude::*;
 

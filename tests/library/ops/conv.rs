@@ -1,7 +1,7 @@
 //! Convolutions as ops: every operand there or not, in place or not. The kernels have tests of
 //! their own beside them.
 
-use crate::case::check;
+use super::case::check;
 use pbe::device::ConvShape;
 use pbe::selftest::cases::conv::{Addend, ConvCase, NanInputCase};
 use proptest::prelude::*;

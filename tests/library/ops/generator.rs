@@ -1,6 +1,6 @@
 //! What image networks have beside a classifier's layers.
 
-use crate::case::check;
+use super::case::check;
 use pbe::selftest::cases::generator::{ScaledTanhCase, UpsampleCase};
 use proptest::prelude::*;
 

@@ -1,6 +1,6 @@
 //! Images in, and PGD.
 
-use crate::case::check;
+use super::case::check;
 use pbe::device::ops;
 use pbe::device::{Augment, Norm, Op};
 use pbe::selftest::case::Case;

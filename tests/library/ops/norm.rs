@@ -1,6 +1,6 @@
 //! Batch norm, and the updates of parameters.
 
-use crate::case::check;
+use super::case::check;
 use pbe::selftest::cases::norm::{AdamCase, NormDgradCase, RunningAffineCase, SgdCase, StatisticsCase};
 use proptest::prelude::*;
 

@@ -1,12 +1,5 @@
 //! What decides the speed of the tensor-core convolutions, counted on the emulator at the shapes of networks of width
-//! 64 with few images: no bank conflicts, whole sectors, at most 5 % more matrix instructions than needed. `cargo test --test counters -- --nocapture` prints the table of docs/performance.md.
-
-#[allow(dead_code)]
-#[path = "cli/emulated.rs"]
-mod emulated;
-#[allow(dead_code)]
-#[path = "cli/program.rs"]
-mod program;
+//! 64 with few images: no bank conflicts, whole sectors, at most 5 % more matrix instructions than needed. `cargo test --test cli counters -- --nocapture` prints the table of docs/performance.md.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +12,8 @@ use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, NetworkKind, Weights};
 use pbe::selftest::cases::conv::{Addend, ConvCase};
 use serde_json::Value;
+
+use super::emulated::emulator;
 
 /// Height, width, input channels, output channels, kernel, stride, images. First the shapes of a PreAct-ResNet-18 at
 /// 32x32 and one with few channels; then those of a ResNet-18 at 224x224, cut to some rows, since all blocks do the
@@ -82,9 +77,9 @@ fn convolve(number: usize) {
 fn report(test: &str, number: usize, folder: &Path) -> Value {
     let file = folder.join(format!("{number}.json"));
     let status = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact"])
+        .args([&format!("counters::{test}"), "--exact"])
         .env(NUMBER, number.to_string())
-        .env("LD_LIBRARY_PATH", emulated::emulator())
+        .env("LD_LIBRARY_PATH", emulator())
         .env("PTX_EMULATOR_CHECKS", "none")
         .env("PTX_EMULATOR_REPORT", &file)
         .output()

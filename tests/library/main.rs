@@ -1,0 +1,10 @@
+//! The library: data, engine, devices, self-test. One program, since each costs seconds to build and link.
+
+mod data;
+mod generators;
+mod golden;
+mod layers;
+mod memory;
+mod ops;
+mod selftest;
+mod theorem;
