@@ -17,7 +17,7 @@ pbe=${PBE:-target/release/pbe}
 [ -n "${PBE:-}" ] || cargo build --release --quiet
 mkdir -p "$out/cifar" "$out/fashion"
 out=$(realpath "$out")
-# Without a test part no epoch is measured: that is done once, at the end.
+# Without a test split no epoch is measured: that is done once, at the end.
 ln -sfn "$cifar/train" "$out/cifar/train"
 for file in "$fashion"/train-*; do ln -sfn "$file" "$out/fashion/"; done
 

@@ -44,7 +44,7 @@ fn a_step_allocates_next_to_nothing() {
         batch: 32,
         attack: true,
         augment: Augment { pad: 4, flip: true },
-        given: true,
+        external_inputs: true,
         ..EngineOptions::default()
     };
     let device = CpuDevice::new(Some(2)).unwrap();

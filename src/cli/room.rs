@@ -5,7 +5,7 @@ use std::fmt;
 use pbe::data::ImageSet;
 use pbe::device::Device;
 use pbe::engine::graph::Graph;
-use pbe::engine::{EngineOptions, Plan};
+use pbe::engine::{EngineOptions, EnginePlan};
 use pbe::error::{Error, Result};
 
 use super::common::megabytes;
@@ -80,7 +80,7 @@ impl<'a> Room<'a> {
         let own = self.device.memory().is_some();
         let count = networks.len() + others.len();
         let images = if own { count * self.images.largest } else { self.images.shared };
-        let bytes = |options| Ok(Plan::new(self.device, self.graph, options)?.bytes(self.device));
+        let bytes = |options| Ok(EnginePlan::new(self.device, self.graph, options)?.bytes(self.device));
         let networks = networks.iter().map(bytes).sum::<Result<usize>>()? + others.iter().sum::<usize>();
         Ok(Need { networks, images, own })
     }

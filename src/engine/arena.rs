@@ -1,15 +1,15 @@
-//! Slots of the arena: who lives when, and where.
+//! The memory plan of a program's tensors.
 //!
-//! While a program is lowered, a span of the arena holds its slot's number as offset. [`Slots::place`]
-//! finds each slot's life (first to last use), gives every slot an offset so that no two living
-//! slots overlap, and writes the offsets into the ops.
+//! While a program is lowered, each tensor in the arena is a slot, and its span holds the slot's number as offset.
+//! [`Slots::place`] finds each slot's live range (first to last use), gives the slots offsets so that no two whose
+//! live ranges overlap share memory, and writes the offsets into the ops.
 
 use crate::device::{Access, Op, Region, Span};
 
-/// Elements of a cache line: slots start on one.
+/// Slots start on a cache line, of so many elements.
 const ALIGN: usize = 16;
 
-/// The slots of a program being lowered: elements per image, by number.
+/// The slots of a program, by number: elements per image.
 #[derive(Debug, Default)]
 pub struct Slots {
     len: Vec<usize>,
@@ -23,19 +23,19 @@ impl Slots {
         Span { region: Region::Arena, offset: self.len.len() - 1, len }
     }
 
-    /// Keeps a slot alive through the whole program (it is read again in the next repetition).
+    /// Keeps a slot alive through the whole program: the next pass of the loop body reads it again.
     pub fn pin(&mut self, slot: Span) {
         self.pinned.push(slot.offset);
     }
 
     /// Replaces slot numbers by offsets for `capacity` images; returns the arena's elements.
     pub fn place(&self, ops: &mut [Op], capacity: usize) -> usize {
-        let mut lives = self.lives(ops);
+        let mut live_ranges = self.live_ranges(ops);
         for &slot in &self.pinned {
-            lives[slot] = Some((0, ops.len()));
+            live_ranges[slot] = Some((0, ops.len()));
         }
-        let heirs = self.heirs(ops, &lives);
-        let offsets = self.offsets(&lives, &heirs, capacity);
+        let in_place = self.in_place(ops, &live_ranges);
+        let offsets = self.offsets(&live_ranges, &in_place, capacity);
         for op in ops.iter_mut() {
             op.visit_spans(&mut |span, _| {
                 if span.region == Region::Arena {
@@ -44,7 +44,7 @@ impl Slots {
             });
         }
         let end = |slot: usize| offsets[slot] + self.size(slot, capacity);
-        (0..self.len.len()).filter(|&slot| lives[slot].is_some()).map(end).max().unwrap_or(0)
+        (0..self.len.len()).filter(|&slot| live_ranges[slot].is_some()).map(end).max().unwrap_or(0)
     }
 
     fn size(&self, slot: usize, capacity: usize) -> usize {
@@ -52,23 +52,23 @@ impl Slots {
     }
 
     /// First and last op that touches each slot.
-    fn lives(&self, ops: &mut [Op]) -> Vec<Option<(usize, usize)>> {
-        let mut lives = vec![None; self.len.len()];
+    fn live_ranges(&self, ops: &mut [Op]) -> Vec<Option<(usize, usize)>> {
+        let mut live_ranges = vec![None; self.len.len()];
         for (at, op) in ops.iter_mut().enumerate() {
             op.visit_spans(&mut |span, _| {
                 if span.region == Region::Arena {
-                    let life = &mut lives[span.offset];
-                    *life = Some((life.map_or(at, |(first, _): (usize, usize)| first), at));
+                    let live_range = &mut live_ranges[span.offset];
+                    *live_range = Some((live_range.map_or(at, |(first, _): (usize, usize)| first), at));
                 }
             });
         }
-        lives
+        live_ranges
     }
 
-    /// For each slot, the slot whose place it takes: an equally large one that the op which first
-    /// writes it reads in place, and not otherwise too, and that dies there.
-    fn heirs(&self, ops: &mut [Op], lives: &[Option<(usize, usize)>]) -> Vec<Option<usize>> {
-        let mut heirs = vec![None; self.len.len()];
+    /// For each slot, the slot whose memory it takes over: one of the same size that ends at the op which first writes
+    /// the new one, and that this op reads in place and in no other way.
+    fn in_place(&self, ops: &mut [Op], live_ranges: &[Option<(usize, usize)>]) -> Vec<Option<usize>> {
+        let mut in_place = vec![None; self.len.len()];
         let mut taken = vec![false; self.len.len()];
         for (at, op) in ops.iter_mut().enumerate() {
             let (mut dying, mut born, mut read) = (vec![], vec![], vec![]);
@@ -76,7 +76,7 @@ impl Slots {
                 if span.region != Region::Arena {
                     return;
                 }
-                match (access, lives[span.offset]) {
+                match (access, live_ranges[span.offset]) {
                     (Access::ReadInPlace, Some((_, last))) if last == at => dying.push(span.offset),
                     (Access::Write | Access::Update, Some((first, _))) if first == at => {
                         born.push(span.offset)
@@ -85,35 +85,35 @@ impl Slots {
                     _ => {}
                 }
             });
-            for heir in born {
+            for new in born {
                 let fits =
-                    |&&old: &&usize| self.len[old] == self.len[heir] && !taken[old] && !read.contains(&old);
+                    |&&old: &&usize| self.len[old] == self.len[new] && !taken[old] && !read.contains(&old);
                 if let Some(&old) = dying.iter().find(fits) {
                     taken[old] = true;
-                    heirs[heir] = Some(old);
+                    in_place[new] = Some(old);
                 }
             }
         }
-        heirs
+        in_place
     }
 
-    /// Largest first, each at the lowest offset that no slot living at the same time covers. A
-    /// chain of heirs is placed as one.
+    /// Largest first, each at the lowest offset that is free during its live range. Slots that take over each
+    /// other's memory are placed as one.
     fn offsets(
         &self,
-        lives: &[Option<(usize, usize)>],
-        heirs: &[Option<usize>],
+        live_ranges: &[Option<(usize, usize)>],
+        in_place: &[Option<usize>],
         capacity: usize,
     ) -> Vec<usize> {
         let root = |mut slot: usize| {
-            while let Some(old) = heirs[slot] {
+            while let Some(old) = in_place[slot] {
                 slot = old;
             }
             slot
         };
         let mut spans: Vec<Option<(usize, usize)>> = vec![None; self.len.len()];
         for slot in 0..self.len.len() {
-            if let Some((first, last)) = lives[slot] {
+            if let Some((first, last)) = live_ranges[slot] {
                 let whole = &mut spans[root(slot)];
                 *whole = Some(whole.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
             }

@@ -1,7 +1,7 @@
-//! [`ImageEngine`]: a network that makes images of images, trained from a gradient that its caller has.
+//! [`ImageEngine`]: a network from images to images. The caller computes its loss and the loss's gradient.
 //!
-//! A training step is a program cut in two: [`ImageEngine::forward`] gives the images, and
-//! [`ImageEngine::step`] goes on with what the arena still holds.
+//! A training step is a program in two halves: [`ImageEngine::forward`] gives the images, [`ImageEngine::step`] takes
+//! the gradient and continues with what the forward half has left in the arena.
 
 use super::graph::Graph;
 use super::lower::{Lowering, Mode};
@@ -13,19 +13,19 @@ use crate::device::ops;
 use crate::device::{Augment, Device, MemoryLayout, Op, Program, ProgramId, Region, Span, StepParams};
 use crate::error::{Error, Result};
 
-/// Elements of images that staging holds at most, beyond one training batch.
+/// Most elements of images in staging, unless a training batch has more.
 const STAGED_ELEMENTS: usize = 1 << 20;
 
-/// What an image network is opened for; memory follows from it.
+/// What an image network is opened for; its memory follows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ImageOptions {
-    /// Images of a training step; 0 where nothing is trained.
+    /// Images of a training step; 0 for no training.
     pub batch: usize,
-    /// What augmented reading does.
+    /// Augmentation of training images.
     pub augment: Augment,
 }
 
-/// The rows that go in and come out.
+/// The columns of the staging rows.
 #[derive(Clone, Copy, Debug)]
 struct Columns {
     rows: usize,
@@ -50,11 +50,11 @@ impl Columns {
     }
 }
 
-/// An image network lowered for what some options plan.
+/// An image network lowered for what the options ask for.
 pub struct ImagePlan {
     shared: Shared,
     columns: Columns,
-    /// Prepare; generate from the images as they are, and augmented; where it trains, forward and backward.
+    /// Prepare; generate from plain and from augmented images; forward and backward, if it trains.
     programs: Vec<Program>,
     capacity: usize,
     workers: usize,
@@ -71,14 +71,14 @@ impl ImagePlan {
         let (image, output) = (graph.image_len(), graph.output_len());
         let rows = (STAGED_ELEMENTS / (image + output)).clamp(16, 512).max(options.batch);
         let columns = Columns::new(rows, image, output);
-        let mut make = Maker { graph, shared: &shared, columns, capacity: 1 };
-        let probe = make.generate(None)?;
-        make.capacity = device.preferred_batch(probe.arena).min(rows);
-        let (capacity, workers) = (make.capacity, device.workers());
-        let prepare = make.program(shared.prepare_evaluation(graph), 1, 0, false);
-        let mut programs = vec![prepare, make.generate(None)?, make.generate(Some(options.augment))?];
+        let mut builder = ImageProgramBuilder { graph, shared: &shared, columns, capacity: 1 };
+        let probe = builder.generate(None)?;
+        builder.capacity = device.preferred_batch(probe.arena).min(rows);
+        let (capacity, workers) = (builder.capacity, device.workers());
+        let prepare = builder.program(shared.prepare_evaluation(graph), 1, 0, false);
+        let mut programs = vec![prepare, builder.generate(None)?, builder.generate(Some(options.augment))?];
         if options.batch > 0 {
-            programs.extend(make.train(options)?);
+            programs.extend(builder.train(options)?);
         }
         let arena =
             programs.iter().map(|p| p.arena * if p.data_parallel { workers } else { 1 }).max().unwrap_or(0);
@@ -96,29 +96,29 @@ impl ImagePlan {
         Ok(Self { shared, columns, programs, capacity, workers, layout })
     }
 
-    /// Bytes that the network will hold on `device`, as [`ImageEngine::bytes`] will say.
+    /// Bytes that the network will take on `device`.
     pub fn bytes(&self, device: &dyn Device) -> usize {
         device.needs(&self.layout, &self.programs)
     }
 }
 
 /// Makes the programs of one graph.
-struct Maker<'a> {
+struct ImageProgramBuilder<'a> {
     graph: &'a Graph,
     shared: &'a Shared,
     columns: Columns,
     capacity: usize,
 }
 
-impl Maker<'_> {
+impl ImageProgramBuilder<'_> {
     fn generate(&self, augment: Option<Augment>) -> Result<Program> {
         let mut plan = self.forward(Mode::Infer, augment)?;
         let arena = plan.slots.place(&mut plan.ops, self.capacity);
         Ok(self.program(plan.ops, self.capacity, arena, true))
     }
 
-    /// Forward, and backward with Adam's step: one list of ops with one arena, cut where the caller's
-    /// gradient comes in.
+    /// Forward, and backward with Adam's step: one list of ops over one arena, split where the caller's gradient
+    /// comes in.
     fn train(&self, options: &ImageOptions) -> Result<[Program; 2]> {
         let mut plan = self.forward(Mode::Train, Some(options.augment))?;
         let cut = plan.ops.len();
@@ -158,13 +158,13 @@ pub struct ImageEngine {
     columns: Columns,
     generate: [ProgramId; 2],
     train: Option<[ProgramId; 2]>,
-    /// Images of the forward pass that a step may go on from.
+    /// Images of the last forward half, which `step` continues.
     pending: Option<usize>,
 }
 
 impl ImageEngine {
-    /// Lowers `graph` for what `options` plan, allocates all memory, and loads `weights` (parameters,
-    /// then statistics).
+    /// Lowers `graph` for what `options` ask for, allocates all memory, and loads `weights` (parameters, then
+    /// statistics).
     pub fn open(device: &dyn Device, graph: &Graph, weights: &[f32], options: &ImageOptions) -> Result<Self> {
         let plan = ImagePlan::new(device, graph, options)?;
         let mut session = device.open(plan.layout)?;
@@ -230,7 +230,7 @@ impl ImageEngine {
     /// The network's images of the attached images at `indices`, with running statistics, to `output`.
     ///
     /// # Errors
-    /// The device's; [`Source::Adversarial`], of which there is none here.
+    /// The device fails, or `source` is [`Source::Adversarial`], which image networks don't have.
     pub fn generate(
         &mut self,
         source: Source,
@@ -245,7 +245,7 @@ impl ImageEngine {
         let (rows, len) = (self.columns.rows, self.columns.output.len);
         for (part, output) in indices.chunks(rows).zip(output.chunks_mut(rows * len)) {
             self.runner.session.write_words(Region::Staging, self.columns.indices.offset, part)?;
-            self.runner.run_lanes(program, part.len(), params)?;
+            self.runner.run_slices(program, part.len(), params)?;
             self.read(self.columns.output, output)?;
         }
         Ok(())
@@ -268,8 +268,8 @@ impl ImageEngine {
         self.read(self.columns.output, output)
     }
 
-    /// The second half, right behind the first: backward from `gradient`, the loss's at the output, and
-    /// Adam's step.
+    /// The second half, directly after the first: backward from `gradient`, the gradient at the output, and Adam's
+    /// step.
     pub fn step(&mut self, gradient: &[f32], params: &StepParams) -> Result<()> {
         let [_, backward] = planned(self.train)?;
         let count = self.pending.take().filter(|count| count * self.columns.gradient.len == gradient.len());

@@ -3,10 +3,10 @@
 
 pub mod arena;
 mod backward;
+mod engine_plan;
 pub mod graph;
 mod image_engine;
 pub mod lower;
-mod plan;
 pub mod profile;
 pub mod programs;
 mod run;
@@ -14,7 +14,7 @@ mod runner;
 pub mod shared;
 pub mod staging;
 
+pub use engine_plan::EnginePlan;
 pub use image_engine::{ImageEngine, ImageOptions, ImagePlan};
-pub use plan::Plan;
 pub use programs::Source;
 pub use run::{AttackBatch, Budget, Engine, EngineOptions, Rows};

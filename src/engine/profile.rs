@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::engine_plan::{EnginePlan, ProgramKind};
 use super::graph::Graph;
-use super::plan::{Job, Plan};
-use super::programs::{IMAGES, Programs, Source};
+use super::programs::{IMAGES, ProgramBuilder, Source};
 use super::run::EngineOptions;
 use super::shared::Shared;
 use super::staging::Staging;
@@ -37,12 +37,12 @@ impl Mode {
     /// In the order in which a round has them.
     pub const ALL: [Mode; 4] = [Mode::Prepare, Mode::Infer, Mode::Attack, Mode::Train];
 
-    fn of(job: Job) -> Option<Mode> {
+    fn of(job: ProgramKind) -> Option<Mode> {
         match job {
-            Job::Prepare => Some(Mode::Prepare),
-            Job::Infer(Source::Images) => Some(Mode::Infer),
-            Job::Attack(Source::Images) => Some(Mode::Attack),
-            Job::Train(Source::Images, false) => Some(Mode::Train),
+            ProgramKind::Prepare => Some(Mode::Prepare),
+            ProgramKind::Infer(Source::Images) => Some(Mode::Infer),
+            ProgramKind::Attack(Source::Images) => Some(Mode::Attack),
+            ProgramKind::Train(Source::Images, false) => Some(Mode::Train),
             _ => None,
         }
     }
@@ -118,7 +118,7 @@ pub fn foretell(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec
     let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
     let shared = Shared::new(graph, true);
     let staging = Staging::new(batch, graph.classes(), graph.features(), graph.image_len(), 0);
-    let make = Programs {
+    let builder = ProgramBuilder {
         graph,
         shared: &shared,
         staging: &staging,
@@ -128,10 +128,10 @@ pub fn foretell(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec
         batch,
     };
     let programs = [
-        (Mode::Prepare, make.prepare()),
-        (Mode::Infer, make.infer(Source::Images, false)?),
-        (Mode::Attack, make.attack(Source::Images)?),
-        (Mode::Train, make.train(Source::Images, false)?),
+        (Mode::Prepare, builder.prepare()),
+        (Mode::Infer, builder.infer(Source::Images, false)?),
+        (Mode::Attack, builder.attack(Source::Images)?),
+        (Mode::Train, builder.train(Source::Images, false)?),
     ];
     let of = |(mode, program): (Mode, Program)| {
         let launches = cuda::launches(&program, batch, precision)?;
@@ -154,7 +154,7 @@ impl Profiler {
     pub fn open(device: &dyn Device, graph: &Graph, weights: &[f32], images: &ImageSet) -> Result<Self> {
         let batch = images.len();
         let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
-        let plan = Plan::new(device, graph, &options)?;
+        let plan = EnginePlan::new(device, graph, &options)?;
         let mut session = device.open(plan.layout)?;
         for (span, values) in &plan.shared.constants {
             session.write(span.region, span.offset, values)?;
@@ -163,7 +163,7 @@ impl Profiler {
         session.attach(IMAGES, images)?;
         stage(session.as_mut(), &plan.staging, images)?;
         let mut jobs = Vec::new();
-        for (job, program) in plan.jobs.into_iter().zip(plan.programs) {
+        for (job, program) in plan.kinds.into_iter().zip(plan.programs) {
             if let Some(mode) = Mode::of(job) {
                 let count = batch.min(program.capacity);
                 let launches = device.launches(&program, count)?;

@@ -1,4 +1,4 @@
-//! The programs of one network: which ops each job of the method floor becomes.
+//! The programs of a network: the ops of infer, score, attack and train.
 
 use super::graph::Graph;
 use super::lower::{Lowering, Mode};
@@ -18,7 +18,7 @@ pub enum Source {
     Images,
     /// The attached set, augmented.
     Augmented,
-    /// The rows in staging: adversarial examples, or what the caller has put there.
+    /// The rows in staging: adversarial examples, or images that the caller put there.
     Adversarial,
 }
 
@@ -36,8 +36,8 @@ pub(super) fn gather(graph: &Graph, indices: Span, augment: Option<Augment>, out
     ops
 }
 
-/// Makes the programs of one graph.
-pub struct Programs<'a> {
+/// Builds the programs of a graph.
+pub struct ProgramBuilder<'a> {
     /// The network.
     pub graph: &'a Graph,
     /// Its tables.
@@ -54,7 +54,7 @@ pub struct Programs<'a> {
     pub batch: usize,
 }
 
-impl Programs<'_> {
+impl ProgramBuilder<'_> {
     /// Logits and features; with `score` the cosine to the teacher rows too (PBE Eq. 15).
     pub fn infer(&self, source: Source, score: bool) -> Result<Program> {
         let mut plan = Lowering::new(self.graph, self.shared, Mode::Infer);
@@ -108,7 +108,7 @@ impl Programs<'_> {
         Ok(self.finish(plan, start..end))
     }
 
-    /// The augmented images to the rows that [`Source::Adversarial`] means.
+    /// The augmented images, to the rows of [`Source::Adversarial`].
     pub fn stage(&self) -> Program {
         let mut plan = Lowering::new(self.graph, self.shared, Mode::Infer);
         plan.ops.extend(self.gather(Some(self.augment), self.staging.adversarial));
@@ -141,7 +141,7 @@ impl Programs<'_> {
         Ok(self.finish(plan, 0..0))
     }
 
-    /// The ops behind a change of the weights, before any inference or attack.
+    /// The ops that prepare changed weights for inference and attack.
     pub fn prepare(&self) -> Program {
         self.whole(self.shared.prepare_evaluation(self.graph))
     }
@@ -170,7 +170,8 @@ impl Programs<'_> {
     fn loss(&self, plan: &mut Lowering, distil: bool) -> Span {
         let classes = self.graph.classes();
         let gradient = plan.slots.add(classes);
-        // A device may make all of the head's gradients before the linear layer's own, which reads this.
+        // A device may compute all gradients of the classifier before the linear layer's weight gradient, which
+        // reads this.
         plan.slots.pin(gradient);
         plan.ops.push(Op::CrossEntropy(ops::CrossEntropy {
             classes,

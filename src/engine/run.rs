@@ -1,7 +1,7 @@
-//! [`Engine`]: a network on a device, and the jobs the method floor gives it.
+//! [`Engine`]: a network on a device, and what the method does with it: infer, score, attack, train.
 
+use super::engine_plan::{EnginePlan, ProgramKind};
 use super::graph::Graph;
-use super::plan::{Job, Plan};
 use super::programs::{IMAGES, Source};
 use super::runner::Runner;
 use super::staging::Staging;
@@ -9,20 +9,19 @@ use crate::data::ImageSet;
 use crate::device::{Augment, Device, Norm, Program, ProgramId, Region, Session, Span, StepParams};
 use crate::error::{Error, Result};
 
-/// What a network is opened for; memory follows from it.
+/// What a network is opened for; its memory follows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineOptions {
-    /// Images of a training step; 0 where nothing is trained.
+    /// Images of a training step; 0 for no training.
     pub batch: usize,
-    /// Whether attacks are planned.
+    /// Whether it is attacked.
     pub attack: bool,
-    /// What augmented reading does.
+    /// Augmentation of training images.
     pub augment: Augment,
     /// The ball of attacks.
     pub norm: Norm,
-    /// Whether it is trained on images that the caller makes of the staged ones, and asked for the
-    /// gradient at them.
-    pub given: bool,
+    /// Whether the caller changes staged images, trains on them and reads the gradient at them.
+    pub external_inputs: bool,
 }
 
 /// The budget of one image's attack, in units of [0, 1].
@@ -34,26 +33,26 @@ pub struct Budget {
     pub alpha: f32,
 }
 
-/// What an attack is aimed at.
+/// The images of an attack.
 #[derive(Clone, Copy, Debug)]
 pub struct AttackBatch<'a> {
     /// Attached images as they are, or augmented.
     pub source: Source,
     /// Which of them.
     pub indices: &'a [u32],
-    /// The label each is driven away from.
+    /// The labels that the examples should lose.
     pub labels: &'a [u32],
     /// A budget for each.
     pub budgets: &'a [Budget],
-    /// Whether the visitor wants the logits of the finished examples.
+    /// Whether the visitor reads the logits of the finished examples.
     pub predict: bool,
 }
 
-/// A chunk of rows that a job has finished, for its visitor.
+/// A chunk of finished rows, for the visitor.
 pub struct Rows<'a> {
     session: &'a dyn Session,
     staging: &'a Staging,
-    /// Position of the chunk's first image in the job's indices.
+    /// Position of the chunk's first image among the indices.
     pub first: usize,
     /// Images in the chunk.
     pub count: usize,
@@ -61,7 +60,7 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     /// # Errors
-    /// The device fails, or gave what is no number.
+    /// The device fails, or a value is not finite.
     fn read(&self, what: &str, column: Span, out: &mut [f32]) -> Result<()> {
         let out = &mut out[..self.count * column.len];
         self.session.read(column.region, column.offset, out)?;
@@ -76,7 +75,7 @@ impl Rows<'_> {
     /// Logits, `count` × classes, to the front of `out`.
     ///
     /// # Errors
-    /// The device fails, or one is not finite; so do the three below.
+    /// The device fails, or one is not finite. The same holds for the three below.
     pub fn logits(&self, out: &mut [f32]) -> Result<()> {
         self.read("logits", self.staging.logits, out)
     }
@@ -94,7 +93,7 @@ impl Rows<'_> {
     }
 }
 
-struct Prepared {
+struct ProgramIds {
     prepare: ProgramId,
     stage: Option<ProgramId>,
     infer: [Option<ProgramId>; 3],
@@ -109,26 +108,26 @@ pub struct Engine {
     runner: Runner,
     graph: Graph,
     staging: Staging,
-    programs: Prepared,
+    programs: ProgramIds,
     losses: Vec<f32>,
 }
 
 impl Engine {
-    /// Lowers `graph` for what `options` plan, allocates all memory, and loads `weights`
-    /// (parameters, then statistics).
+    /// Lowers `graph` for what `options` ask for, allocates all memory, and loads `weights` (parameters, then
+    /// statistics).
     pub fn open(
         device: &dyn Device,
         graph: &Graph,
         weights: &[f32],
         options: &EngineOptions,
     ) -> Result<Self> {
-        let plan = Plan::new(device, graph, options)?;
+        let plan = EnginePlan::new(device, graph, options)?;
         let rows = plan.staging.rows;
         let mut session = device.open(plan.layout)?;
         for (span, values) in &plan.shared.constants {
             session.write(span.region, span.offset, values)?;
         }
-        let programs = Prepared::new(session.as_mut(), plan.jobs.into_iter().zip(plan.programs))?;
+        let programs = ProgramIds::new(session.as_mut(), plan.kinds.into_iter().zip(plan.programs))?;
         let mut engine = Self {
             runner: Runner::new(session, programs.prepare, plan.capacity, plan.workers, rows),
             graph: graph.clone(),
@@ -150,7 +149,7 @@ impl Engine {
         self.runner.session.bytes()
     }
 
-    /// Images that one call to [`Engine::train_step`] with [`Source::Adversarial`] can follow.
+    /// Most images of an attack that [`Engine::train_step`] with [`Source::Adversarial`] can follow.
     pub fn rows(&self) -> usize {
         self.staging.rows
     }
@@ -195,8 +194,8 @@ impl Engine {
         self.runner.session.write(Region::Average, 0, average)
     }
 
-    /// Forward over the attached images at `indices` with running statistics. `visit` sees every
-    /// finished chunk of rows.
+    /// Forward over the attached images at `indices` with running statistics. `visit` gets every finished chunk of
+    /// rows.
     pub fn infer(
         &mut self,
         source: Source,
@@ -208,7 +207,7 @@ impl Engine {
         self.runner.evaluation()?;
         for (chunk, part) in indices.chunks(self.staging.rows).enumerate() {
             self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
-            self.runner.run_lanes(program, part.len(), params)?;
+            self.runner.run_slices(program, part.len(), params)?;
             visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
@@ -231,7 +230,7 @@ impl Engine {
         Ok(scores)
     }
 
-    /// As [`Engine::scores`]; `visit` sees scores and logits of every finished chunk of rows.
+    /// As [`Engine::scores`]; `visit` gets scores and logits of every finished chunk of rows.
     pub fn score(
         &mut self,
         indices: &[u32],
@@ -245,13 +244,13 @@ impl Engine {
             self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             let reference = &reference[first * classes..(first + part.len()) * classes];
             self.runner.session.write(Region::Staging, self.staging.teacher.offset, reference)?;
-            self.runner.run_lanes(self.programs.score, part.len(), &StepParams::default())?;
+            self.runner.run_slices(self.programs.score, part.len(), &StepParams::default())?;
             visit(self.rows_at(chunk, part.len()))?;
         }
         Ok(())
     }
 
-    /// Untargeted PGD (PBE Eq. 10-12), `params.repeats` steps. `visit` sees every finished chunk.
+    /// Untargeted PGD (PBE Eq. 10-12), `params.repeats` steps. `visit` gets every finished chunk.
     /// The last chunk stays in staging for [`Source::Adversarial`].
     pub fn attack(
         &mut self,
@@ -277,22 +276,22 @@ impl Engine {
                 column.iter_mut().zip(budgets).for_each(|(value, budget)| *value = pick(budget));
                 self.runner.session.write(Region::Staging, offset, &column[..count])?;
             }
-            self.runner.run_lanes(program, count, params)?;
+            self.runner.run_slices(program, count, params)?;
             if predict {
                 let infer = planned(self.programs.infer[Source::Adversarial as usize])?;
-                self.runner.run_lanes(infer, count, params)?;
+                self.runner.run_slices(infer, count, params)?;
             }
             visit(self.rows_at(chunk, count))?;
         }
         Ok(())
     }
 
-    /// Puts the augmented images at `indices`, at most [`Engine::rows`], into the rows that
-    /// [`Source::Adversarial`] means.
+    /// Puts the augmented images at `indices`, at most [`Engine::rows`], into the rows of
+    /// [`Source::Adversarial`].
     pub fn stage(&mut self, indices: &[u32], params: &StepParams) -> Result<()> {
         let program = planned(self.programs.stage)?;
         self.runner.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
-        self.runner.run_lanes(program, indices.len(), params)
+        self.runner.run_slices(program, indices.len(), params)
     }
 
     /// The staged image of a row.
@@ -350,10 +349,10 @@ impl Engine {
     }
 }
 
-impl Prepared {
-    fn new(session: &mut dyn Session, list: impl Iterator<Item = (Job, Program)>) -> Result<Self> {
+impl ProgramIds {
+    fn new(session: &mut dyn Session, list: impl Iterator<Item = (ProgramKind, Program)>) -> Result<Self> {
         let nothing = ProgramId(usize::MAX);
-        let mut programs = Prepared {
+        let mut programs = ProgramIds {
             prepare: nothing,
             stage: None,
             infer: [None; 3],
@@ -364,12 +363,12 @@ impl Prepared {
         for (job, program) in list {
             let id = session.prepare(program)?;
             match job {
-                Job::Prepare => programs.prepare = id,
-                Job::Stage => programs.stage = Some(id),
-                Job::Score => programs.score = id,
-                Job::Infer(source) => programs.infer[source as usize] = Some(id),
-                Job::Attack(source) => programs.attack[source as usize] = Some(id),
-                Job::Train(source, distil) => {
+                ProgramKind::Prepare => programs.prepare = id,
+                ProgramKind::Stage => programs.stage = Some(id),
+                ProgramKind::Score => programs.score = id,
+                ProgramKind::Infer(source) => programs.infer[source as usize] = Some(id),
+                ProgramKind::Attack(source) => programs.attack[source as usize] = Some(id),
+                ProgramKind::Train(source, distil) => {
                     programs.train[source as usize][usize::from(distil)] = Some(id);
                 }
             }

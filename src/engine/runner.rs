@@ -1,12 +1,12 @@
-//! What every kind of network does with its session: programs over workers, after the weights are ready.
+//! What both engines do with a session: prepare the weights, run programs on slices of a batch.
 
 use crate::device::{BatchSlice, ProgramId, Region, Session, StepParams};
 use crate::error::Result;
 
-/// A session, and how evaluation programs run on it.
+/// A session and its evaluation programs.
 pub(super) struct Runner {
     pub session: Box<dyn Session>,
-    /// The program behind a change of the weights.
+    /// The program that prepares changed weights for evaluation.
     prepare: ProgramId,
     /// Images of a worker's slice.
     capacity: usize,
@@ -41,7 +41,7 @@ impl Runner {
         Ok(values)
     }
 
-    /// Prepares the weights for evaluation, unless they are.
+    /// Prepares the weights for evaluation if they changed.
     pub fn evaluation(&mut self) -> Result<()> {
         if !self.ready {
             let whole = [BatchSlice { first: 0, count: 0 }];
@@ -52,7 +52,7 @@ impl Runner {
     }
 
     /// Runs an evaluation program over the first `count` rows.
-    pub fn run_lanes(&mut self, program: ProgramId, count: usize, params: &StepParams) -> Result<()> {
+    pub fn run_slices(&mut self, program: ProgramId, count: usize, params: &StepParams) -> Result<()> {
         let size = self.capacity.min(count.div_ceil(self.workers)).max(1);
         self.slices.clear();
         for first in (0..count).step_by(size) {
@@ -61,8 +61,7 @@ impl Runner {
         self.session.run(program, params, &self.slices)
     }
 
-    /// Runs a training program over the first `count` rows, as one slice. Evaluation has to be
-    /// prepared anew.
+    /// Runs a training program over the first `count` rows, as one slice. The weights then have to be prepared again.
     pub fn run_training(&mut self, program: ProgramId, count: usize, params: &StepParams) -> Result<()> {
         self.ready = false;
         self.session.run(program, params, &[BatchSlice { first: 0, count }])

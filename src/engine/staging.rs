@@ -1,8 +1,8 @@
-//! The staging rows: what goes in and comes out of a run, one row per image.
+//! The staging rows: inputs and outputs of a run, one row for each image.
 
 use crate::device::{Region, Span};
 
-/// Where each column of the staging region lies; row r of a column at `offset + r * len`.
+/// The columns of the staging region; row r of a column is at `offset + r * len`.
 #[derive(Clone, Debug)]
 pub struct Staging {
     /// Rows.
@@ -25,10 +25,9 @@ pub struct Staging {
     pub features: Span,
     /// Logits.
     pub logits: Span,
-    /// Adversarial image, or one that the caller has made, f32 in [0, 1]; of length 0 where neither is
-    /// planned.
+    /// Adversarial image, or one that the caller made, f32 in [0, 1]; of length 0 if there is neither.
     pub adversarial: Span,
-    /// Gradient of the loss at it; of length 0 where none is planned.
+    /// Gradient of the loss at it; of length 0 if it isn't needed.
     pub input_gradient: Span,
     /// Elements altogether.
     pub len: usize,

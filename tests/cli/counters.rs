@@ -164,8 +164,13 @@ fn attack(steps: usize) {
         Architecture { network: NetworkKind::PreActResNet18, width: 16, classes: 10, channels: 3 };
     let graph = architecture.graph(&Normalisation::identity(3), 32, 32).unwrap();
     let weights = Weights::initialise(architecture, 0);
-    let options =
-        EngineOptions { batch: 1, attack: true, augment: Augment::default(), norm: Norm::Linf, given: false };
+    let options = EngineOptions {
+        batch: 1,
+        attack: true,
+        augment: Augment::default(),
+        norm: Norm::Linf,
+        external_inputs: false,
+    };
     let device = CudaDevice::open(0, Precision::Bf16).unwrap();
     let mut engine = Engine::open(&device, &graph, &weights.values, &options).unwrap();
     engine.attach(&images).unwrap();

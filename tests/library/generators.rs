@@ -59,7 +59,7 @@ fn set(pixels: Vec<u8>, labels: Vec<u32>, classes: usize, size: (usize, usize, u
 /// The three networks of the golden case.
 fn networks(device: &dyn Device, dynamic: &Dynamic, weights: &Weights, batch: usize) -> Networks {
     let graph = weights.architecture.graph(&dynamic.normalisation, dynamic.height, dynamic.width).unwrap();
-    let classifier = EngineOptions { batch, given: true, ..EngineOptions::default() };
+    let classifier = EngineOptions { batch, external_inputs: true, ..EngineOptions::default() };
     let generator = ImageOptions { batch, augment: Augment::default() };
     let open = |role, weights: &[f32]| {
         ImageEngine::open(device, &dynamic.graph(role).unwrap(), weights, &generator).unwrap()
@@ -308,7 +308,7 @@ fn the_gradient_at_given_images_is_a_slope() {
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.2, 0.25, 0.3] };
     let graph = architecture.graph(&normalisation, 16, 20).unwrap();
     let weights = Weights::initialise(architecture, 2).values;
-    let options = EngineOptions { batch: IMAGES, given: true, ..EngineOptions::default() };
+    let options = EngineOptions { batch: IMAGES, external_inputs: true, ..EngineOptions::default() };
     let mut engine = Engine::open(&ReferenceDevice(Precision::F32), &graph, &weights, &options).unwrap();
     engine.attach(&images).unwrap();
     let (still, len) = (StepParams::default(), graph.image_len());

@@ -4,7 +4,7 @@ use pbe::data::Normalisation;
 use pbe::device::Device;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
-use pbe::engine::{Engine, EngineOptions, Plan};
+use pbe::engine::{Engine, EngineOptions, EnginePlan};
 use pbe::model::{Architecture, NetworkKind, Weights};
 
 #[test]
@@ -21,7 +21,7 @@ fn the_need_is_known_before_anything_is_allocated() {
     for device in &devices {
         for (batch, attack) in [(0, false), (0, true), (1, false), (40, true), (2000, true)] {
             let options = EngineOptions { batch, attack, ..EngineOptions::default() };
-            let plan = Plan::new(device.as_ref(), &graph, &options).unwrap();
+            let plan = EnginePlan::new(device.as_ref(), &graph, &options).unwrap();
             let engine = Engine::open(device.as_ref(), &graph, &weights.values, &options).unwrap();
             assert_eq!(plan.bytes(device.as_ref()), engine.bytes(), "{} {options:?}", device.describe());
         }

@@ -21,7 +21,7 @@ const MASK_EPOCHS: u32 = 1 << 16;
 
 /// The three networks, trained together; all with room for a batch.
 pub struct Networks {
-    /// Opened with `given`.
+    /// Opened with `external_inputs`.
     pub classifier: Engine,
     /// Draws the pattern.
     pub pattern: ImageEngine,

@@ -137,7 +137,7 @@ struct Shape<'a> {
 impl Shape<'_> {
     fn options(&self, batch: usize) -> (EngineOptions, ImageOptions) {
         let augment = Augment { pad: self.config.crop, flip: self.config.flip };
-        let classifier = EngineOptions { batch, augment, given: true, ..EngineOptions::default() };
+        let classifier = EngineOptions { batch, augment, external_inputs: true, ..EngineOptions::default() };
         (classifier, ImageOptions { batch, augment })
     }
 

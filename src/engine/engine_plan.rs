@@ -1,20 +1,19 @@
-//! What a network becomes on a device: its programs and the memory they take, known before any of
-//! it is allocated.
+//! The programs of a network and the memory they take, known before anything is allocated.
 
 use super::graph::Graph;
-use super::programs::{Programs, Source};
+use super::programs::{ProgramBuilder, Source};
 use super::run::EngineOptions;
 use super::shared::Shared;
 use super::staging::Staging;
 use crate::device::{Device, MemoryLayout, Program};
 use crate::error::Result;
 
-/// Elements of adversarial images that staging holds at most, beyond one training batch.
+/// Most elements of adversarial images in staging, unless a training batch has more.
 const STAGED_ELEMENTS: usize = 1 << 22;
 
 /// What a program is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Job {
+pub(super) enum ProgramKind {
     Prepare,
     Stage,
     Score,
@@ -23,12 +22,12 @@ pub(super) enum Job {
     Train(Source, bool),
 }
 
-/// A graph lowered for what some options plan.
-pub struct Plan {
+/// A graph lowered for what the options ask for.
+pub struct EnginePlan {
     pub(super) shared: Shared,
     pub(super) staging: Staging,
-    pub(super) jobs: Vec<Job>,
-    /// In the order of `jobs`.
+    pub(super) kinds: Vec<ProgramKind>,
+    /// In the order of `kinds`.
     pub(super) programs: Vec<Program>,
     /// Images of an inference or attack slice.
     pub(super) capacity: usize,
@@ -38,7 +37,7 @@ pub struct Plan {
     pub layout: MemoryLayout,
 }
 
-impl Plan {
+impl EnginePlan {
     /// Lowers `graph` for `device`; allocates nothing there.
     ///
     /// # Errors
@@ -47,10 +46,10 @@ impl Plan {
         let shared = Shared::new(graph, options.attack || options.batch > 0);
         let image = graph.image_len();
         let rows = (STAGED_ELEMENTS / image).clamp(64, 1024).max(options.batch);
-        let adversarial = if options.attack || options.given { image } else { 0 };
-        let gradient = if options.given { image } else { 0 };
+        let adversarial = if options.attack || options.external_inputs { image } else { 0 };
+        let gradient = if options.external_inputs { image } else { 0 };
         let staging = Staging::new(rows, graph.classes(), graph.features(), adversarial, gradient);
-        let mut make = Programs {
+        let mut builder = ProgramBuilder {
             graph,
             shared: &shared,
             staging: &staging,
@@ -59,11 +58,14 @@ impl Plan {
             worker_batch: 1,
             batch: options.batch,
         };
-        let probe =
-            if options.attack { make.attack(Source::Images)? } else { make.infer(Source::Images, false)? };
-        make.worker_batch = device.preferred_batch(probe.arena).min(rows);
-        let (capacity, workers) = (make.worker_batch, device.workers());
-        let list = list(&make, options)?;
+        let probe = if options.attack {
+            builder.attack(Source::Images)?
+        } else {
+            builder.infer(Source::Images, false)?
+        };
+        builder.worker_batch = device.preferred_batch(probe.arena).min(rows);
+        let (capacity, workers) = (builder.worker_batch, device.workers());
+        let list = list(&builder, options)?;
         let trained = if options.batch > 0 { graph.trainable } else { 0 };
         let arena =
             list.iter().map(|(_, p)| p.arena * if p.data_parallel { workers } else { 1 }).max().unwrap_or(0);
@@ -76,33 +78,36 @@ impl Plan {
             arena,
             staging: staging.len,
         };
-        let (jobs, programs) = list.into_iter().unzip();
-        Ok(Self { shared, staging, jobs, programs, capacity, workers, layout })
+        let (kinds, programs) = list.into_iter().unzip();
+        Ok(Self { shared, staging, kinds, programs, capacity, workers, layout })
     }
 
-    /// Bytes that the network will hold on `device`, as [`super::Engine::bytes`] will say.
+    /// Bytes that the network will take on `device`.
     pub fn bytes(&self, device: &dyn Device) -> usize {
         device.needs(&self.layout, &self.programs)
     }
 }
 
-/// Every program that `options` ask for.
-fn list(make: &Programs, options: &EngineOptions) -> Result<Vec<(Job, Program)>> {
-    let mut list = vec![(Job::Prepare, make.prepare()), (Job::Score, make.infer(Source::Images, true)?)];
+/// All programs that `options` ask for.
+fn list(builder: &ProgramBuilder, options: &EngineOptions) -> Result<Vec<(ProgramKind, Program)>> {
+    let mut list = vec![
+        (ProgramKind::Prepare, builder.prepare()),
+        (ProgramKind::Score, builder.infer(Source::Images, true)?),
+    ];
     for source in [Source::Images, Source::Augmented, Source::Adversarial] {
-        if source != Source::Adversarial || options.attack || options.given {
-            list.push((Job::Infer(source), make.infer(source, false)?));
+        if source != Source::Adversarial || options.attack || options.external_inputs {
+            list.push((ProgramKind::Infer(source), builder.infer(source, false)?));
             if options.batch > 0 {
-                list.push((Job::Train(source, false), make.train(source, false)?));
-                list.push((Job::Train(source, true), make.train(source, true)?));
+                list.push((ProgramKind::Train(source, false), builder.train(source, false)?));
+                list.push((ProgramKind::Train(source, true), builder.train(source, true)?));
             }
         }
         if source != Source::Adversarial && options.attack {
-            list.push((Job::Attack(source), make.attack(source)?));
+            list.push((ProgramKind::Attack(source), builder.attack(source)?));
         }
     }
-    if options.given {
-        list.push((Job::Stage, make.stage()));
+    if options.external_inputs {
+        list.push((ProgramKind::Stage, builder.stage()));
     }
     Ok(list)
 }
