@@ -8,9 +8,8 @@ use pbe::defense::config::{PurifyConfig, Recipe};
 use pbe::defense::pbe::{Models, Pbe};
 use pbe::defense::state::State;
 use pbe::defense::watcher::Quiet;
-use pbe::device::cpu::CpuDevice;
-use pbe::engine::Engine;
-use pbe::report::TestBed;
+use pbe::engine::{CpuDevice, Engine};
+use pbe::eval::Evaluator;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -33,9 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .run(&mut State::default(), &mut Quiet)?;
 
     if let Some(test) = &set.test {
-        let bed = TestBed::new(test);
-        println!("before: {:?}", bed.measure(&mut models.infected)?);
-        println!("after:  {:?}", bed.measure(&mut models.purified)?);
+        let evaluator = Evaluator::new(test);
+        println!("before: {:?}", evaluator.measure(&mut models.infected)?);
+        println!("after:  {:?}", evaluator.measure(&mut models.purified)?);
     }
     weights.values = models.purified.weights()?;
     pbe::model::save(&weights, output)?;

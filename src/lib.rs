@@ -1,7 +1,8 @@
 //! Progressive Backdoor Erasing (Mu et al., CVPR 2023) with an engine of its own.
 //!
-//! Three floors: method (`backdoor`, `defense`, `report`), engine (`model`, `engine`),
-//! device ([`device`]). Data flows down, results flow up. See ARCHITECTURE.md.
+//! Three floors: method ([`train`] and [`eval`], on them [`backdoor`], [`analysis`] and [`defense`], on these
+//! [`report`]), engine ([`model`], [`engine`]), device ([`device`]). [`data`], [`rng`], [`fs`], [`map`] and [`error`]
+//! serve all three. `tests/floors.rs` refuses an import that runs the other way. See ARCHITECTURE.md.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
@@ -12,10 +13,13 @@ pub mod defense;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod fs;
+pub mod map;
 pub mod model;
 pub mod report;
 pub mod rng;
 pub mod selftest;
+pub mod train;
 
 pub use error::{Error, Result};

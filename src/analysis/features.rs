@@ -1,8 +1,7 @@
 //! Features of images, and how far apart they are (the paper's Table 5).
 
 use crate::data::ImageSet;
-use crate::device::StepParams;
-use crate::engine::{Engine, Source};
+use crate::engine::{Engine, Source, StepParams};
 use crate::error::Result;
 
 /// The linear layer's inputs for all `images`, one row each.

@@ -5,12 +5,10 @@ use super::features::{features, mean_distance};
 use super::transfer::UntargetedAttack;
 use crate::backdoor::LabelMode;
 use crate::data::ImageSet;
-use crate::defense::examples::examples;
-use crate::defense::fine_tune::Next;
-use crate::defense::rank::answers;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::report::logits;
+use crate::eval::predict;
+use crate::train::pgd;
 
 /// Adversarial examples of one model, their predictions and features.
 pub struct Observation {
@@ -37,14 +35,13 @@ pub fn observe(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Observation> {
     let all: Vec<u32> = (0..clean.len() as u32).collect();
-    let mut go_on = |count| {
+    let mut progress = |count| {
         progress(count);
-        Next::Continue
+        Ok(())
     };
-    let made = examples(engine, clean, &all, &attack.config(), seed, &mut go_on)?;
-    let adversarial = made.map_or_else(|| clean.subset(&[]), |made| made.images);
+    let adversarial = pgd(engine, clean, &all, &attack.config(), seed, &mut progress)?.images;
     let classes = engine.graph().classes();
-    let after = answers(&logits(engine, &adversarial)?, classes);
+    let after = predict(engine, &adversarial)?;
     Ok(Observation {
         confusion: ConfusionMatrix::new(classes, &clean.labels, &after),
         clean_features: features(engine, clean)?,

@@ -6,14 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::confusion::ConfusionMatrix;
 use crate::data::ImageSet;
-use crate::defense::config::AttackConfig;
-use crate::defense::examples::examples;
-use crate::defense::fine_tune::Next;
-use crate::defense::rank::answers;
-use crate::device::Norm;
-use crate::engine::Engine;
+use crate::engine::{Engine, Norm};
 use crate::error::Result;
-use crate::report::logits;
+use crate::eval::predict;
+use crate::train::{PgdConfig, pgd};
 
 /// With fewer examples than this on a label, their mean perturbation says nothing.
 const MIN_EXAMPLES: usize = 3;
@@ -32,9 +28,9 @@ pub const ATTACKS: [UntargetedAttack; 2] =
 
 impl UntargetedAttack {
     /// Seven steps of a quarter of the radius from a random start.
-    pub(super) fn config(self) -> AttackConfig {
+    pub(super) fn config(self) -> PgdConfig {
         let epsilon = if self.norm == Norm::L2 { 255.0 * self.epsilon } else { self.epsilon };
-        AttackConfig {
+        PgdConfig {
             epsilon_min: epsilon,
             epsilon_max: epsilon,
             alpha_ratio: 0.25,
@@ -71,31 +67,29 @@ pub struct Transfer {
 /// Attacks `images` away from the model's own predictions, with each of `attacks`. All have the norm that the
 /// engine was opened for.
 ///
-/// `progress` gets the number of finished images and may stop the work; then there is no result.
+/// `progress` gets the number of examples that are done; its error ends the work.
 pub fn attack_statistics(
     engine: &mut Engine,
     images: &ImageSet,
     attacks: &[UntargetedAttack],
     seed: u64,
-    progress: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<AttackStatistics>>> {
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<AttackStatistics>> {
     let classes = engine.graph().classes();
-    let before = answers(&logits(engine, images)?, classes);
-    let images = images.with_labels(before);
+    let images = images.with_labels(predict(engine, images)?);
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let mut statistics = Vec::new();
     for (number, &attack) in attacks.iter().enumerate() {
         let first = number * images.len();
         let mut count = |count| progress(first + count);
-        let made = examples(engine, &images, &all, &attack.config(), seed, &mut count)?;
-        let Some(made) = made else { return Ok(None) };
-        let after = answers(&logits(engine, &made.images)?, classes);
+        let made = pgd(engine, &images, &all, &attack.config(), seed, &mut count)?;
+        let after = predict(engine, &made.images)?;
         let confusion = ConfusionMatrix::new(classes, &images.labels, &after);
         let transfer =
             (0..classes as u32).map(|label| transfer(engine, &images, &made.images, &after, label));
         statistics.push(AttackStatistics { attack, confusion, transfer: transfer.collect::<Result<_>>()? });
     }
-    Ok(Some(statistics))
+    Ok(statistics)
 }
 
 /// [`Transfer`] from the `examples` of `images` that end on `label`; `after` holds their predictions.
@@ -113,8 +107,8 @@ fn transfer(
     if sources.len() >= MIN_EXAMPLES {
         let perturbation = mean_perturbation(images, examples, &sources);
         let perturbed = perturbed(images.subset(&odd), &perturbation);
-        let answers = answers(&logits(engine, &perturbed)?, engine.graph().classes());
-        transfer.transferred = answers.iter().filter(|&&answer| answer == label).count() as u64;
+        let predictions = predict(engine, &perturbed)?;
+        transfer.transferred = predictions.iter().filter(|&&class| class == label).count() as u64;
     }
     Ok(transfer)
 }

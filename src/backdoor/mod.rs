@@ -2,23 +2,23 @@
 //!
 //! An [`Attack`] holds the attacker's parameters, a [`Trigger`] is the attack prepared for one image size.
 //! [`poison`] puts it into a training set, [`triggered_test`] stamps a test set to measure the attack success
-//! rate, and a [`PoisonFile`] stores the attack and the poisoned indices. [`plant`] trains a model on the result.
+//! rate, and a [`PoisonFile`] stores the attack and the poisoned indices. [`train_backdoored`] trains a model on the result.
 
 mod attack;
+mod classifier;
 pub mod dynamic;
 mod pattern;
 mod picture;
-mod plant;
 mod poison;
 mod poison_file;
 mod trigger;
 mod warp;
 
 pub use attack::{Attack, LabelMode};
+pub use classifier::{InfectConfig, InfectJob, train_backdoored};
 pub use dynamic::Dynamic;
 pub use picture::Picture;
-pub use plant::{Lesson, PlantConfig, plant};
-pub use poison::{Poisoned, Selection, poison, select, triggered_test};
+pub use poison::{Poisoned, Selection, poison, select, triggered_evaluator, triggered_test};
 pub use poison_file::{PoisonFile, PoisonedTrain};
 pub use trigger::Trigger;
 pub use warp::Warp;

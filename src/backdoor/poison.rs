@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{LabelMode, Trigger};
 use crate::data::{ImageSet, SampleSize};
 use crate::error::{Error, Result};
+use crate::eval::Evaluator;
 use crate::rng::{Purpose, Stream};
 
 /// Which images are poisoned.
@@ -73,6 +74,13 @@ pub fn triggered_test(images: &ImageSet, trigger: &Trigger) -> Result<ImageSet> 
     let all: Vec<u32> = (0..images.len() as u32).collect();
     trigger.stamp_all(&mut images, &all)?;
     Ok(images)
+}
+
+/// Measures models on `images`, and on the same images with `trigger`, which `label` decides the goal of.
+pub fn triggered_evaluator(images: &ImageSet, trigger: &Trigger, label: LabelMode) -> Result<Evaluator> {
+    let classes = images.classes.len();
+    let wanted = images.labels.iter().map(|&own| label.triggered_label(own, classes)).collect();
+    Ok(Evaluator::with_triggered(images, triggered_test(images, trigger)?, wanted))
 }
 
 /// Stamps and relabels exactly the images at `indices`, each of which exists.

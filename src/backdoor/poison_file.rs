@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{Attack, Dynamic, LabelMode, Picture, Trigger, Warp, poison};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
+use crate::eval::Evaluator;
 use crate::fs::write_atomic;
 
 const SCHEMA: u64 = 1;
@@ -166,6 +167,11 @@ impl PoisonFile {
     pub fn trigger(&self, images: &ImageSet) -> Result<Trigger> {
         self.label.check(images.classes.len()).map_err(|e| self.fault(e))?;
         Trigger::for_images(&self.attack, images).map_err(|e| self.fault(e))
+    }
+
+    /// Measures models on `images`, and on the same images with the trigger.
+    pub fn evaluator(&self, images: &ImageSet) -> Result<Evaluator> {
+        poison::triggered_evaluator(images, &self.trigger(images)?, self.label)
     }
 
     /// `images`, the training set as it lies on disk, with exactly the listed images poisoned: they

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pbe::device::map::map_file;
 use pbe::error::{Error, Result};
 use pbe::fs::write_atomic;
+use pbe::map::map_file;
 use pbe::model::container::{Entry, Metadata, read, write};
 use safetensors::Dtype;
 use serde::Serialize;

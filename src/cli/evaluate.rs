@@ -8,7 +8,8 @@ use pbe::backdoor::PoisonFile;
 use pbe::data::{Dataset, ImageSet};
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
-use pbe::report::{Figures, RunResult, TestBed, csv, logits};
+use pbe::eval::{Evaluator, Metrics, logits};
+use pbe::report::{RunResult, csv};
 
 use super::common::{DataArgs, NormalisationArgs, print_result};
 use super::device::ComputeArgs;
@@ -61,12 +62,12 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let images = images_of(args, &loaded.set)?;
     let images = if args.split == Split::Train { loaded.limited(images) } else { images };
     let bed = match &truth {
-        Some(truth) => TestBed::with_poison(&images, truth)?,
-        None => TestBed::new(&images),
+        Some(truth) => truth.evaluator(&images)?,
+        None => Evaluator::new(&images),
     };
     seconds.push(("load", clock.elapsed()));
     let clock = Instant::now();
-    let measure = |model: Model, predictions: Option<&PathBuf>| -> Result<Figures> {
+    let measure = |model: Model, predictions: Option<&PathBuf>| -> Result<Metrics> {
         let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
         Room::of(device.as_ref(), &network.graph, Images::one(&images)).check()?;
         let mut engine = network.open(device.as_ref(), &EngineOptions::default())?;

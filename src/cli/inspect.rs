@@ -6,9 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use pbe::analysis::{ATTACKS, Inspection, Verdict, attack_statistics, judge};
 use pbe::data::{SampleSize, stratified_sample};
-use pbe::defense::fine_tune::Next;
-use pbe::device::Norm;
-use pbe::engine::EngineOptions;
+use pbe::engine::{EngineOptions, Norm};
 use pbe::error::Result;
 use pbe::report::{RunResult, Table, figure};
 
@@ -61,10 +59,10 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let mut engine = network.open(device.as_ref(), &options)?;
     let found = attack_statistics(&mut engine, &images, &ATTACKS, args.compute.seed, &mut |done| {
         progress.show("attacking", done, ATTACKS.len() * images.len(), None);
-        Next::Continue
+        Ok(())
     })?;
     progress.clear();
-    let inspection = judge(found.unwrap_or_default());
+    let inspection = judge(found);
     if !args.compute.json {
         return print(&text(&inspection, &images.classes));
     }

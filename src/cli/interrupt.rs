@@ -26,12 +26,8 @@ pub fn listen() {
     HEARD.store(true, Ordering::SeqCst);
 }
 
-/// Whether it was pressed.
-pub fn pressed() -> bool {
-    PRESSED.load(Ordering::SeqCst)
-}
-
-/// How a run that was stopped ends.
-pub fn stopped() -> Error {
-    Error::Interrupted("the checkpoint is written; the same command with --resume goes on from there".into())
+/// An error once Ctrl-C was pressed.
+pub fn check() -> Result<()> {
+    let message = "the checkpoint is written; the same command with --resume goes on from there";
+    if PRESSED.load(Ordering::SeqCst) { Err(Error::Interrupted(message.into())) } else { Ok(()) }
 }

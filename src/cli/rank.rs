@@ -6,11 +6,10 @@ use std::time::Instant;
 use clap::Args;
 use pbe::backdoor::PoisonFile;
 use pbe::data::ImageSet;
-use pbe::defense::fine_tune::Next;
-use pbe::defense::rank::{answers, reference, scores};
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
-use pbe::report::{Round, RunResult, average_precision, csv, precision_recall};
+use pbe::eval::{agreement, average_precision, logits_with_progress, precision_recall, predictions};
+use pbe::report::{Round, RunResult, csv};
 
 use super::common::{DataArgs, NormalisationArgs, print};
 use super::device::ComputeArgs;
@@ -67,14 +66,14 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let total = 2 * images.len();
     let show = |done: usize| {
         progress.show("ranking", done, total, None);
-        Next::Continue
+        Ok(())
     };
     let options = EngineOptions::default();
-    let logits = reference(&mut infected.open(device.as_ref(), &options)?, &images, &mut |done| show(done))?;
-    let logits = logits.unwrap_or_default();
+    let mut suspect = infected.open(device.as_ref(), &options)?;
+    let logits = logits_with_progress(&mut suspect, &images, &mut |done| show(done))?;
     let mut engine = purified.open(device.as_ref(), &options)?;
-    let scored = scores(&mut engine, &images, &logits, &mut |done| show(images.len() + done))?;
-    let scores = scored.unwrap_or_default().scores;
+    let compared = agreement(&mut engine, &images, &logits, &mut |done| show(images.len() + done))?;
+    let scores = compared.cosine;
     progress.clear();
     csv::write_ranking(&args.output, &images, &scores)?;
     let precision = clean.as_ref().and_then(|clean| average_precision(&scores, clean));
@@ -91,8 +90,8 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let mut judged =
         precision.map_or_else(String::new, |value| format!(", average precision of clean {value:.4}"));
     if let Some(clean) = &clean {
-        let answers = answers(&logits, infected.weights.architecture.classes);
-        judged += &obeyed(&images, &scores, clean, &answers).unwrap_or_default();
+        let predictions = predictions(&logits, infected.weights.architecture.classes)?;
+        judged += &obeyed(&images, &scores, clean, &predictions).unwrap_or_default();
     }
     print(&format!("{} images ranked to {}{judged}\n", images.len(), args.output.display()))
 }

@@ -52,12 +52,12 @@ macro_rules! phase {
                 $field.temperature
             ),
             setting!(
-                concat!($phase, "-doubt"),
+                concat!($phase, "-teacher-cap"),
                 concat!(
                     $title,
                     ": probability that the suspect model may at most give another label, in the distillation"
                 ),
-                $field.doubt
+                $field.teacher_cap
             ),
             setting!(
                 concat!($phase, "-average"),
@@ -242,8 +242,9 @@ impl clap::FromArgMatches for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pbe::defense::config::{Recipe, Schedule};
+    use pbe::defense::config::Recipe;
     use pbe::defense::views::View;
+    use pbe::train::Schedule;
     use serde_json::Value;
 
     fn config(settings: &[(&'static str, &str)]) -> Result<PurifyConfig> {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::views::View;
-use crate::device::Augment;
-use crate::engine::EngineOptions;
+use crate::engine::{Augment, EngineOptions};
+use crate::train::{PgdConfig, Schedule, TrainConfig};
 
 /// Which published or measured setting the numbers start from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,46 +18,6 @@ pub enum Recipe {
     Paper,
 }
 
-/// The learning rate over a training phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Schedule {
-    /// The largest, throughout.
-    Constant,
-    /// Half a cosine from the largest to zero.
-    Cosine,
-    /// Cosine from 1/25 of the largest up to it over the first 30 %, then down to zero (PyTorch's
-    /// OneCycleLR without its momentum cycle).
-    OneCycle,
-}
-
-impl Schedule {
-    /// The factor of the largest rate at `step` of `steps`.
-    pub fn factor(self, step: usize, steps: usize) -> f32 {
-        let at = step as f32 / steps.max(1) as f32;
-        let down = |x: f32| 0.5 * (1.0 + (std::f32::consts::PI * x).cos());
-        match self {
-            Schedule::Constant => 1.0,
-            Schedule::Cosine => down(at),
-            Schedule::OneCycle if at < 0.3 => 1.0 - (1.0 - 0.04) * down(at / 0.3),
-            Schedule::OneCycle => down((at - 0.3) / 0.7),
-        }
-    }
-}
-
-impl std::str::FromStr for Schedule {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "constant" => Ok(Schedule::Constant),
-            "cosine" => Ok(Schedule::Cosine),
-            "one-cycle" => Ok(Schedule::OneCycle),
-            _ => Err("it is one of constant, cosine, one-cycle".into()),
-        }
-    }
-}
-
 impl std::str::FromStr for Recipe {
     type Err = String;
 
@@ -68,54 +28,6 @@ impl std::str::FromStr for Recipe {
             _ => Err("it is one of default, paper".into()),
         }
     }
-}
-
-/// The attack of step 1. Radii in units of 1/255.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct AttackConfig {
-    /// Smallest ε; every image draws its own, log-uniform up to `epsilon_max`.
-    pub epsilon_min: f32,
-    /// Largest ε.
-    pub epsilon_max: f32,
-    /// α = ε · this.
-    pub alpha_ratio: f32,
-    /// PGD steps.
-    pub steps: usize,
-    /// Start at a random point of the ball.
-    pub random_start: bool,
-    /// Keep examples inside [0, 1].
-    pub clamp: bool,
-    /// Attack at most this many images a round; 0 for all.
-    pub limit: usize,
-    /// New examples for every batch from the network as it is (the paper); else once, before step 1b.
-    pub every_batch: bool,
-}
-
-/// One fine-tuning step of a round.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct TuneConfig {
-    /// Epochs.
-    pub epochs: usize,
-    /// Batches of an epoch at most; 0 for all.
-    pub batches: usize,
-    /// Largest learning rate.
-    pub learning_rate: f32,
-    /// How the learning rate runs over the step.
-    pub schedule: Schedule,
-    /// Weight of the distillation from the infected model; 0 for none.
-    pub distill: f32,
-    /// Temperature of the distillation.
-    pub temperature: f32,
-    /// Largest probability at this temperature that the teacher may give a label other than the image's: what is
-    /// above it goes to the image's label; 1 for any.
-    pub doubt: f32,
-    /// d of the weight average that the step ends with; 0 for none.
-    pub average: f32,
-    /// Probability of each of the four random patches painted over an image before the network sees it
-    /// (its teacher doesn't); 0 for none.
-    pub patches: f32,
 }
 
 /// A pass of the survivors filter: images that keep their label under this attack are dropped.
@@ -164,44 +76,34 @@ pub struct PurifyConfig {
     /// image with a false label another where the erasure has worked.
     pub agree: bool,
     /// Step 1a.
-    pub attack: AttackConfig,
+    pub attack: PgdConfig,
     /// Step 1b of the first round.
-    pub first_adversarial: TuneConfig,
+    pub first_adversarial: TrainConfig,
     /// Step 2 of the first round.
-    pub first_clean: TuneConfig,
+    pub first_clean: TrainConfig,
     /// Step 1b of later rounds.
-    pub adversarial: TuneConfig,
+    pub adversarial: TrainConfig,
     /// Step 2 of later rounds.
-    pub clean: TuneConfig,
+    pub clean: TrainConfig,
     /// Images of step 2 at most in rounds before the last; 0 for all.
     pub clean_limit: usize,
     /// Step 2 on the last selection, which ends the run.
-    pub last: TuneConfig,
+    pub last: TrainConfig,
 }
 
-const PLAIN: TuneConfig = TuneConfig {
-    epochs: 0,
-    batches: 0,
-    learning_rate: 0.02,
-    schedule: Schedule::Cosine,
-    distill: 0.0,
-    temperature: 2.0,
-    doubt: 1.0,
-    average: 0.0,
-    patches: 0.0,
-};
+const PLAIN: TrainConfig = TrainConfig::PLAIN;
 
 /// Weaker ones leave a trigger's hold on the logits, and the distillation of step 2 brings all of it back
 /// (docs/method.md).
-const ADVERSARIAL: TuneConfig = TuneConfig { epochs: 8, learning_rate: 0.03, patches: 0.5, ..PLAIN };
+const ADVERSARIAL: TrainConfig = TrainConfig { epochs: 8, learning_rate: 0.03, patches: 0.5, ..PLAIN };
 
-const DISTILLED: TuneConfig = TuneConfig { distill: 1.0, average: 0.98, patches: 0.5, ..PLAIN };
+const DISTILLED: TrainConfig = TrainConfig { distill: 1.0, average: 0.98, patches: 0.5, ..PLAIN };
 
 /// Images that carry a trigger and a right label can be told from clean ones by nothing but the infected model's
 /// doubt; there the distillation would teach the trigger (docs/method.md).
-const DOUBT: f32 = 0.1;
+const TEACHER_CAP: f32 = 0.1;
 
-const RANDOM_BUDGET: AttackConfig = AttackConfig {
+const RANDOM_BUDGET: PgdConfig = PgdConfig {
     epsilon_min: 4.0,
     epsilon_max: 128.0,
     alpha_ratio: 0.25,
@@ -271,23 +173,23 @@ impl PurifyConfig {
             filter: SURVIVORS.to_vec(),
             filter_limit: 0.6,
             agree: true,
-            attack: AttackConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
-            first_adversarial: if clean_set { ADVERSARIAL } else { TuneConfig { epochs: 5, ..PLAIN } },
+            attack: PgdConfig { limit: if clean_set { 0 } else { 3000 }, ..RANDOM_BUDGET },
+            first_adversarial: if clean_set { ADVERSARIAL } else { TrainConfig { epochs: 5, ..PLAIN } },
             first_clean: if clean_set {
-                TuneConfig { epochs: 16, ..DISTILLED }
+                TrainConfig { epochs: 16, ..DISTILLED }
             } else {
-                TuneConfig { epochs: 10, doubt: DOUBT, ..DISTILLED }
+                TrainConfig { epochs: 10, teacher_cap: TEACHER_CAP, ..DISTILLED }
             },
-            adversarial: TuneConfig { epochs: 24, ..ADVERSARIAL },
-            clean: TuneConfig { epochs: 4, ..PLAIN },
+            adversarial: TrainConfig { epochs: 24, ..ADVERSARIAL },
+            clean: TrainConfig { epochs: 4, ..PLAIN },
             clean_limit: 6000,
-            last: TuneConfig { epochs: 6, distill: 0.25, doubt: DOUBT, ..DISTILLED },
+            last: TrainConfig { epochs: 6, distill: 0.25, teacher_cap: TEACHER_CAP, ..DISTILLED },
         }
     }
 
-    /// method.md 1.2: the released code's settings (crop and flip in place of its augmentation).
+    /// The released code's settings (crop and flip in place of its augmentation).
     fn paper(clean_set: bool) -> Self {
-        let constant = TuneConfig { learning_rate: 1e-3, schedule: Schedule::Constant, ..PLAIN };
+        let constant = TrainConfig { learning_rate: 1e-3, schedule: Schedule::Constant, ..PLAIN };
         Self {
             recipe: Recipe::Paper,
             nesterov: false,
@@ -297,7 +199,7 @@ impl PurifyConfig {
             views: vec![],
             filter: vec![],
             agree: false,
-            attack: AttackConfig {
+            attack: PgdConfig {
                 epsilon_min: 6.0,
                 epsilon_max: 6.0,
                 alpha_ratio: 0.2,
@@ -307,12 +209,12 @@ impl PurifyConfig {
                 limit: 0,
                 every_batch: true,
             },
-            first_adversarial: TuneConfig { epochs: if clean_set { 3 } else { 10 }, ..constant },
-            first_clean: TuneConfig { epochs: if clean_set { 17 } else { 0 }, ..constant },
-            adversarial: TuneConfig { epochs: 1, batches: 31, ..constant },
-            clean: TuneConfig { epochs: 9, ..constant },
+            first_adversarial: TrainConfig { epochs: if clean_set { 3 } else { 10 }, ..constant },
+            first_clean: TrainConfig { epochs: if clean_set { 17 } else { 0 }, ..constant },
+            adversarial: TrainConfig { epochs: 1, batches: 31, ..constant },
+            clean: TrainConfig { epochs: 9, ..constant },
             clean_limit: 0,
-            last: TuneConfig { epochs: 9, ..constant },
+            last: TrainConfig { epochs: 9, ..constant },
             ..Self::measured(clean_set)
         }
     }

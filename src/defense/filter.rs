@@ -5,14 +5,11 @@
 //! away from theirs (survivors).
 
 use super::config::{FilterPass, PurifyConfig};
-use super::examples::by_chunk;
-use super::fine_tune::Next;
-use super::rank::{answers, reference};
 use super::views::View;
 use crate::data::ImageSet;
-use crate::device::StepParams;
-use crate::engine::{AttackBatch, Budget, Engine, Source};
+use crate::engine::{AttackBatch, Budget, Engine, Source, StepParams};
 use crate::error::Result;
+use crate::eval::{logits_with_progress, predictions};
 
 /// What a look at images made of them.
 #[derive(Clone, Debug)]
@@ -40,29 +37,28 @@ enum Look {
 /// those that no look of `config` finds suspicious. A look that would drop more than `filter_limit` of what comes
 /// to it is left out: there it is clean images that can't, or can, be moved.
 ///
-/// `done` hears how much of the work is finished, of `looks(config) * indices.len()`, and may stop it.
+/// `progress` gets how much of the work is done, of `looks(config) * indices.len()`; its error ends the work.
 pub fn believed(
     engine: &mut Engine,
     images: &ImageSet,
     indices: &[u32],
     config: &PurifyConfig,
     seed: u64,
-    done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<(Vec<u32>, Vec<Looked>)>> {
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<(Vec<u32>, Vec<Looked>)> {
     let mut left = indices.to_vec();
     let mut all_looked = vec![];
     for (number, look) in all(config).enumerate() {
-        let mut done = |count: usize| done(number * indices.len() + count);
+        let mut progress = |count: usize| progress(number * indices.len() + count);
         let (logits, has_to_hold) = match look {
-            Look::View(view) => (reference(engine, &view.of(images, &left, seed), &mut done)?, true),
+            Look::View(view) => {
+                (logits_with_progress(engine, &view.of(images, &left, seed), &mut progress)?, true)
+            }
             Look::Attack(pass) => {
-                (under_attack(engine, images, &left, pass, (seed, number as u32), &mut done)?, false)
+                (under_attack(engine, images, &left, pass, (seed, number as u32), &mut progress)?, false)
             }
         };
-        let Some(logits) = logits else {
-            return Ok(None);
-        };
-        let answers = answers(&logits, engine.graph().classes());
+        let answers = predictions(&logits, engine.graph().classes())?;
         let holds = |index: u32, answer: u32| answer == images.labels[index as usize];
         let pairs = left.iter().zip(answers);
         let held: Vec<u32> = pairs
@@ -74,7 +70,7 @@ pub fn believed(
         let came = std::mem::replace(&mut left, next);
         all_looked.push(Looked { look: look.name(), came, held, left_out });
     }
-    Ok(Some((left, all_looked)))
+    Ok((left, all_looked))
 }
 
 impl Look {
@@ -104,8 +100,8 @@ fn under_attack(
     indices: &[u32],
     pass: FilterPass,
     (seed, epoch): (u64, u32),
-    done: &mut dyn FnMut(usize) -> Next,
-) -> Result<Option<Vec<f32>>> {
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<f32>> {
     engine.attach(images)?;
     let classes = engine.graph().classes();
     let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
@@ -117,9 +113,9 @@ fn under_attack(
     let params = StepParams { repeats: pass.steps, seed, epoch, ..StepParams::default() };
     let target =
         AttackBatch { source: Source::Images, indices, labels: &labels, budgets: &budgets, predict: true };
-    let finished = by_chunk(engine, &target, &params, &mut |first, rows| {
-        rows.logits(&mut logits[first * classes..])?;
-        Ok(done(first + rows.count))
+    engine.attack(&target, &params, |rows| {
+        rows.logits(&mut logits[rows.first * classes..])?;
+        progress(rows.first + rows.count)
     })?;
-    Ok(finished.then_some(logits))
+    Ok(logits)
 }

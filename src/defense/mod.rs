@@ -2,11 +2,8 @@
 
 mod check;
 pub mod config;
-pub mod examples;
 pub mod filter;
-pub mod fine_tune;
 pub mod pbe;
-pub mod rank;
 pub mod selection;
 pub mod state;
 #[cfg(test)]

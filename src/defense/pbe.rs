@@ -2,18 +2,17 @@
 
 use std::time::Instant;
 
-use super::config::{PurifyConfig, TuneConfig};
-use super::examples::examples;
+use super::config::PurifyConfig;
 use super::filter::{Looked, believed, looks};
-use super::fine_tune::{Next, Optimiser, Position, Task, Tick, train};
-use super::rank::{Scored, agreeing, answers, reference, scores};
-use super::selection::Ranking;
+use super::selection::{Ranking, agreeing};
 use super::state::{RoundRecord, Stage, State};
 use super::watcher::{Phase, Watcher};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::eval::{Agreement, agreement, logits_with_progress, predictions};
 use crate::rng::{Purpose, Stream};
+use crate::train::{PgdConfig, Sgd, TrainConfig, TrainCursor, TrainJob, pgd, train};
 
 /// The two networks of a run.
 pub struct Models {
@@ -38,44 +37,44 @@ pub struct Pbe<'a> {
 }
 
 impl Pbe<'_> {
-    /// Runs from `state` to the end; false where the watcher interrupted it (a checkpoint has been
-    /// stored then).
-    pub fn run(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
+    /// Runs from `state` to the end.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where the watcher's progress says so; a checkpoint has been stored then.
+    pub fn run(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<()> {
         self.config.check(self.clean_set)?;
         let rounds = if self.clean_set { 1 } else { self.config.shares.len() + 1 };
         self.restore(state)?;
         // θ' never changes, so its logits are taken once.
         let mut infected = None;
         while state.round < rounds {
-            let finished = match state.stage {
-                Stage::Begin => self.begin(state, &mut infected, watcher)?,
-                Stage::Adversarial => self.adversarial(state, watcher)?,
-                Stage::Clean => self.clean(state, rounds, watcher)?,
-                Stage::Rank => self.rank(state, rounds, &mut infected, watcher)?,
+            let done = match state.stage {
+                Stage::Begin => self.begin(state, &mut infected, watcher),
+                Stage::Adversarial => self.adversarial(state, watcher),
+                Stage::Clean => self.clean(state, rounds, watcher),
+                Stage::Rank => self.rank(state, rounds, &mut infected, watcher),
             };
-            self.store(state, watcher)?;
-            if state.round < rounds && (!finished || watcher.interrupted()) {
-                return Ok(false);
+            if matches!(done, Ok(()) | Err(Error::Interrupted(_))) {
+                self.store(state, watcher)?;
             }
+            done?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// The round's set D_ext and its starting weights. As every stage, false where it was stopped.
+    /// The round's set D_ext and its starting weights.
     fn begin(
         &mut self,
         state: &mut State,
         infected: &mut Option<Vec<f32>>,
         watcher: &mut dyn Watcher,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let clock = Instant::now();
         let mut record = RoundRecord { round: state.round, ..RoundRecord::default() };
         if state.round == 0 && self.clean_set {
             state.selected = (0..self.images.len() as u32).collect();
         } else if state.round == 0 {
-            let Some(set) = self.first_set(infected, watcher)? else {
-                return Ok(false);
-            };
+            let set = self.first_set(infected, watcher)?;
             record.dropped = self.config.first_size(self.images.len()) - set.len();
             state.selected = set;
         }
@@ -85,53 +84,43 @@ impl Pbe<'_> {
         state.start = self.models.purified.weights()?;
         state.records.push(record);
         state.stage = Stage::Adversarial;
-        state.position = Position::default();
-        Ok(true)
+        state.position = TrainCursor::default();
+        Ok(())
     }
 
     /// D⁰: of a random share of all images those whose label θ' gives (an attack on another says nothing about a
     /// trigger), without those that the filter finds suspicious.
-    fn first_set(
-        &mut self,
-        infected: &mut Option<Vec<f32>>,
-        watcher: &mut dyn Watcher,
-    ) -> Result<Option<Vec<u32>>> {
+    fn first_set(&mut self, infected: &mut Option<Vec<f32>>, watcher: &mut dyn Watcher) -> Result<Vec<u32>> {
         let mut set = Stream::new(self.seed, Purpose::Split, 0).permutation(self.images.len());
         set.truncate(self.config.first_size(self.images.len()));
         set.sort_unstable();
         let (mut given, classes) = (set.clone(), self.models.infected.graph().classes());
         let mut looked = vec![];
         if self.config.agree {
-            let Some(logits) = self.infected_logits(0, infected, watcher)? else {
-                return Ok(None);
-            };
-            given = agreeing(&set, &answers(logits, classes), &self.images.labels);
+            let logits = self.infected_logits(0, infected, watcher)?;
+            given = agreeing(&set, &predictions(logits, classes)?, &self.images.labels);
             let (came, held) = (set.clone(), given.clone());
             looked.push(Looked { look: "label".into(), came, held, left_out: false });
         }
         let total = given.len() * looks(self.config);
         let engine = &mut self.models.infected;
-        let believed = believed(engine, self.images, &given, self.config, self.seed, &mut |done| {
-            watcher.progress(0, Phase::Filter, done, total, None);
-            next(watcher)
+        let (left, further) = believed(engine, self.images, &given, self.config, self.seed, &mut |done| {
+            watcher.progress(0, Phase::Filter, done, total, None)
         })?;
-        let Some((left, further)) = believed else {
-            return Ok(None);
-        };
         looked.extend(further);
         watcher.looked(&looked);
         // A model that nothing moves leaves nothing: the unfiltered set is then the better guess.
-        Ok(Some(if left.len() < self.config.batch.min(set.len()) { set } else { left }))
+        Ok(if left.len() < self.config.batch.min(set.len()) { set } else { left })
     }
 
     /// Step 1: untargeted adversarial examples of the starting weights, fine-tuning on them.
-    fn adversarial(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<bool> {
+    fn adversarial(&mut self, state: &mut State, watcher: &mut dyn Watcher) -> Result<()> {
         let first = state.round == 0;
         let tune = if first { &self.config.first_adversarial } else { &self.config.adversarial };
         let seed = phase_seed(self.seed, state.round, 1);
         if tune.epochs == 0 {
             state.stage = Stage::Clean;
-            return Ok(true);
+            return Ok(());
         }
         if self.config.attack.every_batch {
             let set = state.selected.clone();
@@ -143,14 +132,11 @@ impl Pbe<'_> {
         let now = self.models.purified.weights()?;
         self.models.purified.set_weights(&state.start)?;
         let engine = &mut self.models.purified;
-        let made = examples(engine, self.images, &set, &self.config.attack, seed, &mut |done| {
-            watcher.progress(state.round, Phase::Attack, done, set.len(), None);
-            next(watcher)
-        })?;
+        let examples = pgd(engine, self.images, &set, &self.config.attack, seed, &mut |done| {
+            watcher.progress(state.round, Phase::Attack, done, set.len(), None)
+        });
         self.models.purified.set_weights(&now)?;
-        let Some(examples) = made else {
-            return Ok(false);
-        };
+        let examples = examples?;
         if let Some(record) = state.records.last_mut() {
             record.seconds.attack += clock.elapsed().as_secs_f64();
             record.attack_loss = Some(examples.loss);
@@ -160,7 +146,7 @@ impl Pbe<'_> {
     }
 
     /// Step 2: fine-tuning on the set believed clean.
-    fn clean(&mut self, state: &mut State, rounds: usize, watcher: &mut dyn Watcher) -> Result<bool> {
+    fn clean(&mut self, state: &mut State, rounds: usize, watcher: &mut dyn Watcher) -> Result<()> {
         let (first, last) = (state.round == 0, state.round + 1 == rounds);
         let tune = match (first, last) {
             (true, _) => &self.config.first_clean,
@@ -180,15 +166,13 @@ impl Pbe<'_> {
         rounds: usize,
         infected: &mut Option<Vec<f32>>,
         watcher: &mut dyn Watcher,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let clock = Instant::now();
         if !self.clean_set {
-            let Some(Scored { scores, answers }) = self.scores(state.round, infected, watcher)? else {
-                return Ok(false);
-            };
+            let Agreement { cosine: scores, predictions } = self.scores(state.round, infected, watcher)?;
             let ranking = Ranking {
                 scores: &scores,
-                answers: &answers,
+                answers: &predictions,
                 labels: &self.images.labels,
                 taught: &state.selected,
                 classes: self.models.purified.graph().classes(),
@@ -213,7 +197,7 @@ impl Pbe<'_> {
         }
         state.round += 1;
         state.stage = Stage::Begin;
-        Ok(true)
+        Ok(())
     }
 
     /// The score of every image, with the logits of θ'.
@@ -222,14 +206,11 @@ impl Pbe<'_> {
         round: usize,
         infected: &mut Option<Vec<f32>>,
         watcher: &mut dyn Watcher,
-    ) -> Result<Option<Scored>> {
-        let Some(logits) = self.infected_logits(round, infected, watcher)? else {
-            return Ok(None);
-        };
+    ) -> Result<Agreement> {
+        let logits = self.infected_logits(round, infected, watcher)?;
         let total = self.images.len();
-        scores(&mut self.models.purified, self.images, logits, &mut |done| {
-            watcher.progress(round, Phase::Rank, done, total, None);
-            next(watcher)
+        agreement(&mut self.models.purified, self.images, logits, &mut |done| {
+            watcher.progress(round, Phase::Rank, done, total, None)
         })
     }
 
@@ -239,15 +220,15 @@ impl Pbe<'_> {
         round: usize,
         infected: &'b mut Option<Vec<f32>>,
         watcher: &mut dyn Watcher,
-    ) -> Result<Option<&'b [f32]>> {
+    ) -> Result<&'b [f32]> {
         if infected.is_none() {
             let total = self.images.len();
-            *infected = reference(&mut self.models.infected, self.images, &mut |done| {
-                watcher.progress(round, Phase::Reference, done, total, None);
-                next(watcher)
+            let logits = logits_with_progress(&mut self.models.infected, self.images, &mut |done| {
+                watcher.progress(round, Phase::Reference, done, total, None)
             })?;
+            *infected = Some(logits);
         }
-        Ok(infected.as_deref())
+        Ok(infected.as_deref().unwrap_or_default())
     }
 
     /// A training stage, from `state.position`; moves to the next stage when it is finished.
@@ -257,15 +238,15 @@ impl Pbe<'_> {
         state: &mut State,
         watcher: &mut dyn Watcher,
         phase: Phase,
-        tune: &TuneConfig,
+        tune: &TrainConfig,
         images: &ImageSet,
         indices: &[u32],
         seed: u64,
-        attack: Option<&super::config::AttackConfig>,
-    ) -> Result<bool> {
+        attack: Option<&PgdConfig>,
+    ) -> Result<()> {
         let clock = Instant::now();
         let config = self.config;
-        let optimiser = Optimiser {
+        let sgd = Sgd {
             batch: config.batch,
             momentum: config.momentum,
             weight_decay: config.weight_decay,
@@ -273,15 +254,13 @@ impl Pbe<'_> {
         };
         let Models { infected, purified } = &mut *self.models;
         let teacher = Some(infected).filter(|_| tune.distill > 0.0);
-        let mut task = Task { images, afresh: None, indices, tune, optimiser, seed, teacher, attack };
+        let mut job =
+            TrainJob { images, epoch_images: None, indices, config: tune, sgd, seed, teacher, attack };
         let round = state.round;
         let mut position = state.position;
-        let finished = train(purified, &mut task, &mut position, &mut |_, tick: &Tick| {
-            let done = tick.position.epoch * tick.steps + tick.position.step;
-            watcher.progress(round, phase, done, tick.steps * tick.epochs, Some(tick.loss));
-            Ok(next(watcher))
-        })
-        .map_err(|error| locate(error, round, phase))?;
+        let trained = train(purified, &mut job, &mut position, &mut |_, event| {
+            watcher.progress(round, phase, event.done(), event.total(), Some(event.loss))
+        });
         state.position = position;
         if let Some(record) = state.records.last_mut() {
             let seconds = clock.elapsed().as_secs_f64();
@@ -296,11 +275,10 @@ impl Pbe<'_> {
                 }
             }
         }
-        if finished {
-            state.position = Position::default();
-            state.stage = if phase == Phase::Adversarial { Stage::Clean } else { Stage::Rank };
-        }
-        Ok(finished)
+        trained.map_err(|error| locate(error, round, phase))?;
+        state.position = TrainCursor::default();
+        state.stage = if phase == Phase::Adversarial { Stage::Clean } else { Stage::Rank };
+        Ok(())
     }
 
     fn store(&self, state: &mut State, watcher: &mut dyn Watcher) -> Result<()> {
@@ -318,11 +296,6 @@ impl Pbe<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether to go on.
-fn next(watcher: &mut dyn Watcher) -> Next {
-    if watcher.interrupted() { Next::Stop } else { Next::Continue }
 }
 
 /// Puts the place into a failure of the run.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fine_tune::Position;
+use crate::train::TrainCursor;
 
 /// The part of a round that comes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct State {
     /// Part of it that comes next.
     pub stage: Stage,
     /// Progress within a training stage.
-    pub position: Position,
+    pub position: TrainCursor,
     /// Finished rounds, and the one in progress.
     pub records: Vec<RoundRecord>,
     /// D_ext: the images believed clean.

@@ -1,19 +1,17 @@
 //! Algorithm 1 as a whole, on a network that has learnt nothing.
 
-use super::config::{FilterPass, PurifyConfig, Recipe, TuneConfig};
+use super::config::{FilterPass, PurifyConfig, Recipe};
 use super::filter::believed;
-use super::fine_tune::Next;
 use super::pbe::{Models, Pbe};
-use super::rank::answers;
 use super::state::State;
 use super::views::View;
 use super::watcher::Watcher;
 use crate::data::{ImageSet, Normalisation, synthetic};
-use crate::device::StepParams;
-use crate::device::cpu::CpuDevice;
-use crate::engine::{Engine, Source};
+use crate::engine::{CpuDevice, Engine, Source, StepParams};
 use crate::error::Result;
+use crate::eval::predict;
 use crate::model::{Architecture, NetworkKind, Weights};
+use crate::train::TrainConfig;
 
 /// Keeps the first set.
 #[derive(Default)]
@@ -101,17 +99,14 @@ fn labelled() -> (ImageSet, Engine) {
 }
 
 fn answers_of(engine: &mut Engine, images: &ImageSet) -> Vec<u32> {
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    engine.attach(images).unwrap();
-    answers(&engine.logits(&all).unwrap(), 3)
+    predict(engine, images).unwrap()
 }
 
 /// Those of the 30 that are believed.
 fn kept(config: &PurifyConfig) -> Vec<u32> {
     let (images, mut engine) = labelled();
     let all: Vec<u32> = (0..30).collect();
-    let (left, looked) =
-        believed(&mut engine, &images, &all, config, 0, &mut |_| Next::Continue).unwrap().unwrap();
+    let (left, looked) = believed(&mut engine, &images, &all, config, 0, &mut |_| Ok(())).unwrap();
     let mut came = all;
     for one in looked {
         assert_eq!(one.came, came, "each looks at what is left");
@@ -123,7 +118,7 @@ fn kept(config: &PurifyConfig) -> Vec<u32> {
 
 fn first_set(agree: bool, images: &ImageSet) -> (Vec<u32>, Vec<u32>) {
     let measured = PurifyConfig::new(Recipe::Default, false);
-    let none = TuneConfig { epochs: 0, ..measured.last.clone() };
+    let none = TrainConfig { epochs: 0, ..measured.last.clone() };
     let config = PurifyConfig {
         batch: 2,
         agree,

@@ -25,11 +25,17 @@ pub enum Phase {
 /// Who follows a run. What isn't written here anew lets the run go on and keeps nothing.
 #[allow(unused_variables)]
 pub trait Watcher {
-    /// `done` of `total` units of a phase; a loss where the phase trains.
-    fn progress(&mut self, round: usize, phase: Phase, done: usize, total: usize, loss: Option<f32>) {}
-    /// Whether the run should end after this batch.
-    fn interrupted(&mut self) -> bool {
-        false
+    /// `done` of `total` units of a phase; a loss where the phase trains. An error ends the run, after a checkpoint
+    /// where it is [`Error::Interrupted`](crate::error::Error::Interrupted).
+    fn progress(
+        &mut self,
+        round: usize,
+        phase: Phase,
+        done: usize,
+        total: usize,
+        loss: Option<f32>,
+    ) -> Result<()> {
+        Ok(())
     }
     /// The state can be stored: `state` holds everything.
     fn checkpoint(&mut self, state: &State) -> Result<()> {

@@ -4,7 +4,6 @@ mod check;
 mod cost;
 pub mod cpu;
 pub mod cuda;
-pub mod map;
 mod operand;
 pub mod ops;
 mod patch;

@@ -14,6 +14,8 @@ mod runner;
 pub mod shared;
 pub mod staging;
 
+pub use crate::device::cpu::CpuDevice;
+pub use crate::device::{Augment, Device, Norm, Precision, StepParams};
 pub use engine_plan::EnginePlan;
 pub use image_engine::{ImageEngine, ImageOptions, ImagePlan};
 pub use programs::Source;

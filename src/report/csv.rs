@@ -8,11 +8,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::predictions;
-use super::ranking::{CurvePoint, ranked};
 use super::result::Round;
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
+use crate::eval::{CurvePoint, predictions, ranked};
 use crate::fs::write_atomic_with;
 
 type Writer<'a> = csv::Writer<&'a mut BufWriter<File>>;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{Figures, defense_effectiveness};
 use crate::analysis::Inspection;
 use crate::error::{Error, Result};
+use crate::eval::{Metrics, defense_effectiveness};
 use crate::fs::write_atomic;
 
 /// Version of `result.json`.
@@ -33,12 +33,12 @@ pub struct RunResult {
     pub device: String,
     pub seed: u64,
     /// The model given; all null where the command judges one model alone.
-    pub before: Figures,
+    pub before: Metrics,
     /// The model made or judged.
-    pub after: Figures,
+    pub after: Metrics,
     /// A benign model on the same trigger: what an ASR can't be expected to fall below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floor: Option<Figures>,
+    pub floor: Option<Metrics>,
     /// Defence effectiveness from `before` to `after`, in per cent.
     pub der: Option<f64>,
     pub rounds: Vec<Round>,
@@ -114,8 +114,8 @@ impl RunResult {
             commit: COMMIT.into(),
             device: device.into(),
             seed,
-            before: Figures::default(),
-            after: Figures::default(),
+            before: Metrics::default(),
+            after: Metrics::default(),
             floor: None,
             der: None,
             rounds: Vec::new(),
@@ -125,7 +125,7 @@ impl RunResult {
     }
 
     /// Sets the figures before and after, and DER from them.
-    pub fn judge(&mut self, before: Figures, after: Figures) {
+    pub fn judge(&mut self, before: Metrics, after: Metrics) {
         (self.before, self.after) = (before, after);
         self.der = defense_effectiveness(&before, &after);
     }
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn the_object_has_the_documented_fields_and_nulls() {
         let mut result = RunResult::new("evaluate", "cpu (2 threads)", 7);
-        let after = Figures { acc: Some(81.88), asr: Some(1.5), asr_inclusive: Some(11.0), racc: None };
-        result.judge(Figures::default(), after);
+        let after = Metrics { acc: Some(81.88), asr: Some(1.5), asr_inclusive: Some(11.0), racc: None };
+        result.judge(Metrics::default(), after);
         let value: Value = serde_json::from_str(&result.to_json().unwrap()).unwrap();
         let expected = json!({
             "schema": 1, "command": "evaluate", "version": env!("CARGO_PKG_VERSION"), "commit": COMMIT,
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_result_survives_saving() {
         let mut result = RunResult::new("purify", "cpu", u64::MAX);
-        let figures = |acc, asr| Figures { acc: Some(acc), asr: Some(asr), ..Figures::default() };
+        let figures = |acc, asr| Metrics { acc: Some(acc), asr: Some(asr), ..Metrics::default() };
         result.judge(figures(81.88, 100.0), figures(81.2, 1.0 / 3.0));
         result.floor = Some(figures(82.0, 1.7));
         let seconds = Seconds::from([("attack".into(), 0.1), ("rank".into(), 2.0)]);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::metrics::Figures;
 use super::result::RunResult;
+use crate::eval::Metrics;
 
 /// Rows of cells; the first column is aligned left, the others right.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub fn figure(value: Option<f64>) -> String {
 /// The final table: the model before and after, and the benign floor where it is known. A command
 /// that judges one model alone has one row, `model`.
 pub fn comparison(result: &RunResult) -> Table {
-    let alone = result.before == Figures::default();
+    let alone = result.before == Metrics::default();
     let mut rows = vec![(if alone { "model" } else { "after" }, result.after, figure(result.der))];
     if !alone {
         rows.insert(0, ("before", result.before, String::new()));
@@ -86,10 +86,10 @@ mod tests {
     #[test]
     fn before_after_and_floor() {
         let mut result = RunResult::new("purify", "cpu", 0);
-        let before = Figures { acc: Some(81.88), asr: Some(100.0), asr_inclusive: Some(100.0), racc: None };
-        let after = Figures { acc: Some(81.2), asr: Some(1.5), asr_inclusive: Some(10.25), racc: Some(80.0) };
+        let before = Metrics { acc: Some(81.88), asr: Some(100.0), asr_inclusive: Some(100.0), racc: None };
+        let after = Metrics { acc: Some(81.2), asr: Some(1.5), asr_inclusive: Some(10.25), racc: Some(80.0) };
         result.judge(before, after);
-        result.floor = Some(Figures { asr: Some(1.7), ..Figures::default() });
+        result.floor = Some(Metrics { asr: Some(1.7), ..Metrics::default() });
         let expected = "\
 per cent        ACC     ASR  ASR incl. target  R-ACC    DER
 before        81.88  100.00            100.00      —

@@ -4,17 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pbe::backdoor::dynamic::{Config, Drawn, Dynamic, Lesson, Networks, Position, train};
-use pbe::backdoor::{LabelMode, PlantConfig};
+use pbe::backdoor::dynamic::{
+    Drawn, Dynamic, DynamicCursor, DynamicJob, GeneratorConfig, Networks, train_dynamic,
+};
+use pbe::backdoor::{InfectConfig, LabelMode};
 use pbe::data::{ImageSet, Normalisation};
-use pbe::defense::config::Schedule;
-use pbe::defense::fine_tune::Next;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
 use pbe::device::{Augment, Device, Precision, StepParams};
 use pbe::engine::{Engine, EngineOptions, ImageEngine, ImageOptions, Source};
+use pbe::error::Error;
 use pbe::model::{Architecture, GeneratorRole, NetworkKind, Weights, load};
 use pbe::rng::{Purpose, Stream};
+use pbe::train::Schedule;
 use safetensors::{Dtype, SafeTensors};
 
 const SEED: u64 = 3;
@@ -72,8 +74,8 @@ fn networks(device: &dyn Device, dynamic: &Dynamic, weights: &Weights, batch: us
 }
 
 /// How the classifier is trained in the golden case.
-fn plant(batch: usize) -> PlantConfig {
-    PlantConfig {
+fn plant(batch: usize) -> InfectConfig {
+    InfectConfig {
         epochs: 1,
         batch,
         learning_rate: 0.1,
@@ -95,27 +97,27 @@ fn a_joint_step_is_pytorchs() {
     let pixels = truth("images").iter().map(|&pixel| pixel as u8).collect();
     let images = set(pixels, labels, weights.architecture.classes, (8, 8, 3));
     let plant = plant(images.len());
-    let config = Config { mask_steps: 1, pattern_lr: 0.01, ..Config::default() };
+    let generators = GeneratorConfig { mask_steps: 1, pattern_lr: 0.01, ..GeneratorConfig::default() };
     let draw = |_| Ok(Drawn { poisoned: vec![0, 3, 6], cross: vec![1, 2, 5] });
-    let lesson = Lesson {
+    let job = DynamicJob {
         images: &images,
         label: LabelMode::AllToOne { target: 1 },
         draw: &draw,
-        plant: &plant,
-        config: &config,
+        classifier: &plant,
+        generators: &generators,
         seed: SEED,
     };
     let device = CpuDevice::new(Some(2)).unwrap();
     let mut networks = networks(&device, &dynamic, &weights, images.len());
     networks.attach(&images).unwrap();
-    // Behind the mask phase.
-    let mut position = Position { mask_step: 1, ..Position::default() };
+    // After the mask phase.
+    let mut cursor = DynamicCursor { mask_step: 1, ..DynamicCursor::default() };
     let mut losses = vec![];
-    let finished = train(&mut networks, &lesson, &mut position, &mut |_, tick| {
-        losses.push(tick.loss as f32);
-        Ok(Next::Continue)
-    });
-    assert!(finished.unwrap());
+    train_dynamic(&mut networks, &job, &mut cursor, &mut |_, event| {
+        losses.push(event.loss as f32);
+        Ok(())
+    })
+    .unwrap();
     close("loss", &losses, &truth("loss"), 1e-5);
     let layout = dynamic.network(GeneratorRole::Pattern).unwrap().layout();
     let (gradients, after) = (networks.pattern.gradients().unwrap(), networks.pattern.weights().unwrap());
@@ -171,20 +173,20 @@ fn the_mask_phase_makes_small_masks_that_differ() {
         let squares = masks.iter().zip(&masks[64..]).map(|(a, b)| (a - b).powi(2));
         (mean, squares.sum::<f32>() / (masks.len() - 64) as f32)
     };
-    let config = Config { mask_steps: 200, ..Config::default() };
-    let lesson = Lesson {
+    let generators = GeneratorConfig { mask_steps: 200, ..GeneratorConfig::default() };
+    let job = DynamicJob {
         images: &images,
         label: LabelMode::AllToOne { target: 1 },
         draw: &|_| Ok(Drawn::default()),
-        plant: &plant(8),
-        config: &config,
+        classifier: &plant(8),
+        generators: &generators,
         seed: SEED,
     };
-    let mut position = Position::default();
-    let finished = train(&mut networks, &lesson, &mut position, &mut |_, tick| {
-        Ok(if tick.position.mask_step == 200 { Next::Stop } else { Next::Continue })
+    let mut cursor = DynamicCursor::default();
+    let stopped = train_dynamic(&mut networks, &job, &mut cursor, &mut |_, event| {
+        if event.cursor.mask_step == 200 { Err(Error::Interrupted("after the masks".into())) } else { Ok(()) }
     });
-    assert!(!finished.unwrap());
+    assert!(matches!(stopped, Err(Error::Interrupted(_))));
     let (mean, apart) = masks(&mut networks);
     assert!(mean < 0.25 && apart > 0.05, "mean {mean}, mean squared difference {apart}");
 }

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::train::{at_least, positive};
 
 /// What the generators are trained with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Config {
+pub struct GeneratorConfig {
     /// Channels of the generators' first step.
     pub generator_width: usize,
     /// Steps of the mask phase.
@@ -28,7 +29,7 @@ pub struct Config {
     pub diversity: f64,
 }
 
-impl Default for Config {
+impl Default for GeneratorConfig {
     fn default() -> Self {
         Self {
             generator_width: 32,
@@ -43,16 +44,12 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl GeneratorConfig {
     /// Refuses numbers that no run can mean.
     pub fn check(&self) -> Result<()> {
-        let positive = |name: &str, value: f64| match value > 0.0 && value.is_finite() {
-            true => Ok(()),
-            false => Err(Error::input(format!("--{name} {value} is not above 0"))),
-        };
-        positive("generator-width", self.generator_width as f64)?;
-        positive("mask-steps", self.mask_steps as f64)?;
-        positive("pattern-lr", f64::from(self.pattern_lr))
+        at_least("generator-width", self.generator_width, 1)?;
+        at_least("mask-steps", self.mask_steps, 1)?;
+        positive("pattern-lr", self.pattern_lr)
     }
 
     /// The mask network's rate: a tenth after 2/5 of its phase, a hundredth after 4/5.

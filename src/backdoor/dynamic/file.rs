@@ -8,9 +8,9 @@ use safetensors::Dtype;
 use super::Dynamic;
 use crate::data::Normalisation;
 use crate::data::normalisation::{join, split};
-use crate::device::map::map_file;
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
+use crate::map::map_file;
 use crate::model::GeneratorRole;
 use crate::model::container::{Entry, Metadata, read, write};
 

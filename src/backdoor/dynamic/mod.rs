@@ -24,8 +24,8 @@ use crate::engine::graph::Graph;
 use crate::error::{Error, Result};
 use crate::model::{Generator, GeneratorRole};
 
-pub use config::Config;
-pub use train::{Drawn, Lesson, Networks, Position, Tick, train};
+pub use config::GeneratorConfig;
+pub use train::{Drawn, DynamicCursor, DynamicEvent, DynamicJob, Networks, train_dynamic};
 
 /// A trained trigger: both image networks, for images of one size.
 #[derive(Clone, Debug, PartialEq)]

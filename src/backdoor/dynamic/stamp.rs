@@ -6,9 +6,7 @@ use std::sync::Arc;
 use super::Dynamic;
 use super::compose::compose;
 use crate::data::ImageSet;
-use crate::device::StepParams;
-use crate::device::cpu::CpuDevice;
-use crate::engine::{ImageEngine, ImageOptions, Source};
+use crate::engine::{CpuDevice, ImageEngine, ImageOptions, Source, StepParams};
 use crate::error::Result;
 use crate::model::GeneratorRole;
 

@@ -1,9 +1,8 @@
 //! The two steps of training, and the buffers that they share.
 
 use super::compose::{compose, compose_gradient, diversity, sparsity};
-use super::train::{Drawn, Lesson, Networks, Position};
-use crate::device::StepParams;
-use crate::engine::Source;
+use super::train::{Drawn, DynamicCursor, DynamicJob, Networks};
+use crate::engine::{Source, StepParams};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 
@@ -11,28 +10,28 @@ use crate::rng::{Purpose, Stream};
 const BETAS: (f32, f32) = (0.5, 0.9);
 
 /// Pairs of images in a step of the mask phase.
-pub(super) fn mask_pairs(lesson: &Lesson) -> usize {
-    (lesson.plant.batch / 2).max(1)
+pub(super) fn mask_pairs(job: &DynamicJob) -> usize {
+    (job.classifier.batch / 2).max(1)
 }
 
-/// The order of an epoch and who gets a trigger in it.
-pub(super) struct Epoch<'a> {
+/// The order of an epoch and the images that get a trigger in it.
+pub(super) struct EpochPlan<'a> {
     pub number: u32,
     order: Vec<u32>,
-    /// For each place in the order an image whose trigger a cross image there gets.
+    /// For each position in the order, the image whose trigger a cross image there gets.
     partners: Vec<u32>,
     drawn: &'a Drawn,
 }
 
-impl<'a> Epoch<'a> {
-    pub fn new(lesson: &Lesson, number: u32, drawn: &'a Drawn) -> Self {
-        let shuffle = |purpose| Stream::new(lesson.seed, purpose, number).permutation(lesson.images.len());
+impl<'a> EpochPlan<'a> {
+    pub fn new(job: &DynamicJob, number: u32, drawn: &'a Drawn) -> Self {
+        let shuffle = |purpose| Stream::new(job.seed, purpose, number).permutation(job.images.len());
         Self { number, order: shuffle(Purpose::Shuffle), partners: shuffle(Purpose::PoisonNoise), drawn }
     }
 }
 
 /// Buffers of a step, made once.
-pub(super) struct Room {
+pub(super) struct StepBuffers {
     /// Elements of an image and of a mask.
     len: usize,
     mask_len: usize,
@@ -49,10 +48,10 @@ pub(super) struct Room {
     output: Vec<f32>,
 }
 
-impl Room {
-    pub fn new(networks: &Networks, lesson: &Lesson) -> Self {
-        let batch = lesson.plant.batch;
-        let (len, mask_len) = (lesson.images.image_len(), networks.mask.graph().output_len());
+impl StepBuffers {
+    pub fn new(networks: &Networks, job: &DynamicJob) -> Self {
+        let batch = job.classifier.batch;
+        let (len, mask_len) = (job.images.image_len(), networks.mask.graph().output_len());
         Self {
             len,
             mask_len,
@@ -72,12 +71,12 @@ impl Room {
     pub fn mask_step(
         &mut self,
         networks: &mut Networks,
-        lesson: &Lesson,
+        job: &DynamicJob,
         step: usize,
-        epoch: &Epoch,
+        epoch: &EpochPlan,
         first: usize,
     ) -> Result<f64> {
-        let (count, config, pairs) = (lesson.images.len(), lesson.config, mask_pairs(lesson));
+        let (count, config, pairs) = (job.images.len(), job.generators, mask_pairs(job));
         self.sources.clear();
         for list in [&epoch.order, &epoch.partners] {
             self.sources.extend((first..first + pairs).map(|place| list[place % count]));
@@ -87,7 +86,7 @@ impl Room {
             learning_rate: config.mask_rate(step),
             betas: BETAS,
             step: step as u32 + 1,
-            seed: lesson.seed,
+            seed: job.seed,
             epoch: epoch.number,
             ..StepParams::default()
         };
@@ -113,23 +112,23 @@ impl Room {
     pub fn step(
         &mut self,
         networks: &mut Networks,
-        lesson: &Lesson,
-        position: &mut Position,
-        epoch: &Epoch,
-        steps: usize,
+        job: &DynamicJob,
+        cursor: &mut DynamicCursor,
+        epoch: &EpochPlan,
+        batches: usize,
     ) -> Result<f64> {
-        let (now, plant) = (position.plant, lesson.plant);
-        let first = now.step * plant.batch;
-        let last = (first + plant.batch).min(epoch.order.len());
+        let (now, classifier) = (cursor.classifier, job.classifier);
+        let first = now.batch * classifier.batch;
+        let last = (first + classifier.batch).min(epoch.order.len());
         let indices = &epoch.order[first..last];
-        let owns = self.choose(lesson, epoch, first, indices);
-        let done = now.epoch * steps + now.step;
-        let factor = plant.schedule.factor(done, steps * plant.epochs);
+        let owns = self.choose(job, epoch, first, indices);
+        let done = now.epoch * batches + now.batch;
+        let factor = classifier.schedule.factor(done, batches * classifier.epochs);
         let params = StepParams {
-            learning_rate: plant.learning_rate * factor,
-            momentum: plant.momentum,
-            weight_decay: plant.weight_decay,
-            seed: lesson.seed,
+            learning_rate: classifier.learning_rate * factor,
+            momentum: classifier.momentum,
+            weight_decay: classifier.weight_decay,
+            seed: job.seed,
             epoch: epoch.number,
             ..StepParams::default()
         };
@@ -141,20 +140,20 @@ impl Room {
             networks.classifier.train_step(Source::Adversarial, indices, &self.labels, None, &params)?;
         if !self.rows.is_empty() {
             let params = StepParams {
-                learning_rate: lesson.config.pattern_lr * factor,
+                learning_rate: job.generators.pattern_lr * factor,
                 betas: BETAS,
-                step: position.pattern_step + 1,
+                step: cursor.pattern_step + 1,
                 ..params
             };
-            self.learn(networks, lesson, owns, &params)?;
-            position.pattern_step += 1;
+            self.learn(networks, job, owns, &params)?;
+            cursor.pattern_step += 1;
         }
         Ok(f64::from(loss))
     }
 
     /// Rows, sources and labels of a batch; returns how many rows have their own trigger.
-    fn choose(&mut self, lesson: &Lesson, epoch: &Epoch, first: usize, indices: &[u32]) -> usize {
-        let (images, drawn) = (lesson.images, epoch.drawn);
+    fn choose(&mut self, job: &DynamicJob, epoch: &EpochPlan, first: usize, indices: &[u32]) -> usize {
+        let (images, drawn) = (job.images, epoch.drawn);
         let listed = |list: &[u32], index: &u32| list.binary_search(index).is_ok();
         self.rows.clear();
         self.sources.clear();
@@ -162,7 +161,7 @@ impl Room {
         for (row, index) in indices.iter().enumerate() {
             let own = images.labels[*index as usize];
             let poisoned = listed(&drawn.poisoned, index);
-            let label = if poisoned { lesson.label.triggered_label(own, images.classes.len()) } else { own };
+            let label = if poisoned { job.label.triggered_label(own, images.classes.len()) } else { own };
             self.labels.push(label);
             if poisoned {
                 self.rows.push(row);
@@ -198,7 +197,7 @@ impl Room {
     fn learn(
         &mut self,
         networks: &mut Networks,
-        lesson: &Lesson,
+        job: &DynamicJob,
         owns: usize,
         params: &StepParams,
     ) -> Result<()> {
@@ -211,7 +210,7 @@ impl Room {
             compose_gradient(&self.image, mask, gradient);
         }
         let pairs = owns.min(count - owns);
-        let weight = lesson.config.diversity / pairs.max(1) as f64;
+        let weight = job.generators.diversity / pairs.max(1) as f64;
         apart([&self.images, &self.patterns], gradients, [len, len], owns, pairs, weight);
         networks.pattern.step(gradients, params)
     }

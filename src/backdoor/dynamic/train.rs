@@ -1,31 +1,31 @@
 //! The training: the mask network alone first, then classifier and pattern network on the same batches.
 //!
-//! As published, but for what a short run and one batch norm make of it: the mask phase is
-//! counted in steps; both halves of a pair go through a network as one batch; the pattern network's
-//! gradients start from zero in every step, where the published code lets them pile up, and its rate is
-//! lower and runs as the classifier's; distances are of pixels in [0, 1], not of normalised ones; the
-//! classifier has this program's schedule and augmentation.
+//! As published, with these differences, made for short runs and one batch norm: the mask phase is counted in
+//! steps; both halves of a pair go through a network as one batch; the pattern network's gradients start from
+//! zero in every step, where the published code accumulates them, and its rate is lower and follows the
+//! classifier's schedule; distances are of pixels in [0, 1], not of normalised ones; the classifier has this
+//! program's schedule and augmentation.
 
 use serde::{Deserialize, Serialize};
 
-use super::config::Config;
-use super::step::{Epoch, Room, mask_pairs};
-use crate::backdoor::{LabelMode, PlantConfig};
+use super::config::GeneratorConfig;
+use super::step::{EpochPlan, StepBuffers, mask_pairs};
+use crate::backdoor::{InfectConfig, LabelMode};
 use crate::data::ImageSet;
-use crate::defense::fine_tune::{self, Next, finite, steps_of};
 use crate::engine::{Engine, ImageEngine};
 use crate::error::{Error, Result};
+use crate::train::{TrainCursor, check_loss, steps_per_epoch};
 
 /// The epochs of the mask phase are numbered from here, so that its shuffles and crops are its own.
 const MASK_EPOCHS: u32 = 1 << 16;
 
-/// The three networks, trained together; all with room for a batch.
+/// The three networks, trained together; all opened for a batch.
 pub struct Networks {
     /// Opened with `external_inputs`.
     pub classifier: Engine,
-    /// Draws the pattern.
+    /// Makes the pattern.
     pub pattern: ImageEngine,
-    /// Says where.
+    /// Makes the mask.
     pub mask: ImageEngine,
 }
 
@@ -47,39 +47,39 @@ pub struct Drawn {
     pub cross: Vec<u32>,
 }
 
-/// What is taught.
-pub struct Lesson<'a> {
+/// A joint training of the three networks.
+pub struct DynamicJob<'a> {
     /// The training images, clean.
     pub images: &'a ImageSet,
     /// The label that triggered images get.
     pub label: LabelMode,
-    /// The images that are drawn for an epoch.
+    /// Draws the images of an epoch that get a trigger.
     pub draw: &'a dyn Fn(u32) -> Result<Drawn>,
     /// How the classifier is trained.
-    pub plant: &'a PlantConfig,
-    /// How the generators are.
-    pub config: &'a Config,
+    pub classifier: &'a InfectConfig,
+    /// How the generators are trained.
+    pub generators: &'a GeneratorConfig,
     /// Decides shuffles, crops and partners.
     pub seed: u64,
 }
 
-/// Where a training stands.
+/// The step that comes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Position {
+pub struct DynamicCursor {
     /// Steps of the mask phase that are done.
     pub mask_step: usize,
     /// Steps of the pattern network that are done.
     pub pattern_step: u32,
     /// The classifier's.
-    pub plant: fine_tune::Position,
+    pub classifier: TrainCursor,
 }
 
-/// What the loop tells its caller after each batch.
-pub struct Tick<'a> {
-    /// Where the training stands, this batch included.
-    pub position: &'a Position,
+/// A batch that is finished.
+pub struct DynamicEvent<'a> {
+    /// The step that comes next.
+    pub cursor: &'a DynamicCursor,
     /// Batches of an epoch.
-    pub steps: usize,
+    pub batches: usize,
     /// Whether the batch was the mask phase's.
     pub mask: bool,
     /// Loss of the batch: the classifier's, or the mask network's.
@@ -88,84 +88,75 @@ pub struct Tick<'a> {
     pub epoch_done: bool,
 }
 
-/// Trains from `position` to the end, or until `tick` says stop; returns whether it is finished. To go
-/// on, give networks the weights, momentum and moments they had, and the position. A tick that attaches
-/// other images attaches the training images again.
+/// Called after every batch; its error ends the training.
+pub type OnStep<'a> = &'a mut dyn FnMut(&mut Networks, &DynamicEvent) -> Result<()>;
+
+/// Trains from `cursor` to the end. To continue, give the networks the weights, momentum and moments they had,
+/// and the cursor. An `on_step` that attaches other images attaches the training images again.
 ///
 /// # Errors
 /// A loss that is not finite, named by phase, epoch and batch; the device's.
-pub fn train(
+pub fn train_dynamic(
     networks: &mut Networks,
-    lesson: &Lesson,
-    position: &mut Position,
-    tick: Listener,
-) -> Result<bool> {
-    lesson.plant.check()?;
-    lesson.config.check()?;
-    if lesson.plant.batch < 2 {
+    job: &DynamicJob,
+    cursor: &mut DynamicCursor,
+    on_step: OnStep,
+) -> Result<()> {
+    job.classifier.check()?;
+    job.generators.check()?;
+    if job.classifier.batch < 2 {
         return Err(Error::input("--batch 1: the dynamic attack compares images of a batch"));
     }
-    let mut room = Room::new(networks, lesson);
-    networks.attach(lesson.images)?;
-    Ok(mask_phase(&mut room, networks, lesson, position, tick)?
-        && attack_phase(&mut room, networks, lesson, position, tick)?)
+    let mut buffers = StepBuffers::new(networks, job);
+    networks.attach(job.images)?;
+    mask_phase(&mut buffers, networks, job, cursor, on_step)?;
+    attack_phase(&mut buffers, networks, job, cursor, on_step)
 }
-
-/// What hears of every batch, and may stop the training.
-pub type Listener<'a> = &'a mut dyn FnMut(&mut Networks, &Tick) -> Result<Next>;
 
 /// The mask network alone.
 fn mask_phase(
-    room: &mut Room,
+    buffers: &mut StepBuffers,
     networks: &mut Networks,
-    lesson: &Lesson,
-    position: &mut Position,
-    tick: Listener,
-) -> Result<bool> {
-    let (pairs, nobody) = (mask_pairs(lesson), Drawn::default());
-    let steps = lesson.images.len().div_ceil(pairs).max(1);
-    let number = |step: usize| MASK_EPOCHS + (step / steps) as u32;
-    let mut epoch = Epoch::new(lesson, number(position.mask_step), &nobody);
-    while position.mask_step < lesson.config.mask_steps {
-        if epoch.number != number(position.mask_step) {
-            epoch = Epoch::new(lesson, number(position.mask_step), &nobody);
+    job: &DynamicJob,
+    cursor: &mut DynamicCursor,
+    on_step: OnStep,
+) -> Result<()> {
+    let (pairs, none) = (mask_pairs(job), Drawn::default());
+    let batches = job.images.len().div_ceil(pairs).max(1);
+    let number = |step: usize| MASK_EPOCHS + (step / batches) as u32;
+    let mut epoch = EpochPlan::new(job, number(cursor.mask_step), &none);
+    while cursor.mask_step < job.generators.mask_steps {
+        if epoch.number != number(cursor.mask_step) {
+            epoch = EpochPlan::new(job, number(cursor.mask_step), &none);
         }
-        let first = position.mask_step % steps * pairs;
-        let loss = room.mask_step(networks, lesson, position.mask_step, &epoch, first)?;
-        finite(loss, || format!("in step {} of the mask phase", position.mask_step + 1))?;
-        position.mask_step += 1;
-        let report = Tick { position, steps, mask: true, loss, epoch_done: false };
-        if tick(networks, &report)? == Next::Stop {
-            return Ok(false);
-        }
+        let first = cursor.mask_step % batches * pairs;
+        let loss = buffers.mask_step(networks, job, cursor.mask_step, &epoch, first)?;
+        check_loss(loss, || format!("in step {} of the mask phase", cursor.mask_step + 1))?;
+        cursor.mask_step += 1;
+        on_step(networks, &DynamicEvent { cursor, batches, mask: true, loss, epoch_done: false })?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Classifier and pattern network together.
 fn attack_phase(
-    room: &mut Room,
+    buffers: &mut StepBuffers,
     networks: &mut Networks,
-    lesson: &Lesson,
-    position: &mut Position,
-    tick: Listener,
-) -> Result<bool> {
-    let (steps, epochs) = (steps_of(lesson.images.len(), lesson.plant.batch, 0), lesson.plant.epochs);
-    while position.plant.epoch < epochs {
-        let drawn = (lesson.draw)(position.plant.epoch as u32)?;
-        let epoch = Epoch::new(lesson, position.plant.epoch as u32, &drawn);
-        loop {
-            let loss = room.step(networks, lesson, position, &epoch, steps)?;
-            finite(loss, || position.plant.place())?;
-            let epoch_done = position.plant.advance(loss, steps);
-            let report = Tick { position, steps, mask: false, loss, epoch_done };
-            if tick(networks, &report)? == Next::Stop && position.plant.epoch < epochs {
-                return Ok(false);
-            }
-            if epoch_done {
-                break;
-            }
+    job: &DynamicJob,
+    cursor: &mut DynamicCursor,
+    on_step: OnStep,
+) -> Result<()> {
+    let batches = steps_per_epoch(job.images.len(), job.classifier.batch, 0);
+    while cursor.classifier.epoch < job.classifier.epochs {
+        let drawn = (job.draw)(cursor.classifier.epoch as u32)?;
+        let epoch = EpochPlan::new(job, cursor.classifier.epoch as u32, &drawn);
+        let mut epoch_done = false;
+        while !epoch_done {
+            let loss = buffers.step(networks, job, cursor, &epoch, batches)?;
+            check_loss(loss, || cursor.classifier.describe())?;
+            epoch_done = cursor.classifier.advance(loss, batches);
+            on_step(networks, &DynamicEvent { cursor, batches, mask: false, loss, epoch_done })?;
         }
     }
-    Ok(true)
+    Ok(())
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pbe::backdoor::dynamic::{Drawn, Dynamic, Lesson, Networks};
-use pbe::backdoor::{Attack, PlantConfig, PoisonFile, PoisonedTrain, select};
+use pbe::backdoor::dynamic::{Drawn, Dynamic, DynamicJob, Networks};
+use pbe::backdoor::{Attack, InfectConfig, PoisonFile, PoisonedTrain, select};
 use pbe::data::ImageSet;
 use pbe::device::{Augment, Device};
 use pbe::engine::graph::Graph;
@@ -76,16 +76,16 @@ pub fn infect(
         Ok(Drawn { poisoned, cross })
     };
     let drawn = draw(0)?;
-    let lesson = Lesson {
+    let training = DynamicJob {
         images: &images,
         label: poison_settings.label(),
         draw: &draw,
-        plant: &config,
-        config: &generators,
+        classifier: &config,
+        generators: &generators,
         seed,
     };
     let load = clock.elapsed().as_secs_f64();
-    let mut job = Job { lesson: &lesson, dynamic, test, folder: &folder, rest };
+    let mut job = Job { training: &training, dynamic, test, folder: &folder, rest };
     job.train(&mut networks, progress)?;
 
     weights.values = networks.classifier.weights()?;
@@ -113,7 +113,7 @@ fn truth(
         Some(taken) => list.into_iter().map(|index| taken[index as usize]).collect(),
         None => list,
     };
-    let rate = drawn.poisoned.len() as f64 / job.lesson.images.len().max(1) as f64;
+    let rate = drawn.poisoned.len() as f64 / job.training.images.len().max(1) as f64;
     let train = PoisonedTrain {
         images: loaded.set.train.len(),
         order: ORDER.into(),
@@ -131,7 +131,7 @@ struct Shape<'a> {
     graph: &'a Graph,
     /// Of pattern and mask.
     graphs: &'a [Graph; 2],
-    config: &'a PlantConfig,
+    config: &'a InfectConfig,
 }
 
 impl Shape<'_> {

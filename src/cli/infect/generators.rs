@@ -1,7 +1,7 @@
 //! The options of the networks that make the triggers.
 
 use clap::Args;
-use pbe::backdoor::dynamic::Config;
+use pbe::backdoor::dynamic::GeneratorConfig;
 use pbe::error::{Error, Result};
 
 use crate::cli::trigger::PoisonSettings;
@@ -35,9 +35,9 @@ impl GeneratorArgs {
         }
     }
 
-    pub fn config(&self) -> Config {
-        let default = Config::default();
-        Config {
+    pub fn config(&self) -> GeneratorConfig {
+        let default = GeneratorConfig::default();
+        GeneratorConfig {
             generator_width: self.generator_width.unwrap_or(default.generator_width),
             pattern_lr: self.pattern_lr.unwrap_or(default.pattern_lr),
             mask_steps: self.mask_steps.unwrap_or(default.mask_steps),

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use pbe::backdoor::{Lesson, PlantConfig, plant};
+use pbe::backdoor::{InfectConfig, InfectJob, train_backdoored};
 use pbe::data::ImageSet;
-use pbe::defense::fine_tune::{Afresh, Next, Position, Tick};
 use pbe::engine::Engine;
 use pbe::error::Result;
+use pbe::eval::Evaluator;
+use pbe::report::RunFolder;
 use pbe::report::csv::{Epoch, write_epochs};
-use pbe::report::{RunFolder, TestBed};
+use pbe::train::{EpochImages, StepEvent, TrainCursor};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::checkpoint;
@@ -18,7 +19,7 @@ use crate::cli::progress::Progress;
 /// What a checkpoint holds beside weights and momentum.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Rest {
-    pub position: Position,
+    pub cursor: TrainCursor,
     pub epochs: Vec<Epoch>,
     /// Training time of the epoch in progress.
     pub seconds: f64,
@@ -28,10 +29,10 @@ pub struct Rest {
 pub struct Job<'a> {
     pub images: &'a ImageSet,
     /// The images of an epoch, where each has its own.
-    pub afresh: Option<Afresh<'a>>,
-    pub config: &'a PlantConfig,
+    pub epoch_images: Option<EpochImages<'a>>,
+    pub config: &'a InfectConfig,
     pub seed: u64,
-    pub bed: Option<&'a TestBed>,
+    pub evaluator: Option<&'a Evaluator>,
     pub folder: &'a RunFolder,
 }
 
@@ -41,42 +42,45 @@ impl Job<'_> {
         interrupt::listen();
         // The first checkpoint proves that there is room before anything is computed.
         self.store(engine, rest)?;
-        let Rest { position, epochs, seconds } = rest;
-        let mut now = *position;
+        let mut cursor = rest.cursor;
         let mut clock = Instant::now();
-        let lesson =
-            Lesson { images: self.images, afresh: self.afresh, config: self.config, seed: self.seed };
-        let finished = plant(engine, &lesson, &mut now, &mut |engine, tick| {
-            let done = tick.position.epoch * tick.steps + tick.position.step;
-            let epoch = (done - 1) / tick.steps + 1;
-            let note = format!("epoch {epoch} of {}, loss {:.3}", tick.epochs, tick.loss);
-            progress.show("training", done, tick.steps * tick.epochs, Some(note));
-            if tick.epoch_done {
-                *seconds += clock.elapsed().as_secs_f64();
-                epochs.push(self.epoch(engine, tick, std::mem::take(seconds), progress)?);
-                write_epochs(&self.folder.metrics(), epochs)?;
+        let (images, epoch_images) = (self.images, self.epoch_images);
+        let job = InfectJob { images, epoch_images, config: self.config, seed: self.seed };
+        train_backdoored(engine, &job, &mut cursor, &mut |engine, event| {
+            let epoch = (event.done() - 1) / event.batches + 1;
+            let note = format!("epoch {epoch} of {}, loss {:.3}", event.epochs, event.loss);
+            progress.show("training", event.done(), event.total(), Some(note));
+            let interrupted = interrupt::check();
+            if event.epoch_done || interrupted.is_err() {
+                rest.seconds += clock.elapsed().as_secs_f64();
+                rest.cursor = *event.cursor;
+                if event.epoch_done {
+                    let seconds = std::mem::take(&mut rest.seconds);
+                    rest.epochs.push(self.epoch(engine, event, seconds, progress)?);
+                    write_epochs(&self.folder.metrics(), &rest.epochs)?;
+                }
+                self.store(engine, rest)?;
                 clock = Instant::now();
             }
-            let stop = interrupt::pressed();
-            if tick.epoch_done || stop {
-                *seconds += clock.elapsed().as_secs_f64();
-                clock = Instant::now();
-                *position = *tick.position;
-                let rest = Rest { position: *position, epochs: epochs.clone(), seconds: *seconds };
-                self.store(engine, &rest)?;
-            }
-            Ok(if stop { Next::Stop } else { Next::Continue })
+            interrupted
         })?;
         progress.clear();
-        if finished { Ok(()) } else { Err(interrupt::stopped()) }
+        Ok(())
     }
 
-    fn epoch(&self, engine: &mut Engine, tick: &Tick, seconds: f64, progress: &Progress) -> Result<Epoch> {
-        let epoch = tick.position.epoch - 1;
-        let figures = self.bed.map(|bed| bed.measure(engine)).transpose()?.unwrap_or_default();
+    fn epoch(
+        &self,
+        engine: &mut Engine,
+        event: &StepEvent,
+        seconds: f64,
+        progress: &Progress,
+    ) -> Result<Epoch> {
+        let epoch = event.cursor.epoch - 1;
+        let figures =
+            self.evaluator.map(|evaluator| evaluator.measure(engine)).transpose()?.unwrap_or_default();
         engine.attach(self.images)?;
-        let learning_rate = self.config.rate(epoch, tick.steps);
-        let loss = tick.position.loss;
+        let learning_rate = self.config.rate(epoch, event.batches);
+        let loss = event.cursor.loss;
         let done =
             Epoch { epoch: epoch as u32, loss, learning_rate, acc: figures.acc, asr: figures.asr, seconds };
         say_epoch(progress, &done);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pbe::backdoor::dynamic::{Dynamic, Lesson, Networks, Position, Tick, train};
-use pbe::backdoor::{Attack, Trigger};
+use pbe::backdoor::dynamic::{Dynamic, DynamicCursor, DynamicEvent, DynamicJob, Networks, train_dynamic};
+use pbe::backdoor::{Attack, Trigger, triggered_evaluator};
 use pbe::data::ImageSet;
-use pbe::defense::fine_tune::Next;
 use pbe::error::{Error, Result};
+use pbe::eval::Metrics;
+use pbe::report::RunFolder;
 use pbe::report::csv::{Epoch, write_epochs};
-use pbe::report::{Figures, RunFolder, TestBed};
 use serde::{Deserialize, Serialize};
 
 use super::job::say_epoch;
@@ -20,7 +20,7 @@ use crate::cli::progress::Progress;
 /// What a checkpoint holds beside the networks.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Rest {
-    pub position: Position,
+    pub cursor: DynamicCursor,
     pub epochs: Vec<Epoch>,
     /// Time of the mask phase.
     pub mask_seconds: f64,
@@ -30,7 +30,7 @@ pub struct Rest {
 
 /// A training run in a folder.
 pub struct Job<'a> {
-    pub lesson: &'a Lesson<'a>,
+    pub training: &'a DynamicJob<'a>,
     /// The trigger as it was measured last.
     pub dynamic: Dynamic,
     pub test: Option<&'a ImageSet>,
@@ -44,50 +44,49 @@ impl Job<'_> {
         interrupt::listen();
         // The first checkpoint proves that there is room before anything is computed.
         self.store(networks)?;
-        let mut now = self.rest.position;
-        let (mut clock, lesson) = (Instant::now(), self.lesson);
-        let finished = train(networks, lesson, &mut now, &mut |networks, tick| {
-            self.show(tick, progress);
-            let stop = interrupt::pressed();
-            let masked = tick.mask && tick.position.mask_step == lesson.config.mask_steps;
-            if tick.epoch_done || masked || stop {
-                let spent = if tick.mask { &mut self.rest.mask_seconds } else { &mut self.rest.seconds };
+        let mut cursor = self.rest.cursor;
+        let (mut clock, training) = (Instant::now(), self.training);
+        train_dynamic(networks, training, &mut cursor, &mut |networks, event| {
+            self.show(event, progress);
+            let interrupted = interrupt::check();
+            let masked = event.mask && event.cursor.mask_step == training.generators.mask_steps;
+            if event.epoch_done || masked || interrupted.is_err() {
+                let spent = if event.mask { &mut self.rest.mask_seconds } else { &mut self.rest.seconds };
                 *spent += clock.elapsed().as_secs_f64();
-                if tick.epoch_done {
-                    self.close(networks, tick, progress)?;
+                if event.epoch_done {
+                    self.close(networks, event, progress)?;
                 }
-                self.rest.position = *tick.position;
+                self.rest.cursor = *event.cursor;
                 self.store(networks)?;
                 clock = Instant::now();
             }
-            Ok(if stop { Next::Stop } else { Next::Continue })
+            interrupted
         })?;
         progress.clear();
-        self.take(networks)?;
-        if finished { Ok(()) } else { Err(interrupt::stopped()) }
+        self.take(networks)
     }
 
-    fn show(&self, tick: &Tick, progress: &Progress) {
-        let loss = tick.loss;
-        if tick.mask {
-            let (done, total) = (tick.position.mask_step, self.lesson.config.mask_steps);
+    fn show(&self, event: &DynamicEvent, progress: &Progress) {
+        let loss = event.loss;
+        if event.mask {
+            let (done, total) = (event.cursor.mask_step, self.training.generators.mask_steps);
             return progress.show("training the masks", done, total, Some(format!("loss {loss:.3}")));
         }
-        let epochs = self.lesson.plant.epochs;
-        let done = tick.position.plant.epoch * tick.steps + tick.position.plant.step;
-        let note = format!("epoch {} of {epochs}, loss {loss:.3}", (done - 1) / tick.steps + 1);
-        progress.show("training", done, tick.steps * epochs, Some(note));
+        let epochs = self.training.classifier.epochs;
+        let done = event.cursor.classifier.epoch * event.batches + event.cursor.classifier.batch;
+        let note = format!("epoch {} of {epochs}, loss {loss:.3}", (done - 1) / event.batches + 1);
+        progress.show("training", done, event.batches * epochs, Some(note));
     }
 
     /// Measures an epoch that is done and writes it down.
-    fn close(&mut self, networks: &mut Networks, tick: &Tick, progress: &Progress) -> Result<()> {
-        let epoch = tick.position.plant.epoch - 1;
+    fn close(&mut self, networks: &mut Networks, event: &DynamicEvent, progress: &Progress) -> Result<()> {
+        let epoch = event.cursor.classifier.epoch - 1;
         let figures = self.figures(networks)?.unwrap_or_default();
-        networks.attach(self.lesson.images)?;
+        networks.attach(self.training.images)?;
         let done = Epoch {
             epoch: epoch as u32,
-            loss: tick.position.plant.loss,
-            learning_rate: self.lesson.plant.rate(epoch, tick.steps),
+            loss: event.cursor.classifier.loss,
+            learning_rate: self.training.classifier.rate(epoch, event.batches),
             acc: figures.acc,
             asr: figures.asr,
             seconds: std::mem::take(&mut self.rest.seconds),
@@ -105,14 +104,14 @@ impl Job<'_> {
     }
 
     /// What the classifier does with the test images and the trigger as they are; none without a test split.
-    pub fn figures(&mut self, networks: &mut Networks) -> Result<Option<Figures>> {
+    pub fn figures(&mut self, networks: &mut Networks) -> Result<Option<Metrics>> {
         self.take(networks)?;
         let Some(test) = self.test else {
             return Ok(None);
         };
         let trigger = Trigger::for_images(&Attack::Dynamic(Arc::new(self.dynamic.clone())), test)?;
-        let bed = TestBed::with_trigger(test, &trigger, self.lesson.label)?;
-        bed.measure(&mut networks.classifier).map(Some)
+        let evaluator = triggered_evaluator(test, &trigger, self.training.label)?;
+        evaluator.measure(&mut networks.classifier).map(Some)
     }
 
     fn store(&self, networks: &Networks) -> Result<()> {

@@ -16,12 +16,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use pbe::backdoor::PlantConfig;
+use pbe::backdoor::{InfectConfig, triggered_evaluator};
 use pbe::device::Device;
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
+use pbe::eval::Evaluator;
 use pbe::model::save;
-use pbe::report::{RunFolder, RunResult, TestBed};
+use pbe::report::{RunFolder, RunResult};
 
 use self::generators::GeneratorArgs;
 use self::job::{Job, Rest};
@@ -83,20 +84,20 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         count_all(planted, &loaded)
     });
     let planted = planted.transpose()?;
-    let bed = match (&loaded.set.test, &planted) {
+    let evaluator = match (&loaded.set.test, &planted) {
         (Some(test), Some(planted)) => {
-            Some(TestBed::with_trigger(test, &planted.trigger, planted.truth.label)?)
+            Some(triggered_evaluator(test, &planted.trigger, planted.truth.label)?)
         }
-        (Some(test), None) => Some(TestBed::new(test)),
+        (Some(test), None) => Some(Evaluator::new(test)),
         (None, _) => None,
     };
     let clean = loaded.limited(train);
     let images = planted.as_ref().map_or(&clean, |planted| &planted.poisoned.images).clone();
     let bytes = Images {
-        shared: images.pixels.len() + bed.as_ref().map_or(0, TestBed::bytes),
+        shared: images.pixels.len() + evaluator.as_ref().map_or(0, Evaluator::bytes),
         largest: images.pixels.len().max(loaded.set.test.as_ref().map_or(0, |test| test.pixels.len())),
     };
-    let trained = |batch| vec![PlantConfig { batch, ..config.clone() }.engine_options()];
+    let trained = |batch| vec![InfectConfig { batch, ..config.clone() }.engine_options()];
     let room = Room {
         device: device.as_ref(),
         graph: &graph,
@@ -127,7 +128,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     if let Some(planted) = &planted {
         planted.truth.save(&folder.poison())?;
     }
-    let afresh = |epoch: u32| match &poison_settings {
+    let epoch_images = |epoch: u32| match &poison_settings {
         Some(poison_settings) => Ok(poison_settings.poison_epoch(clean.clone(), args.compute.seed, epoch)?),
         None => Ok(clean.clone()),
     };
@@ -145,10 +146,10 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     progress.log(&need.to_string());
     let job = Job {
         images: &images,
-        afresh: args.fresh.then_some(&afresh),
+        epoch_images: args.fresh.then_some(&epoch_images),
         config: &config,
         seed: args.compute.seed,
-        bed: bed.as_ref(),
+        evaluator: evaluator.as_ref(),
         folder: &folder,
     };
     let load = clock.elapsed().as_secs_f64();
@@ -157,8 +158,8 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     weights.values = engine.weights()?;
     save(&weights, folder.model())?;
     let mut result = result(&args.compute, device.as_ref());
-    if let Some(bed) = &bed {
-        result.after = bed.measure(&mut engine)?;
+    if let Some(evaluator) = &evaluator {
+        result.after = evaluator.measure(&mut engine)?;
     }
     let training: f64 = rest.epochs.iter().map(|epoch| epoch.seconds).sum();
     result.seconds = [("load".into(), load), ("train".into(), training)].into();

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pbe::backdoor::PlantConfig;
-use pbe::backdoor::dynamic::Config as GeneratorConfig;
+use pbe::backdoor::InfectConfig;
+use pbe::backdoor::dynamic::GeneratorConfig;
 use pbe::data::{ImageSet, Normalisation};
-use pbe::defense::config::Schedule;
 use pbe::device::Device;
 use pbe::engine::graph::Graph;
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, NetworkKind, Weights, load};
+use pbe::train::Schedule;
 use serde::Serialize;
 
 use super::InfectArgs;
@@ -106,8 +106,8 @@ impl TrainArgs {
         weights
     }
 
-    pub fn config(&self, allows_flip: bool) -> PlantConfig {
-        PlantConfig {
+    pub fn config(&self, allows_flip: bool) -> InfectConfig {
+        InfectConfig {
             epochs: self.epochs,
             batch: self.batch,
             learning_rate: self.lr,
@@ -131,7 +131,7 @@ pub struct Config<'a> {
     pub data: DataConfig,
     pub attack: Option<&'a PoisonSettings>,
     pub fresh: bool,
-    pub train: &'a PlantConfig,
+    pub train: &'a InfectConfig,
     pub generators: Option<&'a GeneratorConfig>,
 }
 
@@ -139,7 +139,7 @@ pub struct Config<'a> {
 pub struct Setup {
     pub device: Box<dyn Device>,
     pub loaded: Loaded,
-    pub config: PlantConfig,
+    pub config: InfectConfig,
     /// All training images, clean.
     pub train: ImageSet,
     pub normalisation: Normalisation,

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use pbe::error::{Error, Result};
-use pbe::report::{Figures, RunResult};
+use pbe::eval::Metrics;
+use pbe::report::RunResult;
 
 /// A purification after one of its rounds, as its metrics.csv says, or before all.
 pub struct Round {
@@ -58,7 +59,7 @@ fn before(run: &Path) -> Result<Option<Round>> {
     let bytes = std::fs::read(&path).map_err(|cause| Error::file(&path, cause))?;
     let result: RunResult =
         serde_json::from_slice(&bytes).map_err(|cause| Error::file(&path, format!("no result: {cause}")))?;
-    let Figures { acc, asr, .. } = result.before;
+    let Metrics { acc, asr, .. } = result.before;
     Ok(Some(Round { round: 0.0, acc, asr, average_precision: None }))
 }
 

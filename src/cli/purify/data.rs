@@ -4,7 +4,7 @@ use pbe::backdoor::PoisonFile;
 use pbe::data::{Dataset, ImageSet, SampleSize, load_single, stratified_sample};
 use pbe::defense::config::PurifyConfig;
 use pbe::error::{Error, Result};
-use pbe::report::TestBed;
+use pbe::eval::Evaluator;
 
 use super::PurifyArgs;
 use crate::cli::common::{Loaded, log_skipped};
@@ -23,7 +23,7 @@ pub struct Subject {
     /// Which of `images` are clean, where the truth is known; only for reporting.
     pub clean: Option<Vec<bool>>,
     /// What models are measured on, where there is a test split.
-    pub bed: Option<TestBed>,
+    pub evaluator: Option<Evaluator>,
 }
 
 impl Subject {
@@ -37,16 +37,16 @@ impl Subject {
             (None, Some(share)) => (clean_share(args, share, &loaded, truth.as_ref(), progress)?, None),
             (None, None) => suspect(&loaded, truth.as_ref())?,
         };
-        let bed = match (&loaded.set.test, truth.as_ref().or(trigger.as_ref())) {
-            (Some(test), Some(attack)) => Some(TestBed::with_poison(test, attack)?),
-            (Some(test), None) => Some(TestBed::new(test)),
+        let evaluator = match (&loaded.set.test, truth.as_ref().or(trigger.as_ref())) {
+            (Some(test), Some(attack)) => Some(attack.evaluator(test)?),
+            (Some(test), None) => Some(Evaluator::new(test)),
             (None, _) => None,
         };
-        if bed.is_none() {
+        if evaluator.is_none() {
             progress.log("the data has no test split: accuracy and attack success are not measured");
         }
         let clean_set = args.clean_set();
-        Ok(Self { set: loaded.set, images, clean_set, clean, bed })
+        Ok(Self { set: loaded.set, images, clean_set, clean, evaluator })
     }
 
     /// Bytes of images that a run with `network` has to do with.
@@ -71,7 +71,7 @@ impl Subject {
         } else {
             self.images.pixels.len()
         };
-        train + own + test + self.bed.as_ref().map_or(0, TestBed::bytes)
+        train + own + test + self.evaluator.as_ref().map_or(0, Evaluator::bytes)
     }
 }
 

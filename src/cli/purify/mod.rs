@@ -154,11 +154,8 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     watch.before(&mut models.infected)?;
     let (images, clean_set) = (&subject.images, subject.clean_set);
     let mut pbe = Pbe { models: &mut models, images, clean_set, config: &config, seed: args.compute.seed };
-    let finished = pbe.run(&mut state, &mut watch)?;
+    pbe.run(&mut state, &mut watch)?;
     progress.clear();
-    if !finished {
-        return Err(interrupt::stopped());
-    }
     let before = watch.rest.before.unwrap_or_default();
     let after = watch.measure(&mut models.purified)?;
     save(&network.with_values(models.purified.weights()?), folder.model())?;

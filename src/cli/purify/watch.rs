@@ -5,8 +5,9 @@ use pbe::defense::state::{RoundRecord, State};
 use pbe::defense::watcher::{Phase, Watcher};
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
+use pbe::eval::{Metrics, average_precision, precision};
 use pbe::report::csv::write_metrics;
-use pbe::report::{Figures, Look, Round, RunFolder, average_precision, precision};
+use pbe::report::{Look, Round, RunFolder};
 use serde::{Deserialize, Serialize};
 
 use super::Subject;
@@ -22,7 +23,7 @@ pub struct Rest {
     /// Rounds begun so far.
     pub rounds: Vec<Round>,
     /// The suspect model's figures.
-    pub before: Option<Figures>,
+    pub before: Option<Metrics>,
 }
 
 /// The program's watcher.
@@ -49,8 +50,8 @@ impl<'a> Watch<'a> {
     }
 
     /// The figures of a model; none without test images.
-    pub fn measure(&self, engine: &mut Engine) -> Result<Figures> {
-        self.subject.bed.as_ref().map_or(Ok(Figures::default()), |bed| bed.measure(engine))
+    pub fn measure(&self, engine: &mut Engine) -> Result<Metrics> {
+        self.subject.evaluator.as_ref().map_or(Ok(Metrics::default()), |evaluator| evaluator.measure(engine))
     }
 
     /// Writes the checkpoint.
@@ -114,7 +115,14 @@ pub fn restore(
 }
 
 impl Watcher for Watch<'_> {
-    fn progress(&mut self, round: usize, phase: Phase, done: usize, total: usize, loss: Option<f32>) {
+    fn progress(
+        &mut self,
+        round: usize,
+        phase: Phase,
+        done: usize,
+        total: usize,
+        loss: Option<f32>,
+    ) -> Result<()> {
         let step = match phase {
             Phase::Filter => "first set",
             Phase::Attack => "step 1a, attack",
@@ -125,10 +133,7 @@ impl Watcher for Watch<'_> {
         };
         let note = loss.map(|loss| format!("loss {loss:.3}"));
         self.progress.show(&format!("round {round}, {step}"), done, total, note);
-    }
-
-    fn interrupted(&mut self) -> bool {
-        interrupt::pressed()
+        interrupt::check()
     }
 
     fn checkpoint(&mut self, state: &State) -> Result<()> {
@@ -201,7 +206,7 @@ impl Watcher for Watch<'_> {
     }
 }
 
-fn words(figures: &Figures) -> String {
+fn words(figures: &Metrics) -> String {
     let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
     format!("ACC {}, ASR {}", percent(figures.acc), percent(figures.asr))
 }

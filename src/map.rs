@@ -1,4 +1,4 @@
-//! Files as read-only memory. Here because mapping is unsafe, and only this floor may be.
+//! Files as read-only memory. The only unsafe code outside the device floor.
 
 use crate::error::{Error, Result};
 use memmap2::Mmap;
