@@ -88,13 +88,13 @@ pub fn matrix(title: &str, across: &str, down: &str, names: &[String], rows: &[V
 }
 
 /// A named group of points.
-pub struct Group<'a> {
+pub struct PointSeries<'a> {
     pub name: &'a str,
     pub points: &'a [[f64; 2]],
 }
 
 /// Points without axes, each group in a colour and a shape of its own.
-pub fn points(title: &str, groups: &[Group]) -> String {
+pub fn points(title: &str, groups: &[PointSeries]) -> String {
     let (width, height, top) = (620.0, 500.0, 34.0);
     let mut svg = open(width, height, title);
     let all = || groups.iter().flat_map(|group| group.points);
@@ -120,13 +120,13 @@ fn mark(svg: &mut String, shape: usize, x: f64, y: f64) {
 }
 
 /// A named line.
-pub struct Line {
+pub struct LineSeries {
     pub name: String,
     pub points: Vec<[f64; 2]>,
 }
 
 /// Lines over two axes; `across` and `down` are the ranges.
-pub fn lines(title: &str, across: (&str, [f64; 2]), down: (&str, [f64; 2]), lines: &[Line]) -> String {
+pub fn lines(title: &str, across: (&str, [f64; 2]), down: (&str, [f64; 2]), lines: &[LineSeries]) -> String {
     let (width, height, left, top, bottom) = (620.0, 400.0, 62.0, 40.0, 50.0);
     let mut svg = open(width, height, title);
     let (right, low) = (width - 16.0, height - bottom);

@@ -9,11 +9,11 @@ use pbe::error::{Error, Result};
 use pbe::fs::write_atomic;
 use pbe::report::csv::write_rows;
 use pbe::report::page::Page;
-use pbe::report::svg::{self, Group, Line};
+use pbe::report::svg::{self, LineSeries, PointSeries};
 use pbe::report::{RunResult, figure};
 use serde_json::{Value, json};
 
-use super::runs::{Round, Runs};
+use super::runs::{RoundPoint, Runs};
 
 /// The page's name in the folder.
 pub const PAGE: &str = "observe.html";
@@ -189,7 +189,8 @@ fn embedding(seen: &Observations, seed: u64) -> Figure {
     let features = [of.clean_features.as_slice(), &of.adversarial_features, &of.triggered_features];
     let places = tsne(&features.concat(), of.width, seed);
     let parts: Vec<&[[f64; 2]]> = places.chunks(seen.clean.len()).collect();
-    let groups: Vec<Group> = KINDS.iter().zip(&parts).map(|(name, points)| Group { name, points }).collect();
+    let groups: Vec<PointSeries> =
+        KINDS.iter().zip(&parts).map(|(name, points)| PointSeries { name, points }).collect();
     let rows = KINDS.iter().zip(&parts).flat_map(|(kind, points)| {
         points.iter().enumerate().map(|(image, [x, y])| {
             let label = &seen.clean.classes[seen.clean.labels[image] as usize];
@@ -220,8 +221,11 @@ fn ranking(runs: &Runs) -> Option<Figure> {
         let last = points.last().filter(|_| !(points.len() - 1).is_multiple_of(step));
         points.iter().step_by(step).chain(last).copied().collect()
     };
-    let lines: Vec<Line> =
-        runs.curves.iter().map(|(name, points)| Line { name: name.clone(), points: thin(points) }).collect();
+    let lines: Vec<LineSeries> = runs
+        .curves
+        .iter()
+        .map(|(name, points)| LineSeries { name: name.clone(), points: thin(points) })
+        .collect();
     let rows = lines.iter().flat_map(|line| {
         line.points.iter().map(|[x, y]| vec![line.name.clone(), format!("{x:?}"), format!("{y:?}")])
     });
@@ -244,11 +248,11 @@ fn rounds(runs: &Runs) -> Option<Figure> {
     let mut rows = Vec::new();
     let mut last: f64 = 2.0;
     for (name, rounds) in &runs.rounds {
-        let points = |value: fn(&Round) -> Option<f64>| {
+        let points = |value: fn(&RoundPoint) -> Option<f64>| {
             rounds.iter().filter_map(|round| Some([round.round, value(round)?])).collect()
         };
-        lines.push(Line { name: format!("{name}, ACC"), points: points(|round| round.acc) });
-        lines.push(Line { name: format!("{name}, ASR"), points: points(|round| round.asr) });
+        lines.push(LineSeries { name: format!("{name}, ACC"), points: points(|round| round.acc) });
+        lines.push(LineSeries { name: format!("{name}, ASR"), points: points(|round| round.asr) });
         for round in rounds {
             last = last.max(round.round);
             let figures = [round.acc, round.asr, round.average_precision].map(cell);

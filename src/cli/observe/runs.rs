@@ -1,4 +1,4 @@
-//! What earlier runs left: rounds of purifications, precision-recall curves of rankings.
+//! Results of earlier runs: rounds of purifications, precision-recall curves of rankings.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use pbe::error::{Error, Result};
 use pbe::eval::Metrics;
 use pbe::report::RunResult;
 
-/// A purification after one of its rounds, as its metrics.csv says, or before all.
-pub struct Round {
-    /// From 1; 0 is before.
+/// A purification after one of its rounds (from metrics.csv), or before the first.
+pub struct RoundPoint {
+    /// From 1; 0 is before the first.
     pub round: f64,
     pub acc: Option<f64>,
     pub asr: Option<f64>,
@@ -18,7 +18,7 @@ pub struct Round {
 
 /// Purifications and curves, each with the name of its folder or file.
 pub struct Runs {
-    pub rounds: Vec<(String, Vec<Round>)>,
+    pub rounds: Vec<(String, Vec<RoundPoint>)>,
     /// (recall, precision).
     pub curves: Vec<(String, Vec<[f64; 2]>)>,
 }
@@ -39,19 +39,19 @@ fn name(part: Option<&OsStr>, path: &Path) -> String {
     part.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn rounds(run: &Path) -> Result<Vec<Round>> {
+fn rounds(run: &Path) -> Result<Vec<RoundPoint>> {
     let path = run.join("metrics.csv");
     let rows = columns(&path, ["round", "acc", "asr", "average_precision"])?;
-    let mut rounds: Vec<Round> = before(run)?.into_iter().collect();
+    let mut rounds: Vec<RoundPoint> = before(run)?.into_iter().collect();
     for [round, acc, asr, average_precision] in rows {
         let round = round.ok_or_else(|| Error::file(&path, "a row without a round"))? + 1.0;
-        rounds.push(Round { round, acc, asr, average_precision });
+        rounds.push(RoundPoint { round, acc, asr, average_precision });
     }
     Ok(rounds)
 }
 
-/// What result.json says of the model before; a run that isn't finished has none.
-fn before(run: &Path) -> Result<Option<Round>> {
+/// The model before, from result.json; none if the run isn't finished.
+fn before(run: &Path) -> Result<Option<RoundPoint>> {
     let path = run.join("result.json");
     if !path.exists() {
         return Ok(None);
@@ -60,7 +60,7 @@ fn before(run: &Path) -> Result<Option<Round>> {
     let result: RunResult =
         serde_json::from_slice(&bytes).map_err(|cause| Error::file(&path, format!("no result: {cause}")))?;
     let Metrics { acc, asr, .. } = result.before;
-    Ok(Some(Round { round: 0.0, acc, asr, average_precision: None }))
+    Ok(Some(RoundPoint { round: 0.0, acc, asr, average_precision: None }))
 }
 
 fn curve(path: &Path) -> Result<Vec<[f64; 2]>> {
