@@ -20,7 +20,7 @@ def result(folder):
 
 
 def figures(measured):
-    return f"{measured['acc']:.2f} / {measured['asr']:.2f}"
+    return f"{measured['clean_accuracy']:.2f} / {measured['asr']:.2f}"
 
 
 def demo(place, when):

@@ -59,7 +59,7 @@ def row(command, run):
     wall, user = (OUT / f"{name}.time").read_text().split()[-2:]
     place = "processor" if run == "cpu" else f"emulated GPU, seed {run}"
     found = "—" if run == "cpu" else findings(name)
-    figures = f"{percent(after['acc'])} / {percent(after['asr'])}"
+    figures = f"{percent(after['clean_accuracy'])} / {percent(after['asr'])}"
     return f"| {command} | {place} | {figures} | {found} | {float(wall):.0f} | {float(user):.0f} |"
 
 

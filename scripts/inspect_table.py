@@ -38,7 +38,7 @@ def row(name):
     if found["target"] is not None:
         verdict += f", target {'right' if found['target'] == target(name) else 'wrong'}"
     asr = "—" if after["asr"] is None else f"{after['asr']:.1f}"
-    cells = [PARTS[part], DATA[data], kind, f"{after['acc']:.1f}", asr, f"{found['index']:.2f}", verdict]
+    cells = [PARTS[part], DATA[data], kind, f"{after['clean_accuracy']:.1f}", asr, f"{found['index']:.2f}", verdict]
     return "| " + " | ".join(cells) + " |"
 
 

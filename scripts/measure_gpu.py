@@ -72,7 +72,7 @@ def selftest(found):
 def demo(found):
     print("\n## The demo (`pbe demo`)\n\n| precision | infected: ACC / ASR | purified: ACC / ASR |\n|---|---|---|")
     for precision, result in found.items():
-        before, after = (f"{result[when]['acc']:.2f} / {result[when]['asr']:.2f}" for when in ("before", "after"))
+        before, after = (f"{result[when]['clean_accuracy']:.2f} / {result[when]['asr']:.2f}" for when in ("before", "after"))
         print(f"| {precision} | {before} | {after} |")
 
 

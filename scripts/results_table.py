@@ -81,7 +81,7 @@ def beyond(name, setting, result, floor):
     ranked = [r for r in result["rounds"] if r["average_precision"] is not None]
     aims = {
         "ASR": after["asr"] <= max(least, 3 if clean else 5 if wanet else 4),
-        "ACC": before["acc"] - after["acc"] <= (2 if clean else 1.5),
+        "ACC": before['clean_accuracy'] - after['clean_accuracy'] <= (2 if clean else 1.5),
         "AP": all(r["average_precision"] >= 0.995 for r in ranked[:1]),
         "selection": all(r["selected_precision"] >= (0.99 if wanet else 0.998) for r in ranked[:1]),
     }
@@ -112,8 +112,8 @@ def planted():
             continue
         after, floor = result["after"], read(f"{name}.floor.json")
         print(
-            f"| {MODELS.get(name) or titles[name] + ' (`pbe infect --attack none`)'} | {figure(after['acc'])} "
-            f"| {figure(after['asr'])} | {figure(after['asr_inclusive'])} | {figure(after['racc'])} "
+            f"| {MODELS.get(name) or titles[name] + ' (`pbe infect --attack none`)'} | {figure(after['clean_accuracy'])} "
+            f"| {figure(after['asr'])} | {figure(after['asr_inclusive'])} | {figure(after['robust_accuracy'])} "
             f"| {figure(floor['after']['asr'] if floor else None)} | {letters[result['device']]} |"
         )
 
@@ -127,10 +127,10 @@ def erased(setting, recipe):
             cells = [
                 title,
                 str(result["seed"]),
-                f"{figure(before['acc'])} / {figure(before['asr'])}",
-                f"**{figure(after['acc'])} / {figure(after['asr'])}**",
+                f"{figure(before['clean_accuracy'])} / {figure(before['asr'])}",
+                f"**{figure(after['clean_accuracy'])} / {figure(after['asr'])}**",
                 figure(floor["after"]["asr"] if floor else None),
-                figure(after["racc"]),
+                figure(after['robust_accuracy']),
                 figure(result["der"]),
             ]
             if setting == "none":
@@ -195,7 +195,7 @@ def mean(name, setting):
     after = [result["after"] for result in erasures(name, setting)]
     if not after:
         return "—"
-    acc, asr = (sum(one[key] for one in after) / len(after) for key in ("acc", "asr"))
+    acc, asr = (sum(one[key] for one in after) / len(after) for key in ("clean_accuracy", "asr"))
     return f"{figure(acc)} / {figure(asr)} ({len(after)})"
 
 
@@ -210,7 +210,7 @@ def seeds(name, setting):
     if not after:
         return "—"
     count = f" ({len(after)} seeds)" if len(after) > 1 else ""
-    return " / ".join(span([one[key] for one in after]) for key in ("acc", "asr")) + count
+    return " / ".join(span([one[key] for one in after]) for key in ("clean_accuracy", "asr")) + count
 
 
 def time_taken():
@@ -244,7 +244,7 @@ def in_short():
     for name in PAPER:
         result, floor = read(f"{name}/result.json"), read(f"{name}.floor.json")
         if result is not None:
-            before = " / ".join(figure(result["after"][key], 1) for key in ("acc", "asr"))
+            before = " / ".join(figure(result["after"][key], 1) for key in ("clean_accuracy", "asr"))
             least = figure(floor["after"]["asr"] if floor else None, 1)
             cells = [MODELS[name].split(", CIFAR-10")[0], before, seeds(name, "clean"), seeds(name, "none"), least]
             print("| " + " | ".join(cells) + " |")
@@ -263,7 +263,7 @@ def beside_paper():
     for name, paper in PAPER.items():
         result = read(f"{name}/result.json")
         if result is not None:
-            before = f"{figure(result['after']['acc'])} / {figure(result['after']['asr'])}"
+            before = f"{figure(result['after']['clean_accuracy'])} / {figure(result['after']['asr'])}"
             cells = [MODELS[name], before, mean(name, "none"), mean(name, "clean"), *paper]
             print("| " + " | ".join(cells) + " |")
 

@@ -36,7 +36,7 @@ impl Evaluator {
             None => Metrics::default(),
             Some((images, wanted)) => attack_metrics(&predict(engine, images)?, &images.labels, wanted),
         };
-        Ok(Metrics { acc, ..attack })
+        Ok(Metrics { clean_accuracy: acc, ..attack })
     }
 
     /// Bytes of images it holds beside those it was made from.

@@ -29,7 +29,7 @@ pub fn write_metrics(path: &Path, rounds: &[Round]) -> Result<()> {
         "attack_loss",
         "adversarial_loss",
         "clean_loss",
-        "acc",
+        "clean_accuracy",
         "asr",
         "selected",
         "selected_share",
@@ -57,7 +57,7 @@ fn round_cells(round: &Round) -> [String; 13] {
         cell(round.attack_loss),
         cell(round.adversarial_loss),
         cell(round.clean_loss),
-        cell(round.acc),
+        cell(round.clean_accuracy),
         cell(round.asr),
         cell(round.selected),
         cell(round.selected_share),
@@ -76,7 +76,7 @@ pub struct Epoch {
     /// At the epoch's first batch.
     pub learning_rate: f32,
     /// Accuracy after the epoch, per cent.
-    pub acc: Option<f64>,
+    pub clean_accuracy: Option<f64>,
     /// Attack success rate after the epoch, per cent.
     pub asr: Option<f64>,
     /// Seconds of training.
@@ -86,13 +86,13 @@ pub struct Epoch {
 /// Writes the `metrics.csv` of a training run: a row per epoch.
 pub fn write_epochs(path: &Path, epochs: &[Epoch]) -> Result<()> {
     write(path, |csv| {
-        csv.write_record(["epoch", "loss", "learning_rate", "acc", "asr", "seconds"])?;
+        csv.write_record(["epoch", "loss", "learning_rate", "clean_accuracy", "asr", "seconds"])?;
         for epoch in epochs {
             csv.write_record([
                 epoch.epoch.to_string(),
                 cell(epoch.loss),
                 cell(Some(epoch.learning_rate)),
-                cell(epoch.acc),
+                cell(epoch.clean_accuracy),
                 cell(epoch.asr),
                 cell(Some(epoch.seconds)),
             ])?;
@@ -211,14 +211,14 @@ mod tests {
         };
         let first = Round {
             attack_loss: Some(2.5),
-            acc: Some(0.1 + 0.2),
+            clean_accuracy: Some(0.1 + 0.2),
             selected: Some(35_000),
             seconds: seconds(&[("rank", 1.5)]),
             ..Round::default()
         };
         let second = Round { round: 1, seconds: seconds(&[("attack", 2.0)]), ..Round::default() };
         let text = written(|path| write_metrics(path, &[first, second]));
-        let expected = "round,dropped,trained,trained_precision,attack_loss,adversarial_loss,clean_loss,acc,asr,selected,selected_share,\
+        let expected = "round,dropped,trained,trained_precision,attack_loss,adversarial_loss,clean_loss,clean_accuracy,asr,selected,selected_share,\
             selected_precision,average_precision,seconds_attack,seconds_rank\n\
             0,,,,2.5,,,0.30000000000000004,,35000,,,,,1.5\n1,,,,,,,,,,,,,2.0,\n";
         assert_eq!(text, expected);
@@ -226,9 +226,14 @@ mod tests {
 
     #[test]
     fn epochs_have_a_row_each() {
-        let epoch =
-            Epoch { epoch: 1, loss: Some(0.5), learning_rate: 0.1, acc: Some(9.0), ..Epoch::default() };
-        let expected = "epoch,loss,learning_rate,acc,asr,seconds\n1,0.5,0.1,9.0,,0.0\n";
+        let epoch = Epoch {
+            epoch: 1,
+            loss: Some(0.5),
+            learning_rate: 0.1,
+            clean_accuracy: Some(9.0),
+            ..Epoch::default()
+        };
+        let expected = "epoch,loss,learning_rate,clean_accuracy,asr,seconds\n1,0.5,0.1,9.0,,0.0\n";
         assert_eq!(written(|path| write_epochs(path, &[epoch])), expected);
     }
 

@@ -90,7 +90,7 @@ pub struct Round {
     /// Mean training loss on the selected images, last epoch.
     pub clean_loss: Option<f64>,
     /// Accuracy after the round, per cent.
-    pub acc: Option<f64>,
+    pub clean_accuracy: Option<f64>,
     /// Attack success rate after the round, per cent.
     pub asr: Option<f64>,
     /// Images selected for the next round.
@@ -150,14 +150,19 @@ mod tests {
     #[test]
     fn the_object_has_the_documented_fields_and_nulls() {
         let mut result = RunResult::new("evaluate", "cpu (2 threads)", 7);
-        let after = Metrics { acc: Some(81.88), asr: Some(1.5), asr_inclusive: Some(11.0), racc: None };
+        let after = Metrics {
+            clean_accuracy: Some(81.88),
+            asr: Some(1.5),
+            asr_inclusive: Some(11.0),
+            robust_accuracy: None,
+        };
         result.judge(Metrics::default(), after);
         let value: Value = serde_json::from_str(&result.to_json().unwrap()).unwrap();
         let expected = json!({
             "schema": 1, "command": "evaluate", "version": env!("CARGO_PKG_VERSION"), "commit": COMMIT,
             "device": "cpu (2 threads)", "seed": 7,
-            "before": {"acc": null, "asr": null, "asr_inclusive": null, "racc": null},
-            "after": {"acc": 81.88, "asr": 1.5, "asr_inclusive": 11.0, "racc": null},
+            "before": {"clean_accuracy": null, "asr": null, "asr_inclusive": null, "robust_accuracy": null},
+            "after": {"clean_accuracy": 81.88, "asr": 1.5, "asr_inclusive": 11.0, "robust_accuracy": null},
             "der": null, "rounds": [], "seconds": {}
         });
         assert_eq!(value, expected);
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn a_result_survives_saving() {
         let mut result = RunResult::new("purify", "cpu", u64::MAX);
-        let figures = |acc, asr| Metrics { acc: Some(acc), asr: Some(asr), ..Metrics::default() };
+        let figures = |acc, asr| Metrics { clean_accuracy: Some(acc), asr: Some(asr), ..Metrics::default() };
         result.judge(figures(81.88, 100.0), figures(81.2, 1.0 / 3.0));
         result.floor = Some(figures(82.0, 1.7));
         let seconds = Seconds::from([("attack".into(), 0.1), ("rank".into(), 2.0)]);

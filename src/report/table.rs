@@ -65,7 +65,7 @@ pub fn comparison(result: &RunResult) -> Table {
     let mut table = Table::new(["per cent", "ACC", "ASR", "ASR incl. target", "R-ACC", "DER"]);
     for (name, figures, der) in rows {
         let [acc, asr, inclusive, racc] =
-            [figures.acc, figures.asr, figures.asr_inclusive, figures.racc].map(figure);
+            [figures.clean_accuracy, figures.asr, figures.asr_inclusive, figures.robust_accuracy].map(figure);
         table.row([name.into(), acc, asr, inclusive, racc, der]);
     }
     table
@@ -86,8 +86,18 @@ mod tests {
     #[test]
     fn before_after_and_floor() {
         let mut result = RunResult::new("purify", "cpu", 0);
-        let before = Metrics { acc: Some(81.88), asr: Some(100.0), asr_inclusive: Some(100.0), racc: None };
-        let after = Metrics { acc: Some(81.2), asr: Some(1.5), asr_inclusive: Some(10.25), racc: Some(80.0) };
+        let before = Metrics {
+            clean_accuracy: Some(81.88),
+            asr: Some(100.0),
+            asr_inclusive: Some(100.0),
+            robust_accuracy: None,
+        };
+        let after = Metrics {
+            clean_accuracy: Some(81.2),
+            asr: Some(1.5),
+            asr_inclusive: Some(10.25),
+            robust_accuracy: Some(80.0),
+        };
         result.judge(before, after);
         result.floor = Some(Metrics { asr: Some(1.7), ..Metrics::default() });
         let expected = "\
@@ -102,7 +112,7 @@ benign floor      —    1.70                 —      —
     #[test]
     fn one_model_alone() {
         let mut result = RunResult::new("evaluate", "cpu", 0);
-        result.after.acc = Some(50.0);
+        result.after.clean_accuracy = Some(50.0);
         let text = comparison(&result).to_string();
         assert_eq!(text.lines().count(), 2);
         assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("model")), "{text}");

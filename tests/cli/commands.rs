@@ -24,7 +24,7 @@ fn infect_leaves_a_run_folder() {
     let folder = infected();
     let result: Value = serde_json::from_slice(&fs::read(folder.join("result.json")).unwrap()).unwrap();
     assert_eq!((&result["command"], &result["schema"]), (&"infect".into(), &1.into()));
-    assert!(result["after"]["acc"].is_number() && result["after"]["asr"].is_number());
+    assert!(result["after"]["clean_accuracy"].is_number() && result["after"]["asr"].is_number());
     assert_eq!(rows(&folder.join("metrics.csv")).len(), 2);
     let truth: Value = serde_json::from_slice(&fs::read(poison()).unwrap()).unwrap();
     assert_eq!(truth["train"]["images"], 80);
@@ -127,12 +127,12 @@ fn evaluate_measures_predicts_and_compares() {
     let rows = rows(&predictions);
     assert_eq!(rows.len(), 20);
     let right = rows.iter().filter(|row| row[2] == row[3]).count();
-    assert_eq!(result["after"]["acc"].as_f64().unwrap(), 5.0 * right as f64);
+    assert_eq!(result["after"]["clean_accuracy"].as_f64().unwrap(), 5.0 * right as f64);
     let recorded: Value = serde_json::from_slice(&fs::read(infected().join("result.json")).unwrap()).unwrap();
     assert_eq!(result["after"], recorded["after"]);
 
     let train = json(&["evaluate", "--model", word(&model), "--data", DATA, "--split", "train"]);
-    assert!(train["after"]["asr"].is_null() && train["before"]["acc"].is_null());
+    assert!(train["after"]["asr"].is_null() && train["before"]["clean_accuracy"].is_null());
     let table = succeeds(&["evaluate", "--model", word(&model), "--data", DATA]);
     assert_says(&table, &["ACC", "model"]);
 }
@@ -153,7 +153,9 @@ fn purify_reports_every_round_and_rank_repeats_the_last() {
     let rounds = result["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), 3);
     for round in rounds {
-        for name in ["acc", "asr", "clean_loss", "adversarial_loss", "attack_loss", "average_precision"] {
+        for name in
+            ["clean_accuracy", "asr", "clean_loss", "adversarial_loss", "attack_loss", "average_precision"]
+        {
             assert!(round[name].is_number(), "{name} of {round}");
         }
         assert_eq!(round["selected"], 56);
@@ -209,8 +211,8 @@ fn purify_with_a_clean_set_takes_one_round() {
 #[test]
 fn the_quick_demo_erases_what_it_plants() {
     let result = json(&["demo", "--quick", "--device", "cpu"]);
-    let [before, after] =
-        ["before", "after"].map(|part| ["acc", "asr"].map(|figure| result[part][figure].as_f64().unwrap()));
+    let [before, after] = ["before", "after"]
+        .map(|part| ["clean_accuracy", "asr"].map(|figure| result[part][figure].as_f64().unwrap()));
     assert!(before[1] > 80.0 && after[1] < before[1] / 2.0, "ASR {before:?}, {after:?}");
     assert!(before[0] > 80.0 && after[0] > before[0] - 15.0, "ACC {before:?}, {after:?}");
 }

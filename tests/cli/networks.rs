@@ -37,7 +37,7 @@ fn resnet_18_is_infected_purified_and_evaluated() {
         let arguments =
             ["evaluate", "--data", DATA, "--model", word(&after), "--trigger", word(&poison), "--json"];
         let evaluated: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
-        assert_eq!(evaluated["after"]["acc"], purified["after"]["acc"], "{network}");
+        assert_eq!(evaluated["after"]["clean_accuracy"], purified["after"]["clean_accuracy"], "{network}");
     }
 }
 

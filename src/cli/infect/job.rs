@@ -81,8 +81,14 @@ impl Job<'_> {
         engine.attach(self.images)?;
         let learning_rate = self.config.rate(epoch, event.batches);
         let loss = event.cursor.loss;
-        let done =
-            Epoch { epoch: epoch as u32, loss, learning_rate, acc: figures.acc, asr: figures.asr, seconds };
+        let done = Epoch {
+            epoch: epoch as u32,
+            loss,
+            learning_rate,
+            clean_accuracy: figures.clean_accuracy,
+            asr: figures.asr,
+            seconds,
+        };
         say_epoch(progress, &done);
         Ok(done)
     }
@@ -100,6 +106,7 @@ impl Job<'_> {
 /// A line for an epoch that is done.
 pub fn say_epoch(progress: &Progress, epoch: &Epoch) {
     let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
-    let (acc, asr, loss) = (percent(epoch.acc), percent(epoch.asr), epoch.loss.unwrap_or(f64::NAN));
+    let (acc, asr, loss) =
+        (percent(epoch.clean_accuracy), percent(epoch.asr), epoch.loss.unwrap_or(f64::NAN));
     progress.log(&format!("epoch {}: loss {loss:.4}, ACC {acc}, ASR {asr}", epoch.epoch + 1));
 }

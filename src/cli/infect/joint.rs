@@ -87,7 +87,7 @@ impl Job<'_> {
             epoch: epoch as u32,
             loss: event.cursor.classifier.loss,
             learning_rate: self.training.classifier.rate(epoch, event.batches),
-            acc: figures.acc,
+            clean_accuracy: figures.clean_accuracy,
             asr: figures.asr,
             seconds: std::mem::take(&mut self.rest.seconds),
         };

@@ -251,11 +251,11 @@ fn rounds(runs: &Runs) -> Option<Figure> {
         let points = |value: fn(&RoundPoint) -> Option<f64>| {
             rounds.iter().filter_map(|round| Some([round.round, value(round)?])).collect()
         };
-        lines.push(LineSeries { name: format!("{name}, ACC"), points: points(|round| round.acc) });
+        lines.push(LineSeries { name: format!("{name}, ACC"), points: points(|round| round.clean_accuracy) });
         lines.push(LineSeries { name: format!("{name}, ASR"), points: points(|round| round.asr) });
         for round in rounds {
             last = last.max(round.round);
-            let figures = [round.acc, round.asr, round.average_precision].map(cell);
+            let figures = [round.clean_accuracy, round.asr, round.average_precision].map(cell);
             rows.push([name.clone(), round.round.to_string()].into_iter().chain(figures).collect());
         }
     }
@@ -267,7 +267,7 @@ fn rounds(runs: &Runs) -> Option<Figure> {
         heading: "Round by round",
         caption: caption.into(),
         svg: svg::lines("ACC and ASR by round", across, down, &lines),
-        header: ["run", "round", "acc", "asr", "average_precision"].map(String::from).to_vec(),
+        header: ["run", "round", "clean_accuracy", "asr", "average_precision"].map(String::from).to_vec(),
         rows,
     })
 }

@@ -11,7 +11,7 @@ use pbe::report::RunResult;
 pub struct RoundPoint {
     /// From 1; 0 is before the first.
     pub round: f64,
-    pub acc: Option<f64>,
+    pub clean_accuracy: Option<f64>,
     pub asr: Option<f64>,
     pub average_precision: Option<f64>,
 }
@@ -41,11 +41,11 @@ fn name(part: Option<&OsStr>, path: &Path) -> String {
 
 fn rounds(run: &Path) -> Result<Vec<RoundPoint>> {
     let path = run.join("metrics.csv");
-    let rows = columns(&path, ["round", "acc", "asr", "average_precision"])?;
+    let rows = columns(&path, ["round", "clean_accuracy", "asr", "average_precision"])?;
     let mut rounds: Vec<RoundPoint> = before(run)?.into_iter().collect();
     for [round, acc, asr, average_precision] in rows {
         let round = round.ok_or_else(|| Error::file(&path, "a row without a round"))? + 1.0;
-        rounds.push(RoundPoint { round, acc, asr, average_precision });
+        rounds.push(RoundPoint { round, clean_accuracy: acc, asr, average_precision });
     }
     Ok(rounds)
 }
@@ -59,8 +59,8 @@ fn before(run: &Path) -> Result<Option<RoundPoint>> {
     let bytes = std::fs::read(&path).map_err(|cause| Error::file(&path, cause))?;
     let result: RunResult =
         serde_json::from_slice(&bytes).map_err(|cause| Error::file(&path, format!("no result: {cause}")))?;
-    let Metrics { acc, asr, .. } = result.before;
-    Ok(Some(RoundPoint { round: 0.0, acc, asr, average_precision: None }))
+    let Metrics { clean_accuracy, asr, .. } = result.before;
+    Ok(Some(RoundPoint { round: 0.0, clean_accuracy, asr, average_precision: None }))
 }
 
 fn curve(path: &Path) -> Result<Vec<[f64; 2]>> {

@@ -184,7 +184,7 @@ impl Watcher for Watch<'_> {
         entry.attack_loss = record.attack_loss;
         entry.adversarial_loss = record.adversarial_loss;
         entry.clean_loss = record.clean_loss;
-        (entry.acc, entry.asr) = (figures.acc, figures.asr);
+        (entry.clean_accuracy, entry.asr) = (figures.clean_accuracy, figures.asr);
         let seconds = &record.seconds;
         entry.seconds = [
             ("filter", seconds.filter),
@@ -208,5 +208,5 @@ impl Watcher for Watch<'_> {
 
 fn words(figures: &Metrics) -> String {
     let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
-    format!("ACC {}, ASR {}", percent(figures.acc), percent(figures.asr))
+    format!("ACC {}, ASR {}", percent(figures.clean_accuracy), percent(figures.asr))
 }
