@@ -65,7 +65,7 @@ A cut of CIFAR-10 (600 training and 400 test images) and an infected model of wi
         print(f"""
 ## Signs of the input gradient
 
-What a step of L∞ PGD goes by: pixels of 100 test images, at the images themselves, whose sign differs from f32's on the processor (`scripts/signs.py`). Operands rounded to bf16, whoever multiplies them, turn the signs of pixels that hardly matter; 1 % can't be had with them.
+What a step of L∞ PGD goes by: pixels of 100 test images, at the images themselves, whose sign differs from f32's on the processor (`scripts/signs.py`). Operands rounded to bf16, in pbe or in PyTorch, turn the signs of pixels that hardly matter; 1 % can't be had with them.
 
 {signs.read_text().strip()}""")
 
