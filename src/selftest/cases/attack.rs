@@ -9,7 +9,7 @@ use crate::data::ImageSet;
 use crate::device::{Augment, ImageSlot, Norm, Op};
 use crate::error::Result;
 
-/// Images of a set, augmented.
+/// Images of a set, with augmentation.
 #[derive(Clone, Copy, Debug)]
 pub struct GatherCase {
     pub count: usize,
@@ -17,7 +17,7 @@ pub struct GatherCase {
     pub width: usize,
     /// Channels of the set, and of the network.
     pub channels: (usize, usize),
-    /// What is done to them.
+    /// Augmentation.
     pub augment: Augment,
     /// Images of a slice of a data-parallel program; 0: one slice, all threads.
     pub slice: usize,
@@ -92,7 +92,7 @@ pub(in crate::selftest) fn noise(
     }
 }
 
-/// The attack's start, its step, or one after the other.
+/// The attack's start, its step, or both.
 #[derive(Clone, Copy, Debug)]
 pub struct PgdCase {
     pub count: usize,
@@ -125,7 +125,7 @@ impl PgdCase {
         let alpha = case.image_of(1, |v| v as f32 / 511.0 * reach);
         let adversarial = case.image(elements);
         let indices = case.word(1 << 20);
-        // A zero here and there: the sign of zero is zero.
+        // Some zeros: the sign of zero is zero.
         let gradient = case.image_of(elements, |v| (v % 9) as f32 - 4.0);
         if self.start {
             case.ops.push(Op::PgdStart(ops::PgdStart {

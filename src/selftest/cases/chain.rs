@@ -7,13 +7,13 @@ use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Op, Prologue, Region, Span, mask_words};
 use crate::error::Result;
 
-/// A block: x → first → a → second → y, to which a shortcut from a is added or not, and the gradients' way back.
+/// A block, x → first → a → second → y, with or without a shortcut from a, forward and backward.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvChainCase {
     pub count: usize,
     /// Sizes of the first convolution.
     pub first: ConvShape,
-    /// Sizes of the second; its input is what the first makes.
+    /// Sizes of the second; its input is the first's output.
     pub second: ConvShape,
     /// Whether an affine map is applied to a when it is read.
     pub affine: bool,
@@ -21,9 +21,9 @@ pub struct ConvChainCase {
     pub relu: bool,
     /// Whether its mask is kept and used by the gradient.
     pub mask: bool,
-    /// Whether a third convolution, of one pixel, reads the same, and is added.
+    /// Whether the shortcut is a 1x1 convolution of the same input.
     pub shortcut: bool,
-    /// Whether others read a.
+    /// Whether another op reads a.
     pub kept: bool,
     /// Whether the gradient of y comes out of a batch norm.
     pub norm: bool,
@@ -122,7 +122,7 @@ impl ConvChainCase {
         let weight_gradient = case.whole(Region::Gradients, first.filter_len());
         let (shape, gradient, prologue) = (first, of_a, Prologue::default());
         case.ops.push(Op::ConvWgrad(ops::ConvWgrad { shape, input: x, prologue, gradient, weight_gradient }));
-        // As around a block, where there is no shortcut's convolution.
+        // As in a block without a convolution in its shortcut.
         let residual = (first.input_len() == of_a.len).then_some(of_a);
         case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
             shape,
@@ -140,7 +140,7 @@ impl ConvChainCase {
     /// The gradient of y through a norm after it.
     fn norm(&self, case: &mut Case, input: Span, gradient: Span) -> Span {
         let channels = self.second.out_channels;
-        // Small, so that the sums of two convolutions stay where f32 is exact enough.
+        // Small, so that f32 is exact enough for the sums of two convolutions.
         let mut derived = |divisor| {
             case.whole_of(Region::Derived, channels, |v| (v % 32) as f32 / divisor - 16.0 / divisor)
         };
@@ -175,8 +175,8 @@ fn filter(case: &mut Case, shape: ConvShape, direction: Direction) -> FilterId {
     filter
 }
 
-/// Rows, columns, channels of x, a and y, kernel and stride of the first, of the second, images. Channels of a are
-/// half a word of a mask, a word and a half, whole words, or end within a vector.
+/// Rows, columns, channels of x, a and y, kernel and stride of the first, of the second, images. The channels
+/// of a are half a mask word, a word and a half, whole words, or end within a vector.
 const SHAPES: [[usize; 10]; 8] = [
     [6, 5, 3, 16, 16, 3, 1, 3, 1, 2],
     [4, 4, 16, 16, 40, 3, 1, 3, 2, 1],
@@ -197,7 +197,7 @@ const READERS: [[bool; 6]; 5] = [
     [true, false, false, true, false, false],
 ];
 
-/// Visits the grid: at [`Depth::Quick`] two of the readers a shape, else all.
+/// [`Depth::Quick`]: two combinations of readers for each shape; else all.
 pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
     for (number, sizes) in SHAPES.iter().enumerate() {
         let [height, width, inputs, between, outputs, kernel, stride, next_kernel, next_stride, count] =

@@ -14,9 +14,9 @@ pub enum ClassifierEnd {
     Logits,
     /// The cosine score.
     Score,
-    /// The loss and its gradient down to the pixels, and through a convolution before them.
+    /// The loss, its gradient with respect to the pixels, and through the convolution before them.
     Loss,
-    /// The same with rows to distil from, the mean's gradient, and the linear layer's own.
+    /// The same with distillation, the gradient of the mean loss, and the linear layer's weight gradient.
     Train,
 }
 
@@ -33,7 +33,7 @@ pub struct ClassifierCase {
     pub ending: ClassifierEnd,
     /// Whether a shortcut adds the pixels' gradient to a convolution's result.
     pub shortcut: bool,
-    /// Whether the pixels' gradient is wanted itself.
+    /// Whether another op reads the pixels' gradient.
     pub kept: bool,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
@@ -121,18 +121,18 @@ impl ClassifierCase {
         }));
         case.discard(back);
         self.convolution(case, output);
-        // What only convolutions read, as an operand or an addend, a device may keep rounded.
+        // A device may keep a tensor in bf16 that only convolutions read, as an operand or an addend.
         if kept {
             let copied = case.image(output.len);
             case.ops.push(Op::Copy(ops::Copy { elements: output.len, input: output, output: copied }));
-            // Compared where it is itself: a copy has no tolerance.
+            // Not compared in the copy: a copy has no tolerance.
             case.discard(copied);
         } else {
             case.discard(output);
         }
     }
 
-    /// The way back through a convolution of one pixel.
+    /// The backward pass through a 1x1 convolution.
     fn convolution(&self, case: &mut Case, gradient: Span) {
         let &Self { side, channels, shortcut, .. } = self;
         let shape = ConvShape {
@@ -162,7 +162,7 @@ impl ClassifierCase {
     }
 }
 
-/// Images, side, channels, classes: one of all, more classes than a block has warps, than it has threads, channels
+/// Images, side, channels, classes: one of each; more classes than a block has warps, or threads; channels
 /// that end within a vector and a warp, or after what a warp loads at once.
 const SIZES: [[usize; 4]; 8] = [
     [1, 1, 1, 1],

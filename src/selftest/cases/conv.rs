@@ -28,7 +28,7 @@ pub struct ConvCase {
     pub affine: bool,
     /// The input's ReLU.
     pub relu: bool,
-    /// Whether its bits are kept, and used by the gradient.
+    /// Whether the ReLU's mask is kept and used by the gradient.
     pub mask: bool,
     /// Of the output.
     pub bias: bool,
@@ -56,7 +56,7 @@ impl ConvCase {
             case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale }));
             filter
         });
-        // From here on operands of images lie where a worker can have them.
+        // From here on the operands of images are where a worker's slice can have them.
         case.slice = self.slice;
         let (inputs, outputs) = (shape.input_len(), shape.output_len());
         let (input, gradient) = (case.image(inputs), case.image(outputs));
@@ -124,7 +124,7 @@ impl NanInputCase {
     }
 }
 
-/// An operand to be added to `output`.
+/// The addend of `output`.
 fn addend(case: &mut Case, place: Addend, output: Span) -> Option<Span> {
     match place {
         Addend::None => None,
@@ -133,9 +133,9 @@ fn addend(case: &mut Case, place: Addend, output: Span) -> Option<Span> {
     }
 }
 
-/// Rows, columns, in and out channels, kernel, stride, pad, images. That with 128 channels has so many that
-/// the CUDA device splits wgrad's 20 rows into parts, the last of which is shorter. In bf16 that with a window
-/// of 7 and stride 1 has parts so, and the last two, with odd channels, have wide tiles.
+/// Rows, columns, in and out channels, kernel, stride, pad, images. With 128 channels
+/// the CUDA device splits wgrad's 20 rows into parts, the last of which is shorter. In bf16 it does so for the 7x7
+/// kernel at stride 1, and the last two, with odd channels, have wide tiles.
 const SHAPES: [[usize; 8]; 15] = [
     [1, 1, 1, 1, 1, 1, 0, 1],
     [5, 7, 3, 5, 3, 1, 1, 3],
@@ -154,7 +154,7 @@ const SHAPES: [[usize; 8]; 15] = [
     [9, 8, 57, 59, 1, 2, 0, 3],
 ];
 
-/// Larger ones, those of a network among them.
+/// Larger ones, some of them of a network.
 const LARGE: [[usize; 8]; 6] = [
     [32, 32, 3, 16, 3, 1, 1, 2],
     [16, 16, 24, 48, 3, 2, 1, 3],
@@ -164,15 +164,13 @@ const LARGE: [[usize; 8]; 6] = [
     [17, 33, 12, 20, 7, 2, 3, 2],
 ];
 
-/// With so many channels that the CUDA device has enough tiles for the largest of its tile shapes, which only bf16 has:
-/// the forward pass of the first, the input's gradient of the second. No sum has more products than a large network's:
-/// a GPU's tensor cores cut sums off instead of rounding them, and 51,000 products on an H100 came to 3.6 times what is
-/// allowed.
+/// With enough channels for the largest tiles, which only bf16 has: in the forward pass of the first, in the input
+/// gradient of the second. No sum is longer than a large network's: a GPU's tensor cores truncate sums instead of
+/// rounding them, and 51,000 products on an H100 gave 3.6 times the allowed error.
 const MANY: [[usize; 8]; 2] = [[3, 3, 5, 4213, 3, 1, 1, 15], [12, 10, 573, 5, 3, 2, 1, 15]];
 
-/// affine, relu, mask, bias, scaled, residual, add. Every choice of bias and residual is there for the
-/// forward pass, and every one of mask, scale, residual and add for the gradient: kernels have code of
-/// their own for each.
+/// affine, relu, mask, bias, scaled, residual, add. All combinations of bias and residual for the forward
+/// pass, and of mask, scale, residual and add for the gradient: kernels have separate code for each.
 const OPERANDS: [(bool, bool, bool, bool, bool, Addend, Addend); 17] = [
     (false, false, false, false, false, Addend::None, Addend::None),
     (true, true, true, true, true, Addend::Apart, Addend::Apart),
@@ -193,7 +191,7 @@ const OPERANDS: [(bool, bool, bool, bool, bool, Addend, Addend); 17] = [
     (true, true, true, false, true, Addend::None, Addend::Output),
 ];
 
-/// Visits the grid: at [`Depth::Quick`] five sets of operands a shape, else all, and large shapes.
+/// [`Depth::Quick`]: five sets of operands for each shape; else all, and large shapes.
 pub(super) fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Result<()> {
     let large = if depth == Depth::Full { &LARGE[..] } else { &[] };
     for (number, shape) in SHAPES.iter().chain(large).enumerate() {
@@ -201,7 +199,7 @@ pub(super) fn visit(depth: Depth, precision: Precision, visit: &mut Visit) -> Re
         let shape = ConvShape { height, width, in_channels, out_channels, kernel, stride, pad };
         let is_large = number >= SHAPES.len();
         for (turn, operands) in OPERANDS.iter().enumerate() {
-            // None, and every fourth, beginning elsewhere from shape to shape.
+            // The empty set, and every fourth, starting at another one for each shape.
             if (depth == Depth::Quick || is_large) && turn > 0 && turn % 4 != number % 4 {
                 continue;
             }

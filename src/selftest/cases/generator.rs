@@ -6,7 +6,7 @@ use crate::device::ops;
 use crate::device::{Op, Prologue, Region};
 use crate::error::Result;
 
-/// UpsampleCase and its gradient.
+/// Upsampling and its gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct UpsampleCase {
     pub count: usize,

@@ -101,7 +101,7 @@ impl LossCase {
         let mut case = Case::new(count, slice, seed);
         case.params.distill_weight = self.weight;
         case.params.temperature = self.temperature;
-        // Up to 800: the exponential of it is more than an f64 holds.
+        // Up to 800, where the exponential overflows an f64.
         let logits = case.image_of(classes, |v| 2.0 * v as f32 - 222.0);
         let labels = case.word(classes);
         let teacher = self.teacher.then(|| case.image(classes));

@@ -20,7 +20,7 @@ pub struct AddCase {
     pub left: (bool, bool),
     /// The same of the right one.
     pub right: (bool, bool),
-    /// The addend whose place the sum takes: 0 the left, 1 the right, else neither.
+    /// The addend whose memory the sum takes: 0 the left, 1 the right, else neither.
     pub place: usize,
     /// Whether operands begin on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
@@ -57,7 +57,7 @@ pub struct MaxPoolCase {
     pub affine: bool,
     /// The input's ReLU.
     pub relu: bool,
-    /// Whether the argmax are kept, and a gradient goes back to them.
+    /// Whether the argmax indices are kept and a gradient is scattered to them.
     pub argmax: bool,
     /// Every so many values is NaN; 0 for none.
     pub diverged: u32,
@@ -106,7 +106,7 @@ const SHAPES: [[usize; 7]; 9] = [
     [3, 9, 6, 1, 2, 0, 2],
 ];
 
-/// Those of networks.
+/// Sizes of networks.
 const LARGE: [[usize; 7]; 2] = [[32, 32, 64, 3, 2, 1, 2], [16, 16, 48, 2, 2, 0, 3]];
 
 /// affine, relu, argmax, diverged, in workers.

@@ -7,7 +7,7 @@ use crate::device::ops;
 use crate::device::{ConvShape, Direction, FilterSpec, Norm, Op, Region};
 use crate::error::Result;
 
-/// Steps of an attack along one gradient.
+/// A convolution's input gradient and PGD steps along it.
 #[derive(Clone, Copy, Debug)]
 pub struct StemStepCase {
     pub count: usize,
@@ -17,7 +17,7 @@ pub struct StemStepCase {
     pub norm: Norm,
     /// Whether pixels stay in [0, 1].
     pub clamp: bool,
-    /// Whether others read the gradient.
+    /// Whether another op reads the gradient.
     pub kept: bool,
 }
 
@@ -71,7 +71,7 @@ impl StemStepCase {
 }
 
 /// Rows, columns, channels of the image and of the gradient, kernel, stride, images: one channel, three, more than
-/// a tile's; phases of a stride that differ in size; more pixels than a tile's, of several images.
+/// a tile has; strides whose phases differ in size; more pixels than a tile has, of several images.
 const SHAPES: [[usize; 7]; 6] = [
     [5, 6, 3, 16, 3, 1, 2],
     [4, 3, 1, 5, 3, 1, 3],
