@@ -2,7 +2,7 @@
 //!
 //! Three floors: method ([`train`] and [`eval`], on them [`backdoor`], [`analysis`] and [`defense`], on these
 //! [`report`]), engine ([`model`], [`engine`]), device ([`device`]). [`data`], [`rng`], [`fs`], [`map`] and [`error`]
-//! serve all three. `tests/floors.rs` refuses an import that runs the other way. See ARCHITECTURE.md.
+//! serve all three. `tests/library/floors.rs` refuses an import that runs the other way. See ARCHITECTURE.md.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 

@@ -1,6 +1,7 @@
 //! The library: data, engine, devices, self-test. One program, since each costs seconds to build and link.
 
 mod data;
+mod docs;
 mod floors;
 mod generators;
 mod golden;
