@@ -8,7 +8,7 @@ use pbe::analysis::{ATTACKS, Inspection, Verdict, attack_statistics, judge};
 use pbe::data::{SampleSize, stratified_sample};
 use pbe::engine::{EngineOptions, Norm};
 use pbe::error::Result;
-use pbe::report::{RunResult, Table, figure};
+use pbe::report::{RunResult, Table, two_decimals};
 
 use super::common::{DataArgs, NormalisationArgs, print};
 use super::device::ComputeArgs;
@@ -78,7 +78,7 @@ fn text(found: &Inspection, classes: &[String]) -> String {
     for (label, (class, share)) in classes.iter().zip(&found.histogram).enumerate() {
         let transfer = found.attacks.last().map(|attack| attack.transfer[label]);
         let rate = transfer.map(|it| 100.0 * it.transferred as f64 / it.images.max(1) as f64);
-        table.row([class.clone(), figure(Some(*share)), figure(rate)]);
+        table.row([class.clone(), two_decimals(Some(*share)), two_decimals(rate)]);
     }
     let verdict = match (found.verdict, found.target) {
         (Verdict::Infected, Some(target)) => format!("infected, target `{}`", classes[target as usize]),

@@ -9,4 +9,4 @@ mod table;
 
 pub use result::{COMMIT, Look, Round, RunResult, SCHEMA, Seconds};
 pub use run_folder::RunFolder;
-pub use table::{Table, comparison, figure};
+pub use table::{Table, comparison, two_decimals};

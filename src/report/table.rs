@@ -46,8 +46,8 @@ impl fmt::Display for Table {
     }
 }
 
-/// A figure with two decimals, `—` where there is none.
-pub fn figure(value: Option<f64>) -> String {
+/// A number with two decimals; `—` for none.
+pub fn two_decimals(value: Option<f64>) -> String {
     value.map_or_else(|| "—".into(), |value| format!("{value:.2}"))
 }
 
@@ -55,7 +55,7 @@ pub fn figure(value: Option<f64>) -> String {
 /// that judges one model alone has one row, `model`.
 pub fn comparison(result: &RunResult) -> Table {
     let alone = result.before == Metrics::default();
-    let mut rows = vec![(if alone { "model" } else { "after" }, result.after, figure(result.der))];
+    let mut rows = vec![(if alone { "model" } else { "after" }, result.after, two_decimals(result.der))];
     if !alone {
         rows.insert(0, ("before", result.before, String::new()));
     }
@@ -63,9 +63,10 @@ pub fn comparison(result: &RunResult) -> Table {
         rows.push(("benign floor", floor, String::new()));
     }
     let mut table = Table::new(["per cent", "ACC", "ASR", "ASR incl. target", "R-ACC", "DER"]);
-    for (name, figures, der) in rows {
+    for (name, metrics, der) in rows {
         let [acc, asr, inclusive, racc] =
-            [figures.clean_accuracy, figures.asr, figures.asr_inclusive, figures.robust_accuracy].map(figure);
+            [metrics.clean_accuracy, metrics.asr, metrics.asr_inclusive, metrics.robust_accuracy]
+                .map(two_decimals);
         table.row([name.into(), acc, asr, inclusive, racc, der]);
     }
     table

@@ -10,7 +10,7 @@ use pbe::fs::write_atomic;
 use pbe::report::csv::write_rows;
 use pbe::report::page::Page;
 use pbe::report::svg::{self, LineSeries, PointSeries};
-use pbe::report::{RunResult, figure};
+use pbe::report::{RunResult, two_decimals};
 use serde_json::{Value, json};
 
 use super::runs::{RoundPoint, Runs};
@@ -76,7 +76,7 @@ impl<'a> FigureSet<'a> {
     /// The main result, as one line.
     pub fn summary(&self) -> String {
         let per_cent =
-            |seen: &Observation| figure(seen.target_share(self.seen.mode).map(|share| 100.0 * share));
+            |seen: &Observation| two_decimals(seen.target_share(self.seen.mode).map(|share| 100.0 * share));
         let whose = match self.seen.mode {
             LabelMode::AllToOne { target } => format!("“{}”", self.seen.clean.classes[target as usize]),
             LabelMode::AllToAll => "the label after their own".into(),
@@ -177,7 +177,11 @@ fn confusion(seen: &Observations, of: &Observation, name: &'static str, heading:
 fn distances(seen: &Observations) -> Vec<Vec<String>> {
     let header = ["model", "adversarial to triggered", "clean to triggered"].map(String::from);
     let row = |name: &str, of: &Observation| {
-        vec![name.to_string(), figure(of.adversarial_to_triggered()), figure(of.clean_to_triggered())]
+        vec![
+            name.to_string(),
+            two_decimals(of.adversarial_to_triggered()),
+            two_decimals(of.clean_to_triggered()),
+        ]
     };
     let mut rows = vec![header.to_vec(), row("infected", &seen.infected)];
     rows.extend(seen.benign.as_ref().map(|benign| row("benign", benign)));
