@@ -27,6 +27,7 @@
 //
 // Residuals and gradients that only convolutions read are stored in bf16, with a pointer of their own beside the f32
 // one: in f32 they were a third of an attack's bytes.
+#include "args.cuh"
 #include "epilogue.cuh"
 #include "pgd.cuh"
 
@@ -314,38 +315,29 @@ __device__ __forceinline__ void dgrad(const bf16* gradient, const bf16* w, const
 constexpr int MIN_BLOCKS = 4;
 #define CONV_KERNEL extern "C" __global__ void __launch_bounds__(BLOCK, MIN_BLOCKS)
 
-#define FPROP_PARAMETERS                                                                                         \
-    const bf16 *x, const bf16 *w, const float *bias, const float *residual, const bf16 *residual_bf16, float *y, \
-        bf16 *y_bf16, u32 rows, u32 out_height, u32 out_width, u32 out_channels, u32 column_tiles, u32 height,   \
-        u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, bf16 *next, const float *next_scale,            \
-        const float *next_shift, u32 *next_mask, u32 next_relu
-#define FPROP(T, partial)                                                                                       \
-    fprop<T>(x, w, bias, Addend{residual, residual_bf16}, y, y_bf16, rows, out_height, out_width, out_channels, \
-             column_tiles, height, width, vectors, kernel, stride, pad,                                         \
-             NextOperand{next, next_scale, next_shift, next_mask, next_relu}, partial)
+#define FPROP(T, partial)                                                                                     \
+    fprop<T>(a.x, a.w, a.bias, Addend{a.residual, a.residual_bf16}, a.y, a.y_bf16, a.rows, a.out_height,      \
+             a.out_width, a.out_channels, a.column_tiles, a.height, a.width, a.vectors, a.kernel, a.stride,   \
+             a.pad, NextOperand{a.next, a.next_scale, a.next_shift, a.next_mask, a.next_relu}, partial)
 
-CONV_KERNEL conv_fprop_bf16_128x64(FPROP_PARAMETERS) { FPROP(Tile128x64, nullptr); }
-CONV_KERNEL conv_fprop_bf16_64x64(FPROP_PARAMETERS) { FPROP(Tile64x64, nullptr); }
-CONV_KERNEL conv_fprop_bf16_128x16(FPROP_PARAMETERS) { FPROP(Tile128x16, nullptr); }
-CONV_KERNEL conv_fprop_stats_bf16_128x64(FPROP_PARAMETERS, double* partial) { FPROP(Tile128x64, partial); }
-CONV_KERNEL conv_fprop_stats_bf16_64x64(FPROP_PARAMETERS, double* partial) { FPROP(Tile64x64, partial); }
-CONV_KERNEL conv_fprop_stats_bf16_128x16(FPROP_PARAMETERS, double* partial) { FPROP(Tile128x16, partial); }
+CONV_KERNEL conv_fprop_bf16_128x64(const ConvFpropArgs a) { FPROP(Tile128x64, nullptr); }
+CONV_KERNEL conv_fprop_bf16_64x64(const ConvFpropArgs a) { FPROP(Tile64x64, nullptr); }
+CONV_KERNEL conv_fprop_bf16_128x16(const ConvFpropArgs a) { FPROP(Tile128x16, nullptr); }
+CONV_KERNEL conv_fprop_stats_bf16_128x64(const ConvFpropArgs a) { FPROP(Tile128x64, a.partial); }
+CONV_KERNEL conv_fprop_stats_bf16_64x64(const ConvFpropArgs a) { FPROP(Tile64x64, a.partial); }
+CONV_KERNEL conv_fprop_stats_bf16_128x16(const ConvFpropArgs a) { FPROP(Tile128x16, a.partial); }
 
-#define DGRAD_PARAMETERS                                                                                              \
-    const bf16 *gradient, const bf16 *w, const float *add, const bf16 *add_bf16, const u32 *mask, const float *scale, \
-        const float *residual, const bf16 *residual_bf16, float *output, u32 count, u32 height, u32 width,            \
-        u32 channels, u32 column_tiles, u32 out_height, u32 out_width, u32 vectors, u32 kernel, u32 stride, u32 pad
-#define DGRAD(T, next, step)                                                                                          \
-    dgrad<T>(gradient, w, Addend{add, add_bf16}, mask, scale, Addend{residual, residual_bf16}, output, count, height, \
-             width, channels, column_tiles, out_height, out_width, vectors, kernel, stride, pad, next, step)
+#define DGRAD(T, output_bf16, step)                                                                           \
+    dgrad<T>(a.gradient, a.w, Addend{a.add, a.add_bf16}, a.mask, a.scale, Addend{a.residual, a.residual_bf16},  \
+             a.output, a.count, a.height, a.width, a.channels, a.column_tiles, a.out_height, a.out_width,     \
+             a.vectors, a.kernel, a.stride, a.pad, output_bf16, step)
 
-CONV_KERNEL conv_dgrad_bf16_128x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Tile128x64, next, PgdStep{}); }
-CONV_KERNEL conv_dgrad_bf16_64x64(DGRAD_PARAMETERS, bf16* next) { DGRAD(Tile64x64, next, PgdStep{}); }
-CONV_KERNEL conv_dgrad_bf16_128x16(DGRAD_PARAMETERS, bf16* next) { DGRAD(Tile128x16, next, PgdStep{}); }
+CONV_KERNEL conv_dgrad_bf16_128x64(const ConvDgradArgs a) { DGRAD(Tile128x64, a.output_bf16, PgdStep{}); }
+CONV_KERNEL conv_dgrad_bf16_64x64(const ConvDgradArgs a) { DGRAD(Tile64x64, a.output_bf16, PgdStep{}); }
+CONV_KERNEL conv_dgrad_bf16_128x16(const ConvDgradArgs a) { DGRAD(Tile128x16, a.output_bf16, PgdStep{}); }
 
 // Images have few channels: one tile is enough.
-CONV_KERNEL conv_dgrad_pgd_bf16_128x16(DGRAD_PARAMETERS, const float* clean, const float* epsilons, const float* alphas,
-                                       float* adversarial, const Run* run) {
-    PgdStep step{clean, epsilons, alphas, adversarial, run};
+CONV_KERNEL conv_dgrad_pgd_bf16_128x16(const ConvDgradArgs a) {
+    PgdStep step{a.clean, a.epsilons, a.alphas, a.adversarial, a.run};
     DGRAD(Tile128x16, nullptr, step);
 }

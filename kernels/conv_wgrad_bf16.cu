@@ -5,6 +5,7 @@
 //
 // Split-K: the pixels are split into parts whose sizes depend on the shape alone. Every part writes partial sums of its
 // own, and conv_wgrad_reduce (conv.cu) adds them in order, so that a run repeats to the bit.
+#include "args.cuh"
 #include "epilogue.cuh"
 
 typedef Tile<64, 64, 32, 32> Tile64x64;
@@ -129,12 +130,9 @@ __device__ __forceinline__ void wgrad(const bf16* x, const bf16* gradient, float
         });
 }
 
-#define WGRAD(name, T)                                                                                                \
-    KERNEL name(const bf16* x, const bf16* gradient, float* partial, u32 column_tiles, u32 out_height, u32 out_width, \
-                u32 out_vectors, u32 height, u32 width, u32 vectors, u32 kernel, u32 stride, u32 pad, u32 pixels,     \
-                u32 pixels_per_part) {                                                                                \
-        wgrad<T>(x, gradient, partial, column_tiles, out_height, out_width, out_vectors, height, width, vectors,      \
-                 kernel, stride, pad, pixels, pixels_per_part);                                                       \
-    }
-WGRAD(conv_wgrad_bf16_64x64, Tile64x64)
-WGRAD(conv_wgrad_bf16_64x16, Tile64x16)
+#define WGRAD(T)                                                                                              \
+    wgrad<T>(a.x, a.gradient, a.partial, a.column_tiles, a.out_height, a.out_width, a.out_vectors, a.height,  \
+             a.width, a.vectors, a.kernel, a.stride, a.pad, a.pixels, a.pixels_per_part)
+
+KERNEL conv_wgrad_bf16_64x64(const ConvWgradArgs a) { WGRAD(Tile64x64); }
+KERNEL conv_wgrad_bf16_64x16(const ConvWgradArgs a) { WGRAD(Tile64x16); }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
-use pbe::device::Precision;
+
 use pbe::error::{Error, Result};
 use pbe::report::RunResult;
 
@@ -105,8 +105,8 @@ fn command(name: &str, data: &str, options: &str, output: &Path, args: &DemoArgs
     if args.compute.device != DeviceChoice::Auto {
         line.extend(["--device".into(), args.compute.device.to_string().into()]);
     }
-    if args.compute.precision != Precision::F32 {
-        line.extend(["--precision".into(), args.compute.precision.to_string().into()]);
+    if let Some(precision) = args.compute.precision {
+        line.extend(["--precision".into(), precision.to_string().into()]);
     }
     line.extend(["--seed".into(), args.compute.seed.to_string().into(), "--output".into(), output.into()]);
     line

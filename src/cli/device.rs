@@ -53,9 +53,10 @@ pub struct ComputeArgs {
     /// says what it chose
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
-    /// What convolutions multiply on a CUDA device: f32, or bf16 on tensor cores (sums stay f32)
-    #[arg(long, default_value = "f32")]
-    pub precision: Precision,
+    /// What convolutions multiply: bf16 on a CUDA device's tensor cores (sums stay f32), or f32
+    /// [default: bf16 on a CUDA device, f32 on the processor]
+    #[arg(long)]
+    pub precision: Option<Precision>,
     /// Decides everything random: the same seed gives the same result, to the bit
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
@@ -68,7 +69,7 @@ pub struct ComputeArgs {
 }
 
 impl ComputeArgs {
-    /// The device that was asked for.
+    /// The device that was asked for; says which it is, in which precision, and why.
     ///
     /// # Errors
     /// `cuda` that can't be had, with the reason: nothing takes its place.
@@ -76,29 +77,40 @@ impl ComputeArgs {
         let threads = self.threads.map(usize::from);
         // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
-        match self.device {
-            DeviceChoice::Cpu => self.processor(threads, "the processor computes in f32"),
-            DeviceChoice::Cuda(number) => match cuda(number, self.precision) {
-                Ok(device) => Ok(Box::new(device)),
-                Err(cause) => Err(Error::input(format!("--device {}: {cause}", self.device))),
-            },
-            DeviceChoice::Auto => {
-                let (device, reason): (Box<dyn Device>, _) = match cuda(0, self.precision) {
-                    Ok(device) => (Box::new(device), "the first CUDA device".into()),
-                    Err(cause) => (self.processor(threads, &cause.to_string())?, cause.to_string()),
-                };
-                log(&format!("device: {} (chosen: {reason})", device.describe()));
-                Ok(device)
+        let (device, chosen): (Box<dyn Device>, _) = match self.device {
+            DeviceChoice::Cpu => {
+                (self.processor(threads, "the processor computes in f32")?, "asked for".to_string())
             }
+            DeviceChoice::Cuda(number) => match cuda(number, self.cuda_precision()) {
+                Ok(device) => (Box::new(device), "asked for".to_string()),
+                Err(cause) => return Err(Error::input(format!("--device {}: {cause}", self.device))),
+            },
+            DeviceChoice::Auto => match cuda(0, self.cuda_precision()) {
+                Ok(device) => (Box::new(device), "chosen: the first CUDA device".to_string()),
+                Err(cause) => (self.processor(threads, &cause.to_string())?, format!("chosen: {cause}")),
+            },
+        };
+        log(&format!("device: {} ({chosen}; {})", device.describe(), self.why(device.precision())));
+        Ok(device)
+    }
+
+    /// The precision on a CUDA device.
+    pub fn cuda_precision(&self) -> Precision {
+        self.precision.unwrap_or(Precision::Bf16)
+    }
+
+    /// Why a device computes in this precision.
+    pub fn why(&self, precision: Precision) -> String {
+        match (self.precision, precision) {
+            (Some(_), _) => format!("{precision}: asked for"),
+            (None, Precision::Bf16) => "bf16: the fast one on a GPU; --precision f32 is the other".into(),
+            (None, Precision::F32) => "f32: what the processor computes in".into(),
         }
     }
-}
 
-impl ComputeArgs {
     /// The processor, which knows one precision; `cause` is why another can't be had.
     fn processor(&self, threads: Option<usize>, cause: &str) -> Result<Box<dyn Device>> {
-        if self.precision != Precision::F32 {
-            let precision = self.precision;
+        if let Some(precision @ Precision::Bf16) = self.precision {
             return Err(Error::input(format!("--precision {precision} is for CUDA devices: {cause}")));
         }
         Ok(Box::new(CpuDevice::new(threads)?))

@@ -51,6 +51,9 @@ struct Report {
     version: &'static str,
     commit: &'static str,
     device: String,
+    precision: String,
+    /// Why it is this one.
+    precision_reason: String,
     threads: usize,
     cuda: Cuda,
     memory_total: Option<u64>,
@@ -92,7 +95,7 @@ impl Cuda {
             Ok(devices) => (devices, None),
             Err(cause) => (vec![], Some(cause.to_string())),
         };
-        let info = |device: &pbe::device::cuda::Listed| CudaInfo {
+        let info = |device: &pbe::device::cuda::DeviceInfo| CudaInfo {
             name: device.name.clone(),
             capability: format!("{}.{}", device.capability.0, device.capability.1),
             memory_total: device.memory.total,
@@ -131,6 +134,8 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         version: env!("CARGO_PKG_VERSION"),
         commit: pbe::report::COMMIT,
         device: device.describe(),
+        precision: device.precision().to_string(),
+        precision_reason: args.compute.why(device.precision()),
         threads: rayon::current_num_threads(),
         cuda: Cuda::look(),
         memory_total: memory("MemTotal"),
@@ -147,6 +152,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 fn words(report: &Report) -> String {
     let mut text = format!("pbe      {} ({})\n", report.version, report.commit);
     text += &format!("device   {}\n", report.device);
+    text += &format!("         {}\n", report.precision_reason);
     text += &format!("threads  {}\n", report.threads);
     text += &report.cuda.words();
     let (total, available) = (amount(report.memory_total), amount(report.memory_available));

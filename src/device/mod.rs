@@ -21,7 +21,7 @@ use crate::error::Result;
 pub use cost::Cost;
 pub use operand::*;
 pub use ops::{Access, Op};
-pub use precision::Precision;
+pub use precision::{Bf16Tensors, DtypeRule, Precision, all_f32};
 pub use roofline::{Bound, Roofline};
 pub use shape::{ConvShape, PoolShape};
 
@@ -156,7 +156,7 @@ pub struct DeviceMemory {
 }
 
 /// A kernel that an op starts on a GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KernelLaunch {
     /// Its name.
     pub kernel: &'static str,
@@ -166,6 +166,25 @@ pub struct KernelLaunch {
     pub bytes: u64,
     /// FLOP of the op's matrix products, where this launch does them.
     pub products: u64,
+    /// Blocks across and down.
+    pub grid: [u32; 2],
+    /// What it does besides its own op.
+    pub fused: Vec<String>,
+    /// The buffers it is given.
+    pub buffers: Vec<LaunchBuffer>,
+}
+
+/// A buffer that a launch is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LaunchBuffer {
+    /// The kernel's parameter.
+    pub name: &'static str,
+    /// Type of its elements.
+    pub dtype: &'static str,
+    /// Where it lies.
+    pub place: String,
+    /// Its bytes; twice where it is updated in place.
+    pub bytes: u64,
 }
 
 /// A processor that can hold networks and run plans.
@@ -177,6 +196,10 @@ pub trait Device: Send + Sync {
     /// What its convolutions multiply.
     fn precision(&self) -> Precision {
         Precision::F32
+    }
+    /// Which tensors it keeps in bf16.
+    fn dtypes(&self) -> DtypeRule {
+        all_f32
     }
     /// The device's own memory, into which image sets are copied too; none where it computes in the
     /// machine's.

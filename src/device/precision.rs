@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use half::bf16;
 
+use super::Program;
+
 /// The format of a convolution's operands: its input behind the prologue, its filter behind the scale, its
 /// output gradient. Sums and everything else are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,25 @@ impl Precision {
             Precision::Bf16 => bf16::from_f32(value as f32).to_f64(),
         }
     }
+}
+
+/// Which tensors of an op a device keeps in bf16 in the arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bf16Tensors {
+    /// The op's result.
+    pub output: bool,
+    /// The tensor added to the result.
+    pub residual: bool,
+    /// The tensor added to a gradient before its mask.
+    pub add: bool,
+}
+
+/// Says which tensors of each op of a program are kept in bf16.
+pub type DtypeRule = fn(&Program) -> Vec<Bf16Tensors>;
+
+/// The rule of a device that keeps everything in f32.
+pub fn all_f32(program: &Program) -> Vec<Bf16Tensors> {
+    vec![Bf16Tensors::default(); program.ops.len()]
 }
 
 impl FromStr for Precision {

@@ -136,7 +136,7 @@ fn test_case(
     label: &str,
     case: &Case,
 ) -> Result<()> {
-    let reference = case.run(&ReferenceDevice(device.precision()))?;
+    let reference = case.run(&ReferenceDevice::like(device))?;
     let on_cpu = case.run(cpu)?;
     let found = match case.run(device) {
         Ok(found) => found,

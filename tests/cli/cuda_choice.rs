@@ -34,14 +34,14 @@ fn auto_says_what_it_chose_and_why() {
         lines[0].to_string()
     };
     let line = chosen(without_driver(&["doctor"]));
-    assert_says(&line, &["device: cpu: ", "(chosen: no CUDA driver (libcuda) is installed)"]);
+    assert_says(&line, &["device: cpu: ", "(chosen: no CUDA driver (libcuda) is installed; f32: "]);
     for (device, settings, reason) in ABSENT.iter().filter(|(device, ..)| *device == "cuda") {
         let line = chosen(emulated(&["doctor"], settings));
         let reason = reason.trim_start_matches(&format!("--device {device}:0: "));
         assert_says(&line, &["device: cpu: ", "(chosen: ", reason]);
     }
     let line = chosen(emulated(&["doctor"], &[]));
-    assert_says(&line, &["device: cuda:0: PTX emulator", "sm_80", "(chosen: the first CUDA device)"]);
+    assert_says(&line, &["device: cuda:0: PTX emulator", "sm_80", "(chosen: the first CUDA device; bf16: "]);
 }
 
 /// Whatever this machine has: it is used or there is a reason, and both say the same.

@@ -105,7 +105,7 @@ fn a_driver_that_lacks_a_function_is_refused() {
         assert_eq!(message, format!("--device cuda:0: {cause}"));
         let auto = on(&["doctor"]);
         assert!(auto.status.success(), "{}", text(&auto.stderr));
-        assert_says(&text(&auto.stderr), &["device: cpu: ", &format!("(chosen: {cause})")]);
+        assert_says(&text(&auto.stderr), &["device: cpu: ", &format!("(chosen: {cause}; f32: ")]);
         assert_says(&text(&auto.stdout), &[&cause]);
     }
 }

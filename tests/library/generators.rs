@@ -11,7 +11,7 @@ use pbe::backdoor::{InfectConfig, LabelMode};
 use pbe::data::{ImageSet, Normalisation};
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
-use pbe::device::{Augment, Device, Precision, StepParams};
+use pbe::device::{Augment, Device, StepParams};
 use pbe::engine::{Engine, EngineOptions, ImageEngine, ImageOptions, Source};
 use pbe::error::Error;
 use pbe::model::{Architecture, GeneratorRole, NetworkKind, Weights, load};
@@ -221,8 +221,7 @@ fn gradients_of_both_networks_are_slopes() {
     for role in [GeneratorRole::Pattern, GeneratorRole::Mask] {
         let (graph, start, images) = small(role);
         let options = ImageOptions { batch: IMAGES, augment: Augment::default() };
-        let mut engine =
-            ImageEngine::open(&ReferenceDevice(Precision::F32), &graph, &start, &options).unwrap();
+        let mut engine = ImageEngine::open(&ReferenceDevice::default(), &graph, &start, &options).unwrap();
         engine.attach(&images).unwrap();
         let outputs = IMAGES * graph.output_len();
         let (mut inputs, mut made) = (vec![0.0; IMAGES * graph.image_len()], vec![0.0; outputs]);
@@ -291,7 +290,7 @@ fn the_cpu_agrees_with_the_reference() {
             list.extend([made, engine.weights().unwrap(), engine.moments().unwrap()]);
             list
         };
-        let truth = outcome(&ReferenceDevice(Precision::F32));
+        let truth = outcome(&ReferenceDevice::default());
         let one = outcome(&CpuDevice::new(Some(1)).unwrap());
         assert!(one == outcome(&CpuDevice::new(Some(2)).unwrap()), "threads change the bits");
         for (number, (found, truth)) in one.iter().zip(&truth).enumerate() {
@@ -311,7 +310,7 @@ fn the_gradient_at_given_images_is_a_slope() {
     let graph = architecture.graph(&normalisation, 16, 20).unwrap();
     let weights = Weights::initialise(architecture, 2).values;
     let options = EngineOptions { batch: IMAGES, external_inputs: true, ..EngineOptions::default() };
-    let mut engine = Engine::open(&ReferenceDevice(Precision::F32), &graph, &weights, &options).unwrap();
+    let mut engine = Engine::open(&ReferenceDevice::default(), &graph, &weights, &options).unwrap();
     engine.attach(&images).unwrap();
     let (still, len) = (StepParams::default(), graph.image_len());
     engine.stage(&ALL, &still).unwrap();

@@ -1,6 +1,7 @@
 //! `pbe profile`: what every op of a network takes, measured on a device or estimated for a card.
 
 mod document;
+mod launches;
 mod measure;
 mod rows;
 mod table;
@@ -13,7 +14,7 @@ use pbe::data::{ImageSet, Normalisation};
 use pbe::device::Device;
 use pbe::engine::EngineOptions;
 use pbe::engine::graph::Graph;
-use pbe::engine::profile::{Mode, Precision, Profiler, Roofline, foretell};
+use pbe::engine::profile::{Mode, ModeProfile, Precision, Profiler, Roofline, foretell};
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, NetworkKind, Weights};
 
@@ -65,6 +66,10 @@ pub struct ProfileArgs {
     /// Run nothing: estimate what the launches of the CUDA engine take at best on the card
     #[arg(long)]
     estimate: bool,
+    /// Print the launches of the CUDA engine, without a device: kernel, grid, what is fused, dtype and place of each
+    /// buffer
+    #[arg(long, conflicts_with_all = ["estimate", "trace", "counters"])]
+    plan: bool,
     /// Write the ops as a Chrome trace (chrome://tracing, Perfetto)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -102,6 +107,9 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     }
     at_least_one("image-size", args.image_size.unwrap_or(1))?;
     let subject = Subject::new(args)?;
+    if args.plan {
+        return print(&launches::text(args, &subject)?);
+    }
     let (setting, modes) = if args.estimate { estimate(args, &subject)? } else { measured(args, &subject)? };
     if let Some(path) = &args.trace {
         pbe::fs::write_atomic(path, trace::text(&setting, &modes)?.as_bytes())?;
@@ -156,6 +164,13 @@ impl ProfileArgs {
         Mode::ALL.into_iter().zip(names).filter(move |&(_, name)| wanted(name)).map(|(mode, _)| mode)
     }
 
+    /// The ops of the modes that were asked for on a GPU that need not be there.
+    fn profiles(&self, subject: &Subject) -> Result<Vec<ModeProfile>> {
+        let mut profiles = foretell(&subject.graph, self.batch, self.compute.cuda_precision())?;
+        profiles.retain(|profile| self.modes().any(|mode| mode == profile.mode));
+        Ok(profiles)
+    }
+
     /// The rooflines of a worker and of the device.
     fn rooflines(&self, device: Option<&dyn Device>) -> Result<[Roofline; 2]> {
         match (self.card, device) {
@@ -170,10 +185,9 @@ impl ProfileArgs {
 }
 
 fn estimate(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeRows>)> {
-    let precision = args.compute.precision;
+    let precision = args.compute.cuda_precision();
     let rooflines = args.rooflines(None)?;
-    let mut profiles = foretell(&subject.graph, args.batch, precision)?;
-    profiles.retain(|profile| args.modes().any(|mode| mode == profile.mode));
+    let profiles = args.profiles(subject)?;
     let modes = profiles.into_iter().map(|profile| estimated(profile, &rooflines[1], precision)).collect();
     let (device, network) = ("none: an estimate".into(), subject.words.clone());
     Ok((Setting { device, network, precision, estimate: true, rooflines }, modes))

@@ -1,13 +1,14 @@
-//! Runs as CUDA graphs: what the ops of a program launch, recorded once for a part of a batch, then started with one
-//! call. The scalars that change from run to run are in memory ([`super::scalars`]); what decides which kernels are
-//! launched is part of what a graph is known by.
+//! Runs as CUDA graphs: a program's launches, captured once for a slice of a batch, then started with one call. The
+//! scalars that change from run to run are in memory ([`super::scalars`]); what decides which kernels are launched is
+//! part of a graph's key.
 
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaStream, DriverError};
 
-use super::availability::describe;
+use super::plan::Switches;
+use super::probe::describe;
 use crate::device::{BatchSlice, StepParams};
 use crate::error::{Error, Result};
 
@@ -19,9 +20,7 @@ const KEPT: usize = 8;
 struct Key {
     slice: BatchSlice,
     repeats: usize,
-    patches: bool,
-    distil: bool,
-    average: bool,
+    switches: Switches,
 }
 
 struct Recorded {
@@ -56,9 +55,7 @@ impl Graphs {
         params: &StepParams,
         launch: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let (patches, distil) = (params.erasing_probability > 0.0, params.distill_weight != 0.0);
-        let average = params.average_decay > 0.0;
-        let key = Key { slice, repeats: params.repeats, patches, distil, average };
+        let key = Key { slice, repeats: params.repeats, switches: Switches::new(params) };
         if !self.recorded.iter().any(|one| one.key == key) {
             if self.recorded.len() == KEPT {
                 self.recorded.remove(0);

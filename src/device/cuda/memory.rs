@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError, sys};
 
-use super::addresses::{Addresses, Images, Place, Scratch};
-use super::availability::describe;
-use super::room::Room;
+use super::plan::{Buffer, ImageSetSize, Workspace};
+use super::probe::describe;
 use super::scalars::RunScalars;
 use crate::data::ImageSet;
-use crate::device::{MemoryLayout, Region};
+use crate::device::{BatchSlice, ImageSlot, MemoryLayout, Region, Span};
 use crate::error::{Error, Result};
 
 /// Everything a session has on the device.
@@ -19,19 +18,81 @@ pub(super) struct Memory {
     layout: MemoryLayout,
     filters: Vec<CudaSlice<f32>>,
     filter_elements: usize,
-    scratch: Buffers,
+    buffers: Buffers,
     scalars: CudaSlice<u32>,
-    room: Room,
+    workspace: Workspace,
     pixels: Vec<Option<CudaSlice<u8>>>,
     /// Of all of it.
     pub addresses: Addresses,
 }
 
-/// The buffers of [`Room`].
+/// The buffers of a [`Workspace`].
 struct Buffers {
     operands: Vec<CudaSlice<f32>>,
     partials: CudaSlice<f32>,
     table: CudaSlice<f32>,
+}
+
+/// A resident image set.
+pub(super) struct Images {
+    /// Held, so that its pixels' address names it.
+    pub set: ImageSet,
+    pixels: u64,
+}
+
+/// Where everything begins on the device.
+pub(super) struct Addresses {
+    regions: [u64; 7],
+    filters: Vec<u64>,
+    operands: Vec<u64>,
+    partials: u64,
+    table: u64,
+    scalars: u64,
+    pub images: Vec<Option<Images>>,
+}
+
+impl Addresses {
+    /// Where a buffer of a launch begins for a slice of a batch.
+    ///
+    /// # Errors
+    /// It isn't there.
+    pub fn address(&self, buffer: Buffer, slice: BatchSlice) -> std::result::Result<u64, String> {
+        let found = match buffer {
+            Buffer::Span(Span { region, offset, len }) => {
+                let row = if region == Region::Staging { slice.first * len } else { 0 };
+                Some(self.regions[region as usize] + ((offset + row) * size_of::<f32>()) as u64)
+            }
+            Buffer::Operand(number) => self.operands.get(number).copied(),
+            Buffer::Partials => Some(self.partials),
+            Buffer::Filter(filter) => Some(self.filter(filter.0)),
+            Buffer::Images(slot) => self.images(slot).map(|images| images.pixels),
+            Buffer::Scalars => Some(self.scalars),
+            Buffer::UpdateTable => Some(self.table),
+        };
+        found.ok_or_else(|| format!("there is no {buffer}"))
+    }
+
+    /// Where a filter is; 0 where it isn't.
+    pub fn filter(&self, number: usize) -> u64 {
+        self.filters.get(number).copied().unwrap_or(0)
+    }
+
+    fn images(&self, slot: ImageSlot) -> Option<&Images> {
+        self.images.get(slot.0)?.as_ref()
+    }
+
+    /// A size of an image set.
+    ///
+    /// # Errors
+    /// It isn't attached.
+    pub fn image_set(&self, size: ImageSetSize) -> std::result::Result<u32, String> {
+        let (ImageSetSize::Images(slot) | ImageSetSize::Channels(slot)) = size;
+        let images = self.images(slot).ok_or_else(|| format!("no images attached as {}", slot.0))?;
+        Ok(match size {
+            ImageSetSize::Images(_) => images.set.len() as u32,
+            ImageSetSize::Channels(_) => images.set.channels as u32,
+        })
+    }
 }
 
 /// `len` zeros, or one where that is none: the driver allocates nothing empty.
@@ -46,9 +107,9 @@ fn unwritten(stream: &Arc<CudaStream>, len: usize) -> std::result::Result<CudaSl
     unsafe { stream.alloc(len.max(1)) }
 }
 
-fn place<T>(stream: &CudaStream, slice: &CudaSlice<T>) -> Place {
+fn address<T>(stream: &CudaStream, slice: &CudaSlice<T>) -> u64 {
     // The guard that comes with it orders other streams' use of the slice; there is one stream.
-    Place { address: slice.device_ptr(stream).0 }
+    slice.device_ptr(stream).0
 }
 
 /// What to say where memory was free when the run was planned and isn't now.
@@ -76,14 +137,16 @@ impl Memory {
         }
         let regions: [_; 7] =
             regions.try_into().map_err(|_| Error::run("device memory has seven regions"))?;
-        let scratch = Buffers::new(stream, &Room::default())?;
+        let buffers = Buffers::new(stream, &Workspace::default())?;
         let scalars = stream.alloc_zeros(RunScalars::WORDS);
         let scalars = scalars.map_err(|error| fail("allocating device memory", error))?;
         let addresses = Addresses {
-            regions: regions.each_ref().map(|slice| place(stream, slice)),
+            regions: regions.each_ref().map(|slice| address(stream, slice)),
             filters: Vec::new(),
-            scratch: scratch.places(stream),
-            scalars: place(stream, &scalars),
+            operands: Vec::new(),
+            partials: 0,
+            table: 0,
+            scalars: address(stream, &scalars),
             images: Vec::new(),
         };
         Ok(Self {
@@ -92,9 +155,9 @@ impl Memory {
             layout: *layout,
             filters: Vec::new(),
             filter_elements: 0,
-            scratch,
+            buffers,
             scalars,
-            room: Room::default(),
+            workspace: Workspace::default(),
             pixels: Vec::new(),
             addresses,
         })
@@ -107,31 +170,34 @@ impl Memory {
     pub fn add_filter(&mut self, len: usize) -> Result<()> {
         enough(&self.stream, len * size_of::<f32>())?;
         let slice = zeroed(&self.stream, len).map_err(|error| fail("allocating a filter", error))?;
-        self.addresses.filters.push(place(&self.stream, &slice));
+        self.addresses.filters.push(address(&self.stream, &slice));
         self.filters.push(slice);
         self.filter_elements += len;
         Ok(())
     }
 
-    /// Working buffers of at least `room`.
+    /// Makes the working buffers at least as large as `needed`.
     ///
     /// # Errors
     /// The device has no room.
-    pub fn make_room(&mut self, room: Room) -> Result<()> {
-        let wanted = room.with(&self.room);
-        if wanted != self.room {
+    pub fn reserve(&mut self, needed: Workspace) -> Result<()> {
+        let wanted = needed.with(&self.workspace);
+        if wanted != self.workspace {
             // The old ones go first: their memory counts.
-            self.set_buffers(Room::default())?;
+            self.set_buffers(Workspace::default())?;
             enough(&self.stream, wanted.elements() * size_of::<f32>())?;
             self.set_buffers(wanted)?;
         }
         Ok(())
     }
 
-    fn set_buffers(&mut self, room: Room) -> Result<()> {
-        self.scratch = Buffers::new(&self.stream, &room)?;
-        self.addresses.scratch = self.scratch.places(&self.stream);
-        self.room = room;
+    fn set_buffers(&mut self, workspace: Workspace) -> Result<()> {
+        self.buffers = Buffers::new(&self.stream, &workspace)?;
+        let Buffers { operands, partials, table } = &self.buffers;
+        self.addresses.operands = operands.iter().map(|slice| address(&self.stream, slice)).collect();
+        self.addresses.partials = address(&self.stream, partials);
+        self.addresses.table = address(&self.stream, table);
+        self.workspace = workspace;
         Ok(())
     }
 
@@ -153,7 +219,7 @@ impl Memory {
                 self.upload(set).map_err(|error| fail("copying images to the device", error))?
             }
         };
-        let at = place(&self.stream, &pixels);
+        let at = address(&self.stream, &pixels);
         self.addresses.images[slot] = Some(Images { set: set.clone(), pixels: at });
         self.pixels[slot] = Some(pixels);
         Ok(())
@@ -183,7 +249,7 @@ impl Memory {
         if table.is_empty() {
             return Ok(());
         }
-        let mut view = self.scratch.table.slice_mut(..table.len());
+        let mut view = self.buffers.table.slice_mut(..table.len());
         let copied = self.stream.memcpy_htod(bytemuck::cast_slice::<u32, f32>(table), &mut view);
         copied
             .and_then(|()| self.stream.synchronize())
@@ -234,22 +300,17 @@ impl Memory {
         }
     }
 
-    /// Bytes held, image sets apart, as the device's `needs` foretells them.
+    /// Bytes held, image sets apart, as the device's `needs` estimates them.
     pub fn bytes(&self) -> usize {
-        self.layout.bytes() + (self.filter_elements + self.room.elements()) * size_of::<f32>()
+        self.layout.bytes() + (self.filter_elements + self.workspace.elements()) * size_of::<f32>()
     }
 }
 
 impl Buffers {
-    fn new(stream: &Arc<CudaStream>, room: &Room) -> Result<Self> {
+    fn new(stream: &Arc<CudaStream>, workspace: &Workspace) -> Result<Self> {
         let buffer = |len| unwritten(stream, len).map_err(|error| fail("allocating working memory", error));
-        let operands = room.operands.iter().map(|&len| buffer(len)).collect::<Result<_>>()?;
-        Ok(Self { operands, partials: buffer(room.partials)?, table: buffer(room.table)? })
-    }
-
-    fn places(&self, stream: &CudaStream) -> Scratch {
-        let operands = self.operands.iter().map(|slice| place(stream, slice)).collect();
-        Scratch { operands, partials: place(stream, &self.partials), table: place(stream, &self.table) }
+        let operands = workspace.operands.iter().map(|&len| buffer(len)).collect::<Result<_>>()?;
+        Ok(Self { operands, partials: buffer(workspace.partials)?, table: buffer(workspace.table)? })
     }
 }
 

@@ -2,65 +2,50 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `availability` | whether there is a device, and why not |
-//! | `kernels` | the embedded PTX, and what parameters each kernel takes |
-//! | `launch` | how a kernel is started |
-//! | `memory`, `addresses`, `room` | what a session holds on the device, where, and known beforehand |
-//! | `graphs`, `scalars` | runs, recorded, and what changes from one to the next |
-//! | `relay`, `fuse`, `update` | what ops hand on to the tensor-core convolutions, which do another's work along, and what a training step ends with |
+//! | `probe` | whether there is a device, and why not |
+//! | `kernels` | the table of all kernels and their parameters; the embedded PTX |
+//! | `plan` | a program becomes a list of launches: what is fused, which operands are forwarded, dtypes, workspace |
+//! | `ops` | one op family each: tiles, grids, partial sums, arguments |
+//! | `launch` | how a launch is started |
+//! | `memory` | what a session holds on the device, and where |
+//! | `graphs`, `scalars` | runs captured as graphs, and what changes from one to the next |
 //! | `session` | prepared programs, running them |
-//! | `execute`, `execute_conv`, `execute_norm`, `execute_pool`, `execute_generator`, `execute_head`, `execute_update` | an op's spans become addresses, and go to its kernels |
-//! | `forecast` | which launches a program becomes, without a device |
-//! | `geometry` | what the convolution kernels want their operands to look like |
 //!
 //! The kernels themselves, one file per family, are in `kernels/`.
 
 #![allow(unsafe_code)]
 
-mod addresses;
-mod availability;
-mod execute;
-mod execute_conv;
-mod execute_generator;
-mod execute_head;
-mod execute_norm;
-mod execute_pool;
-mod execute_tensor;
-mod execute_update;
-mod forecast;
-mod fuse;
-mod geometry;
 mod graphs;
 mod kernels;
 mod launch;
 mod memory;
-mod relay;
-mod room;
+mod ops;
+mod plan;
+mod probe;
 mod scalars;
 mod session;
-mod tensor;
-mod update;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream};
 
-pub use availability::{Listed, Unavailable};
-use availability::{context, device_count, driver_version, list};
+pub use probe::{DeviceInfo, Unavailable};
+use probe::{context, device_count, driver_version, list};
 
-pub use forecast::launches;
-pub(super) use relay::Rounded;
-
-use super::{Device, DeviceMemory, KernelLaunch, MemoryLayout, Precision, Program, Session};
+use super::{
+    Device, DeviceMemory, DtypeRule, KernelLaunch, MemoryLayout, Precision, Program, Session, all_f32,
+};
 use crate::error::Result;
 use kernels::Kernels;
-use relay::Relay;
-use room::{Room, filters_words};
+use plan::{Plan, Workspace};
 use session::CudaSession;
 
-/// Which tensors each op of a program reads or writes in bf16.
-pub(super) fn rounded(program: &Program, precision: Precision) -> Vec<Rounded> {
-    Relay::new(program, precision).links.into_iter().map(|links| links.rounded).collect()
+/// The launches of each op of `program` for a slice of `count` images, with no device asked.
+///
+/// # Errors
+/// An op that no kernel does.
+pub fn launches(program: &Program, count: usize, precision: Precision) -> Result<Vec<Vec<KernelLaunch>>> {
+    plan::describe(program, count, precision)
 }
 
 /// Arena elements of an inference or attack slice at most: 512 MiB. A GPU wants enough images to
@@ -92,7 +77,7 @@ impl CudaDevice {
     ///
     /// # Errors
     /// As [`CudaDevice::count`].
-    pub fn list() -> std::result::Result<Vec<Listed>, Unavailable> {
+    pub fn list() -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
         list()
     }
 
@@ -109,7 +94,7 @@ impl CudaDevice {
     /// # Errors
     /// Every kind of [`Unavailable`]; never a panic.
     pub fn open(ordinal: usize, precision: Precision) -> std::result::Result<Self, Unavailable> {
-        let (context, Listed { name, capability, .. }) = context(ordinal)?;
+        let (context, DeviceInfo { name, capability, .. }) = context(ordinal)?;
         // SAFETY: events order the streams that use an allocation; all allocations here are used on
         // one stream.
         unsafe { context.disable_event_tracking() };
@@ -154,14 +139,26 @@ impl Device for CudaDevice {
         self.precision
     }
 
+    fn dtypes(&self) -> DtypeRule {
+        match self.precision {
+            Precision::F32 => all_f32,
+            Precision::Bf16 => |program| Plan::new(program, Precision::Bf16).bf16_tensors().collect(),
+        }
+    }
+
     fn memory(&self) -> Option<DeviceMemory> {
         let (free, total) = self.context.mem_get_info().ok()?;
         Some(DeviceMemory { free, total })
     }
 
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
-        let room = Room::new(programs, self.precision);
-        layout.bytes() + (filters_words(programs, self.precision) + room.elements()) * size_of::<f32>()
+        let workspace = programs.iter().fold(Workspace::default(), |all, program| {
+            // A program that can't be lowered is refused when it's prepared.
+            let one = Plan::new(program, self.precision).workspace(program).unwrap_or_default();
+            all.with(&one)
+        });
+        let filters = ops::filters_words(programs, self.precision);
+        layout.bytes() + (filters + workspace.elements()) * size_of::<f32>()
     }
 
     fn launches(&self, program: &Program, count: usize) -> Result<Vec<Vec<KernelLaunch>>> {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 
-use super::availability::describe;
 use super::graphs::Graphs;
 use super::kernels::Kernels;
 use super::launch::Launcher;
 use super::memory::Memory;
-use super::relay::Relay;
-use super::room::{Room, check_sizes, filter_words};
+use super::ops::filter_words;
+use super::plan::Plan;
+use super::probe::describe;
 use super::scalars::RunScalars;
 use crate::data::ImageSet;
 use crate::device::check::{check, check_slices};
@@ -22,12 +22,11 @@ use crate::device::{
 };
 use crate::error::{Error, Result};
 
-/// A program, the staging rows it has room for, what its ops hand on to each other, and what has been recorded
-/// of it.
+/// A program, the staging rows it has room for, its plan, and its graphs.
 struct Prepared {
     program: Program,
     rows: usize,
-    relay: Relay,
+    plan: Plan,
     graphs: Graphs,
     /// Whether it loads filters or changes weights.
     changes: bool,
@@ -82,21 +81,21 @@ impl CudaSession {
     }
 
     /// Writes the table of a program's update, where it's the first or the same as the others'.
-    fn tabulate(&mut self, relay: &mut Relay) -> Result<()> {
-        let table = relay.update.as_ref().map(|update| update.table(&self.memory.addresses));
+    fn tabulate(&mut self, plan: &mut Plan) -> Result<()> {
+        let table = plan.update.as_ref().map(|update| update.table(&self.memory.addresses));
         match table {
             Some(table) if self.table.is_empty() => self.table = table,
-            Some(table) if self.table != table => relay.without_update(),
+            Some(table) if self.table != table => plan.without_update(),
             _ => {}
         }
-        // Making room may have moved it.
+        // Reserving the workspace may have moved it.
         self.memory.set_table(&self.table)
     }
 
     /// Notes what a run has left of the filters.
     fn ran(&mut self, program: ProgramId, well: bool) {
-        let Prepared { relay, changes, .. } = &self.programs[program.0];
-        if relay.update.is_some() {
+        let Prepared { plan, changes, .. } = &self.programs[program.0];
+        if plan.update.is_some() {
             self.fresh = well;
         } else if *changes {
             self.fresh = false;
@@ -146,14 +145,14 @@ impl Session for CudaSession {
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
         let rows = check(&program, &self.layout, 1)?;
-        let mut relay = Relay::new(&program, self.precision);
-        check_sizes(&program, &relay, self.precision)?;
+        let mut plan = Plan::new(&program, self.precision);
+        plan.check_sizes(&program)?;
         self.add_filters(&program.filters)?;
         self.moved();
-        self.memory.make_room(Room::with_relay(&program, &relay, self.precision))?;
-        self.tabulate(&mut relay)?;
+        self.memory.reserve(plan.workspace(&program)?)?;
+        self.tabulate(&mut plan)?;
         let changes = changes(&program);
-        self.programs.push(Prepared { program, rows, relay, graphs: Graphs::default(), changes });
+        self.programs.push(Prepared { program, rows, plan, graphs: Graphs::default(), changes });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
@@ -176,11 +175,12 @@ impl Session for CudaSession {
         let ops = &prepared.program.ops;
         check_slices(&prepared.program, prepared.rows, &[slice])?;
         ops.iter().try_for_each(|op| self.check_staged(op, slice))?;
-        self.open(prepared, slice, params)?;
+        let launches = self.launches(prepared, slice, params)?;
+        self.open(prepared, &launches, slice)?;
         let mut events = vec![self.event()?];
         for op in 0..ops.len() {
-            if op >= prepared.relay.opening() {
-                self.start_op(prepared, op, slice, params)?;
+            if op >= prepared.plan.opening() {
+                self.start_op(prepared, &launches, op, slice)?;
             }
             events.push(self.event()?);
         }

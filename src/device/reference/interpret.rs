@@ -4,11 +4,10 @@ use super::attack::{self, Ball};
 use super::generator::{self, Size};
 use super::{conv, head, norm, pooling};
 use crate::data::ImageSet;
-use crate::device::cuda::Rounded;
 use crate::device::ops;
 use crate::device::{
-    ADAM_EPSILON, Affine, BatchSlice, MemoryLayout, Norm, Op, Precision, Program, Prologue, Region, Span,
-    StepParams, check,
+    ADAM_EPSILON, Affine, BatchSlice, Bf16Tensors, MemoryLayout, Norm, Op, Precision, Program, Prologue,
+    Region, Span, StepParams, check,
 };
 use crate::error::{Error, Result};
 
@@ -25,7 +24,7 @@ struct Step<'a> {
     machine: &'a mut Machine,
     params: &'a StepParams,
     slice: BatchSlice,
-    rounded: Rounded,
+    rounded: Bf16Tensors,
 }
 
 impl Machine {
@@ -38,7 +37,7 @@ impl Machine {
     pub fn run(
         &mut self,
         program: &Program,
-        (op, rounded): (usize, Rounded),
+        (op, rounded): (usize, Bf16Tensors),
         params: &StepParams,
         slice: BatchSlice,
     ) -> Result<()> {

@@ -11,10 +11,9 @@ pub mod pooling;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use super::cuda::{Rounded, rounded};
 use super::{
-    BatchSlice, Device, ImageSlot, MemoryLayout, Precision, Program, ProgramId, Region, Session, StepParams,
-    check,
+    BatchSlice, Bf16Tensors, Device, DtypeRule, ImageSlot, MemoryLayout, Precision, Program, ProgramId,
+    Region, Session, StepParams, all_f32, check,
 };
 use std::time::Instant;
 
@@ -22,10 +21,26 @@ use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use interpret::Machine;
 
-/// The reference device. Where its precision is bf16, operands of convolutions, and sums that are kept in bf16, are
-/// rounded as a device does that computes in f32 otherwise.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReferenceDevice(pub Precision);
+/// The reference device. Like a device whose precision is bf16, it rounds the operands of convolutions, and the
+/// tensors that this device says it keeps in bf16.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferenceDevice {
+    precision: Precision,
+    dtypes: DtypeRule,
+}
+
+impl Default for ReferenceDevice {
+    fn default() -> Self {
+        Self { precision: Precision::F32, dtypes: all_f32 }
+    }
+}
+
+impl ReferenceDevice {
+    /// One that rounds where `device` does.
+    pub fn like(device: &dyn Device) -> Self {
+        Self { precision: device.precision(), dtypes: device.dtypes() }
+    }
+}
 
 impl Device for ReferenceDevice {
     fn describe(&self) -> String {
@@ -35,7 +50,10 @@ impl Device for ReferenceDevice {
         "reference".to_string()
     }
     fn precision(&self) -> Precision {
-        self.0
+        self.precision
+    }
+    fn dtypes(&self) -> DtypeRule {
+        self.dtypes
     }
     fn workers(&self) -> usize {
         1
@@ -49,7 +67,8 @@ impl Device for ReferenceDevice {
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
         Ok(Box::new(ReferenceSession {
             layout,
-            machine: Machine::new(&layout, self.0),
+            machine: Machine::new(&layout, self.precision),
+            dtypes: self.dtypes,
             programs: Vec::new(),
         }))
     }
@@ -59,13 +78,14 @@ impl Device for ReferenceDevice {
 struct ReferenceSession {
     layout: MemoryLayout,
     machine: Machine,
+    dtypes: DtypeRule,
     programs: Vec<Prepared>,
 }
 
 struct Prepared {
     program: Program,
     /// Of each op.
-    rounded: Vec<Rounded>,
+    bf16: Vec<Bf16Tensors>,
     /// Staging rows it has room for.
     rows: usize,
 }
@@ -97,8 +117,8 @@ impl Session for ReferenceSession {
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
         let rows = check::check(&program, &self.layout, 1)?;
-        let rounded = rounded(&program, self.machine.precision);
-        self.programs.push(Prepared { program, rounded, rows });
+        let bf16 = (self.dtypes)(&program);
+        self.programs.push(Prepared { program, bf16, rows });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
@@ -107,7 +127,7 @@ impl Session for ReferenceSession {
         check::check_slices(&prepared.program, prepared.rows, slices)?;
         for &slice in slices {
             for op in prepared.program.order(params.repeats) {
-                self.machine.run(&prepared.program, (op, prepared.rounded[op]), params, slice)?;
+                self.machine.run(&prepared.program, (op, prepared.bf16[op]), params, slice)?;
             }
         }
         Ok(())
@@ -118,7 +138,7 @@ impl Session for ReferenceSession {
         check::check_slices(&prepared.program, prepared.rows, &[slice])?;
         let time = |op| {
             let clock = Instant::now();
-            self.machine.run(&prepared.program, (op, prepared.rounded[op]), params, slice)?;
+            self.machine.run(&prepared.program, (op, prepared.bf16[op]), params, slice)?;
             Ok(clock.elapsed().as_secs_f64())
         };
         (0..prepared.program.ops.len()).map(time).collect()

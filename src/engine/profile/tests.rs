@@ -59,7 +59,13 @@ fn launches_do_what_their_op_does() {
 
 #[test]
 fn an_estimate_is_the_longer_of_products_and_bytes() {
-    let launch = |blocks, bytes, products| KernelLaunch { kernel: "k", blocks, bytes, products };
+    let launch = |blocks, bytes, products| KernelLaunch {
+        kernel: "k",
+        blocks,
+        bytes,
+        products,
+        ..KernelLaunch::default()
+    };
     let op = |launches| OpProfile {
         op: "",
         shape: String::new(),

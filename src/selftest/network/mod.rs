@@ -73,7 +73,7 @@ pub(super) fn test(
     // Every device gets the same trained weights, so that the rest is comparable.
     let on_cpu = network.run(cpu, None)?;
     let trained = Some(on_cpu.weights.as_slice());
-    let reference = network.run(&ReferenceDevice(device.precision()), trained)?;
+    let reference = network.run(&ReferenceDevice::like(device), trained)?;
     let found = network.run(device, trained).and_then(|found| Ok((network.run(device, trained)?, found)));
     let (again, found) = match found {
         Ok(found) => found,

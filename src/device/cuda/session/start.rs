@@ -1,54 +1,49 @@
-//! From a program and a slice of it to launches: what is checked before, what is recorded.
+//! Running a program for a slice of a batch: what is checked before, what is captured as a graph.
 
 use crate::device::ops;
 use cudarc::driver::{CudaEvent, sys};
 
 use super::{CudaSession, Prepared};
 use crate::device::check::{check_images, check_slices};
-use crate::device::cuda::availability::describe;
-use crate::device::cuda::execute::Step;
-use crate::device::cuda::execute_update::Updated;
 use crate::device::cuda::graphs::Graphs;
+use crate::device::cuda::plan::{Launch, Switches};
+use crate::device::cuda::probe::describe;
 use crate::device::{BatchSlice, Op, ProgramId, Region, Span, StepParams};
 use crate::error::{Error, Result};
 
 impl CudaSession {
-    /// What an op of a program is executed with.
-    pub(super) fn step<'a>(
-        &'a self,
-        Prepared { program, relay, .. }: &'a Prepared,
-        op: usize,
+    /// A program's launches.
+    pub(super) fn launches(
+        &self,
+        prepared: &Prepared,
         slice: BatchSlice,
-        params: &'a StepParams,
-    ) -> Step<'a> {
-        let table = self.memory.addresses.scratch.table.address;
-        Step {
-            launcher: &self.launcher,
-            memory: &self.memory.addresses,
-            specs: &self.specs,
-            slice,
-            params,
-            precision: self.precision,
-            links: &relay.links[op],
-            update: Updated::of(program, relay.update.as_ref(), table),
-        }
+        params: &StepParams,
+    ) -> Result<Vec<Launch>> {
+        prepared.plan.launches(&prepared.program, slice.count, Switches::new(params))
     }
 
-    /// Starts the ops at a program's beginning that a step leaves to the one before, where nothing has come between.
-    pub(super) fn open(&self, prepared: &Prepared, slice: BatchSlice, params: &StepParams) -> Result<()> {
-        let ops = if self.fresh { 0..0 } else { 0..prepared.relay.opening() };
-        ops.into_iter().try_for_each(|op| self.start_op(prepared, op, slice, params))
+    /// Starts the ops at a program's beginning that the step before has done, unless something came between.
+    pub(super) fn open(&self, prepared: &Prepared, launches: &[Launch], slice: BatchSlice) -> Result<()> {
+        let ops = if self.fresh { 0..0 } else { 0..prepared.plan.opening() };
+        ops.into_iter().try_for_each(|op| self.start_op(prepared, launches, op, slice))
     }
 
+    /// Starts the launches of one op.
     pub(super) fn start_op(
         &self,
         prepared: &Prepared,
+        launches: &[Launch],
         op: usize,
         slice: BatchSlice,
-        params: &StepParams,
     ) -> Result<()> {
-        let (step, op) = (self.step(prepared, op, slice, params), &prepared.program.ops[op]);
-        step.run(op).map_err(|cause| Error::run(format!("{}: {cause}", op.name())))
+        let (memory, from) = (&self.memory.addresses, launches.partition_point(|launch| launch.op < op));
+        for launch in launches[from..].iter().take_while(|launch| launch.op == op) {
+            // SAFETY: `prepare` has checked the program and its sizes and reserved what its plan needs, and `run_all`
+            // or `time` the slice; the memory is the session's, whose every use of it is ordered on this stream.
+            let started = unsafe { self.launcher.start(launch, memory, slice) };
+            started.map_err(|cause| Error::run(format!("{}: {cause}", prepared.program.ops[op].name())))?;
+        }
+        Ok(())
     }
 
     /// The moment at which all that was started so far is done.
@@ -57,7 +52,7 @@ impl CudaSession {
         event.map_err(|error| Error::run(format!("an event: {}", describe(error))))
     }
 
-    /// Starts a program's ops for a slice, as a graph where there are several.
+    /// Starts a program's launches for a slice, as a graph where there are several ops.
     fn start(
         &self,
         prepared: &Prepared,
@@ -65,15 +60,18 @@ impl CudaSession {
         params: &StepParams,
         slice: BatchSlice,
     ) -> Result<()> {
-        let Prepared { program, relay, .. } = prepared;
-        self.open(prepared, slice, params)?;
-        let launch = || {
-            let mut ops = program.order(params.repeats).filter(|&op| op >= relay.opening());
-            ops.try_for_each(|op| self.start_op(prepared, op, slice, params))
+        let (program, opening) = (&prepared.program, prepared.plan.opening());
+        if opening > 0 && !self.fresh {
+            self.open(prepared, &self.launches(prepared, slice, params)?, slice)?;
+        }
+        let start = || {
+            let launches = self.launches(prepared, slice, params)?;
+            let mut ops = program.order(params.repeats).filter(|&op| op >= opening);
+            ops.try_for_each(|op| self.start_op(prepared, &launches, op, slice))
         };
         match self.graphs && program.ops.len() > 1 {
-            true => graphs.run(&self.launcher.stream, slice, params, launch),
-            false => launch(),
+            true => graphs.run(&self.launcher.stream, slice, params, start),
+            false => start(),
         }
     }
 

@@ -159,7 +159,7 @@ pub(super) fn driver_version() -> Result<i32, Unavailable> {
 
 /// A device as the driver describes it, of any age.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct DeviceInfo {
     /// Its name.
     pub name: String,
     /// Compute capability, before and behind the point.
@@ -168,7 +168,7 @@ pub struct Listed {
     pub memory: DeviceMemory,
 }
 
-impl Listed {
+impl DeviceInfo {
     fn of(context: &CudaContext) -> Result<Self, Unavailable> {
         let (free, total) = context.mem_get_info()?;
         let memory = DeviceMemory { free, total };
@@ -186,23 +186,23 @@ impl Listed {
 ///
 /// # Errors
 /// No library, no device, or the driver fails.
-pub(super) fn list() -> Result<Vec<Listed>, Unavailable> {
-    (0..device_count()?).map(|ordinal| Listed::of(CudaContext::new(ordinal)?.as_ref())).collect()
+pub(super) fn list() -> Result<Vec<DeviceInfo>, Unavailable> {
+    (0..device_count()?).map(|ordinal| DeviceInfo::of(CudaContext::new(ordinal)?.as_ref())).collect()
 }
 
 /// The primary context of a device that the kernels can run on, and what the device is.
 ///
 /// # Errors
 /// Every kind of [`Unavailable`].
-pub(super) fn context(ordinal: usize) -> Result<(Arc<CudaContext>, Listed), Unavailable> {
+pub(super) fn context(ordinal: usize) -> Result<(Arc<CudaContext>, DeviceInfo), Unavailable> {
     let count = device_count()?;
     if ordinal >= count {
         return Err(Unavailable::NoSuchDevice { count });
     }
     let context = CudaContext::new(ordinal)?;
-    let listed = Listed::of(&context)?;
-    match listed.fault() {
+    let info = DeviceInfo::of(&context)?;
+    match info.fault() {
         Some(fault) => Err(fault),
-        None => Ok((context, listed)),
+        None => Ok((context, info)),
     }
 }

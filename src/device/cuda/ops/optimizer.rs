@@ -8,8 +8,12 @@
 use crate::device::ops;
 use bytemuck::{Pod, Zeroable};
 
-use super::addresses::Addresses;
-use super::tensor::filter_len;
+use super::tiles::filter_len;
+use crate::device::cuda::kernels::{
+    AdamArgs, CopyArgs, Kernel, MovingAverageArgs, SgdArgs, SgdWithFiltersArgs,
+};
+use crate::device::cuda::memory::Addresses;
+use crate::device::cuda::plan::{Buffer, Fusion, Grid, Lowered, Lowering, Tensor};
 use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Program, Region, Span};
 
 /// Taps that a tile in `kernels/optimizer.cu` has room for.
@@ -19,9 +23,60 @@ const TAPS: usize = 49;
 const TILE: (usize, usize) = (16, 8);
 const PLAIN: usize = 1024;
 
+pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
+    match *op {
+        Op::Sgd(ops::Sgd { weights, gradients, momentum }) => {
+            let run = to.scalars();
+            let [w, gradients, velocity] = [weights, gradients, momentum].map(|span| to.at(span));
+            let Some(update) = to.update.filter(|_| to.plan.fusion == Fusion::Update) else {
+                let arguments = SgdArgs { weights: w, gradients, velocity, total: weights.len, run };
+                return to.launch(Kernel::Sgd, Grid::Items(weights.len), arguments);
+            };
+            let parts = Tensor {
+                buffer: Buffer::UpdateTable,
+                elements: update.filter_bytes(to.program),
+                reserve: update.words() * size_of::<u32>(),
+            };
+            let average = update.average_span(to.program).filter(|_| to.switches.average);
+            let arguments = SgdWithFiltersArgs {
+                weights: w,
+                gradients,
+                velocity,
+                average: to.optional(average),
+                parts: Some(parts),
+                count: update.parts.len(),
+                trainable: weights.len,
+                run,
+            };
+            to.launch(Kernel::SgdWithFilters, Grid::Blocks(update.blocks(), 1), arguments)?;
+            to.fused("the next step's filters");
+            Ok(())
+        }
+        Op::Adam(ops::Adam { weights, gradients, first, second }) => {
+            let total = weights.len;
+            let [weights, gradients, first, second] =
+                [weights, gradients, first, second].map(|span| to.at(span));
+            let arguments = AdamArgs { weights, gradients, first, second, total, run: to.scalars() };
+            to.launch(Kernel::Adam, Grid::Items(total), arguments)
+        }
+        Op::MovingAverage(ops::MovingAverage { weights, average }) if to.switches.average => {
+            let total = weights.len;
+            let (weights, average) = (to.at(weights), to.at(average));
+            let arguments = MovingAverageArgs { weights, average, total, run: to.scalars() };
+            to.launch(Kernel::MovingAverage, Grid::Items(total), arguments)
+        }
+        Op::Copy(ops::Copy { elements, input, output }) => {
+            let total = to.images(elements);
+            let arguments = CopyArgs { input: to.at(input), output: to.at(output), total };
+            to.launch(Kernel::Copy, Grid::Items(total), arguments)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The update of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Update {
+pub(in crate::device::cuda) struct Update {
     /// Ops at the beginning that load filters.
     pub opening: usize,
     /// The SGD op, whose launch it is, and the average's, if there is one.
@@ -90,22 +145,25 @@ impl Update {
     }
 
     /// Words of its table.
-    pub fn words(&self) -> usize {
+    fn words(&self) -> usize {
         self.parts.len() * size_of::<Entry>() / size_of::<u32>()
     }
 
-    /// Entries of its table.
-    pub fn len(&self) -> usize {
-        self.parts.len()
+    /// The weight average that it moves.
+    fn average_span(&self, program: &Program) -> Option<Span> {
+        match program.ops[self.average?] {
+            Op::MovingAverage(ops::MovingAverage { average, .. }) => Some(average),
+            _ => None,
+        }
     }
 
     /// Blocks of its launch.
-    pub fn blocks(&self) -> usize {
+    fn blocks(&self) -> usize {
         self.parts.iter().map(Part::blocks).sum()
     }
 
     /// Bytes of the filters.
-    pub fn filter_bytes(&self, program: &Program) -> usize {
+    fn filter_bytes(&self, program: &Program) -> usize {
         let filters = self.parts.iter().filter_map(|part| part.filter);
         let ids = filters.flat_map(|filter| [filter.fprop, filter.dgrad]).flatten();
         let values: usize = ids.map(|id| filter_len(&program.filters[id.0])).sum();
@@ -117,7 +175,7 @@ impl Update {
         let mut block = 0;
         let mut table: Vec<u32> = Vec::new();
         let address = |filter: Option<FilterId>| {
-            let address = filter.map_or(0, |filter| memory.filters[filter.0].address);
+            let address = filter.map_or(0, |filter| memory.filter(filter.0));
             [address as u32, (address >> 32) as u32]
         };
         for part in &self.parts {

@@ -1,6 +1,6 @@
 //! Convolutions on tensor cores: the form of their bf16 operands, tiles, and how wgrad's sums are split.
 
-use super::geometry::Parts;
+use super::Parts;
 use crate::device::{ConvShape, Direction, FilterSpec};
 
 /// Channels of a vector: `VECTOR` in kernels/mma.cuh.
@@ -29,17 +29,17 @@ const WGRAD_BLOCKS: usize = 512;
 const WGRAD_STAGES: usize = 4;
 
 /// Vectors of a pixel.
-pub(super) fn vectors(channels: usize) -> usize {
+pub(in crate::device::cuda) fn vectors(channels: usize) -> usize {
     channels.div_ceil(VECTOR)
 }
 
 /// `channels` in whole vectors.
-pub(super) fn padded(channels: usize) -> usize {
+pub(in crate::device::cuda) fn padded(channels: usize) -> usize {
     vectors(channels) * VECTOR
 }
 
 /// Elements of a filter in the kernels' form.
-pub(super) fn filter_len(spec: &FilterSpec) -> usize {
+pub(in crate::device::cuda) fn filter_len(spec: &FilterSpec) -> usize {
     let ConvShape { kernel, in_channels, out_channels, .. } = spec.shape;
     let sides = match spec.direction {
         Direction::Fprop => out_channels * padded(in_channels),
@@ -64,7 +64,7 @@ impl Tile {
     /// often, where they waste no more than a quarter and there are enough of them. What a sum is added up from doesn't
     /// depend on it, nor in which order.
     pub fn new(rows: usize, columns: usize, phases: usize) -> Self {
-        if !wide(columns) {
+        if !is_wide(columns) {
             Tile::Narrow
         } else if Tile::Wide.count(rows, columns).saturating_mul(phases) < FEW {
             Tile::Low
@@ -94,63 +94,44 @@ impl Tile {
     fn count(self, rows: usize, columns: usize) -> usize {
         self.down(rows).saturating_mul(self.across(columns))
     }
-
-    /// The kernel of this tile.
-    pub fn choose(self, wide: &'static str, low: &'static str, narrow: &'static str) -> &'static str {
-        match self {
-            Tile::Wide => wide,
-            Tile::Low => low,
-            Tile::Narrow => narrow,
-        }
-    }
 }
 
 /// Whether tiles of 64 columns waste no more than a quarter.
-pub(super) fn wide(columns: usize) -> bool {
+pub(in crate::device::cuda) fn is_wide(columns: usize) -> bool {
     columns.next_multiple_of(64) * 4 <= columns.next_multiple_of(16) * 5
 }
 
-/// Elements that the sums of fprop's tiles take: two f64 a column.
-pub(super) fn column_sums(pixels: usize, channels: usize) -> usize {
-    sums(Tile::new(pixels, channels, 1).down(pixels), channels)
-}
-
-/// The same at most, of so many pixels or fewer, whichever tiles they take.
-pub(super) fn most_column_sums(pixels: usize, channels: usize) -> usize {
-    sums(pixels.div_ceil(LEAST_ROWS), channels)
-}
-
-fn sums(tiles: usize, channels: usize) -> usize {
-    let words = size_of::<f64>() / size_of::<f32>();
-    tiles.saturating_mul(2 * words * channels)
+/// Tiles one below the other at most, of so many rows or fewer, whichever tiles they take.
+pub(in crate::device::cuda) fn most_down(rows: usize) -> usize {
+    rows.div_ceil(LEAST_ROWS)
 }
 
 /// Pixels of dgrad's largest phase, the first.
-pub(super) fn phase_pixels(shape: &ConvShape, count: usize) -> usize {
+pub(in crate::device::cuda) fn phase_pixels(shape: &ConvShape, count: usize) -> usize {
     count * shape.height.div_ceil(shape.stride) * shape.width.div_ceil(shape.stride)
 }
 
 /// wgrad's tiles side by side, as wide as those.
-pub(super) fn wgrad_across(shape: &ConvShape) -> usize {
-    let tile = if wide(shape.out_channels) { Tile::Wide } else { Tile::Narrow };
+pub(in crate::device::cuda) fn wgrad_across(shape: &ConvShape) -> usize {
+    let tile = if is_wide(shape.out_channels) { Tile::Wide } else { Tile::Narrow };
     tile.across(shape.out_channels)
 }
 
 /// wgrad's tiles in one part.
-pub(super) fn wgrad_tiles(shape: &ConvShape) -> usize {
+pub(in crate::device::cuda) fn wgrad_tiles(shape: &ConvShape) -> usize {
     let rows = shape.kernel * shape.kernel * padded(shape.in_channels);
     rows.div_ceil(WGRAD_ROWS) * wgrad_across(shape)
 }
 
 /// wgrad over the output pixels of `count` images: parts of so many pixels, whole stages. It depends on
 /// sizes only, so results do too.
-pub(super) fn wgrad_parts(shape: &ConvShape, count: usize) -> Parts {
+pub(in crate::device::cuda) fn wgrad_parts(shape: &ConvShape, count: usize) -> Parts {
     let parts = Parts::new(stages(shape, count), most_parts(shape, count));
     Parts { rows: parts.rows * BLOCK_K, ..parts }
 }
 
 /// Elements that partial sums take for at most `count` images.
-pub(super) fn wgrad_partials(shape: &ConvShape, count: usize) -> usize {
+pub(in crate::device::cuda) fn wgrad_partials(shape: &ConvShape, count: usize) -> usize {
     let sums = shape.kernel * shape.kernel * padded(shape.in_channels) * padded(shape.out_channels);
     most_parts(shape, count).saturating_mul(sums)
 }
@@ -190,11 +171,11 @@ mod tests {
     #[test]
     fn there_is_room_for_the_sums_of_fewer_pixels_in_lower_tiles() {
         let (channels, pixels) = (64, 128 * FEW);
-        let most = most_column_sums(pixels, channels);
+        let down = |pixels| Tile::new(pixels, channels, 1).down(pixels);
         for fewer in 1..=pixels {
-            assert!(column_sums(fewer, channels) <= most, "{fewer}");
+            assert!(down(fewer) <= most_down(pixels), "{fewer}");
         }
-        assert!(column_sums(pixels - 128, channels) > column_sums(pixels, channels));
+        assert!(down(pixels - 128) > down(pixels));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Ops that another op's launch does along, where the values are in registers already.
+//! Fusion: which ops another op's launch does too, because it has their input in registers.
 //!
-//! A step of the attack belongs to the convolution whose gradient it follows: in L∞ an element's step needs that
-//! element only, so the image's gradient is never stored. The classifier's end, from the mean over pixels to the
-//! loss and back to the pixels, belongs to the first of its ops. The sums of a batch norm belong to the convolution
-//! that makes its input.
+//! - A PGD step goes into the dgrad that makes its gradient: in L∞ an element's step needs only that element's
+//!   gradient, so the image's gradient is never stored.
+//! - The classifier's end, from the mean over pixels to the loss and back to the pixels, is one launch.
+//! - A convolution sums up its result for the batch norm that follows.
 
-use super::tensor::wide;
+use crate::device::cuda::ops::tiles::is_wide;
 use crate::device::ops;
 use crate::device::{Access, Norm, Op, Program, Span};
 
@@ -13,28 +13,28 @@ use crate::device::{Access, Norm, Op, Program, Span};
 const FEATURES: usize = 2048;
 const CLASSES: usize = 1024;
 
-/// Who does an op.
+/// How an op shares launches with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Share {
-    /// Itself.
-    Own,
-    /// The launch of the op of this number.
-    Done(usize),
-    /// Itself, and a step of the attack.
-    WithStep(PixelStep),
-    /// Itself, and the ops behind it.
-    WithHead(Head),
-    /// Itself, and the sums of the norm behind it.
-    WithSums,
-    /// Itself, with the sums there.
-    Summed,
-    /// Itself, the weight average, and the filters of the next step.
-    WithUpdate,
+pub(in crate::device::cuda) enum Fusion {
+    /// It has launches of its own, which do nothing else.
+    Alone,
+    /// The launch of the op of this number does it.
+    Into(usize),
+    /// Its launch also takes a PGD step.
+    PgdStep(PgdStep),
+    /// Its launch also does the rest of the classifier.
+    Classifier(Classifier),
+    /// Its launch also makes the sums of the batch norm that follows.
+    Stats,
+    /// The convolution before it has made its sums.
+    StatsReady,
+    /// Its launch also does the weight average and the filters of the next step.
+    Update,
 }
 
 /// The step's tensors beside the gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PixelStep {
+pub(in crate::device::cuda) struct PgdStep {
     pub clean: Span,
     pub epsilon: Span,
     pub alpha: Span,
@@ -43,7 +43,7 @@ pub(super) struct PixelStep {
 
 /// Mean over pixels, linear layer, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(in crate::device::cuda) struct Classifier {
     pub pixels: usize,
     pub channels: usize,
     pub classes: usize,
@@ -52,12 +52,12 @@ pub(super) struct Head {
     pub bias: Span,
     pub features: Span,
     pub logits: Span,
-    pub then: Then,
+    pub then: AfterLogits,
 }
 
 /// What follows the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(in crate::device::cuda) enum AfterLogits {
     Nothing,
     Score { reference: Span, score: Span },
     Loss(Loss),
@@ -65,7 +65,7 @@ pub(super) enum Then {
 
 /// The loss, and its gradient down to the pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Loss {
+pub(in crate::device::cuda) struct Loss {
     pub labels: Span,
     pub teacher: Option<Span>,
     pub mean: bool,
@@ -78,32 +78,13 @@ pub(super) struct Loss {
     pub output: Span,
 }
 
-impl Share {
-    /// What the launch touches beside its op, and how many elements for so many images.
-    pub fn spans(&self, count: usize) -> Vec<(Span, usize)> {
-        let rows = |span: Span| (span, count * span.len);
-        match self {
-            Share::Own | Share::Done(_) | Share::WithSums | Share::Summed | Share::WithUpdate => Vec::new(),
-            Share::WithStep(PixelStep { clean, epsilon, alpha, adversarial }) => {
-                // It reads what it writes.
-                let twice = (*adversarial, 2 * count * adversarial.len);
-                [clean, epsilon, alpha].map(|span| rows(*span)).into_iter().chain([twice]).collect()
-            }
-            Share::WithHead(head) => {
-                let whole = [head.weight, head.bias].map(|span| (span, span.len));
-                whole.into_iter().chain(head.read().chain(head.written()).map(rows)).collect()
-            }
-        }
-    }
-}
-
-impl Head {
+impl Classifier {
     /// Rows it reads, without the input.
     fn read(&self) -> impl Iterator<Item = Span> + use<> {
         let rows = match self.then {
-            Then::Nothing => [None, None],
-            Then::Score { reference, .. } => [Some(reference), None],
-            Then::Loss(loss) => [Some(loss.labels), loss.teacher],
+            AfterLogits::Nothing => [None, None],
+            AfterLogits::Score { reference, .. } => [Some(reference), None],
+            AfterLogits::Loss(loss) => [Some(loss.labels), loss.teacher],
         };
         rows.into_iter().flatten()
     }
@@ -111,9 +92,9 @@ impl Head {
     /// Rows it writes.
     fn written(&self) -> impl Iterator<Item = Span> + use<> {
         let rows = match self.then {
-            Then::Nothing => [None; 4],
-            Then::Score { score, .. } => [Some(score), None, None, None],
-            Then::Loss(loss) => [Some(loss.loss), loss.gradient, loss.back, Some(loss.output)],
+            AfterLogits::Nothing => [None; 4],
+            AfterLogits::Score { score, .. } => [Some(score), None, None, None],
+            AfterLogits::Loss(loss) => [Some(loss.loss), loss.gradient, loss.back, Some(loss.output)],
         };
         [self.features, self.logits].into_iter().chain(rows.into_iter().flatten())
     }
@@ -137,33 +118,33 @@ impl Head {
     /// Where the pixels' gradient goes.
     pub fn output(&self) -> Option<Span> {
         match self.then {
-            Then::Loss(loss) => Some(loss.output),
+            AfterLogits::Loss(loss) => Some(loss.output),
             _ => None,
         }
     }
 }
 
-/// Who does which op of a program on tensor cores.
-pub(super) fn shares(program: &Program) -> Vec<Share> {
-    let mut shares = vec![Share::Own; program.ops.len()];
+/// The fusion of each op of a program.
+pub(in crate::device::cuda) fn fusions(program: &Program) -> Vec<Fusion> {
+    let mut fusions = vec![Fusion::Alone; program.ops.len()];
     for index in 0..program.ops.len() {
         let ops = &program.ops[index..program.part(index).end];
         if let Some(step) = step(ops) {
-            (shares[index], shares[index + 1]) = (Share::WithStep(step), Share::Done(index));
+            (fusions[index], fusions[index + 1]) = (Fusion::PgdStep(step), Fusion::Into(index));
         }
         if sums(ops) {
-            (shares[index], shares[index + 1]) = (Share::WithSums, Share::Summed);
+            (fusions[index], fusions[index + 1]) = (Fusion::Stats, Fusion::StatsReady);
         }
         if let Some((head, done)) = head(program, index, ops) {
-            shares[index] = Share::WithHead(head);
-            done.into_iter().for_each(|op| shares[index + op] = Share::Done(index));
+            fusions[index] = Fusion::Classifier(head);
+            done.into_iter().for_each(|op| fusions[index + op] = Fusion::Into(index));
         }
     }
-    shares
+    fusions
 }
 
 /// The step of two ops that are a convolution's gradient and an attack's step along it.
-fn step(ops: &[Op]) -> Option<PixelStep> {
+fn step(ops: &[Op]) -> Option<PgdStep> {
     match *ops {
         [
             Op::ConvDgrad(ops::ConvDgrad { shape, output, .. }),
@@ -171,8 +152,8 @@ fn step(ops: &[Op]) -> Option<PixelStep> {
                 clean, gradient, epsilon, alpha, norm: Norm::Linf, adversarial, ..
             }),
             ..,
-        ] if gradient == output && !wide(shape.in_channels) => {
-            Some(PixelStep { clean, epsilon, alpha, adversarial })
+        ] if gradient == output && !is_wide(shape.in_channels) => {
+            Some(PgdStep { clean, epsilon, alpha, adversarial })
         }
         _ => None,
     }
@@ -184,7 +165,7 @@ fn sums(ops: &[Op]) -> bool {
 }
 
 /// The head that begins with the first of `ops`, which are those from `index` on, and which of them it does along.
-fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>)> {
+fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Classifier, Vec<usize>)> {
     let [
         Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output: features }),
         Op::Linear(ops::Linear { outputs: classes, weight, bias, input: row, output: logits, .. }),
@@ -201,16 +182,16 @@ fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Head, Vec<usize>
         [Op::CosineSimilarity(ops::CosineSimilarity { logits: row, reference, score, .. }), ..]
             if row == logits =>
         {
-            (Then::Score { reference: *reference, score: *score }, vec![1, 2])
+            (AfterLogits::Score { reference: *reference, score: *score }, vec![1, 2])
         }
         [Op::CrossEntropy(ops::CrossEntropy { logits: row, .. }), ..] if row == logits => {
             let (loss, done) = loss(program, index, ops, *weight)?;
-            (Then::Loss(loss), done)
+            (AfterLogits::Loss(loss), done)
         }
-        _ => (Then::Nothing, vec![1]),
+        _ => (AfterLogits::Nothing, vec![1]),
     };
     let (input, weight, bias, features, logits) = (*input, *weight, *bias, *features, *logits);
-    let head = Head { pixels, channels, classes, input, weight, bias, features, logits, then };
+    let head = Classifier { pixels, channels, classes, input, weight, bias, features, logits, then };
     head.is_apart(program).then_some((head, done))
 }
 

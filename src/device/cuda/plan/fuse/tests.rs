@@ -77,15 +77,17 @@ fn program(ops: Vec<Op>) -> Program {
 }
 
 fn done(program: &Program) -> Vec<usize> {
-    let shares = shares(program);
-    (0..shares.len()).filter(|&op| matches!(shares[op], Share::Done(_))).collect()
+    let fusions = fusions(program);
+    (0..fusions.len()).filter(|&op| matches!(fusions[op], Fusion::Into(_))).collect()
 }
 
 #[test]
 fn a_head_is_one_launch() {
     let program = program(head(0, 500, 0, false));
     assert_eq!(done(&program), [1, 2, 3, 4]);
-    let Share::WithHead(Head { then: Then::Loss(loss), .. }) = shares(&program)[0] else { panic!() };
+    let Fusion::Classifier(Classifier { then: AfterLogits::Loss(loss), .. }) = fusions(&program)[0] else {
+        panic!()
+    };
     // Nobody else reads them.
     assert_eq!((loss.gradient, loss.back), (None, None));
 }
@@ -94,7 +96,9 @@ fn a_head_is_one_launch() {
 fn the_linear_layers_own_gradient_is_a_launch_of_its_own() {
     let program = program(head(0, 500, 0, true));
     assert_eq!(done(&program), [1, 2, 4, 5]);
-    let Share::WithHead(Head { then: Then::Loss(loss), .. }) = shares(&program)[0] else { panic!() };
+    let Fusion::Classifier(Classifier { then: AfterLogits::Loss(loss), .. }) = fusions(&program)[0] else {
+        panic!()
+    };
     assert_eq!((loss.gradient, loss.back), (Some(arena(500, CLASSES)), None));
 }
 

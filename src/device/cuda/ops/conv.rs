@@ -1,0 +1,281 @@
+//! Convolutions on tensor cores: operands in bf16, then the kernel of a tile, with what is fused into it.
+
+use super::norm::column_sums;
+use super::tiles::{
+    self, Tile, filter_len, padded, phase_pixels, vectors, wgrad_across, wgrad_partials, wgrad_parts,
+    wgrad_tiles,
+};
+use crate::device::cuda::kernels::{
+    ConvDgradArgs, ConvFpropArgs, ConvInputBf16Args, ConvMaskArgs, ConvWgradArgs, ConvWgradReduceArgs,
+    Kernel, LoadFilterBf16Args,
+};
+use crate::device::cuda::plan::{Buffer, Fusion, Grid, Lowered, Lowering, Operand, PgdStep, Pointer};
+use crate::device::ops;
+use crate::device::{ConvShape, Direction, Op, Prologue, Span};
+
+/// Threads that make a word of a mask.
+const MASK_THREADS: usize = 8;
+
+pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
+    match op {
+        Op::Conv(ops::Conv { shape, .. }) | Op::ConvDgrad(ops::ConvDgrad { shape, .. })
+            if shape.kernel > tiles::TAPS =>
+        {
+            Err(format!("in bf16 a kernel has at most {} taps a side", tiles::TAPS))
+        }
+        Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) => {
+            let spec = &to.program.filters[filter.0];
+            let ConvShape { kernel, stride, in_channels, out_channels, .. } = spec.shape;
+            let dgrad = spec.direction == Direction::Dgrad;
+            let total = filter_len(spec);
+            let arguments = LoadFilterBf16Args {
+                weights: to.at(*weights),
+                scale: to.optional(*scale),
+                filter: to.filter(*filter),
+                total,
+                kernel,
+                stride,
+                out_channels,
+                in_channels,
+                columns: padded(if dgrad { out_channels } else { in_channels }),
+                dgrad,
+            };
+            to.launch(Kernel::LoadFilterBf16, Grid::Items(total), arguments)
+        }
+        Op::Conv(_) => fprop(to, op),
+        Op::ConvDgrad(_) => dgrad(to, op),
+        Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient }) => {
+            let x = conv_input(to, shape, *input, prologue)?;
+            let gradient = output_gradient(to, shape, *gradient)?;
+            wgrad(to, shape, x, gradient, *weight_gradient)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn fprop(to: &mut Lowering, op: &Op) -> Lowered {
+    let Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }) = op else {
+        return Ok(());
+    };
+    if !to.plan.mask_is_made(op) {
+        mask(to, shape, *input, prologue)?;
+    }
+    let x = conv_input(to, shape, *input, prologue)?;
+    let (pixels, channels) = (shape.out_height() * shape.out_width(), shape.out_channels);
+    let rows = to.images(pixels);
+    let tile = Tile::new(rows, channels, 1);
+    let column_tiles = tile.across(channels);
+    let (residual, residual_bf16) = to.addend(*residual, to.plan.bf16.residual, pixels, channels);
+    let next = to.plan.forward.map(|forward| forward.prologue).unwrap_or_default();
+    let (next_scale, next_shift) = to.prologue(&next);
+    let stats = to.plan.fusion == Fusion::Stats;
+    let kernel = match (stats, tile) {
+        (false, Tile::Wide) => Kernel::ConvFprop128x64,
+        (false, Tile::Low) => Kernel::ConvFprop64x64,
+        (false, Tile::Narrow) => Kernel::ConvFprop128x16,
+        (true, Tile::Wide) => Kernel::ConvFpropStats128x64,
+        (true, Tile::Low) => Kernel::ConvFpropStats64x64,
+        (true, Tile::Narrow) => Kernel::ConvFpropStats128x16,
+    };
+    let arguments = ConvFpropArgs {
+        x,
+        w: to.filter(*filter),
+        bias: to.optional(*bias),
+        residual,
+        residual_bf16,
+        y: to.stored(*output),
+        y_bf16: to.stored_bf16(*output, pixels, channels),
+        next: to.forwarded(pixels, channels),
+        next_scale,
+        next_shift,
+        next_mask: to.optional(next.mask),
+        partial: if stats { column_sums(to, rows, channels) } else { None },
+        next_relu: next.relu,
+        rows,
+        out_height: shape.out_height(),
+        out_width: shape.out_width(),
+        out_channels: channels,
+        column_tiles,
+        height: shape.height,
+        width: shape.width,
+        vectors: vectors(shape.in_channels),
+        kernel: shape.kernel,
+        stride: shape.stride,
+        pad: shape.pad,
+    };
+    to.launch_products(kernel, Grid::Blocks(tile.down(rows) * column_tiles, 1), arguments)?;
+    if stats {
+        to.fused("statistics");
+    }
+    if to.plan.forward.is_some() {
+        to.fused("next operand");
+    }
+    Ok(())
+}
+
+fn dgrad(to: &mut Lowering, op: &Op) -> Lowered {
+    let &Op::ConvDgrad(ops::ConvDgrad { ref shape, filter, gradient, add, mask, scale, residual, output }) =
+        op
+    else {
+        return Ok(());
+    };
+    let gradient = output_gradient(to, shape, gradient)?;
+    let (pixels, channels) = (shape.height * shape.width, shape.in_channels);
+    let (rows, phases) = (phase_pixels(shape, to.count), shape.stride * shape.stride);
+    let tile = Tile::new(rows, channels, phases);
+    let column_tiles = tile.across(channels);
+    let (add, add_bf16) = to.addend(add, to.plan.bf16.add, pixels, channels);
+    let (residual, residual_bf16) = to.addend(residual, to.plan.bf16.residual, pixels, channels);
+    let step = if let Fusion::PgdStep(step) = to.plan.fusion { Some(step) } else { None };
+    let operand = |span: fn(PgdStep) -> Span| step.and_then(|step| to.at(span(step)));
+    let arguments = ConvDgradArgs {
+        gradient,
+        w: to.filter(filter),
+        add,
+        add_bf16,
+        mask: to.optional(mask),
+        scale: to.optional(scale),
+        residual,
+        residual_bf16,
+        output: to.stored(output),
+        output_bf16: step.map_or_else(|| to.bf16_output(output, pixels, channels), |_| None),
+        clean: operand(|step| step.clean),
+        epsilons: operand(|step| step.epsilon),
+        alphas: operand(|step| step.alpha),
+        adversarial: operand(|step| step.adversarial),
+        run: step.and_then(|_| to.scalars()),
+        count: to.count,
+        height: shape.height,
+        width: shape.width,
+        channels,
+        column_tiles,
+        out_height: shape.out_height(),
+        out_width: shape.out_width(),
+        vectors: vectors(shape.out_channels),
+        kernel: shape.kernel,
+        stride: shape.stride,
+        pad: shape.pad,
+    };
+    let kernel = match (step.is_some(), tile) {
+        (true, _) => Kernel::ConvDgradPgd128x16,
+        (false, Tile::Wide) => Kernel::ConvDgrad128x64,
+        (false, Tile::Low) => Kernel::ConvDgrad64x64,
+        (false, Tile::Narrow) => Kernel::ConvDgrad128x16,
+    };
+    to.launch_products(kernel, Grid::Blocks(tile.down(rows) * column_tiles, phases), arguments)?;
+    if to.plan.forward.is_some() {
+        to.fused("next operand");
+    }
+    Ok(())
+}
+
+fn wgrad(
+    to: &mut Lowering,
+    shape: &ConvShape,
+    x: Pointer,
+    gradient: Pointer,
+    weight_gradient: Span,
+) -> Lowered {
+    let parts = wgrad_parts(shape, to.count);
+    let (padded_out, padded_in) = (padded(shape.out_channels), padded(shape.in_channels));
+    let sums = shape.kernel * shape.kernel * padded_out * padded_in;
+    let partial = to.partials(parts.count.saturating_mul(sums), wgrad_partials(shape, to.count));
+    let arguments = ConvWgradArgs {
+        x,
+        gradient,
+        partial,
+        column_tiles: wgrad_across(shape),
+        out_height: shape.out_height(),
+        out_width: shape.out_width(),
+        out_vectors: vectors(shape.out_channels),
+        height: shape.height,
+        width: shape.width,
+        vectors: vectors(shape.in_channels),
+        kernel: shape.kernel,
+        stride: shape.stride,
+        pad: shape.pad,
+        pixels: to.images(shape.out_height() * shape.out_width()),
+        pixels_per_part: parts.rows,
+    };
+    let wide = tiles::is_wide(shape.out_channels);
+    let kernel = if wide { Kernel::ConvWgrad64x64 } else { Kernel::ConvWgrad64x16 };
+    to.launch_products(kernel, Grid::Blocks(wgrad_tiles(shape), parts.count), arguments)?;
+    wgrad_reduce(to, shape, partial, parts.count, (padded_out, padded_in), weight_gradient)
+}
+
+/// Adds the parts of a filter's gradient, whose channels are padded.
+pub(super) fn wgrad_reduce(
+    to: &mut Lowering,
+    shape: &ConvShape,
+    partial: Pointer,
+    parts: usize,
+    (padded_out, padded_in): (usize, usize),
+    weight_gradient: Span,
+) -> Lowered {
+    let arguments = ConvWgradReduceArgs {
+        partial,
+        weight_gradient: to.at(weight_gradient),
+        total: shape.filter_len(),
+        parts,
+        taps: shape.kernel * shape.kernel,
+        out_channels: shape.out_channels,
+        in_channels: shape.in_channels,
+        padded_out,
+        padded_in,
+    };
+    to.launch(Kernel::ConvWgradReduce, Grid::Items(shape.filter_len()), arguments)
+}
+
+/// The sign bits of a prologue, where they are wanted.
+pub(super) fn mask(to: &mut Lowering, shape: &ConvShape, input: Span, prologue: &Prologue) -> Lowered {
+    let Some(mask) = prologue.mask else { return Ok(()) };
+    let words = shape.in_channels.div_ceil(32);
+    let total = to.images(shape.height * shape.width * words);
+    let (scale, shift) = to.prologue(prologue);
+    let (input, mask) = (to.at(input), to.at(mask));
+    let arguments = ConvMaskArgs { input, scale, shift, mask, total, channels: shape.in_channels, words };
+    to.launch(Kernel::ConvMask, Grid::Items(total.saturating_mul(MASK_THREADS)), arguments)
+}
+
+/// A convolution's input after its prologue.
+fn conv_input(
+    to: &mut Lowering,
+    shape: &ConvShape,
+    input: Span,
+    prologue: &Prologue,
+) -> Result<Pointer, String> {
+    operand(to, to.plan.input, input, prologue, (shape.height * shape.width, shape.in_channels))
+}
+
+fn output_gradient(to: &mut Lowering, shape: &ConvShape, gradient: Span) -> Result<Pointer, String> {
+    let size = (shape.out_height() * shape.out_width(), shape.out_channels);
+    operand(to, to.plan.gradient, gradient, &Prologue::default(), size)
+}
+
+/// An operand in bf16: the tensor itself if it's kept so; else a buffer, filled here unless another op does.
+fn operand(
+    to: &mut Lowering,
+    operand: Operand,
+    from: Span,
+    prologue: &Prologue,
+    (pixels, channels): (usize, usize),
+) -> Result<Pointer, String> {
+    let Some(buffer) = operand.buffer else { return Ok(to.bf16(from, pixels, channels)) };
+    let output = to.buffer(Buffer::Operand(buffer), to.images(pixels * padded(channels)));
+    if operand.fill {
+        let total = to.images(pixels * vectors(channels));
+        let (scale, shift) = to.prologue(prologue);
+        let arguments = ConvInputBf16Args {
+            input: to.at(from),
+            scale,
+            shift,
+            output,
+            total,
+            relu: prologue.relu,
+            channels,
+            padded_channels: padded(channels),
+        };
+        to.launch(Kernel::ConvInputBf16, Grid::Items(total), arguments)?;
+    }
+    Ok(output)
+}
