@@ -158,7 +158,7 @@ fn a_run_goes_on_only_on_its_own_device() {
     std::fs::rename(parent.path().join("moved"), parent.path().join("cpu")).unwrap();
     success(&["cpu"], &on("cpu", &["--resume"]));
 
-    success(&["cuda"], &on("cuda", &[]));
+    success(&["cuda"], &on("cuda", &["--precision", "f32"]));
     let message = error_of(&on("cuda", &["--resume", "--precision", "bf16"]), 2);
     assert_says(&message, &["precision is \"f32\" there and \"bf16\" here", "say so with --precision"]);
 }

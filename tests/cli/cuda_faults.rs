@@ -19,7 +19,8 @@ const DATA: &str = "synthetic:classes=3,per_class=8,test_per_class=2,size=8";
 fn infection<'a>(output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments =
         vec!["infect", "--data", DATA, "--attack", "badnets", "--rate", "0.2", "--width", "2"];
-    arguments.extend(["--epochs", "3", "--lr", "0.05", "--device", "cuda", "--output", word(output)]);
+    arguments.extend(["--epochs", "3", "--lr", "0.05", "--device", "cuda", "--precision", "f32"]);
+    arguments.extend(["--output", word(output)]);
     arguments.extend(more);
     arguments
 }
@@ -29,6 +30,7 @@ fn purification<'a>(model: &'a Path, output: &'a Path) -> Vec<&'a str> {
     let mut arguments = vec!["purify", "--data", DATA, "--model", word(model), "--batch", "8"];
     arguments.extend([
         "--steps", "2", "--filter", "none", "--views", "none", "--shares", "0.7", "--device", "cuda",
+        "--precision", "f32",
     ]);
     for phase in
         ["--first-adversarial-epochs", "--first-clean-epochs", "--adversarial-epochs", "--last-epochs"]
@@ -146,7 +148,7 @@ fn every_function_that_is_called_is_looked_for_first() {
         let during = looked_for(name, &arguments, setting);
         assert!(during.contains("cuLaunchKernel"), "{name}: {during:?}");
         let missed: Vec<&String> = during.difference(&before).collect();
-        assert!(missed.is_empty(), "{name}: availability.rs doesn't look for {missed:?}");
+        assert!(missed.is_empty(), "{name}: probe.rs doesn't look for {missed:?}");
     }
 }
 

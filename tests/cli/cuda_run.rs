@@ -35,7 +35,7 @@ impl Both {
     fn run(&self, arguments: &[&str]) -> [String; 2] {
         ["cpu", "cuda"].map(|device| {
             let output = self.path(device);
-            let line = [arguments, &[word(&output), "--device", device]].concat();
+            let line = [arguments, &[word(&output), "--device", device, "--precision", "f32"]].concat();
             if device == "cpu" { succeeds(&line) } else { succeeds_emulated(&line) }
         })
     }
@@ -94,7 +94,7 @@ fn device_of(folder: &Path) -> (String, String) {
 
 #[test]
 fn selftest_passes() {
-    let text = succeeds_emulated(&["selftest", "--quick", "--device", "cuda", "--json"]);
+    let text = succeeds_emulated(&["selftest", "--quick", "--device", "cuda", "--precision", "f32", "--json"]);
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["passed"], true);
     // The share of pixels whose first step has another sign.
