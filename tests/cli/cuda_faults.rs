@@ -29,8 +29,18 @@ fn infection<'a>(output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
 fn purification<'a>(model: &'a Path, output: &'a Path) -> Vec<&'a str> {
     let mut arguments = vec!["purify", "--data", DATA, "--model", word(model), "--batch", "8"];
     arguments.extend([
-        "--steps", "2", "--filter", "none", "--views", "none", "--shares", "0.7", "--device", "cuda",
-        "--precision", "f32",
+        "--steps",
+        "2",
+        "--filter",
+        "none",
+        "--views",
+        "none",
+        "--shares",
+        "0.7",
+        "--device",
+        "cuda",
+        "--precision",
+        "f32",
     ]);
     for phase in
         ["--first-adversarial-epochs", "--first-clean-epochs", "--adversarial-epochs", "--last-epochs"]

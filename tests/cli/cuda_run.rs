@@ -94,7 +94,8 @@ fn device_of(folder: &Path) -> (String, String) {
 
 #[test]
 fn selftest_passes() {
-    let text = succeeds_emulated(&["selftest", "--quick", "--device", "cuda", "--precision", "f32", "--json"]);
+    let text =
+        succeeds_emulated(&["selftest", "--quick", "--device", "cuda", "--precision", "f32", "--json"]);
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["passed"], true);
     // The share of pixels whose first step has another sign.

@@ -1,6 +1,5 @@
 //! The classifier's end: pooling, linear layer, loss, score; op by op, or all of it in one launch.
 
-use crate::device::Op;
 use crate::device::cuda::kernels::{
     ClassifierForwardArgs, ClassifierLossArgs, CosineArgs, CrossEntropyArgs, GlobalAvgPoolArgs,
     GlobalAvgPoolDgradArgs, Kernel, LinearArgs, LinearDgradArgs, LinearWgradArgs,
@@ -55,72 +54,72 @@ pub(super) fn fused(to: &mut Lowering, classifier: &Classifier) -> Lowered {
     to.launch_products(Kernel::ClassifierLoss, grid, arguments)
 }
 
-pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
-    match *op {
-        Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output }) => {
-            let total = to.images(channels);
-            let arguments =
-                GlobalAvgPoolArgs { input: to.at(input), output: to.at(output), total, pixels, channels };
-            to.launch(Kernel::GlobalAvgPool, Grid::Items(total), arguments)
-        }
-        Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output }) => {
-            let total = to.images(pixels * channels);
-            let (gradient, output) = (to.at(gradient), to.at(output));
-            let arguments = GlobalAvgPoolDgradArgs { gradient, output, total, pixels, channels };
-            to.launch(Kernel::GlobalAvgPoolDgrad, Grid::Items(total), arguments)
-        }
-        Op::Linear(ops::Linear { inputs, outputs, weight, bias, input, output }) => {
-            let total = to.images(outputs);
-            let (weight, bias, input, output) = (to.at(weight), to.at(bias), to.at(input), to.at(output));
-            let arguments = LinearArgs { weight, bias, input, output, total, inputs, outputs };
-            to.launch_products(Kernel::Linear, Grid::Items(total), arguments)
-        }
-        Op::LinearDgrad(ops::LinearDgrad { inputs, outputs, weight, gradient, output }) => {
-            let total = to.images(inputs);
-            let (weight, gradient, output) = (to.at(weight), to.at(gradient), to.at(output));
-            let arguments = LinearDgradArgs { weight, gradient, output, total, inputs, outputs };
-            to.launch_products(Kernel::LinearDgrad, Grid::Items(total), arguments)
-        }
-        Op::LinearWgrad(ops::LinearWgrad {
-            inputs,
-            outputs,
-            input,
-            gradient,
-            weight_gradient,
-            bias_gradient,
-        }) => {
-            let total = outputs * (inputs + 1);
-            let arguments = LinearWgradArgs {
-                input: to.at(input),
-                gradient: to.at(gradient),
-                weight_gradient: to.at(weight_gradient),
-                bias_gradient: to.at(bias_gradient),
-                total,
-                images: to.count,
-                inputs,
-                outputs,
-            };
-            to.launch_products(Kernel::LinearWgrad, Grid::Items(total), arguments)
-        }
-        Op::CrossEntropy(ops::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient }) => {
-            let arguments = CrossEntropyArgs {
-                logits: to.at(logits),
-                labels: to.at(labels),
-                teacher: to.optional(teacher.filter(|_| to.switches.distill)),
-                loss: to.at(loss),
-                gradient: to.optional(gradient),
-                images: to.count,
-                classes,
-                divisor: to.divisor(mean),
-                run: to.scalars(),
-            };
-            to.launch(Kernel::CrossEntropy, Grid::Items(to.count), arguments)
-        }
-        Op::CosineSimilarity(ops::CosineSimilarity { classes, logits, reference, score }) => {
-            let (logits, reference, score) = (to.at(logits), to.at(reference), to.at(score));
-            let arguments = CosineArgs { logits, reference, score, images: to.count, classes };
-            to.launch(Kernel::Cosine, Grid::Items(to.count), arguments)
-        }
-        _ => Ok(()),
-    }
+pub(super) fn global_avg_pool(to: &mut Lowering, op: &ops::GlobalAvgPool) -> Lowered {
+    let &ops::GlobalAvgPool { pixels, channels, input, output } = op;
+    let total = to.images(channels);
+    let arguments = GlobalAvgPoolArgs { input: to.at(input), output: to.at(output), total, pixels, channels };
+    to.launch(Kernel::GlobalAvgPool, Grid::Items(total), arguments)
+}
+
+pub(super) fn global_avg_pool_dgrad(to: &mut Lowering, op: &ops::GlobalAvgPoolDgrad) -> Lowered {
+    let &ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output } = op;
+    let total = to.images(pixels * channels);
+    let (gradient, output) = (to.at(gradient), to.at(output));
+    let arguments = GlobalAvgPoolDgradArgs { gradient, output, total, pixels, channels };
+    to.launch(Kernel::GlobalAvgPoolDgrad, Grid::Items(total), arguments)
+}
+
+pub(super) fn linear(to: &mut Lowering, op: &ops::Linear) -> Lowered {
+    let &ops::Linear { inputs, outputs, weight, bias, input, output } = op;
+    let total = to.images(outputs);
+    let (weight, bias, input, output) = (to.at(weight), to.at(bias), to.at(input), to.at(output));
+    let arguments = LinearArgs { weight, bias, input, output, total, inputs, outputs };
+    to.launch_products(Kernel::Linear, Grid::Items(total), arguments)
+}
+
+pub(super) fn linear_dgrad(to: &mut Lowering, op: &ops::LinearDgrad) -> Lowered {
+    let &ops::LinearDgrad { inputs, outputs, weight, gradient, output } = op;
+    let total = to.images(inputs);
+    let (weight, gradient, output) = (to.at(weight), to.at(gradient), to.at(output));
+    let arguments = LinearDgradArgs { weight, gradient, output, total, inputs, outputs };
+    to.launch_products(Kernel::LinearDgrad, Grid::Items(total), arguments)
+}
+
+pub(super) fn linear_wgrad(to: &mut Lowering, op: &ops::LinearWgrad) -> Lowered {
+    let &ops::LinearWgrad { inputs, outputs, input, gradient, weight_gradient, bias_gradient } = op;
+    let total = outputs * (inputs + 1);
+    let arguments = LinearWgradArgs {
+        input: to.at(input),
+        gradient: to.at(gradient),
+        weight_gradient: to.at(weight_gradient),
+        bias_gradient: to.at(bias_gradient),
+        total,
+        images: to.count,
+        inputs,
+        outputs,
+    };
+    to.launch_products(Kernel::LinearWgrad, Grid::Items(total), arguments)
+}
+
+pub(super) fn cross_entropy(to: &mut Lowering, op: &ops::CrossEntropy) -> Lowered {
+    let &ops::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op;
+    let arguments = CrossEntropyArgs {
+        logits: to.at(logits),
+        labels: to.at(labels),
+        teacher: to.optional(teacher.filter(|_| to.switches.distill)),
+        loss: to.at(loss),
+        gradient: to.optional(gradient),
+        images: to.count,
+        classes,
+        divisor: to.divisor(mean),
+        run: to.scalars(),
+    };
+    to.launch(Kernel::CrossEntropy, Grid::Items(to.count), arguments)
+}
+
+pub(super) fn cosine_similarity(to: &mut Lowering, op: &ops::CosineSimilarity) -> Lowered {
+    let &ops::CosineSimilarity { classes, logits, reference, score } = op;
+    let (logits, reference, score) = (to.at(logits), to.at(reference), to.at(score));
+    let arguments = CosineArgs { logits, reference, score, images: to.count, classes };
+    to.launch(Kernel::Cosine, Grid::Items(to.count), arguments)
 }

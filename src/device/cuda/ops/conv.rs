@@ -11,53 +11,51 @@ use crate::device::cuda::kernels::{
 };
 use crate::device::cuda::plan::{Buffer, Fusion, Grid, Lowered, Lowering, Operand, PgdStep, Pointer};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, Op, Prologue, Span};
+use crate::device::{ConvShape, Direction, Prologue, Span};
 
 /// Threads that make a word of a mask.
 const MASK_THREADS: usize = 8;
 
-pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
-    match op {
-        Op::Conv(ops::Conv { shape, .. }) | Op::ConvDgrad(ops::ConvDgrad { shape, .. })
-            if shape.kernel > tiles::TAPS =>
-        {
-            Err(format!("in bf16 a kernel has at most {} taps a side", tiles::TAPS))
-        }
-        Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) => {
-            let spec = &to.program.filters[filter.0];
-            let ConvShape { kernel, stride, in_channels, out_channels, .. } = spec.shape;
-            let dgrad = spec.direction == Direction::Dgrad;
-            let total = filter_len(spec);
-            let arguments = LoadFilterBf16Args {
-                weights: to.at(*weights),
-                scale: to.optional(*scale),
-                filter: to.filter(*filter),
-                total,
-                kernel,
-                stride,
-                out_channels,
-                in_channels,
-                columns: padded(if dgrad { out_channels } else { in_channels }),
-                dgrad,
-            };
-            to.launch(Kernel::LoadFilterBf16, Grid::Items(total), arguments)
-        }
-        Op::Conv(_) => fprop(to, op),
-        Op::ConvDgrad(_) => dgrad(to, op),
-        Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient }) => {
-            let x = conv_input(to, shape, *input, prologue)?;
-            let gradient = output_gradient(to, shape, *gradient)?;
-            wgrad(to, shape, x, gradient, *weight_gradient)
-        }
-        _ => Ok(()),
+pub(super) fn load_filter(to: &mut Lowering, op: &ops::LoadFilter) -> Lowered {
+    let &ops::LoadFilter { filter, weights, scale } = op;
+    let spec = &to.program.filters[filter.0];
+    let ConvShape { kernel, stride, in_channels, out_channels, .. } = spec.shape;
+    let dgrad = spec.direction == Direction::Dgrad;
+    let total = filter_len(spec);
+    let arguments = LoadFilterBf16Args {
+        weights: to.at(weights),
+        scale: to.optional(scale),
+        filter: to.filter(filter),
+        total,
+        kernel,
+        stride,
+        out_channels,
+        in_channels,
+        columns: padded(if dgrad { out_channels } else { in_channels }),
+        dgrad,
+    };
+    to.launch(Kernel::LoadFilterBf16, Grid::Items(total), arguments)
+}
+
+/// fprop's and dgrad's kernels have a bit for each tap.
+fn check_taps(shape: &ConvShape) -> Lowered {
+    match shape.kernel > tiles::TAPS {
+        true => Err(format!("in bf16 a kernel has at most {} taps a side", tiles::TAPS)),
+        false => Ok(()),
     }
 }
 
-fn fprop(to: &mut Lowering, op: &Op) -> Lowered {
-    let Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }) = op else {
-        return Ok(());
-    };
-    if !to.plan.mask_is_made(op) {
+pub(super) fn conv_wgrad(to: &mut Lowering, op: &ops::ConvWgrad) -> Lowered {
+    let ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient } = op;
+    let x = conv_input(to, shape, *input, prologue)?;
+    let gradient = output_gradient(to, shape, *gradient)?;
+    wgrad(to, shape, x, gradient, *weight_gradient)
+}
+
+pub(super) fn conv(to: &mut Lowering, op: &ops::Conv) -> Lowered {
+    let ops::Conv { shape, filter, input, prologue, bias, residual, output } = op;
+    check_taps(shape)?;
+    if prologue.mask.is_some() && !to.plan.masked {
         mask(to, shape, *input, prologue)?;
     }
     let x = conv_input(to, shape, *input, prologue)?;
@@ -113,12 +111,9 @@ fn fprop(to: &mut Lowering, op: &Op) -> Lowered {
     Ok(())
 }
 
-fn dgrad(to: &mut Lowering, op: &Op) -> Lowered {
-    let &Op::ConvDgrad(ops::ConvDgrad { ref shape, filter, gradient, add, mask, scale, residual, output }) =
-        op
-    else {
-        return Ok(());
-    };
+pub(super) fn conv_dgrad(to: &mut Lowering, op: &ops::ConvDgrad) -> Lowered {
+    let &ops::ConvDgrad { ref shape, filter, gradient, add, mask, scale, residual, output } = op;
+    check_taps(shape)?;
     let gradient = output_gradient(to, shape, gradient)?;
     let (pixels, channels) = (shape.height * shape.width, shape.in_channels);
     let (rows, phases) = (phase_pixels(shape, to.count), shape.stride * shape.stride);

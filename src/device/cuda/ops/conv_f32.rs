@@ -7,7 +7,7 @@ use crate::device::cuda::kernels::{
 };
 use crate::device::cuda::plan::{Buffer, GRADIENT, Grid, INPUT, Lowered, Lowering, Pointer};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, FilterSpec, Op, Prologue, Span};
+use crate::device::{ConvShape, Direction, FilterSpec, Prologue, Span};
 
 /// Pixels and channels a thread holds: `TILE` in kernels/common.cuh.
 const TILE: usize = 4;
@@ -113,87 +113,89 @@ fn wgrad_partials(shape: &ConvShape, rows: usize) -> usize {
     wgrad_parts(shape).min(rows.max(1)) * wgrad_items(shape) * TILE * TILE
 }
 
-pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
-    match op {
-        Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) => {
-            let spec = &to.program.filters[filter.0];
-            let (rows, columns) = filter_sides(spec);
-            let total = filter_len(spec);
-            let arguments = LoadFilterArgs {
-                weights: to.at(*weights),
-                scale: to.optional(*scale),
-                filter: to.filter(*filter),
-                total,
-                taps: spec.shape.kernel * spec.shape.kernel,
-                out_channels: spec.shape.out_channels,
-                in_channels: spec.shape.in_channels,
-                rows,
-                columns,
-                dgrad: spec.direction == Direction::Dgrad,
-            };
-            to.launch(Kernel::LoadFilter, Grid::Items(total), arguments)
-        }
-        Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }) => {
-            mask(to, shape, *input, prologue)?;
-            let (x, padded) = conv_input(to, shape, *input, prologue)?;
-            let column_tiles = shape.out_width().div_ceil(TILE);
-            let channel_tiles = shape.out_channels.div_ceil(TILE);
-            let total = to.images(shape.out_height() * column_tiles * channel_tiles);
-            let arguments = ConvFpropF32Args {
-                x,
-                w: to.filter(*filter),
-                bias: to.optional(*bias),
-                residual: to.optional(*residual),
-                y: to.at(*output),
-                total,
-                out_height: shape.out_height(),
-                out_width: shape.out_width(),
-                out_channels: shape.out_channels,
-                column_tiles,
-                channel_tiles,
-                padded_height: padded.height,
-                padded_width: padded.width,
-                padded_channels: padded.channels,
-                kernel: shape.kernel,
-                stride: shape.stride,
-            };
-            to.launch_products(Kernel::ConvFpropF32, Grid::Items(total), arguments)
-        }
-        Op::ConvDgrad(ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output }) => {
-            let (gradient, padded) = output_gradient(to, shape, *gradient, Padded::gradient(shape))?;
-            let (column_tiles, channel_tiles) = (class_tiles(shape), shape.in_channels.div_ceil(TILE));
-            let total = to.images(shape.height * shape.stride * column_tiles * channel_tiles);
-            let arguments = ConvDgradF32Args {
-                gradient,
-                w: to.filter(*filter),
-                add: to.optional(*add),
-                mask: to.optional(*mask),
-                scale: to.optional(*scale),
-                residual: to.optional(*residual),
-                output: to.at(*output),
-                total,
-                height: shape.height,
-                width: shape.width,
-                channels: shape.in_channels,
-                column_tiles,
-                channel_tiles,
-                padded_height: padded.height,
-                padded_width: padded.width,
-                padded_channels: padded.channels,
-                border: padded.border,
-                kernel: shape.kernel,
-                stride: shape.stride,
-                pad: shape.pad,
-            };
-            to.launch_products(Kernel::ConvDgradF32, Grid::Items(total), arguments)
-        }
-        Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient }) => {
-            let x = conv_input(to, shape, *input, prologue)?;
-            let gradient = output_gradient(to, shape, *gradient, Padded::wgrad_gradient(shape))?;
-            wgrad(to, shape, x, gradient, *weight_gradient)
-        }
-        _ => Ok(()),
-    }
+pub(super) fn load_filter(to: &mut Lowering, op: &ops::LoadFilter) -> Lowered {
+    let ops::LoadFilter { filter, weights, scale } = op;
+    let spec = &to.program.filters[filter.0];
+    let (rows, columns) = filter_sides(spec);
+    let total = filter_len(spec);
+    let arguments = LoadFilterArgs {
+        weights: to.at(*weights),
+        scale: to.optional(*scale),
+        filter: to.filter(*filter),
+        total,
+        taps: spec.shape.kernel * spec.shape.kernel,
+        out_channels: spec.shape.out_channels,
+        in_channels: spec.shape.in_channels,
+        rows,
+        columns,
+        dgrad: spec.direction == Direction::Dgrad,
+    };
+    to.launch(Kernel::LoadFilter, Grid::Items(total), arguments)
+}
+
+pub(super) fn conv(to: &mut Lowering, op: &ops::Conv) -> Lowered {
+    let ops::Conv { shape, filter, input, prologue, bias, residual, output } = op;
+    mask(to, shape, *input, prologue)?;
+    let (x, padded) = conv_input(to, shape, *input, prologue)?;
+    let column_tiles = shape.out_width().div_ceil(TILE);
+    let channel_tiles = shape.out_channels.div_ceil(TILE);
+    let total = to.images(shape.out_height() * column_tiles * channel_tiles);
+    let arguments = ConvFpropF32Args {
+        x,
+        w: to.filter(*filter),
+        bias: to.optional(*bias),
+        residual: to.optional(*residual),
+        y: to.at(*output),
+        total,
+        out_height: shape.out_height(),
+        out_width: shape.out_width(),
+        out_channels: shape.out_channels,
+        column_tiles,
+        channel_tiles,
+        padded_height: padded.height,
+        padded_width: padded.width,
+        padded_channels: padded.channels,
+        kernel: shape.kernel,
+        stride: shape.stride,
+    };
+    to.launch_products(Kernel::ConvFpropF32, Grid::Items(total), arguments)
+}
+
+pub(super) fn conv_dgrad(to: &mut Lowering, op: &ops::ConvDgrad) -> Lowered {
+    let ops::ConvDgrad { shape, filter, gradient, add, mask, scale, residual, output } = op;
+    let (gradient, padded) = output_gradient(to, shape, *gradient, Padded::gradient(shape))?;
+    let (column_tiles, channel_tiles) = (class_tiles(shape), shape.in_channels.div_ceil(TILE));
+    let total = to.images(shape.height * shape.stride * column_tiles * channel_tiles);
+    let arguments = ConvDgradF32Args {
+        gradient,
+        w: to.filter(*filter),
+        add: to.optional(*add),
+        mask: to.optional(*mask),
+        scale: to.optional(*scale),
+        residual: to.optional(*residual),
+        output: to.at(*output),
+        total,
+        height: shape.height,
+        width: shape.width,
+        channels: shape.in_channels,
+        column_tiles,
+        channel_tiles,
+        padded_height: padded.height,
+        padded_width: padded.width,
+        padded_channels: padded.channels,
+        border: padded.border,
+        kernel: shape.kernel,
+        stride: shape.stride,
+        pad: shape.pad,
+    };
+    to.launch_products(Kernel::ConvDgradF32, Grid::Items(total), arguments)
+}
+
+pub(super) fn conv_wgrad(to: &mut Lowering, op: &ops::ConvWgrad) -> Lowered {
+    let ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient } = op;
+    let x = conv_input(to, shape, *input, prologue)?;
+    let gradient = output_gradient(to, shape, *gradient, Padded::wgrad_gradient(shape))?;
+    wgrad(to, shape, x, gradient, *weight_gradient)
 }
 
 fn wgrad(

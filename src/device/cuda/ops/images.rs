@@ -1,69 +1,73 @@
 //! Images: loading, random erasing, and the attack's start and step on them.
 
+use crate::device::Norm;
 use crate::device::cuda::kernels::{Kernel, LoadImagesArgs, PgdStartArgs, PgdStepArgs, RandomErasingArgs};
 use crate::device::cuda::plan::{Buffer, Grid, ImageSetSize, Lowered, Lowering};
 use crate::device::ops;
-use crate::device::{Norm, Op};
 
 /// Pixels that a block of `patches` paints: `PAINTED` in kernels/augment.cu.
 const PAINTED: usize = 512;
 
-pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
-    match *op {
-        Op::LoadImages(ops::LoadImages { images, indices, height, width, channels, augment, output }) => {
-            let elements = height * width * channels;
-            let arguments = LoadImagesArgs {
-                images: to.buffer(Buffer::Images(images), to.images(elements)),
-                indices: to.at(indices),
-                output: to.at(output),
-                set: ImageSetSize::Images(images),
-                height,
-                width,
-                from: ImageSetSize::Channels(images),
-                channels,
-                pad: augment.pad,
-                flip: augment.flip,
-                run: to.scalars(),
-            };
-            to.launch(Kernel::LoadImages, to.vec4_grid(elements), arguments)
-        }
-        Op::RandomErasing(_) if !to.switches.patches => Ok(()),
-        Op::RandomErasing(ops::RandomErasing { indices, height, width, channels, images }) => {
-            let (indices, images) = (to.at(indices), to.at(images));
-            let arguments = RandomErasingArgs { indices, images, height, width, channels, run: to.scalars() };
-            let blocks = (height * width).div_ceil(PAINTED);
-            to.launch(Kernel::RandomErasing, Grid::Blocks(to.count, blocks), arguments)
-        }
-        Op::PgdStart(ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial }) => {
-            let arguments = PgdStartArgs {
-                clean: to.at(clean),
-                indices: to.at(indices),
-                epsilons: to.at(epsilon),
-                adversarial: to.at(adversarial),
-                elements,
-                l2: norm == Norm::L2,
-                run: to.scalars(),
-            };
-            // In L2 a block sums an image's squares.
-            let grid = if norm == Norm::L2 { Grid::Blocks(to.count, 1) } else { to.vec4_grid(elements) };
-            to.launch(Kernel::PgdStart, grid, arguments)
-        }
-        Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial }) => {
-            let (kernel, grid) = match norm {
-                Norm::Linf => (Kernel::PgdStepLinf, to.vec4_grid(elements)),
-                Norm::L2 => (Kernel::PgdStepL2, Grid::Blocks(to.count, 1)),
-            };
-            let arguments = PgdStepArgs {
-                clean: to.at(clean),
-                gradient: to.at(gradient),
-                epsilons: to.at(epsilon),
-                alphas: to.at(alpha),
-                adversarial: to.at(adversarial),
-                elements,
-                run: to.scalars(),
-            };
-            to.launch(kernel, grid, arguments)
-        }
-        _ => Ok(()),
+pub(super) fn load_images(to: &mut Lowering, op: &ops::LoadImages) -> Lowered {
+    let &ops::LoadImages { images, indices, height, width, channels, augment, output } = op;
+    let elements = height * width * channels;
+    let arguments = LoadImagesArgs {
+        images: to.buffer(Buffer::Images(images), to.images(elements)),
+        indices: to.at(indices),
+        output: to.at(output),
+        set: ImageSetSize::Images(images),
+        height,
+        width,
+        from: ImageSetSize::Channels(images),
+        channels,
+        pad: augment.pad,
+        flip: augment.flip,
+        run: to.scalars(),
+    };
+    to.launch(Kernel::LoadImages, to.vec4_grid(elements), arguments)
+}
+
+pub(super) fn random_erasing(to: &mut Lowering, op: &ops::RandomErasing) -> Lowered {
+    let &ops::RandomErasing { indices, height, width, channels, images } = op;
+    if !to.switches.patches {
+        return Ok(());
     }
+    let (indices, images) = (to.at(indices), to.at(images));
+    let arguments = RandomErasingArgs { indices, images, height, width, channels, run: to.scalars() };
+    let blocks = (height * width).div_ceil(PAINTED);
+    to.launch(Kernel::RandomErasing, Grid::Blocks(to.count, blocks), arguments)
+}
+
+pub(super) fn pgd_start(to: &mut Lowering, op: &ops::PgdStart) -> Lowered {
+    let &ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial } = op;
+    let arguments = PgdStartArgs {
+        clean: to.at(clean),
+        indices: to.at(indices),
+        epsilons: to.at(epsilon),
+        adversarial: to.at(adversarial),
+        elements,
+        l2: norm == Norm::L2,
+        run: to.scalars(),
+    };
+    // In L2 a block sums an image's squares.
+    let grid = if norm == Norm::L2 { Grid::Blocks(to.count, 1) } else { to.vec4_grid(elements) };
+    to.launch(Kernel::PgdStart, grid, arguments)
+}
+
+pub(super) fn pgd_step(to: &mut Lowering, op: &ops::PgdStep) -> Lowered {
+    let &ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } = op;
+    let (kernel, grid) = match norm {
+        Norm::Linf => (Kernel::PgdStepLinf, to.vec4_grid(elements)),
+        Norm::L2 => (Kernel::PgdStepL2, Grid::Blocks(to.count, 1)),
+    };
+    let arguments = PgdStepArgs {
+        clean: to.at(clean),
+        gradient: to.at(gradient),
+        epsilons: to.at(epsilon),
+        alphas: to.at(alpha),
+        adversarial: to.at(adversarial),
+        elements,
+        run: to.scalars(),
+    };
+    to.launch(kernel, grid, arguments)
 }

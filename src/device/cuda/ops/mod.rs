@@ -27,28 +27,41 @@ pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
     if let Fusion::Classifier(classifier) = &to.plan.fusion {
         return classifier::fused(to, classifier);
     }
+    let bf16 = to.precision == Precision::Bf16;
     match op {
-        Op::LoadFilter(_) | Op::Conv(_) | Op::ConvDgrad(_) | Op::ConvWgrad(_) => match to.precision {
-            Precision::F32 => conv_f32::lower(to, op),
-            Precision::Bf16 => conv::lower(to, op),
-        },
-        Op::BatchNormAffine(_) | Op::BatchNormStats(_) | Op::BatchNormDgrad(_) => norm::lower(to, op),
-        Op::LoadImages(_) | Op::RandomErasing(_) | Op::PgdStart(_) | Op::PgdStep(_) => images::lower(to, op),
-        Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_) | Op::Copy(_) => optimizer::lower(to, op),
-        Op::Add(_)
-        | Op::MaxPool(_)
-        | Op::MaxPoolDgrad(_)
-        | Op::Upsample(_)
-        | Op::UpsampleDgrad(_)
-        | Op::ScaledTanh(_)
-        | Op::ScaledTanhDgrad(_) => pool::lower(to, op),
-        Op::GlobalAvgPool(_)
-        | Op::GlobalAvgPoolDgrad(_)
-        | Op::Linear(_)
-        | Op::LinearDgrad(_)
-        | Op::LinearWgrad(_)
-        | Op::CrossEntropy(_)
-        | Op::CosineSimilarity(_) => classifier::lower(to, op),
+        Op::LoadFilter(op) if bf16 => conv::load_filter(to, op),
+        Op::LoadFilter(op) => conv_f32::load_filter(to, op),
+        Op::Conv(op) if bf16 => conv::conv(to, op),
+        Op::Conv(op) => conv_f32::conv(to, op),
+        Op::ConvDgrad(op) if bf16 => conv::conv_dgrad(to, op),
+        Op::ConvDgrad(op) => conv_f32::conv_dgrad(to, op),
+        Op::ConvWgrad(op) if bf16 => conv::conv_wgrad(to, op),
+        Op::ConvWgrad(op) => conv_f32::conv_wgrad(to, op),
+        Op::BatchNormAffine(op) => norm::batch_norm_affine(to, op),
+        Op::BatchNormStats(op) => norm::batch_norm_stats(to, op),
+        Op::BatchNormDgrad(op) => norm::batch_norm_dgrad(to, op),
+        Op::Add(op) => pool::add(to, op),
+        Op::MaxPool(op) => pool::max_pool(to, op),
+        Op::MaxPoolDgrad(op) => pool::max_pool_dgrad(to, op),
+        Op::Upsample(op) => pool::upsample(to, op),
+        Op::UpsampleDgrad(op) => pool::upsample_dgrad(to, op),
+        Op::ScaledTanh(op) => pool::scaled_tanh(to, op),
+        Op::ScaledTanhDgrad(op) => pool::scaled_tanh_dgrad(to, op),
+        Op::GlobalAvgPool(op) => classifier::global_avg_pool(to, op),
+        Op::GlobalAvgPoolDgrad(op) => classifier::global_avg_pool_dgrad(to, op),
+        Op::Linear(op) => classifier::linear(to, op),
+        Op::LinearDgrad(op) => classifier::linear_dgrad(to, op),
+        Op::LinearWgrad(op) => classifier::linear_wgrad(to, op),
+        Op::CrossEntropy(op) => classifier::cross_entropy(to, op),
+        Op::CosineSimilarity(op) => classifier::cosine_similarity(to, op),
+        Op::LoadImages(op) => images::load_images(to, op),
+        Op::RandomErasing(op) => images::random_erasing(to, op),
+        Op::PgdStart(op) => images::pgd_start(to, op),
+        Op::PgdStep(op) => images::pgd_step(to, op),
+        Op::Sgd(op) => optimizer::sgd(to, op),
+        Op::Adam(op) => optimizer::adam(to, op),
+        Op::MovingAverage(op) => optimizer::moving_average(to, op),
+        Op::Copy(op) => optimizer::copy(to, op),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Batch norm: sums in parts, then what is derived from them.
 
 use super::{Parts, tiles};
-use crate::device::Op;
 use crate::device::cuda::kernels::{
     Kernel, NormAffineArgs, NormDgradArgs, NormDgradPartialArgs, NormDgradReduceArgs, NormStatsArgs,
     NormStatsPartialArgs,
@@ -31,29 +30,23 @@ pub(super) fn column_sums(to: &Lowering, rows: usize, channels: usize) -> Pointe
     sums(to, tiles, tiles::most_down(rows), channels)
 }
 
-pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
-    match op {
-        Op::BatchNormAffine(ops::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine }) => {
-            let arguments = NormAffineArgs {
-                gamma: to.at(*gamma),
-                beta: to.at(*beta),
-                mean: to.at(*mean),
-                variance: to.at(*variance),
-                scale: to.at(affine.scale),
-                shift: to.at(affine.shift),
-                channels: gamma.len,
-                epsilon: *epsilon,
-            };
-            to.launch(Kernel::NormAffine, Grid::Items(gamma.len), arguments)
-        }
-        Op::BatchNormStats(_) => stats(to, op),
-        Op::BatchNormDgrad(_) => dgrad(to, op),
-        _ => Ok(()),
-    }
+pub(super) fn batch_norm_affine(to: &mut Lowering, op: &ops::BatchNormAffine) -> Lowered {
+    let ops::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } = op;
+    let arguments = NormAffineArgs {
+        gamma: to.at(*gamma),
+        beta: to.at(*beta),
+        mean: to.at(*mean),
+        variance: to.at(*variance),
+        scale: to.at(affine.scale),
+        shift: to.at(affine.shift),
+        channels: gamma.len,
+        epsilon: *epsilon,
+    };
+    to.launch(Kernel::NormAffine, Grid::Items(gamma.len), arguments)
 }
 
-fn stats(to: &mut Lowering, op: &Op) -> Lowered {
-    let &Op::BatchNormStats(ops::BatchNormStats {
+pub(super) fn batch_norm_stats(to: &mut Lowering, op: &ops::BatchNormStats) -> Lowered {
+    let &ops::BatchNormStats {
         pixels,
         channels,
         input,
@@ -66,10 +59,7 @@ fn stats(to: &mut Lowering, op: &Op) -> Lowered {
         mean,
         inverse_std,
         affine,
-    }) = op
-    else {
-        return Ok(());
-    };
+    } = op;
     let rows = to.images(pixels);
     // A convolution's sums are of its tiles, and not of differences from a row.
     let (partial, parts, pivot) = if to.plan.fusion == Fusion::StatsReady {
@@ -107,8 +97,8 @@ fn stats(to: &mut Lowering, op: &Op) -> Lowered {
     to.launch(Kernel::NormStats, Grid::Blocks(channels.div_ceil(TOTALS), 1), arguments)
 }
 
-fn dgrad(to: &mut Lowering, op: &Op) -> Lowered {
-    let &Op::BatchNormDgrad(ops::BatchNormDgrad {
+pub(super) fn batch_norm_dgrad(to: &mut Lowering, op: &ops::BatchNormDgrad) -> Lowered {
+    let &ops::BatchNormDgrad {
         pixels,
         channels,
         input,
@@ -121,10 +111,7 @@ fn dgrad(to: &mut Lowering, op: &Op) -> Lowered {
         output,
         gamma_gradient,
         beta_gradient,
-    }) = op
-    else {
-        return Ok(());
-    };
+    } = op;
     let rows = to.images(pixels);
     let parts = Parts::new(rows, most_parts(rows));
     let partial = sums(to, parts.count, most_parts(rows), channels);

@@ -23,55 +23,59 @@ const TAPS: usize = 49;
 const TILE: (usize, usize) = (16, 8);
 const PLAIN: usize = 1024;
 
-pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
-    match *op {
-        Op::Sgd(ops::Sgd { weights, gradients, momentum }) => {
-            let run = to.scalars();
-            let [w, gradients, velocity] = [weights, gradients, momentum].map(|span| to.at(span));
-            let Some(update) = to.update.filter(|_| to.plan.fusion == Fusion::Update) else {
-                let arguments = SgdArgs { weights: w, gradients, velocity, total: weights.len, run };
-                return to.launch(Kernel::Sgd, Grid::Items(weights.len), arguments);
-            };
-            let parts = Tensor {
-                buffer: Buffer::UpdateTable,
-                elements: update.filter_bytes(to.program),
-                reserve: update.words() * size_of::<u32>(),
-            };
-            let average = update.average_span(to.program).filter(|_| to.switches.average);
-            let arguments = SgdWithFiltersArgs {
-                weights: w,
-                gradients,
-                velocity,
-                average: to.optional(average),
-                parts: Some(parts),
-                count: update.parts.len(),
-                trainable: weights.len,
-                run,
-            };
-            to.launch(Kernel::SgdWithFilters, Grid::Blocks(update.blocks(), 1), arguments)?;
-            to.fused("the next step's filters");
-            Ok(())
-        }
-        Op::Adam(ops::Adam { weights, gradients, first, second }) => {
-            let total = weights.len;
-            let [weights, gradients, first, second] =
-                [weights, gradients, first, second].map(|span| to.at(span));
-            let arguments = AdamArgs { weights, gradients, first, second, total, run: to.scalars() };
-            to.launch(Kernel::Adam, Grid::Items(total), arguments)
-        }
-        Op::MovingAverage(ops::MovingAverage { weights, average }) if to.switches.average => {
-            let total = weights.len;
-            let (weights, average) = (to.at(weights), to.at(average));
-            let arguments = MovingAverageArgs { weights, average, total, run: to.scalars() };
-            to.launch(Kernel::MovingAverage, Grid::Items(total), arguments)
-        }
-        Op::Copy(ops::Copy { elements, input, output }) => {
-            let total = to.images(elements);
-            let arguments = CopyArgs { input: to.at(input), output: to.at(output), total };
-            to.launch(Kernel::Copy, Grid::Items(total), arguments)
-        }
-        _ => Ok(()),
+pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
+    let &ops::Sgd { weights, gradients, momentum } = op;
+    let run = to.scalars();
+    let [w, gradients, velocity] = [weights, gradients, momentum].map(|span| to.at(span));
+    let Some(update) = to.update.filter(|_| to.plan.fusion == Fusion::Update) else {
+        let arguments = SgdArgs { weights: w, gradients, velocity, total: weights.len, run };
+        return to.launch(Kernel::Sgd, Grid::Items(weights.len), arguments);
+    };
+    let parts = Tensor {
+        buffer: Buffer::UpdateTable,
+        elements: update.filter_bytes(to.program),
+        reserve: update.words() * size_of::<u32>(),
+    };
+    let average = update.average_span(to.program).filter(|_| to.switches.average);
+    let arguments = SgdWithFiltersArgs {
+        weights: w,
+        gradients,
+        velocity,
+        average: to.optional(average),
+        parts: Some(parts),
+        count: update.parts.len(),
+        trainable: weights.len,
+        run,
+    };
+    to.launch(Kernel::SgdWithFilters, Grid::Blocks(update.blocks(), 1), arguments)?;
+    to.fused("the next step's filters");
+    Ok(())
+}
+
+pub(super) fn adam(to: &mut Lowering, op: &ops::Adam) -> Lowered {
+    let &ops::Adam { weights, gradients, first, second } = op;
+    let total = weights.len;
+    let [weights, gradients, first, second] = [weights, gradients, first, second].map(|span| to.at(span));
+    let arguments = AdamArgs { weights, gradients, first, second, total, run: to.scalars() };
+    to.launch(Kernel::Adam, Grid::Items(total), arguments)
+}
+
+pub(super) fn moving_average(to: &mut Lowering, op: &ops::MovingAverage) -> Lowered {
+    let &ops::MovingAverage { weights, average } = op;
+    if !to.switches.average {
+        return Ok(());
     }
+    let total = weights.len;
+    let (weights, average) = (to.at(weights), to.at(average));
+    let arguments = MovingAverageArgs { weights, average, total, run: to.scalars() };
+    to.launch(Kernel::MovingAverage, Grid::Items(total), arguments)
+}
+
+pub(super) fn copy(to: &mut Lowering, op: &ops::Copy) -> Lowered {
+    let &ops::Copy { elements, input, output } = op;
+    let total = to.images(elements);
+    let arguments = CopyArgs { input: to.at(input), output: to.at(output), total };
+    to.launch(Kernel::Copy, Grid::Items(total), arguments)
 }
 
 /// The update of a program.
