@@ -14,7 +14,7 @@
 #include "mma.cuh"
 #include "vec4.cuh"
 
-// Limits of the fused kernels; the host uses the unfused ones beyond: `FEATURES`, `CLASSES` in src/device/cuda/fuse.rs.
+// Limits of the fused kernels; the host uses the unfused ones beyond: `FEATURES`, `CLASSES` in src/device/cuda/plan/fuse.rs.
 constexpr u32 FEATURES = 2048, CLASSES = 1024;
 
 // Loads in flight: a warp computes CLASSES_PER_WARP dot products at once, CHUNKS vectors of each a lane; pooling and

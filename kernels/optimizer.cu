@@ -51,7 +51,7 @@ KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, c
 
 // A range of the weights and the first block that computes it: a filter (K, C, kernel^2), to be written as fprop
 // (K, taps, C') and dgrad (C, taps, K'), each or null; or other weights, whose kernel is 0. `Entry` in
-// src/device/cuda/update.rs.
+// src/device/cuda/ops/optimizer.rs.
 struct Segment {
     u32 block, offset, length, out_channels, in_channels, kernel, stride, unused;
     bf16 *fprop, *dgrad;
