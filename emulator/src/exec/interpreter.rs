@@ -136,8 +136,8 @@ fn turn_of(warp: &mut Warp, machine: &mut Machine, left: &mut u64) -> Outcome<Ev
 fn compute(regs: VectorRegisters, mask: u32, op: VectorOp) {
     let float = f32::from_bits;
     match op {
-        VectorOp::MovB32 { d, a } => regs.b32_1(mask, d, a, |a| a),
-        VectorOp::MovB64 { d, a } => regs.put_b64(d, mask, *regs.b64(a)),
+        VectorOp::MovB32(r) => regs.b32_1(mask, r, |a| a),
+        VectorOp::MovB64(r) => regs.put_b64(r.d, mask, *regs.b64(r.a)),
         VectorOp::AddB32(r) => regs.b32_2(mask, r, u32::wrapping_add),
         VectorOp::SubB32(r) => regs.b32_2(mask, r, u32::wrapping_sub),
         VectorOp::MulB32(r) => regs.b32_2(mask, r, u32::wrapping_mul),
@@ -172,19 +172,19 @@ fn compute(regs: VectorRegisters, mask: u32, op: VectorOp) {
         VectorOp::MinF32(r) => regs.f32_2(mask, r, |a, b| -larger(-a, -b)),
         VectorOp::MaxF32(r) => regs.f32_2(mask, r, larger),
         VectorOp::FmaF32(r) => regs.b32_3(mask, r, |a, b, c| bits(float(a).mul_add(float(b), float(c)))),
-        VectorOp::NegF32 { d, a } => regs.b32_1(mask, d, a, |a| bits(-float(a))),
-        VectorOp::AbsF32 { d, a } => regs.b32_1(mask, d, a, |a| bits(float(a).abs())),
-        VectorOp::SqrtF32 { d, a } => regs.b32_1(mask, d, a, |a| bits(float(a).sqrt())),
-        VectorOp::Lop3 { regs: r, table } => lop3(regs, mask, r, table),
+        VectorOp::NegF32(r) => regs.b32_1(mask, r, |a| bits(-float(a))),
+        VectorOp::AbsF32(r) => regs.b32_1(mask, r, |a| bits(float(a).abs())),
+        VectorOp::SqrtF32(r) => regs.b32_1(mask, r, |a| bits(float(a).sqrt())),
+        VectorOp::Lop3(r, table) => lop3(regs, mask, r, table),
         VectorOp::SelB32(r) => regs.select_b32(mask, r),
         VectorOp::SelB64(r) => regs.select_b64(mask, r),
-        VectorOp::WidenS32 { d, a } => regs.widen(mask, d, a, |a| i64::from(a as i32) as u64),
-        VectorOp::WidenU32 { d, a } => regs.widen(mask, d, a, u64::from),
-        VectorOp::Narrow { d, a } => regs.narrow(mask, d, a, |a| a as u32),
-        VectorOp::FromS32 { d, a } => regs.b32_1(mask, d, a, |a| (a as i32 as f32).to_bits()),
-        VectorOp::FromU32 { d, a } => regs.b32_1(mask, d, a, |a| (a as f32).to_bits()),
-        VectorOp::FromBf16 { d, a } => regs.b32_1(mask, d, a, |a| bits(float(a << 16))),
-        VectorOp::FromF16 { d, a } => regs.b32_1(mask, d, a, |a| bits(f16_to_f32(a & 0xffff))),
+        VectorOp::WidenS32(r) => regs.widen(mask, r, |a| i64::from(a as i32) as u64),
+        VectorOp::WidenU32(r) => regs.widen(mask, r, u64::from),
+        VectorOp::Narrow(r) => regs.narrow(mask, r, |a| a as u32),
+        VectorOp::FromS32(r) => regs.b32_1(mask, r, |a| (a as i32 as f32).to_bits()),
+        VectorOp::FromU32(r) => regs.b32_1(mask, r, |a| (a as f32).to_bits()),
+        VectorOp::FromBf16(r) => regs.b32_1(mask, r, |a| bits(float(a << 16))),
+        VectorOp::FromF16(r) => regs.b32_1(mask, r, |a| bits(f16_to_f32(a & 0xffff))),
         VectorOp::PairBf16(r) => regs.b32_2(mask, r, |high, low| bf16(high) << 16 | bf16(low)),
         VectorOp::Unpack32 { low, high, a } => {
             let values = *regs.b64(a);
@@ -262,7 +262,7 @@ fn predicates(regs: VectorRegisters, mask: u32, op: VectorOp) {
         VectorOp::AndPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) & regs.predicate(r.b)),
         VectorOp::OrPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) | regs.predicate(r.b)),
         VectorOp::XorPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) ^ regs.predicate(r.b)),
-        VectorOp::NotPredicate { d, a } => regs.put_predicate(d, mask, !regs.predicate(a)),
+        VectorOp::NotPredicate(r) => regs.put_predicate(r.d, mask, !regs.predicate(r.a)),
         _ => {}
     }
 }

@@ -6,7 +6,14 @@ use crate::ir::{
     Round, Space, Type,
 };
 
-/// Registers of an operation with two operands. All registers in a plan exist in the kernel's files.
+/// Registers of an operation with one operand. All registers in a plan exist in the kernel's files.
+#[derive(Clone, Copy, Debug)]
+pub struct Unary {
+    pub d: Reg,
+    pub a: Reg,
+}
+
+/// Registers of an operation with two operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Binary {
     pub d: Reg,
@@ -50,14 +57,8 @@ pub enum Order {
 /// The instructions that programs spend their time in.
 #[derive(Clone, Copy, Debug)]
 pub enum VectorOp {
-    MovB32 {
-        d: Reg,
-        a: Reg,
-    },
-    MovB64 {
-        d: Reg,
-        a: Reg,
-    },
+    MovB32(Unary),
+    MovB64(Unary),
     AddB32(Binary),
     SubB32(Binary),
     MulB32(Binary),
@@ -90,22 +91,10 @@ pub enum VectorOp {
     MinF32(Binary),
     MaxF32(Binary),
     FmaF32(Ternary),
-    NegF32 {
-        d: Reg,
-        a: Reg,
-    },
-    AbsF32 {
-        d: Reg,
-        a: Reg,
-    },
-    SqrtF32 {
-        d: Reg,
-        a: Reg,
-    },
-    Lop3 {
-        regs: Ternary,
-        table: u8,
-    },
+    NegF32(Unary),
+    AbsF32(Unary),
+    SqrtF32(Unary),
+    Lop3(Ternary, u8),
     CompareU32(Binary, Order),
     CompareS32(Binary, Order),
     CompareU64(Binary, Order),
@@ -116,30 +105,12 @@ pub enum VectorOp {
     AndPredicate(Binary),
     OrPredicate(Binary),
     XorPredicate(Binary),
-    NotPredicate {
-        d: Reg,
-        a: Reg,
-    },
-    WidenS32 {
-        d: Reg,
-        a: Reg,
-    },
-    WidenU32 {
-        d: Reg,
-        a: Reg,
-    },
-    Narrow {
-        d: Reg,
-        a: Reg,
-    },
-    FromS32 {
-        d: Reg,
-        a: Reg,
-    },
-    FromU32 {
-        d: Reg,
-        a: Reg,
-    },
+    NotPredicate(Unary),
+    WidenS32(Unary),
+    WidenU32(Unary),
+    Narrow(Unary),
+    FromS32(Unary),
+    FromU32(Unary),
     Unpack32 {
         low: Reg,
         high: Reg,
@@ -150,14 +121,8 @@ pub enum VectorOp {
         low: Reg,
         high: Reg,
     },
-    FromBf16 {
-        d: Reg,
-        a: Reg,
-    },
-    FromF16 {
-        d: Reg,
-        a: Reg,
-    },
+    FromBf16(Unary),
+    FromF16(Unary),
     PairBf16(Binary),
     /// Parameter of 4 bytes.
     ParamB32 {
@@ -213,10 +178,10 @@ impl Files {
         use File::{B32, B64, Predicates};
         match *op {
             Op::Mov { file: B32, dst: d, src: a } => {
-                self.checked(VectorOp::MovB32 { d, a }, &[(B32, &[d, a])])
+                self.checked(VectorOp::MovB32(Unary { d, a }), &[(B32, &[d, a])])
             }
             Op::Mov { file: B64, dst: d, src: a } => {
-                self.checked(VectorOp::MovB64 { d, a }, &[(B64, &[d, a])])
+                self.checked(VectorOp::MovB64(Unary { d, a }), &[(B64, &[d, a])])
             }
             Op::Int2 { op, ty, dst: d, a, b } => self.int2(op, ty, Binary { d, a, b }),
             Op::Int3 { op: Int3::MadLo, ty, dst: d, a, b, c } => {
@@ -242,13 +207,13 @@ impl Files {
                 self.checked(op, &[(B64, &[d, c]), (B32, &[a, b])])
             }
             Op::Lop3 { dst: d, a, b, c, table } => {
-                self.checked(VectorOp::Lop3 { regs: Ternary { d, a, b, c }, table }, &[(B32, &[d, a, b, c])])
+                self.checked(VectorOp::Lop3(Ternary { d, a, b, c }, table), &[(B32, &[d, a, b, c])])
             }
             Op::Float1 { op, ty: Type::F32, mode: Mode::PLAIN, dst: d, a } => {
                 let op = match op {
-                    Float1::Neg => VectorOp::NegF32 { d, a },
-                    Float1::Abs => VectorOp::AbsF32 { d, a },
-                    Float1::Sqrt | Float1::SqrtApprox => VectorOp::SqrtF32 { d, a },
+                    Float1::Neg => VectorOp::NegF32(Unary { d, a }),
+                    Float1::Abs => VectorOp::AbsF32(Unary { d, a }),
+                    Float1::Sqrt | Float1::SqrtApprox => VectorOp::SqrtF32(Unary { d, a }),
                     _ => return None,
                 };
                 self.checked(op, &[(B32, &[d, a])])
@@ -296,7 +261,7 @@ impl Files {
                 self.checked(op, &[(Predicates, &[d, a, b])])
             }
             Op::PredNot { dst: d, a } => {
-                self.checked(VectorOp::NotPredicate { d, a }, &[(Predicates, &[d, a])])
+                self.checked(VectorOp::NotPredicate(Unary { d, a }), &[(Predicates, &[d, a])])
             }
             Op::Unpack32 { low, high, src: a } => {
                 self.checked(VectorOp::Unpack32 { low, high, a }, &[(B32, &[low, high]), (B64, &[a])])
@@ -384,13 +349,13 @@ impl Files {
         let plain = !how.ftz && !how.sat && !how.relu && !how.integral;
         let op = match (from, to) {
             _ if !plain => return None,
-            (Type::S32, Type::S64 | Type::U64) => VectorOp::WidenS32 { d, a },
-            (Type::U32, Type::S64 | Type::U64) => VectorOp::WidenU32 { d, a },
-            (Type::S64 | Type::U64, Type::S32 | Type::U32) => VectorOp::Narrow { d, a },
-            (Type::S32, Type::F32) if how.round == Round::Near => VectorOp::FromS32 { d, a },
-            (Type::U32, Type::F32) if how.round == Round::Near => VectorOp::FromU32 { d, a },
-            (Type::Bf16, Type::F32) => VectorOp::FromBf16 { d, a },
-            (Type::F16, Type::F32) => VectorOp::FromF16 { d, a },
+            (Type::S32, Type::S64 | Type::U64) => VectorOp::WidenS32(Unary { d, a }),
+            (Type::U32, Type::S64 | Type::U64) => VectorOp::WidenU32(Unary { d, a }),
+            (Type::S64 | Type::U64, Type::S32 | Type::U32) => VectorOp::Narrow(Unary { d, a }),
+            (Type::S32, Type::F32) if how.round == Round::Near => VectorOp::FromS32(Unary { d, a }),
+            (Type::U32, Type::F32) if how.round == Round::Near => VectorOp::FromU32(Unary { d, a }),
+            (Type::Bf16, Type::F32) => VectorOp::FromBf16(Unary { d, a }),
+            (Type::F16, Type::F32) => VectorOp::FromF16(Unary { d, a }),
             _ => return None,
         };
         self.checked(op, &[(to.file(), &[d]), (from.file(), &[a])])

@@ -2,7 +2,7 @@
 //! functions are inlined into code that may use them.
 
 use super::value::NAN32;
-use super::vector_op::{Binary, Ternary};
+use super::vector_op::{Binary, Ternary, Unary};
 use super::warp::{LANES, Registers};
 use crate::ir::Reg;
 
@@ -105,10 +105,10 @@ impl VectorRegisters {
     }
 
     #[inline(always)]
-    pub fn b32_1(&self, mask: u32, d: Reg, a: Reg, f: impl Fn(u32) -> u32) {
-        let a = self.b32(a);
+    pub fn b32_1(&self, mask: u32, r: Unary, f: impl Fn(u32) -> u32) {
+        let a = self.b32(r.a);
         let values = each(|lane| f(a[lane]));
-        self.put_b32(d, mask, values);
+        self.put_b32(r.d, mask, values);
     }
 
     #[inline(always)]
@@ -146,10 +146,10 @@ impl VectorRegisters {
 
     /// A b64 result of a b32 operand.
     #[inline(always)]
-    pub fn widen(&self, mask: u32, d: Reg, a: Reg, f: impl Fn(u32) -> u64) {
-        let a = self.b32(a);
+    pub fn widen(&self, mask: u32, r: Unary, f: impl Fn(u32) -> u64) {
+        let a = self.b32(r.a);
         let values = each(|lane| f(a[lane]));
-        self.put_b64(d, mask, values);
+        self.put_b64(r.d, mask, values);
     }
 
     #[inline(always)]
@@ -169,10 +169,10 @@ impl VectorRegisters {
 
     /// A b32 result of a b64 operand.
     #[inline(always)]
-    pub fn narrow(&self, mask: u32, d: Reg, a: Reg, f: impl Fn(u64) -> u32) {
-        let a = self.b64(a);
+    pub fn narrow(&self, mask: u32, r: Unary, f: impl Fn(u64) -> u32) {
+        let a = self.b64(r.a);
         let values = each(|lane| f(a[lane]));
-        self.put_b32(d, mask, values);
+        self.put_b32(r.d, mask, values);
     }
 
     #[inline(always)]
