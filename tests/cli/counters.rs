@@ -1,5 +1,6 @@
 //! What decides the speed of the tensor-core convolutions, counted on the emulator at the shapes of networks of width
-//! 64 with few images: no bank conflicts, whole sectors, at most 5 % more matrix instructions than needed. `cargo test --test cli counters -- --nocapture` prints the table of docs/performance.md.
+//! 64 with few images: no bank conflicts, whole sectors, at most 5 % more matrix instructions than needed.
+//! `cargo test --test cli counters -- --nocapture` prints the table of docs/performance.md.
 
 use std::collections::BTreeMap;
 use std::path::Path;
