@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::common::{DataArgs, ReadArgs, megabytes, print};
 use super::device::ComputeArgs;
+use super::memory::ImageBytes;
 use super::open::{Model, Network};
 use super::progress::Progress;
-use super::purify::room;
-use super::room::Images;
+use super::purify::memory_estimate;
 
 /// Options of `pbe doctor`.
 #[derive(Args)]
@@ -202,10 +202,10 @@ fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<RunNeed>> {
     config.batch = args.batch;
     let (train, test) = (set.train.pixels.len(), set.test.as_ref().map_or(0, |test| test.pixels.len()));
     let attacked = config.attack.limit.min(set.train.len()) * network.graph.image_len();
-    let images = Images { shared: train + test, largest: train.max(test).max(attacked) };
-    let room = room(device, &network, &config, images);
-    let need = room.need()?;
-    let fault = room.check().err().map(|cause| cause.to_string());
+    let images = ImageBytes { shared: train + test, largest: train.max(test).max(attacked) };
+    let estimate = memory_estimate(device, &network, &config, images);
+    let need = estimate.need()?;
+    let fault = estimate.check().err().map(|cause| cause.to_string());
     Ok(Some(RunNeed { networks: need.networks, images: need.images, fault }))
 }
 

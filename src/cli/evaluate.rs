@@ -13,9 +13,9 @@ use pbe::report::{RunResult, csv};
 
 use super::common::{DataArgs, NormalisationArgs, print_result};
 use super::device::ComputeArgs;
+use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::Model;
 use super::progress::Progress;
-use super::room::{Images, Room};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Split {
@@ -69,7 +69,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let clock = Instant::now();
     let measure = |model: Model, predictions: Option<&PathBuf>| -> Result<Metrics> {
         let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
-        Room::of(device.as_ref(), &network.graph, Images::one(&images)).check()?;
+        MemoryEstimate::of(device.as_ref(), &network.graph, ImageBytes::one(&images)).check()?;
         let mut engine = network.open(device.as_ref(), &EngineOptions::default())?;
         if let Some(path) = predictions {
             let logits = logits(&mut engine, &images)?;

@@ -12,9 +12,9 @@ use pbe::report::{RunResult, Table, two_decimals};
 
 use super::common::{DataArgs, NormalisationArgs, print};
 use super::device::ComputeArgs;
+use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::Model;
 use super::progress::Progress;
-use super::room::{Images, Room};
 
 /// Training images that are attacked without `--limit`.
 const LIMIT: usize = 200;
@@ -50,9 +50,9 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     };
     let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
     let options = EngineOptions { attack: true, norm: Norm::L2, ..EngineOptions::default() };
-    let bytes = Images { shared: 3 * images.pixels.len(), largest: images.pixels.len() };
+    let bytes = ImageBytes { shared: 3 * images.pixels.len(), largest: images.pixels.len() };
     let networks = Box::new(move |_| vec![options]);
-    Room { networks, ..Room::of(device.as_ref(), &network.graph, bytes) }.check()?;
+    MemoryEstimate { networks, ..MemoryEstimate::of(device.as_ref(), &network.graph, bytes) }.check()?;
     let load = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();

@@ -12,6 +12,7 @@ mod evaluate;
 mod infect;
 mod inspect;
 mod interrupt;
+mod memory;
 mod observe;
 mod open;
 mod poison;
@@ -19,7 +20,7 @@ mod profile;
 mod progress;
 mod purify;
 mod rank;
-mod room;
+
 mod selftest;
 mod settings;
 mod start;

@@ -13,10 +13,10 @@ use pbe::report::{Round, RunResult, csv};
 
 use super::common::{DataArgs, NormalisationArgs, print};
 use super::device::ComputeArgs;
+use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::Model;
 use super::progress::Progress;
 use super::purify::suspect;
-use super::room::{Images, Room};
 
 /// Options of `pbe rank`.
 #[derive(Args)]
@@ -59,7 +59,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let infected = infected.fit(&loaded.set, &args.data.data, given)?;
     let purified = purified.fit(&loaded.set, &args.data.data, given)?;
     let (images, clean) = suspect(&loaded, truth.as_ref())?;
-    Room::of(device.as_ref(), &infected.graph, Images::one(&images)).check()?;
+    MemoryEstimate::of(device.as_ref(), &infected.graph, ImageBytes::one(&images)).check()?;
     let load = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();

@@ -1,4 +1,4 @@
-//! What the ops of a network's programs take: counted, foretold for a GPU, measured on a device.
+//! What the ops of a network's programs take: counted, estimated for a GPU, measured on a device.
 
 mod estimate;
 
@@ -114,7 +114,7 @@ impl ModeProfile {
 ///
 /// # Errors
 /// A graph that the lowering has no rule for.
-pub fn foretell(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec<ModeProfile>> {
+pub fn estimate(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec<ModeProfile>> {
     let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
     let shared = Shared::new(graph, true);
     let staging = Staging::new(batch, graph.classes(), graph.features(), graph.image_len(), 0);

@@ -17,8 +17,8 @@ use super::InfectArgs;
 use super::joint::{Job, Rest, restore};
 use super::setup::{Config, Setup};
 use crate::cli::common::{DataConfig, Loaded, Provenance, remove};
+use crate::cli::memory::{ImageBytes, MemoryEstimate};
 use crate::cli::progress::Progress;
-use crate::cli::room::{Images, Room};
 use crate::cli::start::{Start, start};
 use crate::cli::trigger::{ORDER, PoisonSettings};
 
@@ -42,7 +42,7 @@ pub fn infect(
     let graphs = [dynamic.graph(GeneratorRole::Pattern)?, dynamic.graph(GeneratorRole::Mask)?];
     let shape = Shape { device: device.as_ref(), graph: &graph, graphs: &graphs, config: &config };
     let test = loaded.set.test.as_ref();
-    let need = shape.room(&images, test).check()?;
+    let need = shape.memory_estimate(&images, test).check()?;
     let settings = Config {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         network: weights.architecture.network.name(),
@@ -141,17 +141,17 @@ impl Shape<'_> {
         (classifier, ImageOptions { batch, augment })
     }
 
-    fn room<'a>(&'a self, images: &ImageSet, test: Option<&ImageSet>) -> Room<'a> {
+    fn memory_estimate<'a>(&'a self, images: &ImageSet, test: Option<&ImageSet>) -> MemoryEstimate<'a> {
         let test = test.map_or(0, |test| test.pixels.len());
         // The test images, as they are and with triggers.
         let images =
-            Images { shared: images.pixels.len() + 2 * test, largest: images.pixels.len().max(test) };
+            ImageBytes { shared: images.pixels.len() + 2 * test, largest: images.pixels.len().max(test) };
         let others = |batch| {
             let plan =
                 |graph| Ok(ImagePlan::new(self.device, graph, &self.options(batch).1)?.bytes(self.device));
             self.graphs.iter().map(plan).collect()
         };
-        Room {
+        MemoryEstimate {
             device: self.device,
             graph: self.graph,
             batch: self.config.batch,

@@ -29,8 +29,8 @@ use self::job::{Job, Rest};
 use self::setup::{Config, Setup, TrainArgs};
 use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Provenance, print_result, remove};
 use super::device::ComputeArgs;
+use super::memory::{ImageBytes, MemoryEstimate};
 use super::progress::Progress;
-use super::room::{Images, Room};
 use super::start::{Start, start};
 use super::trigger::{PoisonedData, TriggerArgs};
 
@@ -93,12 +93,12 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     };
     let clean = loaded.limited(train);
     let images = planted.as_ref().map_or(&clean, |planted| &planted.poisoned.images).clone();
-    let bytes = Images {
+    let bytes = ImageBytes {
         shared: images.pixels.len() + evaluator.as_ref().map_or(0, Evaluator::bytes),
         largest: images.pixels.len().max(loaded.set.test.as_ref().map_or(0, |test| test.pixels.len())),
     };
     let trained = |batch| vec![InfectConfig { batch, ..config.clone() }.engine_options()];
-    let room = Room {
+    let estimate = MemoryEstimate {
         device: device.as_ref(),
         graph: &graph,
         batch: config.batch,
@@ -106,7 +106,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         others: Box::new(|_| Ok(vec![])),
         images: bytes,
     };
-    let need = room.check()?;
+    let need = estimate.check()?;
     let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed);
     let settings = Config {
         provenance,

@@ -19,9 +19,9 @@ use serde::Serialize;
 
 use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, print};
 use super::device::ComputeArgs;
+use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Model, Network};
 use super::progress::Progress;
-use super::room::{Images, Room};
 use figures::{FigureSet, Observations};
 use runs::Runs;
 
@@ -148,9 +148,11 @@ impl Observer<'_> {
 
     fn check_memory(&self, network: &Network) -> Result<()> {
         let bytes = self.clean.pixels.len();
-        let images = Images { shared: 3 * bytes, largest: bytes };
+        let images = ImageBytes { shared: 3 * bytes, largest: bytes };
         let networks = Box::new(|_| vec![Self::OPTIONS()]);
-        Room { networks, ..Room::of(self.device, &network.graph, images) }.check().map(drop)
+        MemoryEstimate { networks, ..MemoryEstimate::of(self.device, &network.graph, images) }
+            .check()
+            .map(drop)
     }
 
     fn observe(&self, network: &Network, label: &str) -> Result<Observation> {

@@ -14,14 +14,14 @@ use pbe::data::{ImageSet, Normalisation};
 use pbe::device::Device;
 use pbe::engine::EngineOptions;
 use pbe::engine::graph::Graph;
-use pbe::engine::profile::{Mode, ModeProfile, Precision, Profiler, Roofline, foretell};
+use pbe::engine::profile::{Mode, ModeProfile, Precision, Profiler, Roofline};
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, NetworkKind, Weights};
 
 use super::common::print;
 use super::device::ComputeArgs;
+use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::Model;
-use super::room::{Images, Room};
 use measure::measure;
 use rows::{ModeRows, estimated};
 
@@ -166,7 +166,8 @@ impl ProfileArgs {
 
     /// The ops of the modes that were asked for on a GPU that need not be there.
     fn profiles(&self, subject: &Subject) -> Result<Vec<ModeProfile>> {
-        let mut profiles = foretell(&subject.graph, self.batch, self.compute.cuda_precision())?;
+        let mut profiles =
+            pbe::engine::profile::estimate(&subject.graph, self.batch, self.compute.cuda_precision())?;
         profiles.retain(|profile| self.modes().any(|mode| mode == profile.mode));
         Ok(profiles)
     }
@@ -200,8 +201,8 @@ fn measured(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeR
     let architecture = weights.architecture;
     let images = ImageSet::noise(args.batch, *side, architecture.channels, architecture.classes);
     let options = |batch| vec![EngineOptions { batch, attack: true, ..EngineOptions::default() }];
-    let room = Room::of(device, graph, Images::one(&images));
-    Room { batch: args.batch, networks: Box::new(options), ..room }.check()?;
+    let estimate = MemoryEstimate::of(device, graph, ImageBytes::one(&images));
+    MemoryEstimate { batch: args.batch, networks: Box::new(options), ..estimate }.check()?;
     let rooflines = args.rooflines(Some(device))?;
     let mut profiler = Profiler::open(device, graph, &weights.values, &images)?;
     let modes = args.modes().map(|mode| {

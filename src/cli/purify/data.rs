@@ -8,9 +8,9 @@ use pbe::eval::Evaluator;
 
 use super::PurifyArgs;
 use crate::cli::common::{Loaded, log_skipped};
+use crate::cli::memory::ImageBytes;
 use crate::cli::open::{Model, Network};
 use crate::cli::progress::Progress;
-use crate::cli::room::Images;
 
 /// The data of a run.
 pub struct Subject {
@@ -50,7 +50,7 @@ impl Subject {
     }
 
     /// Bytes of images that a run with `network` has to do with.
-    pub fn bytes(&self, network: &Network, config: &PurifyConfig) -> Images {
+    pub fn bytes(&self, network: &Network, config: &PurifyConfig) -> ImageBytes {
         let attacked = match config.attack.limit {
             0 => self.images.len(),
             limit => limit.min(self.images.len()),
@@ -60,7 +60,7 @@ impl Subject {
         let largest = self.images.pixels.len().max(test).max(examples);
         let looks =
             if self.clean_set || config.views.is_empty() { 0 } else { config.first_size(self.images.len()) };
-        Images { shared: self.in_memory() + looks * network.graph.image_len(), largest }
+        ImageBytes { shared: self.in_memory() + looks * network.graph.image_len(), largest }
     }
 
     fn in_memory(&self) -> usize {

@@ -19,9 +19,9 @@ use serde::Serialize;
 use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, print_result, remove};
 use super::device::ComputeArgs;
 use super::interrupt;
+use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Model, Network};
 use super::progress::Progress;
-use super::room::{Images, Room};
 use super::settings::Settings;
 use super::start::{Start, start};
 use data::Subject;
@@ -120,7 +120,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let config = args.config(Some(&subject))?;
     let network = model.fit(&subject.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
     let images = subject.bytes(&network, &config);
-    let need = room(device.as_ref(), &network, &config, images).check()?;
+    let need = memory_estimate(device.as_ref(), &network, &config, images).check()?;
     let settings = Config {
         provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed),
         model: &args.model,
@@ -176,17 +176,17 @@ fn open(network: &Network, config: &PurifyConfig, device: &dyn Device) -> Result
 }
 
 /// What decides the memory of a run: two networks.
-pub fn room<'a>(
+pub fn memory_estimate<'a>(
     device: &'a dyn Device,
     network: &'a Network,
     config: &'a PurifyConfig,
-    images: Images,
-) -> Room<'a> {
+    images: ImageBytes,
+) -> MemoryEstimate<'a> {
     let networks = |batch| {
         let config = PurifyConfig { batch, ..config.clone() };
         vec![config.engine_options(false), config.engine_options(true)]
     };
-    Room {
+    MemoryEstimate {
         device,
         graph: &network.graph,
         batch: config.batch,

@@ -21,7 +21,7 @@ fn multiply_adds_of_the_published_network() {
     assert_eq!(PRODUCTS, 555_422_720);
     for precision in [Precision::F32, Precision::Bf16] {
         let [prepare, infer, attack, train] =
-            foretell(&published(), 128, precision).unwrap().try_into().unwrap();
+            estimate(&published(), 128, precision).unwrap().try_into().unwrap();
         assert_eq!(sum(&prepare).products, 0);
         assert_eq!(sum(&infer).products, 2 * 128 * PRODUCTS);
         // Forward, and back to the image; in training weights have gradients too, and the image none.
@@ -43,7 +43,7 @@ fn done<'a>(launches: impl IntoIterator<Item = &'a KernelLaunch>) -> (u64, u64) 
 #[test]
 fn launches_do_what_their_op_does() {
     for precision in [Precision::F32, Precision::Bf16] {
-        for profile in foretell(&published(), 4, precision).unwrap() {
+        for profile in estimate(&published(), 4, precision).unwrap() {
             for op in &profile.ops {
                 let (products, bytes) = done(&op.launches);
                 let alike = products == op.cost.products && bytes >= op.cost.bytes && !op.launches.is_empty();

@@ -12,14 +12,14 @@ use super::common::megabytes;
 
 /// Bytes of the images of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Images {
+pub struct ImageBytes {
     /// Of all sets, in the machine's memory.
     pub shared: usize,
     /// Of the largest set: a device with memory of its own has a copy of one set for each network.
     pub largest: usize,
 }
 
-impl Images {
+impl ImageBytes {
     /// Of a single set.
     pub fn one(set: &ImageSet) -> Self {
         Self { shared: set.pixels.len(), largest: set.pixels.len() }
@@ -28,7 +28,7 @@ impl Images {
 
 /// Bytes of a run at its largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
+pub struct MemoryNeed {
     /// Networks that are open at the same time.
     pub networks: usize,
     /// Images beside them.
@@ -37,13 +37,13 @@ pub struct Need {
     pub own: bool,
 }
 
-impl Need {
+impl MemoryNeed {
     fn total(&self) -> usize {
         self.networks + self.images
     }
 }
 
-impl fmt::Display for Need {
+impl fmt::Display for MemoryNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = if self.own { "device memory" } else { "memory" };
         write!(f, "{place}: {} networks, {} images", megabytes(self.networks), megabytes(self.images))
@@ -51,7 +51,7 @@ impl fmt::Display for Need {
 }
 
 /// What decides the memory of a run.
-pub struct Room<'a> {
+pub struct MemoryEstimate<'a> {
     pub device: &'a dyn Device,
     pub graph: &'a Graph,
     /// Images of a training step; 0 where nothing is trained.
@@ -60,36 +60,36 @@ pub struct Room<'a> {
     pub networks: Box<dyn Fn(usize) -> Vec<EngineOptions> + 'a>,
     /// Bytes of each other network that is open beside them, by the batch.
     pub others: Box<dyn Fn(usize) -> Result<Vec<usize>> + 'a>,
-    pub images: Images,
+    pub images: ImageBytes,
 }
 
-impl<'a> Room<'a> {
+impl<'a> MemoryEstimate<'a> {
     /// Of one network that is only looked at.
-    pub fn of(device: &'a dyn Device, graph: &'a Graph, images: Images) -> Self {
+    pub fn of(device: &'a dyn Device, graph: &'a Graph, images: ImageBytes) -> Self {
         let networks = Box::new(|_| vec![EngineOptions::default()]);
         Self { device, graph, batch: 0, networks, others: Box::new(|_| Ok(vec![])), images }
     }
 
     /// What the run needs.
-    pub fn need(&self) -> Result<Need> {
+    pub fn need(&self) -> Result<MemoryNeed> {
         self.need_of(self.batch)
     }
 
-    fn need_of(&self, batch: usize) -> Result<Need> {
+    fn need_of(&self, batch: usize) -> Result<MemoryNeed> {
         let (networks, others) = ((self.networks)(batch), (self.others)(batch)?);
         let own = self.device.memory().is_some();
         let count = networks.len() + others.len();
         let images = if own { count * self.images.largest } else { self.images.shared };
         let bytes = |options| Ok(EnginePlan::new(self.device, self.graph, options)?.bytes(self.device));
         let networks = networks.iter().map(bytes).sum::<Result<usize>>()? + others.iter().sum::<usize>();
-        Ok(Need { networks, images, own })
+        Ok(MemoryNeed { networks, images, own })
     }
 
     /// What the run needs, if the device has it.
     ///
     /// # Errors
     /// It hasn't: what is needed, what is free, and which batch would fit.
-    pub fn check(&self) -> Result<Need> {
+    pub fn check(&self) -> Result<MemoryNeed> {
         let need = self.need()?;
         let free = match self.device.memory() {
             Some(memory) if need.total() > memory.free => memory.free,
