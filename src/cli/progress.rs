@@ -13,10 +13,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Shows the progress of the current task; may be called from any thread.
 pub struct Progress {
     terminal: bool,
-    task: Mutex<Option<Task>>,
+    task: Mutex<Option<ProgressTask>>,
 }
 
-struct Task {
+struct ProgressTask {
     label: String,
     total: usize,
     /// Units done at the start: a resumed task doesn't begin at 0.
@@ -42,7 +42,7 @@ impl Progress {
             if let Some(bar) = slot.as_ref().and_then(|task| task.bar.as_ref()) {
                 bar.finish();
             }
-            *slot = Some(Task::new(label, done, total, self.terminal));
+            *slot = Some(ProgressTask::new(label, done, total, self.terminal));
         }
         if let Some(task) = slot.as_mut() {
             task.at(done, note);
@@ -73,7 +73,7 @@ pub fn log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-impl Task {
+impl ProgressTask {
     fn new(label: &str, done: usize, total: usize, terminal: bool) -> Self {
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());

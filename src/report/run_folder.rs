@@ -110,13 +110,13 @@ impl RunFolder {
 /// `config` with the command in front, as text and parsed.
 fn resolve(path: &Path, command: &str, config: &impl Serialize) -> Result<(String, Table)> {
     #[derive(Serialize)]
-    struct Document<'a, C> {
+    struct ConfigDocument<'a, C> {
         command: &'a str,
         #[serde(flatten)]
         config: &'a C,
     }
     let fault = |cause: String| Error::file(path, format!("the settings can't be written as TOML: {cause}"));
-    let text = toml::to_string(&Document { command, config }).map_err(|e| fault(e.to_string()))?;
+    let text = toml::to_string(&ConfigDocument { command, config }).map_err(|e| fault(e.to_string()))?;
     let table = text.parse().map_err(|e: toml::de::Error| fault(e.to_string()))?;
     Ok((text, table))
 }
@@ -145,23 +145,23 @@ mod tests {
     use super::*;
 
     #[derive(Serialize)]
-    struct Config {
+    struct TestConfig {
         seed: u64,
         clean: Option<String>,
-        attack: Attack,
+        attack: TestAttack,
     }
 
     #[derive(Serialize)]
-    struct Attack {
+    struct TestAttack {
         epsilon: f32,
         steps: u32,
     }
 
-    fn config(epsilon: f32) -> Config {
-        Config { seed: 1, clean: None, attack: Attack { epsilon, steps: 7 } }
+    fn config(epsilon: f32) -> TestConfig {
+        TestConfig { seed: 1, clean: None, attack: TestAttack { epsilon, steps: 7 } }
     }
 
-    fn refusal(folder: &Path, command: &str, config: &Config, resume: bool) -> String {
+    fn refusal(folder: &Path, command: &str, config: &TestConfig, resume: bool) -> String {
         let message = RunFolder::create(folder, command, config, resume).unwrap_err().to_string();
         assert!(!message.contains('\n') && message.contains(&folder.display().to_string()), "{message}");
         message
@@ -196,10 +196,10 @@ mod tests {
             assert!(message.contains("attack.epsilon is 0.5 there and 0.25 here"), "{message}");
             let message = refusal(folder, "infect", &config(0.25), resume);
             assert!(message.contains("command is \"purify\" there and \"infect\" here"), "{message}");
-            let other = Config { clean: Some("set".into()), ..config(0.25) };
+            let other = TestConfig { clean: Some("set".into()), ..config(0.25) };
             let message = refusal(folder, "purify", &other, resume);
             assert!(message.contains("attack.epsilon"), "{message}");
-            let other = Config { clean: Some("set".into()), ..config(0.5) };
+            let other = TestConfig { clean: Some("set".into()), ..config(0.5) };
             let message = refusal(folder, "purify", &other, resume);
             assert!(message.contains("clean is not set there and \"set\" here"), "{message}");
         }

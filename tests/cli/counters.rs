@@ -11,7 +11,7 @@ use pbe::device::cuda::CudaDevice;
 use pbe::device::{Augment, ConvShape, Norm, Precision, StepParams};
 use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
 use pbe::model::{Architecture, NetworkKind, Weights};
-use pbe::selftest::cases::conv::{Addend, ConvCase};
+use pbe::selftest::cases::conv::{AddendPlace, ConvCase};
 use serde_json::Value;
 
 use super::emulated::emulator;
@@ -57,7 +57,7 @@ fn shape(number: usize) -> (ConvShape, usize) {
 fn convolve(number: usize) {
     let (shape, count) = shape(number);
     let device = CudaDevice::open(0, Precision::Bf16).unwrap();
-    let (residual, add) = (Addend::Apart, Addend::None);
+    let (residual, add) = (AddendPlace::Apart, AddendPlace::None);
     let case = ConvCase {
         shape,
         count,

@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// Where an optional addend lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addend {
+pub enum AddendPlace {
     /// There is none.
     None,
     /// In memory of its own.
@@ -35,9 +35,9 @@ pub struct ConvCase {
     /// Filters scaled when loaded, and the input gradient by channel.
     pub scaled: bool,
     /// Of both outputs.
-    pub residual: Addend,
+    pub residual: AddendPlace,
     /// Of the input gradient.
-    pub add: Addend,
+    pub add: AddendPlace,
     /// Operands on whole 32 bytes, for kernels that then access several values at once.
     pub aligned: bool,
 }
@@ -125,11 +125,11 @@ impl NanInputCase {
 }
 
 /// The addend of `output`.
-fn addend(case: &mut Case, place: Addend, output: Span) -> Option<Span> {
+fn addend(case: &mut Case, place: AddendPlace, output: Span) -> Option<Span> {
     match place {
-        Addend::None => None,
-        Addend::Apart => Some(case.image(output.len)),
-        Addend::Output => Some(output),
+        AddendPlace::None => None,
+        AddendPlace::Apart => Some(case.image(output.len)),
+        AddendPlace::Output => Some(output),
     }
 }
 
@@ -171,24 +171,24 @@ const MANY: [[usize; 8]; 2] = [[3, 3, 5, 4213, 3, 1, 1, 15], [12, 10, 573, 5, 3,
 
 /// affine, relu, mask, bias, scaled, residual, add. All combinations of bias and residual for the forward
 /// pass, and of mask, scale, residual and add for the gradient: kernels have separate code for each.
-const OPERANDS: [(bool, bool, bool, bool, bool, Addend, Addend); 17] = [
-    (false, false, false, false, false, Addend::None, Addend::None),
-    (true, true, true, true, true, Addend::Apart, Addend::Apart),
-    (false, true, true, false, false, Addend::Output, Addend::None),
-    (true, true, true, false, false, Addend::None, Addend::Output),
-    (true, false, false, true, false, Addend::Apart, Addend::None),
-    (true, true, false, false, true, Addend::None, Addend::Apart),
-    (false, true, true, true, true, Addend::Output, Addend::Output),
-    (false, false, false, true, false, Addend::Output, Addend::Apart),
-    (true, true, true, false, true, Addend::None, Addend::None),
-    (true, true, false, true, false, Addend::None, Addend::Apart),
-    (false, true, true, true, false, Addend::None, Addend::None),
-    (true, false, false, true, true, Addend::None, Addend::None),
-    (true, true, true, false, false, Addend::Apart, Addend::Apart),
-    (false, true, true, true, true, Addend::Apart, Addend::None),
-    (true, true, false, false, true, Addend::Output, Addend::None),
-    (false, false, false, false, true, Addend::Apart, Addend::Output),
-    (true, true, true, false, true, Addend::None, Addend::Output),
+const OPERANDS: [(bool, bool, bool, bool, bool, AddendPlace, AddendPlace); 17] = [
+    (false, false, false, false, false, AddendPlace::None, AddendPlace::None),
+    (true, true, true, true, true, AddendPlace::Apart, AddendPlace::Apart),
+    (false, true, true, false, false, AddendPlace::Output, AddendPlace::None),
+    (true, true, true, false, false, AddendPlace::None, AddendPlace::Output),
+    (true, false, false, true, false, AddendPlace::Apart, AddendPlace::None),
+    (true, true, false, false, true, AddendPlace::None, AddendPlace::Apart),
+    (false, true, true, true, true, AddendPlace::Output, AddendPlace::Output),
+    (false, false, false, true, false, AddendPlace::Output, AddendPlace::Apart),
+    (true, true, true, false, true, AddendPlace::None, AddendPlace::None),
+    (true, true, false, true, false, AddendPlace::None, AddendPlace::Apart),
+    (false, true, true, true, false, AddendPlace::None, AddendPlace::None),
+    (true, false, false, true, true, AddendPlace::None, AddendPlace::None),
+    (true, true, true, false, false, AddendPlace::Apart, AddendPlace::Apart),
+    (false, true, true, true, true, AddendPlace::Apart, AddendPlace::None),
+    (true, true, false, false, true, AddendPlace::Output, AddendPlace::None),
+    (false, false, false, false, true, AddendPlace::Apart, AddendPlace::Output),
+    (true, true, true, false, true, AddendPlace::None, AddendPlace::Output),
 ];
 
 /// [`Depth::Quick`]: five sets of operands for each shape; else all, and large shapes.
@@ -240,10 +240,10 @@ fn label(made: &ConvCase) -> String {
         (made.mask, "mask"),
         (made.bias, "bias"),
         (made.scaled, "scaled"),
-        (made.residual == Addend::Apart, "residual"),
-        (made.residual == Addend::Output, "residual in place"),
-        (made.add == Addend::Apart, "add"),
-        (made.add == Addend::Output, "add in place"),
+        (made.residual == AddendPlace::Apart, "residual"),
+        (made.residual == AddendPlace::Output, "residual in place"),
+        (made.add == AddendPlace::Apart, "add"),
+        (made.add == AddendPlace::Output, "add in place"),
         (made.slice > 0, "workers"),
         (made.aligned, "aligned"),
     ];

@@ -3,7 +3,7 @@
 
 use super::case::check;
 use pbe::device::ConvShape;
-use pbe::selftest::cases::conv::{Addend, ConvCase, NanInputCase};
+use pbe::selftest::cases::conv::{AddendPlace, ConvCase, NanInputCase};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = ConvShape> {
@@ -14,8 +14,8 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
     })
 }
 
-fn places() -> impl Strategy<Value = Addend> {
-    prop_oneof![Just(Addend::None), Just(Addend::Apart), Just(Addend::Output)]
+fn places() -> impl Strategy<Value = AddendPlace> {
+    prop_oneof![Just(AddendPlace::None), Just(AddendPlace::Apart), Just(AddendPlace::Output)]
 }
 
 proptest! {
