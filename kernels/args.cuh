@@ -342,6 +342,28 @@ struct MaxPoolDgradArgs {
 };
 static_assert(sizeof(MaxPoolDgradArgs) == 56 && __builtin_offsetof(MaxPoolDgradArgs, pad) == 52, "");
 
+struct AdaptiveAvgPoolArgs {
+    const float* input;
+    float* output;
+    u32 total;
+    u32 height;
+    u32 width;
+    u32 channels;
+    u32 side;
+};
+static_assert(sizeof(AdaptiveAvgPoolArgs) == 40 && __builtin_offsetof(AdaptiveAvgPoolArgs, side) == 32, "");
+
+struct AdaptiveAvgPoolDgradArgs {
+    const float* gradient;
+    float* output;
+    u32 total;
+    u32 height;
+    u32 width;
+    u32 channels;
+    u32 side;
+};
+static_assert(sizeof(AdaptiveAvgPoolDgradArgs) == 40 && __builtin_offsetof(AdaptiveAvgPoolDgradArgs, side) == 32, "");
+
 struct AddArgs {
     const float* left;
     const float* left_scale;

@@ -26,7 +26,7 @@ pub use report::{SelftestReport, SelftestRow};
 
 /// The largest allowed error of each op, |value − reference| / (1 + |reference|). That of the convolutions is the
 /// largest: they sum thousands of products of numbers up to 4, on the CPU after a Winograd transform.
-pub const TOLERANCES: [(&str, f64); 28] = [
+pub const TOLERANCES: [(&str, f64); 30] = [
     ("Conv", 1e-3),
     ("ConvDgrad", 1e-3),
     ("ConvWgrad", 1e-3),
@@ -42,6 +42,8 @@ pub const TOLERANCES: [(&str, f64); 28] = [
     ("MaxPoolDgrad", 1e-6),
     ("GlobalAvgPool", 1e-6),
     ("GlobalAvgPoolDgrad", 1e-6),
+    ("AdaptiveAvgPool", 1e-6),
+    ("AdaptiveAvgPoolDgrad", 2e-6),
     ("Linear", 2e-5),
     ("LinearDgrad", 2e-5),
     ("LinearWgrad", 2e-5),

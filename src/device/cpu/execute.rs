@@ -1,5 +1,6 @@
 //! From ops to kernels: an op's spans become slices.
 
+use super::adaptive_pool::Adaptive;
 use super::conv::{self, PackedFilter, PrologueArgs, Threads, Workspace};
 use super::gather::{Gather, paint};
 use super::generator::{self, Size, Slopes};
@@ -326,6 +327,21 @@ fn classifier(op: &Op, frame: Frame) {
             }
             Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output }) => {
                 head::pool_dgrad(*pixels, *channels, frame.input(*gradient), frame.output(*output), threads);
+            }
+            &Op::AdaptiveAvgPool(ops::AdaptiveAvgPool { height, width, channels, side, input, output }) => {
+                let sizes = Adaptive { height, width, channels, side };
+                sizes.forward(frame.input(input), frame.output(output), threads);
+            }
+            &Op::AdaptiveAvgPoolDgrad(ops::AdaptiveAvgPoolDgrad {
+                height,
+                width,
+                channels,
+                side,
+                gradient,
+                output,
+            }) => {
+                let sizes = Adaptive { height, width, channels, side };
+                sizes.backward(frame.input(gradient), frame.output(output), threads);
             }
             Op::Linear(ops::Linear { inputs, weight, bias, input, output, .. }) => {
                 let (weight, bias) = (frame.input(*weight), frame.input(*bias));

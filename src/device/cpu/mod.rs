@@ -14,7 +14,8 @@
 
 #![allow(unsafe_code)]
 
-pub mod conv;
+pub mod adaptive_pool;
+mod conv;
 mod execute;
 mod gather;
 mod generator;

@@ -11,7 +11,8 @@ use super::probe::describe;
 use crate::error::{Error, Result};
 
 /// kernels/ptx, as `scripts/build_ptx.sh` made it.
-const MODULES: [(&str, &str); 14] = [
+const MODULES: [(&str, &str); 15] = [
+    ("adaptive_pool", include_str!("../../../kernels/ptx/adaptive_pool.ptx")),
     ("add", include_str!("../../../kernels/ptx/add.ptx")),
     ("augment", include_str!("../../../kernels/ptx/augment.ptx")),
     ("classifier", include_str!("../../../kernels/ptx/classifier.ptx")),
@@ -286,6 +287,12 @@ kernels! {
         gradient: read F32, argmax: read U32, output: write F32, height: word, width: word, channels: word,
         out_height: word, out_width: word, kernel: word, stride: word, pad: word,
     } MaxPoolDgrad = "max_pool_dgrad";
+    AdaptiveAvgPoolArgs {
+        input: read F32, output: write F32, total: word, height: word, width: word, channels: word, side: word,
+    } AdaptiveAvgPool = "adaptive_avg_pool";
+    AdaptiveAvgPoolDgradArgs {
+        gradient: read F32, output: write F32, total: word, height: word, width: word, channels: word, side: word,
+    } AdaptiveAvgPoolDgrad = "adaptive_avg_pool_dgrad";
     AddArgs {
         left: read F32, left_scale: read F32, left_shift: read F32, right: read F32, right_scale: read F32,
         right_shift: read F32, output: write F32, total: word, channels: word, left_relu: flag, right_relu: flag,

@@ -255,6 +255,31 @@ op_table! { program:
     sizes: pixels_of(pixels, channels),
     work: flop(0, channels);
 
+    /// Means over `side` × `side` windows that cut the image into parts, where it isn't a multiple overlapping ones, as
+    /// PyTorch's `AdaptiveAvgPool2d(side)`; the output is (channels, side, side), as after its `flatten(1)`.
+    AdaptiveAvgPool {
+        height: usize,
+        width: usize,
+        channels: usize,
+        side: usize,
+        input: Span = read(image(height * width * channels)),
+        output: Span = write(image(side * side * channels)),
+    }
+    sizes: pixels_of(height * width, channels),
+    work: flop(0, (height * width).max(side * side) * channels);
+
+    /// output = Σ over the windows with the pixel of gradient / the window's pixels.
+    AdaptiveAvgPoolDgrad {
+        height: usize,
+        width: usize,
+        channels: usize,
+        side: usize,
+        gradient: Span = read(image(side * side * channels)),
+        output: Span = write(image(height * width * channels)),
+    }
+    sizes: pixels_of(height * width, channels),
+    work: flop(0, 2 * (height * width).max(side * side) * channels);
+
     /// output = weight (out × in) · input + bias.
     Linear {
         inputs: usize,

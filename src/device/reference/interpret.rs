@@ -316,6 +316,21 @@ impl Step<'_> {
                 let values = head::pool_dgrad(*pixels, *channels, &self.read(*gradient));
                 self.write(*output, &values);
             }
+            &Op::AdaptiveAvgPool(ops::AdaptiveAvgPool { height, width, channels, side, input, output }) => {
+                let values = pooling::adaptive([height, width, channels], side, &self.read(input));
+                self.write(output, &values);
+            }
+            &Op::AdaptiveAvgPoolDgrad(ops::AdaptiveAvgPoolDgrad {
+                height,
+                width,
+                channels,
+                side,
+                gradient,
+                output,
+            }) => {
+                let values = pooling::adaptive_dgrad([height, width, channels], side, &self.read(gradient));
+                self.write(output, &values);
+            }
             Op::Linear(ops::Linear { weight, bias, input, output, .. }) => {
                 let values = head::linear(&self.read(*weight), &self.read(*bias), &self.read(*input));
                 self.write(*output, &values);

@@ -1,4 +1,4 @@
-//! Max pooling.
+//! Max pooling and adaptive average pooling.
 
 use crate::device::PoolShape;
 
@@ -51,6 +51,50 @@ fn pixel(shape: &PoolShape, y: usize, x: usize, tap: usize) -> Option<usize> {
     (row < shape.height && column < shape.width).then_some(row * shape.width + column)
 }
 
+/// Whether row or column `at` of `size` lies in window `window` of `side`.
+fn covers(window: usize, at: usize, size: usize, side: usize) -> bool {
+    window * size / side <= at && at < ((window + 1) * size).div_ceil(side)
+}
+
+/// How much of each pixel is in each window's mean: windows × pixels.
+fn shares(height: usize, width: usize, side: usize) -> Vec<Vec<f64>> {
+    let window = |at: usize| {
+        let inside = |pixel: usize| {
+            covers(at / side, pixel / width, height, side) && covers(at % side, pixel % width, width, side)
+        };
+        let row: Vec<f64> = (0..height * width).map(|pixel| f64::from(u8::from(inside(pixel)))).collect();
+        let pixels: f64 = row.iter().sum();
+        row.into_iter().map(|share| share / pixels).collect()
+    };
+    (0..side * side).map(window).collect()
+}
+
+/// Means of side × side windows, channels first.
+pub fn adaptive([height, width, channels]: [usize; 3], side: usize, input: &[f64]) -> Vec<f64> {
+    let shares = shares(height, width, side);
+    let mean = |image: &[f64], c: usize, shares: &[f64]| {
+        shares.iter().enumerate().map(|(pixel, share)| image[pixel * channels + c] * share).sum::<f64>()
+    };
+    let images = input.chunks_exact(height * width * channels);
+    images
+        .flat_map(|image| (0..channels).flat_map(move |c| (0..side * side).map(move |at| (image, c, at))))
+        .map(|(image, c, at)| mean(image, c, &shares[at]))
+        .collect()
+}
+
+/// The gradient of what [`adaptive`] reads.
+pub fn adaptive_dgrad([height, width, channels]: [usize; 3], side: usize, gradient: &[f64]) -> Vec<f64> {
+    let (shares, pixels) = (shares(height, width, side), height * width);
+    let mut output = vec![0.0; gradient.len() / (side * side) * pixels];
+    for (i, g) in gradient.iter().enumerate() {
+        let (at, c, image) = (i % (side * side), i / (side * side) % channels, i / (side * side) / channels);
+        for (pixel, share) in shares[at].iter().enumerate() {
+            output[(image * pixels + pixel) * channels + c] += g * share;
+        }
+    }
+    output
+}
+
 /// Winners as words: four to a word, every pixel beginning a new one.
 pub fn pack(argmax: &[u8], channels: usize) -> Vec<u32> {
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
@@ -87,6 +131,19 @@ mod tests {
                 difference(&input, &max_pool_dgrad(&shape, &packed, &seed), loss);
             }
         }
+    }
+
+    #[test]
+    fn adaptive_gradients_are_derivatives() {
+        for sizes in [[1, 1, 2], [2, 3, 2], [9, 7, 3]] {
+            let len = sizes.iter().product::<usize>();
+            let (input, seed) = (draw(1, 2 * len), draw(2, 2 * 49 * sizes[2]));
+            difference(&input, &adaptive_dgrad(sizes, 7, &seed), |input| {
+                product(&adaptive(sizes, 7, input), &seed)
+            });
+        }
+        assert_eq!(adaptive([1, 1, 2], 2, &[3.0, 4.0]), [3.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
+        assert_eq!(adaptive([3, 1, 1], 2, &[1.0, 2.0, 4.0]), [1.5, 1.5, 3.0, 3.0]);
     }
 
     #[test]

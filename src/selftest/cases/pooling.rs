@@ -1,4 +1,4 @@
-//! Additions with prologues, and max pooling: windows with and without padding, ties, ReLUs, NaN.
+//! Additions with prologues; max pooling: windows with and without padding, ties, ReLUs, NaN; adaptive pooling.
 
 use super::super::case::Case;
 use super::{Depth, Visit};
@@ -89,6 +89,44 @@ impl MaxPoolCase {
     }
 }
 
+/// Adaptive average pooling and its gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct AdaptivePoolCase {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub side: usize,
+    pub count: usize,
+    /// Images of a slice of a data-parallel program; 0: one slice, all threads.
+    pub slice: usize,
+}
+
+impl AdaptivePoolCase {
+    pub fn case(&self, seed: u64) -> Case {
+        let &Self { height, width, channels, side, count, slice } = self;
+        let mut case = Case::new(count, slice, seed);
+        let (pixels, windows) = (height * width * channels, side * side * channels);
+        let (input, output) = (case.image(pixels), case.image(windows));
+        let (gradient, back) = (case.image(windows), case.image(pixels));
+        case.ops = vec![
+            Op::AdaptiveAvgPool(ops::AdaptiveAvgPool { height, width, channels, side, input, output }),
+            Op::AdaptiveAvgPoolDgrad(ops::AdaptiveAvgPoolDgrad {
+                height,
+                width,
+                channels,
+                side,
+                gradient,
+                output: back,
+            }),
+        ];
+        case
+    }
+}
+
+/// Rows, columns, channels, side, images, slice: a pixel repeated, windows that overlap, parts of equal size.
+const ADAPTIVE: [[usize; 6]; 5] =
+    [[1, 1, 5, 7, 3, 0], [2, 2, 40, 7, 2, 1], [7, 7, 3, 7, 2, 0], [9, 14, 6, 7, 2, 1], [5, 3, 4, 2, 3, 2]];
+
 /// Images, pixels, channels, worker: whole fours of channels, or of all elements, or neither.
 const SUMS: [[usize; 4]; 6] =
     [[1, 1, 1, 0], [3, 20, 33, 0], [5, 7, 5, 2], [2, 3, 97, 1], [3, 5, 12, 0], [2, 15, 36, 1]];
@@ -139,6 +177,10 @@ pub(super) fn visit(depth: Depth, visit: &mut Visit) -> Result<()> {
             let made = MaxPoolCase { shape, count, slice, affine, relu, argmax, diverged, aligned };
             visit(&format!("{made:?}"), made.case((number * OPERANDS.len() + turn) as u64))?;
         }
+    }
+    for (seed, [height, width, channels, side, count, slice]) in ADAPTIVE.into_iter().enumerate() {
+        let made = AdaptivePoolCase { height, width, channels, side, count, slice };
+        visit(&format!("{made:?}"), made.case(seed as u64))?;
     }
     Ok(())
 }

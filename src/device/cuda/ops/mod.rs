@@ -43,6 +43,8 @@ pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
         Op::Add(op) => pool::add(to, op),
         Op::MaxPool(op) => pool::max_pool(to, op),
         Op::MaxPoolDgrad(op) => pool::max_pool_dgrad(to, op),
+        Op::AdaptiveAvgPool(op) => pool::adaptive_avg_pool(to, op),
+        Op::AdaptiveAvgPoolDgrad(op) => pool::adaptive_avg_pool_dgrad(to, op),
         Op::Upsample(op) => pool::upsample(to, op),
         Op::UpsampleDgrad(op) => pool::upsample_dgrad(to, op),
         Op::ScaledTanh(op) => pool::scaled_tanh(to, op),

@@ -1,9 +1,9 @@
-//! Max pooling, sums of two tensors, and what image networks have beside a classifier's layers.
+//! Max pooling, adaptive pooling, sums of two tensors, and what image networks have beside a classifier's layers.
 
 use super::VEC4;
 use crate::device::cuda::kernels::{
-    AddArgs, Kernel, MaxPoolArgs, MaxPoolDgradArgs, ScaledTanhArgs, ScaledTanhDgradArgs, UpsampleArgs,
-    UpsampleDgradArgs,
+    AdaptiveAvgPoolArgs, AdaptiveAvgPoolDgradArgs, AddArgs, Kernel, MaxPoolArgs, MaxPoolDgradArgs,
+    ScaledTanhArgs, ScaledTanhDgradArgs, UpsampleArgs, UpsampleDgradArgs,
 };
 use crate::device::cuda::plan::{BLOCK, Grid, Lowered, Lowering};
 use crate::device::ops;
@@ -70,6 +70,22 @@ pub(super) fn max_pool_dgrad(to: &mut Lowering, op: &ops::MaxPoolDgrad) -> Lower
     };
     let blocks = (shape.width * shape.pixel_words()).div_ceil(BLOCK);
     to.launch(Kernel::MaxPoolDgrad, Grid::Blocks(to.images(shape.height), blocks), arguments)
+}
+
+pub(super) fn adaptive_avg_pool(to: &mut Lowering, op: &ops::AdaptiveAvgPool) -> Lowered {
+    let &ops::AdaptiveAvgPool { height, width, channels, side, input, output } = op;
+    let total = to.images(side * side * channels);
+    let (input, output) = (to.at(input), to.at(output));
+    let arguments = AdaptiveAvgPoolArgs { input, output, total, height, width, channels, side };
+    to.launch(Kernel::AdaptiveAvgPool, Grid::Items(total), arguments)
+}
+
+pub(super) fn adaptive_avg_pool_dgrad(to: &mut Lowering, op: &ops::AdaptiveAvgPoolDgrad) -> Lowered {
+    let &ops::AdaptiveAvgPoolDgrad { height, width, channels, side, gradient, output } = op;
+    let total = to.images(height * width * channels);
+    let (gradient, output) = (to.at(gradient), to.at(output));
+    let arguments = AdaptiveAvgPoolDgradArgs { gradient, output, total, height, width, channels, side };
+    to.launch(Kernel::AdaptiveAvgPoolDgrad, Grid::Items(total), arguments)
 }
 
 pub(super) fn upsample(to: &mut Lowering, op: &ops::Upsample) -> Lowered {
