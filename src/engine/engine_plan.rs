@@ -2,11 +2,25 @@
 
 use super::graph::Graph;
 use super::programs::{ProgramBuilder, Source};
-use super::run::EngineOptions;
 use super::shared::Shared;
 use super::staging::Staging;
-use crate::device::{Device, MemoryLayout, Program};
+use crate::device::{Augment, Device, MemoryLayout, Norm, Program};
 use crate::error::Result;
+
+/// What a network is opened for; its memory follows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineOptions {
+    /// Images of a training step; 0 for no training.
+    pub batch: usize,
+    /// Whether it is attacked.
+    pub attack: bool,
+    /// Augmentation of training images.
+    pub augment: Augment,
+    /// The ball of attacks.
+    pub norm: Norm,
+    /// Whether the caller changes staged images, trains on them and reads the gradient at them.
+    pub external_inputs: bool,
+}
 
 /// Most elements of adversarial images in staging, unless a training batch has more.
 const STAGED_ELEMENTS: usize = 1 << 22;

@@ -16,7 +16,7 @@ pub mod staging;
 
 pub use crate::device::cpu::CpuDevice;
 pub use crate::device::{Augment, Device, Norm, Precision, StepParams};
-pub use engine_plan::EnginePlan;
+pub use engine_plan::{EngineOptions, EnginePlan};
 pub use image_engine::{ImageEngine, ImageOptions, ImagePlan};
 pub use programs::Source;
-pub use run::{AttackBatch, Budget, Engine, EngineOptions, Rows};
+pub use run::{AttackBatch, Budget, Engine, Rows};

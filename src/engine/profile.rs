@@ -6,10 +6,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::engine_plan::EngineOptions;
 use super::engine_plan::{EnginePlan, ProgramKind};
 use super::graph::Graph;
 use super::programs::{IMAGES, ProgramBuilder, Source};
-use super::run::EngineOptions;
 use super::shared::Shared;
 use super::staging::Staging;
 use crate::data::ImageSet;

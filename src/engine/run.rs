@@ -1,28 +1,13 @@
 //! [`Engine`]: a network on a device, and what the method does with it: infer, score, attack, train.
 
-use super::engine_plan::{EnginePlan, ProgramKind};
+use super::engine_plan::{EngineOptions, EnginePlan, ProgramKind};
 use super::graph::Graph;
 use super::programs::{IMAGES, Source};
 use super::runner::Runner;
 use super::staging::Staging;
 use crate::data::ImageSet;
-use crate::device::{Augment, Device, Norm, Program, ProgramId, Region, Session, Span, StepParams};
+use crate::device::{Device, Program, ProgramId, Region, Session, Span, StepParams};
 use crate::error::{Error, Result};
-
-/// What a network is opened for; its memory follows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EngineOptions {
-    /// Images of a training step; 0 for no training.
-    pub batch: usize,
-    /// Whether it is attacked.
-    pub attack: bool,
-    /// Augmentation of training images.
-    pub augment: Augment,
-    /// The ball of attacks.
-    pub norm: Norm,
-    /// Whether the caller changes staged images, trains on them and reads the gradient at them.
-    pub external_inputs: bool,
-}
 
 /// The budget of one image's attack, in units of [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
