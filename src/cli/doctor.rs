@@ -83,7 +83,11 @@ struct CudaInfo {
 
 #[derive(Serialize)]
 struct RunNeed {
+    /// Its name and sizes.
+    network: String,
+    /// Bytes of both networks.
     networks: usize,
+    /// Bytes.
     images: usize,
     /// Why it doesn't fit into the device.
     fault: Option<String>,
@@ -159,6 +163,7 @@ fn words(report: &Report) -> String {
     text += &format!("memory   {total} in all, {available} available\n");
     if let Some(need) = &report.run {
         let (networks, images) = (megabytes(need.networks), megabytes(need.images));
+        text += &format!("network  {}\n", need.network);
         text += &format!("purify   needs {networks} for two networks and {images} for images\n");
         if let Some(fault) = &need.fault {
             text += &format!("         {fault}\n");
@@ -206,7 +211,9 @@ fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<RunNeed>> {
     let estimate = memory_estimate(device, &network, &config, images);
     let need = estimate.need()?;
     let fault = estimate.check().err().map(|cause| cause.to_string());
-    Ok(Some(RunNeed { networks: need.networks, images: need.images, fault }))
+    let Architecture { network: kind, width, classes, .. } = network.weights.architecture;
+    let network = format!("{} of width {width}, {classes} classes", kind.name());
+    Ok(Some(RunNeed { network, networks: need.networks, images: need.images, fault }))
 }
 
 /// The data, or a set with no image in it.

@@ -1,7 +1,7 @@
 //! Lowering, backward: each forward step emits the ops of its gradient, last step first.
 
-use super::graph::{Layer, NodeId};
-use super::lower::{Lowering, Mode, Step, Value, unsupported};
+use super::graph::{Layer, Node, NodeId, unsupported};
+use super::lower::{Lowering, Mode, TapeEntry, Value};
 use super::shared::{gradient_span, weights_span};
 use crate::device::ops;
 use crate::device::{ConvShape, Direction, Op, PoolShape, Prologue, Span};
@@ -27,23 +27,26 @@ impl Lowering<'_> {
             activated: vec![None; count],
             outstanding: vec![0; count],
         };
-        for step in &self.steps {
-            if let Step::Conv { node, .. } = step {
+        for step in &self.tape {
+            if let TapeEntry::Conv { node, .. } = step {
                 gradients.outstanding[self.graph.nodes[*node].inputs[0]] += 1;
             }
         }
         gradients.tensor[count - 1] = Some(output_gradient);
-        for step in std::mem::take(&mut self.steps).iter().rev() {
+        for step in std::mem::take(&mut self.tape).iter().rev() {
             match *step {
-                Step::Linear { node } => self.linear_backward(node, &mut gradients)?,
-                Step::Sum { node } => self.sum_backward(node, &mut gradients)?,
-                Step::MaxPool { input, output, shape, argmax } => {
+                TapeEntry::Linear { node } => self.linear_backward(node, &mut gradients)?,
+                TapeEntry::Sum { node } => self.sum_backward(node, &mut gradients)?,
+                TapeEntry::MaxPool { input, output, shape, argmax } => {
                     self.max_pool_backward(input, output, shape, argmax, &mut gradients)?;
                 }
-                Step::Upsample { node } => self.upsample_backward(node, &mut gradients)?,
-                Step::ScaledTanh { node } => self.scaled_tanh_backward(node, &mut gradients)?,
-                Step::Pool { node } => self.pool_backward(node, &mut gradients)?,
-                Step::Conv { node, residual, output } => {
+                TapeEntry::Upsample { node } => self.upsample_backward(node, &mut gradients)?,
+                TapeEntry::ScaledTanh { node } => self.scaled_tanh_backward(node, &mut gradients)?,
+                TapeEntry::Pool { node } => self.pool_backward(node, &mut gradients)?,
+                TapeEntry::AdaptivePool { node, side } => {
+                    self.adaptive_pool_backward(node, side, &mut gradients)?
+                }
+                TapeEntry::Conv { node, residual, output } => {
                     let gradient = known(&gradients, output)?;
                     if let Some(other) = residual {
                         self.pass_on(other, gradient, &mut gradients)?;
@@ -165,7 +168,7 @@ impl Lowering<'_> {
         gradients.tensor[value.base] = Some(match value.norm {
             Some(norm) => self.norm_backward(norm, value, output, None)?,
             None if value.affine.is_none() && !value.relu => output,
-            None => return Err(unsupported(node, "upsampling behind a ReLU without a norm")),
+            None => return Err(unsupported(node, "upsampling after a ReLU without a norm")),
         });
         Ok(())
     }
@@ -205,8 +208,25 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    fn adaptive_pool_backward(&mut self, node: NodeId, side: usize, gradients: &mut Gradients) -> Result<()> {
+        let from = self.graph.nodes[node].inputs[0];
+        let &Node { height, width, channels, .. } = &self.graph.nodes[from];
+        let output = self.slots.add(height * width * channels);
+        let gradient = known(gradients, node)?;
+        self.ops.push(Op::AdaptiveAvgPoolDgrad(ops::AdaptiveAvgPoolDgrad {
+            height,
+            width,
+            channels,
+            side,
+            gradient,
+            output,
+        }));
+        gradients.tensor[self.value(from)?.base] = Some(output);
+        Ok(())
+    }
+
     fn conv_backward(&mut self, node: NodeId, gradient: Span, gradients: &mut Gradients) -> Result<()> {
-        let Layer::Conv { shape, weight } = &self.graph.nodes[node].layer else {
+        let Layer::Conv { shape, weight, .. } = &self.graph.nodes[node].layer else {
             return Err(unsupported(node, "not a convolution"));
         };
         let source = self.graph.nodes[node].inputs[0];

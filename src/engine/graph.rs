@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::device::{ConvShape, PoolShape};
+use crate::error::Error;
 
 /// Batch norm's constants, PyTorch's defaults.
 pub const NORM_EPSILON: f32 = 1e-5;
@@ -24,12 +25,15 @@ pub enum Layer {
         /// Per channel.
         std: Vec<f32>,
     },
-    /// Convolution without bias; weight KCRS.
+    /// Convolution.
     Conv {
         /// Sizes.
         shape: ConvShape,
-        /// Filter.
+        /// Filter, KCRS.
         weight: Range<usize>,
+        /// Per output channel. A batch norm has to be the only reader: it takes the bias out again, so that the
+        /// bias's gradient is zero.
+        bias: Option<Range<usize>>,
     },
     /// Batch norm.
     Norm {
@@ -57,7 +61,13 @@ pub enum Layer {
     ScaledTanh,
     /// Mean over pixels: the features.
     Pool,
-    /// Fully connected: the logits.
+    /// Means over windows that cut the image into `side` × `side` parts, channels first: PyTorch's
+    /// `AdaptiveAvgPool2d(side)` and `flatten(1)`.
+    AdaptivePool {
+        /// Rows and columns.
+        side: usize,
+    },
+    /// Fully connected; the last one gives the logits.
     Linear {
         /// out × in.
         weight: Range<usize>,
@@ -125,6 +135,7 @@ impl Graph {
             Layer::MaxPool { shape } => (shape.out_height(), shape.out_width(), shape.channels),
             Layer::Upsample => (2 * from.height, 2 * from.width, from.channels),
             Layer::Pool => (1, 1, from.channels),
+            Layer::AdaptivePool { side } => (1, 1, side * side * from.channels),
             Layer::Linear { bias, .. } => (1, 1, bias.len()),
             _ => (from.height, from.width, from.channels),
         };
@@ -140,6 +151,7 @@ impl Graph {
         kernel: usize,
         stride: usize,
         weight: Range<usize>,
+        bias: Option<Range<usize>>,
     ) -> NodeId {
         let node = &self.nodes[from];
         let shape = ConvShape {
@@ -151,7 +163,7 @@ impl Graph {
             stride,
             pad: kernel / 2,
         };
-        self.push(Layer::Conv { shape, weight }, &[from])
+        self.push(Layer::Conv { shape, weight, bias }, &[from])
     }
 
     /// Appends max pooling over square windows.
@@ -195,4 +207,9 @@ impl Graph {
         };
         self.nodes.iter().map(cost).sum()
     }
+}
+
+/// A graph that the lowering has no rule for; `what` says which part.
+pub(super) fn unsupported(node: NodeId, what: &str) -> Error {
+    Error::run(format!("node {node} of the network can't be lowered: {what}"))
 }

@@ -7,18 +7,18 @@
 //! - **Train**: batch statistics and all gradients. Only the inputs of the norms are kept; what the
 //!   ReLUs let through is computed again where a weight gradient needs it.
 //!
-//! A node's value is *lazy*: a slot that holds a tensor, plus the affine map and ReLU that whoever
-//! reads it applies on the fly. That is where norms and ReLUs go: none has an op of its own in the
+//! A node's value is *lazy*: a slot that holds a tensor, plus the affine map and ReLU that its
+//! readers apply while they read it. That is where norms and ReLUs go: none has an op of its own in the
 //! forward pass. A convolution whose only reader is a sum adds the other addend itself, if nothing is
 //! left to be done to either; else the sum is an op of its own that does it. A ReLU in front of the mean
-//! over pixels is applied by max pooling over single pixels, which knows the way back.
+//! over pixels, or of a linear layer, is applied by max pooling over single pixels, which knows the way back.
 
 use super::arena::Slots;
-use super::graph::{Graph, Layer, NORM_EPSILON, Node, NodeId};
+use super::graph::{Graph, Layer, NORM_EPSILON, Node, NodeId, unsupported};
 use super::shared::{Shared, weights_span};
 use crate::device::ops;
 use crate::device::{Addend, Affine, Direction, Op, PoolShape, Prologue, Span, mask_words};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What a program is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +45,14 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// A tensor nobody has left work on.
+    /// A tensor with nothing left to be applied.
     pub fn plain(base: NodeId, span: Span) -> Self {
         Value { base, span, affine: None, relu: false, norm: None, mask: None }
     }
 }
 
 /// A forward op that the backward pass has to undo.
-pub(super) enum Step {
+pub(super) enum TapeEntry {
     Conv {
         node: NodeId,
         residual: Option<NodeId>,
@@ -70,6 +70,10 @@ pub(super) enum Step {
     },
     Pool {
         node: NodeId,
+    },
+    AdaptivePool {
+        node: NodeId,
+        side: usize,
     },
     Linear {
         node: NodeId,
@@ -92,7 +96,7 @@ pub struct Lowering<'a> {
     pub(super) slots: Slots,
     pub(super) ops: Vec<Op>,
     pub(super) values: Vec<Option<Value>>,
-    pub(super) steps: Vec<Step>,
+    pub(super) tape: Vec<TapeEntry>,
 }
 
 impl<'a> Lowering<'a> {
@@ -107,7 +111,7 @@ impl<'a> Lowering<'a> {
             slots: Slots::default(),
             ops: vec![],
             values,
-            steps: vec![],
+            tape: vec![],
         }
     }
 
@@ -136,6 +140,7 @@ impl<'a> Lowering<'a> {
                     Some(features) => self.pool(node, features)?,
                     None => return Err(unsupported(node, "pooling where no features are wanted")),
                 },
+                Layer::AdaptivePool { side } => self.adaptive_pool(node, *side)?,
                 Layer::Linear { .. } => self.linear(node, output)?,
             };
             self.values[node] = Some(value);
@@ -147,7 +152,7 @@ impl<'a> Lowering<'a> {
         self.values[node].ok_or_else(|| unsupported(node, "a value used before it is made"))
     }
 
-    /// A value nobody has left work on.
+    /// A value with nothing left to be applied.
     fn plain(&self, node: NodeId) -> Result<Value> {
         let value = self.value(node)?;
         match value.affine.is_some() || value.relu {
@@ -202,10 +207,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn conv(&mut self, node: NodeId) -> Result<Value> {
-        let Layer::Conv { shape, .. } = &self.graph.nodes[node].layer else {
+        let Layer::Conv { shape, bias, .. } = &self.graph.nodes[node].layer else {
             return Err(unsupported(node, "not a convolution"));
         };
         let shape = *shape;
+        if bias.is_some() && self.shared.folded(node).is_none() {
+            return Err(unsupported(node, "a bias that no norm takes out again"));
+        }
         let source = self.graph.nodes[node].inputs[0];
         let input = self.value(source)?;
         let (output, residual) = self.fused_sum(node);
@@ -222,13 +230,13 @@ impl<'a> Lowering<'a> {
                 mask: input.mask.filter(|_| first_reader),
             },
             bias: match self.mode {
-                Mode::Train => None,
-                _ => self.shared.bias(node),
+                Mode::Train => bias.as_ref().map(weights_span),
+                _ => self.shared.folded_bias(node),
             },
             residual: residual.map(|other| self.value(other).map(|value| value.span)).transpose()?,
             output: span,
         }));
-        self.steps.push(Step::Conv { node, residual, output });
+        self.tape.push(TapeEntry::Conv { node, residual, output });
         let value = Value::plain(output, span);
         self.values[output] = Some(value);
         Ok(value)
@@ -272,7 +280,7 @@ impl<'a> Lowering<'a> {
             right,
             output,
         }));
-        self.steps.push(Step::Sum { node });
+        self.tape.push(TapeEntry::Sum { node });
         Ok(Value::plain(node, output))
     }
 
@@ -297,7 +305,7 @@ impl<'a> Lowering<'a> {
             argmax,
         }));
         if let Some(argmax) = argmax {
-            self.steps.push(Step::MaxPool { input, output: node, shape, argmax });
+            self.tape.push(TapeEntry::MaxPool { input, output: node, shape, argmax });
         }
         Ok(Value::plain(node, output))
     }
@@ -317,7 +325,7 @@ impl<'a> Lowering<'a> {
             prologue: Prologue { affine: input.affine, relu: input.relu, mask: None },
             output: span,
         }));
-        self.steps.push(Step::Upsample { node });
+        self.tape.push(TapeEntry::Upsample { node });
         Ok(Value::plain(node, span))
     }
 
@@ -325,7 +333,7 @@ impl<'a> Lowering<'a> {
         let from = self.graph.nodes[node].inputs[0];
         let (input, shape) = (self.value(from)?, &self.graph.nodes[from]);
         if input.relu {
-            return Err(unsupported(node, "squashing behind a ReLU"));
+            return Err(unsupported(node, "tanh after a ReLU"));
         }
         let last = node + 1 == self.graph.nodes.len();
         let span = if last { output } else { self.slots.add(shape.len()) };
@@ -336,32 +344,58 @@ impl<'a> Lowering<'a> {
             affine: input.affine,
             output: span,
         }));
-        self.steps.push(Step::ScaledTanh { node });
+        self.tape.push(TapeEntry::ScaledTanh { node });
         Ok(Value::plain(node, span))
     }
 
     fn pool(&mut self, node: NodeId, features: Span) -> Result<Value> {
         let from = self.graph.nodes[node].inputs[0];
-        let &Node { height, width, channels, .. } = &self.graph.nodes[from];
-        let pixels = height * width;
-        if self.plain(from).is_err() {
-            let single = PoolShape { height, width, channels, kernel: 1, stride: 1, pad: 0 };
-            self.values[from] = Some(self.max_pool(from, from, single)?);
-        }
-        let input = self.plain(from)?;
+        let input = self.applied(from)?;
+        let from = &self.graph.nodes[from];
         self.ops.push(Op::GlobalAvgPool(ops::GlobalAvgPool {
-            pixels,
-            channels,
+            pixels: from.pixels(),
+            channels: from.channels,
             input: input.span,
             output: features,
         }));
-        self.steps.push(Step::Pool { node });
+        self.tape.push(TapeEntry::Pool { node });
         Ok(Value { base: node, span: features, ..input })
+    }
+
+    /// The value of a node with nothing left to be done: a pending norm and ReLU are applied by max pooling over
+    /// single pixels.
+    fn applied(&mut self, node: NodeId) -> Result<Value> {
+        if self.plain(node).is_err() {
+            let &Node { height, width, channels, .. } = &self.graph.nodes[node];
+            let single = PoolShape { height, width, channels, kernel: 1, stride: 1, pad: 0 };
+            self.values[node] = Some(self.max_pool(node, node, single)?);
+        }
+        self.plain(node)
+    }
+
+    fn adaptive_pool(&mut self, node: NodeId, side: usize) -> Result<Value> {
+        let from = self.graph.nodes[node].inputs[0];
+        let input = self.applied(from)?;
+        let &Node { height, width, channels, .. } = &self.graph.nodes[from];
+        let output = self.slots.add(self.graph.nodes[node].len());
+        let input = input.span;
+        self.ops.push(Op::AdaptiveAvgPool(ops::AdaptiveAvgPool {
+            height,
+            width,
+            channels,
+            side,
+            input,
+            output,
+        }));
+        self.tape.push(TapeEntry::AdaptivePool { node, side });
+        Ok(Value::plain(node, output))
     }
 
     fn linear(&mut self, node: NodeId, logits: Span) -> Result<Value> {
         let from = self.graph.nodes[node].inputs[0];
-        let input = self.plain(from)?;
+        let input = self.applied(from)?;
+        let last = node + 1 == self.graph.nodes.len();
+        let output = if last { logits } else { self.slots.add(self.graph.nodes[node].len()) };
         let Layer::Linear { weight, bias } = &self.graph.nodes[node].layer else {
             return Err(unsupported(node, "not linear"));
         };
@@ -371,14 +405,9 @@ impl<'a> Lowering<'a> {
             weight: weights_span(weight),
             bias: weights_span(bias),
             input: input.span,
-            output: logits,
+            output,
         }));
-        self.steps.push(Step::Linear { node });
-        Ok(Value { base: node, span: logits, ..input })
+        self.tape.push(TapeEntry::Linear { node });
+        Ok(Value::plain(node, output))
     }
-}
-
-/// A graph this lowering has no rule for; `what` says which part.
-pub(super) fn unsupported(node: NodeId, what: &str) -> Error {
-    Error::run(format!("the plan can't lower node {node} of the network: {what}"))
 }

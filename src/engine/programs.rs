@@ -92,7 +92,7 @@ impl ProgramBuilder<'_> {
         plan.forward(adversarial, Some(staging.features), staging.logits)?;
         let logits_gradient = self.loss(&mut plan, false);
         let Some(gradient) = plan.backward(logits_gradient)? else {
-            return Err(super::lower::unsupported(0, "no gradient reaches the image"));
+            return Err(super::graph::unsupported(0, "no gradient reaches the image"));
         };
         plan.ops.push(Op::PgdStep(ops::PgdStep {
             elements,

@@ -4,8 +4,7 @@
 use crate::device::ops;
 use std::ops::Range;
 
-use super::graph::{Graph, Layer, NORM_EPSILON, NodeId};
-use super::lower::unsupported;
+use super::graph::{Graph, Layer, NORM_EPSILON, NodeId, unsupported};
 use crate::device::{Affine, Direction, FilterId, FilterSpec, Op, Region, Span};
 use crate::error::Result;
 
@@ -18,6 +17,8 @@ pub struct NormSpans {
     pub mean: Span,
     /// 1 / sqrt(batch variance + epsilon).
     pub inverse_std: Span,
+    /// Where the norm follows a convolution with bias: 1, and the running mean without that bias.
+    unbiased: Option<Affine>,
 }
 
 /// Tables by node.
@@ -33,6 +34,8 @@ pub struct Shared {
     norms: Vec<Option<NormSpans>>,
     normalise: Vec<Option<Affine>>,
     folds: Vec<Option<NodeId>>,
+    /// As many ones as the widest bias has elements.
+    ones: Option<Span>,
 }
 
 /// A range of the flat weights as a span.
@@ -49,6 +52,11 @@ impl Shared {
     /// Lays out everything the graph needs; dgrad filters only where `backward`.
     pub fn new(graph: &Graph, backward: bool) -> Self {
         let count = graph.nodes.len();
+        let bias = |node: NodeId| match &graph.nodes[node].layer {
+            Layer::Conv { bias, .. } => bias.clone(),
+            _ => None,
+        };
+        let widest = (0..count).filter_map(bias).map(|bias| bias.len()).max();
         let mut shared = Shared {
             filters: vec![],
             derived: 0,
@@ -57,7 +65,13 @@ impl Shared {
             norms: vec![None; count],
             normalise: vec![None; count],
             folds: vec![None; count],
+            ones: None,
         };
+        if let Some(len) = widest {
+            let ones = shared.derive(len);
+            shared.constants.push((ones, vec![1.0; len]));
+            shared.ones = Some(ones);
+        }
         for (id, node) in graph.nodes.iter().enumerate() {
             match &node.layer {
                 Layer::Conv { shape, .. } => {
@@ -73,7 +87,9 @@ impl Shared {
                 Layer::Norm { gamma, .. } => {
                     let mut next = || shared.derive(gamma.len());
                     let affine = Affine { scale: next(), shift: next() };
-                    shared.norms[id] = Some(NormSpans { affine, mean: next(), inverse_std: next() });
+                    let (mean, inverse_std) = (next(), next());
+                    let unbiased = bias(node.inputs[0]).map(|_| Affine { scale: next(), shift: next() });
+                    shared.norms[id] = Some(NormSpans { affine, mean, inverse_std, unbiased });
                 }
                 Layer::Normalise { mean, std } => {
                     let scale: Vec<f32> = std.iter().map(|s| 1.0 / s).collect();
@@ -97,7 +113,7 @@ impl Shared {
     }
 
     /// Ops for evaluation mode: norms as affine maps of the running statistics, filters with the
-    /// norm behind them folded in.
+    /// norm after them folded in.
     pub fn prepare_evaluation(&self, graph: &Graph) -> Vec<Op> {
         let mut ops = vec![];
         for (id, node) in graph.nodes.iter().enumerate() {
@@ -105,10 +121,26 @@ impl Shared {
             else {
                 continue;
             };
+            let mut mean = weights_span(mean);
+            if let (Layer::Conv { bias: Some(bias), .. }, Some(unbiased), Some(ones)) =
+                (&graph.nodes[node.inputs[0]].layer, norm.unbiased, self.ones)
+            {
+                // The folded convolution adds no bias of its own. mean − bias · 1/sqrt(1 + 0) is a batch norm's shift.
+                let ones = Span { len: bias.len(), ..ones };
+                ops.push(Op::BatchNormAffine(ops::BatchNormAffine {
+                    gamma: ones,
+                    beta: mean,
+                    mean: weights_span(bias),
+                    variance: ones,
+                    epsilon: 0.0,
+                    affine: unbiased,
+                }));
+                mean = unbiased.shift;
+            }
             ops.push(Op::BatchNormAffine(ops::BatchNormAffine {
                 gamma: weights_span(gamma),
                 beta: weights_span(beta),
-                mean: weights_span(mean),
+                mean,
                 variance: weights_span(variance),
                 epsilon: NORM_EPSILON,
                 affine: norm.affine,
@@ -142,8 +174,8 @@ impl Shared {
         self.folds[node]
     }
 
-    /// The shift of the norm folded into convolution `node`.
-    pub fn bias(&self, node: NodeId) -> Option<Span> {
+    /// What convolution `node` adds in evaluation mode: the shift of the norm folded into it.
+    pub fn folded_bias(&self, node: NodeId) -> Option<Span> {
         self.folds[node].and_then(|norm| self.norms[norm]).map(|norm| norm.affine.shift)
     }
 

@@ -64,7 +64,7 @@ impl Architecture {
 mod tests {
     use super::*;
     use crate::engine::graph::Layer;
-    use crate::model::Role;
+    use crate::model::TensorRole;
     use std::ops::Range;
 
     const PUBLISHED: Architecture =
@@ -72,7 +72,9 @@ mod tests {
 
     fn ranges(layer: &Layer) -> Vec<Range<usize>> {
         match layer {
-            Layer::Conv { weight, .. } => vec![weight.clone()],
+            Layer::Conv { weight, bias, .. } => {
+                [Some(weight.clone()), bias.clone()].into_iter().flatten().collect()
+            }
             Layer::Linear { weight, bias } => vec![weight.clone(), bias.clone()],
             Layer::Norm { gamma, beta, mean, variance } => {
                 vec![gamma.clone(), beta.clone(), mean.clone(), variance.clone()]
@@ -90,15 +92,23 @@ mod tests {
         assert_eq!((graph.trainable, graph.weights), (11_171_146, 11_171_146 + 2 * 3392));
     }
 
-    /// 1.8 billion multiply-adds at 224×224, as published.
+    /// Billions of multiply-adds at 224×224, as published.
     #[test]
-    fn resnet_18_has_its_published_size() {
-        let architecture = Architecture { network: NetworkKind::ResNet18, classes: 1000, ..PUBLISHED };
-        let graph = architecture.graph(&Normalisation::identity(3), 224, 224).unwrap();
-        assert_eq!(graph.multiply_adds() / 1_000_000, 1814);
-        assert_eq!((graph.classes(), graph.features(), graph.trainable), (1000, 512, 11_689_512));
-        let last = &graph.nodes[graph.nodes.len() - 3];
-        assert_eq!((last.height, last.width), (7, 7));
+    fn networks_for_imagenet_have_their_published_sizes() {
+        for (network, millions, features, trainable) in [
+            (NetworkKind::ResNet18, 1814, 512, 11_689_512),
+            (NetworkKind::ResNet34, 3663, 512, 21_797_672),
+            (NetworkKind::ResNet50, 4089, 2048, 25_557_032),
+            (NetworkKind::Vgg16Bn, 15470, 4096, 138_365_992),
+        ] {
+            let architecture = Architecture { network, classes: 1000, ..PUBLISHED };
+            let graph = architecture.graph(&Normalisation::identity(3), 224, 224).unwrap();
+            assert_eq!(graph.multiply_adds() / 1_000_000, millions);
+            assert_eq!((graph.classes(), graph.features(), graph.trainable), (1000, features, trainable));
+            assert_eq!(architecture.features(), features);
+            let pooled = graph.nodes.iter().rfind(|node| node.height > 1).unwrap();
+            assert_eq!((pooled.height, pooled.width), (7, 7));
+        }
     }
 
     #[test]
@@ -109,7 +119,7 @@ mod tests {
     }
 
     fn check(architecture: Architecture) {
-        let graph = architecture.graph(&Normalisation::identity(1), 13, 11).unwrap();
+        let graph = architecture.graph(&Normalisation::identity(1), 33, 40).unwrap();
         let mut used: Vec<_> = graph.nodes.iter().flat_map(|node| ranges(&node.layer)).collect();
         used.sort_by_key(|range| range.start);
         let mut end = 0;
@@ -120,7 +130,7 @@ mod tests {
         assert_eq!(end, graph.weights);
         for node in &graph.nodes {
             match &node.layer {
-                Layer::Conv { shape, weight } => assert_eq!(shape.filter_len(), weight.len()),
+                Layer::Conv { shape, weight, .. } => assert_eq!(shape.filter_len(), weight.len()),
                 Layer::Norm { gamma, .. } => assert_eq!(node.channels, gamma.len()),
                 Layer::Add => {
                     let [a, b] = [&graph.nodes[node.inputs[0]], &graph.nodes[node.inputs[1]]];
@@ -129,15 +139,15 @@ mod tests {
                 _ => {}
             }
         }
-        let last = &graph.nodes[graph.nodes.len() - 3];
-        let side = if architecture.network == NetworkKind::ResNet18 { 1 } else { 2 };
-        assert_eq!((last.height, last.width, last.channels), (side, side, 40));
     }
 
     #[test]
     fn refuses_what_does_not_fit() {
         assert!(PUBLISHED.graph(&Normalisation::identity(1), 32, 32).is_err());
         assert!(PUBLISHED.graph(&Normalisation::identity(3), 0, 32).is_err());
+        let vgg = Architecture { network: NetworkKind::Vgg11Bn, ..PUBLISHED };
+        let message = vgg.graph(&Normalisation::identity(3), 64, 31).unwrap_err().to_string();
+        assert!(message.contains("images of 64x31 are too small"), "{message}");
     }
 
     /// Entry and parameter counts of the published networks.
@@ -148,12 +158,23 @@ mod tests {
             (NetworkKind::PreActResNet18, 43, 11_188_075, 102, 54),
             (NetworkKind::PreActResNet18, 200, 11_268_616, 102, 54),
             (NetworkKind::ResNet18, 1000, 11_689_512, 122, 62),
+            (NetworkKind::PreActResNet34, 10, 21_279_306, 198, 102),
             (NetworkKind::ResNet18SmallStem, 10, 11_173_962, 122, 62),
+            (NetworkKind::ResNet34, 1000, 21_797_672, 218, 110),
+            (NetworkKind::ResNet50, 1000, 25_557_032, 320, 161),
+            (NetworkKind::Vgg11Bn, 1000, 132_868_840, 62, 38),
+            (NetworkKind::Vgg13Bn, 1000, 133_053_736, 76, 46),
+            (NetworkKind::Vgg16Bn, 1000, 138_365_992, 97, 58),
+            (NetworkKind::Vgg19Bn, 1000, 143_678_248, 118, 70),
+            (NetworkKind::Vgg11BnSmallHead, 10, 9_231_114, 58, 34),
+            (NetworkKind::Vgg13BnSmallHead, 10, 9_416_010, 72, 42),
+            (NetworkKind::Vgg16BnSmallHead, 10, 14_728_266, 93, 54),
+            (NetworkKind::Vgg19BnSmallHead, 10, 20_040_522, 114, 66),
         ] {
             let architecture = Architecture { network, width: 64, classes, channels: 3 };
             let tensors = architecture.tensors();
             assert_eq!(tensors.len(), entries);
-            let trainable: Vec<_> = tensors.iter().filter(|t| t.role == Role::Parameter).collect();
+            let trainable: Vec<_> = tensors.iter().filter(|t| t.role == TensorRole::Parameter).collect();
             assert_eq!(trainable.len(), parameters);
             assert_eq!(trainable.iter().map(|t| t.shape.iter().product::<usize>()).sum::<usize>(), expected);
         }

@@ -1,7 +1,7 @@
 //! What is wrong with a file's tensors, all of it in one line.
 
 use super::architecture::Architecture;
-use super::layout::{Role, Slot};
+use super::layout::{Slot, TensorRole};
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ fn tuple(shape: &[usize]) -> String {
 pub fn tensors(found: &BTreeMap<&str, TensorView>, architecture: &Architecture) -> Result<(), String> {
     let expected = architecture.tensors();
     let (mut missing, mut shapes, mut types) = (vec![], vec![], vec![]);
-    for tensor in expected.iter().filter(|tensor| tensor.role != Role::BatchCount) {
+    for tensor in expected.iter().filter(|tensor| tensor.role != TensorRole::BatchCount) {
         let name = &tensor.name;
         let Some(view) = found.get(name.as_str()) else {
             missing.push(name.clone());
@@ -75,7 +75,7 @@ pub fn values(slots: &[Slot], values: &[f32]) -> Result<(), String> {
 }
 
 fn first_bad_value(slot: &Slot, values: &[f32]) -> Option<String> {
-    let variance = slot.tensor.role == Role::RunningVariance;
+    let variance = slot.tensor.role == TensorRole::RunningVariance;
     let bad = |value: &f32| !value.is_finite() || (variance && *value < 0.0);
     let first = values.iter().position(bad)?;
     let cause = if values[first].is_finite() { " (a variance can't be negative)" } else { "" };

@@ -9,7 +9,7 @@ use super::check;
 use super::checkpoint;
 use super::container::{self, Entry, Metadata};
 use super::infer::infer;
-use super::layout::Role;
+use super::layout::TensorRole;
 use super::weights::Weights;
 use crate::data::Normalisation;
 use crate::data::normalisation::{join, split};
@@ -141,7 +141,7 @@ fn encode(weights: &Weights) -> Vec<u8> {
     }
     let tensors = weights.architecture.tensors();
     // Eight-byte elements first keeps them aligned. PyTorch insists on the counts; nothing reads them.
-    let counts = tensors.iter().filter(|tensor| tensor.role == Role::BatchCount);
+    let counts = tensors.iter().filter(|tensor| tensor.role == TensorRole::BatchCount);
     let mut entries: Vec<Entry> = counts
         .map(|tensor| Entry { name: &tensor.name, dtype: Dtype::I64, shape: &tensor.shape, bytes: &[0; 8] })
         .collect();

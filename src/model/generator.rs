@@ -2,8 +2,8 @@
 //! the other says where it goes.
 //!
 //! Steps down of two convolutions and max pooling, a convolution in the middle, steps up of bilinear
-//! upsampling and two convolutions; batch norm behind each convolution, ReLU behind each but the last.
-//! The published convolutions have a bias, which the batch norm behind them takes out again; these have
+//! upsampling and two convolutions; batch norm after each convolution, ReLU after each but the last.
+//! The published convolutions have a bias, which the batch norm after them takes out again; these have
 //! none.
 
 use super::layout::{Layout, TensorSpec};
@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 const NORM_MOMENTUM: f32 = 0.05;
 /// Steps down and up at most.
 const STEPS: usize = 3;
-/// Where initial values' streams of these networks begin, behind those of any classifier.
+/// Where initial values' streams of these networks begin, after those of any classifier.
 const FIRST_STREAM: u32 = 1 << 16;
 
 /// What an image network is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum GeneratorRole {
     /// The pattern: as many channels as the image.
     Pattern,
     /// The mask: one channel, squashed a second time, so that it is nearly 0 or 1.
@@ -32,7 +32,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generator {
     /// Its use.
-    pub role: Role,
+    pub role: GeneratorRole,
     /// Channels of the first step (32 in the published networks).
     pub width: usize,
     /// Channels of the images.
@@ -46,7 +46,13 @@ impl Generator {
     ///
     /// # Errors
     /// Images with a side that can't be halved.
-    pub fn new(role: Role, width: usize, height: usize, columns: usize, channels: usize) -> Result<Self> {
+    pub fn new(
+        role: GeneratorRole,
+        width: usize,
+        height: usize,
+        columns: usize,
+        channels: usize,
+    ) -> Result<Self> {
         let steps = height.trailing_zeros().min(columns.trailing_zeros()).min(STEPS as u32) as usize;
         if height * columns == 0 || steps == 0 {
             return Err(Error::input(format!(
@@ -59,8 +65,8 @@ impl Generator {
     /// Channels of its output.
     fn outputs(&self) -> usize {
         match self.role {
-            Role::Pattern => self.channels,
-            Role::Mask => 1,
+            GeneratorRole::Pattern => self.channels,
+            GeneratorRole::Mask => 1,
         }
     }
 
@@ -104,7 +110,7 @@ impl Generator {
             }
         }
         modules.push(Module::ScaledTanh);
-        if self.role == Role::Mask {
+        if self.role == GeneratorRole::Mask {
             // 20·x − 10.
             modules.extend([Module::Normalise { mean: vec![0.5], std: vec![0.05] }, Module::ScaledTanh]);
         }
@@ -123,7 +129,7 @@ impl Generator {
 
     /// PyTorch's defaults, as [`super::Weights::initialise`].
     pub fn initialise(&self, seed: u64) -> Vec<f32> {
-        self.layout().initialise(seed, FIRST_STREAM * if self.role == Role::Pattern { 1 } else { 2 })
+        self.layout().initialise(seed, FIRST_STREAM * if self.role == GeneratorRole::Pattern { 1 } else { 2 })
     }
 
     /// The network for images of `height` × `width`, pixels in [0, 1], normalised inside; what it gives is
@@ -151,7 +157,7 @@ mod tests {
     /// two for each output.
     #[test]
     fn the_published_networks_have_their_published_size() {
-        for (role, expected) in [(Role::Pattern, 722_374), (Role::Mask, 721_794)] {
+        for (role, expected) in [(GeneratorRole::Pattern, 722_374), (GeneratorRole::Mask, 721_794)] {
             let generator = Generator::new(role, 32, 32, 32, 3).unwrap();
             assert_eq!(generator.layout().trainable(), expected, "{role:?}");
             let graph = generator.graph(&Normalisation::for_cifar10(), 32, 32).unwrap();
@@ -162,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_weight_is_used_once() {
-        let generator = Generator::new(Role::Mask, 3, 12, 20, 1).unwrap();
+        let generator = Generator::new(GeneratorRole::Mask, 3, 12, 20, 1).unwrap();
         assert_eq!(generator.steps, 2);
         let graph = generator.graph(&Normalisation::identity(1), 12, 20).unwrap();
         let mut ranges: Vec<_> = graph
@@ -186,6 +192,6 @@ mod tests {
 
     #[test]
     fn images_that_cannot_be_halved_are_refused() {
-        assert!(Generator::new(Role::Pattern, 4, 9, 8, 3).unwrap_err().to_string().contains("9x8"));
+        assert!(Generator::new(GeneratorRole::Pattern, 4, 9, 8, 3).unwrap_err().to_string().contains("9x8"));
     }
 }

@@ -1,6 +1,7 @@
 //! Which architecture a list of names and shapes is, even where some of them are wrong.
 
 use super::architecture::Architecture;
+use super::check::list;
 use super::layout::TensorSpec;
 use super::network::NetworkKind;
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> R
     let nearer = |a: Candidate, b: Candidate| if key(&b) < key(&a) { b } else { a };
     let Candidate { unit, reference, known } = others.into_iter().fold(first, nearer);
     if 2 * known < reference.len() {
-        return Err(Error::input(unknown(unit.network, known, reference.len(), shapes.len())));
+        return Err(Error::input(unknown(unit.network, known, &reference, &shapes)));
     }
     let classifier = format!("{}.", unit.network.classifier());
     let mut votes = BTreeMap::<usize, usize>::new();
@@ -75,12 +76,26 @@ fn classes(shapes: &HashMap<&str, &[usize]>, architecture: &Architecture) -> usi
     .max(1)
 }
 
-fn unknown(nearest: NetworkKind, known: usize, all: usize, found: usize) -> String {
+fn unknown(
+    nearest: NetworkKind,
+    known: usize,
+    reference: &[TensorSpec],
+    shapes: &HashMap<&str, &[usize]>,
+) -> String {
     let names = NetworkKind::ALL.map(NetworkKind::name).join(", ");
+    let is_known = |name: &str| reference.iter().any(|tensor| tensor.name == name);
+    let mut others: Vec<String> =
+        shapes.keys().filter(|name| !is_known(name)).map(|&name| name.into()).collect();
+    others.sort_unstable();
+    let others =
+        if others.is_empty() { others } else { vec![format!("; not part of it: {}", list(&others))] };
     format!(
-        "none of the networks pbe knows ({names}): of the {all} tensors of the nearest, {}, {known} are among \
-         the file's {found}",
-        nearest.name()
+        "none of the networks pbe knows ({names}): of the {} tensors of the nearest, {}, {known} are among the \
+         file's {}{}",
+        reference.len(),
+        nearest.name(),
+        shapes.len(),
+        others.concat()
     )
 }
 
@@ -107,20 +122,17 @@ mod tests {
     fn one_wrong_tensor_does_not_change_the_rest() {
         for network in NetworkKind::ALL {
             let architecture = Architecture { network, width: 4, classes: 10, channels: 3 };
-            let head = network.classifier();
+            let (head, all) = (network.classifier(), architecture.tensors());
+            let find = |dimensions: usize| {
+                let found = all.iter().skip(3).find(|tensor| tensor.shape.len() == dimensions);
+                found.unwrap().name.clone()
+            };
             for (name, shape) in [
-                ("conv1.weight".into(), vec![3, 3, 3, 4]),
-                (format!("{head}.weight"), vec![32, 10]),
+                (all[0].name.clone(), vec![3, 3, 3, 4]),
+                (format!("{head}.weight"), vec![architecture.features(), 10]),
                 (format!("{head}.bias"), vec![10, 1]),
-                ("layer1.0.bn1.weight".into(), vec![]),
-                ("layer3.0.conv1.weight".into(), vec![0, 0]),
-                (
-                    format!(
-                        "layer2.0.{}.0.weight",
-                        if network == NetworkKind::ResNet18 { "downsample" } else { "shortcut" }
-                    ),
-                    vec![1],
-                ),
+                (find(1), vec![]),
+                (find(4), vec![0, 0]),
             ] {
                 let mut specs = architecture.tensors();
                 specs.iter_mut().find(|spec| spec.name == name).unwrap().shape = shape;
@@ -133,9 +145,11 @@ mod tests {
 
     #[test]
     fn other_networks_are_refused() {
-        let names = ["conv1.weight", "layer2.0.downsample.0.weight", "fc.weight", "layer1.0.conv3.weight"];
+        let names =
+            ["conv1.weight", "layer2.0.downsample.0.weight", "fc.weight", "norm.scale", "layer9.bias"];
         let error = infer(names.iter().map(|name| (*name, &[1usize][..]))).unwrap_err().to_string();
-        assert!(error.contains("the nearest, resnet18, 3 are among the file's 4"), "{error}");
+        assert!(error.contains("the nearest, resnet18, 3 are among the file's 5"), "{error}");
+        assert!(error.ends_with("not part of it: layer9.bias, norm.scale"), "{error}");
         assert!(infer([]).unwrap_err().to_string().contains("0 are among the file's 0"));
     }
 }

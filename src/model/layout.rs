@@ -6,14 +6,14 @@ use std::ops::Range;
 
 /// What a tensor of a state dict is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
+pub enum TensorRole {
     /// Trained by SGD.
     Parameter,
     /// Batch norm's running mean.
     RunningMean,
     /// Batch norm's running variance.
     RunningVariance,
-    /// Batch norm's `num_batches_tracked`, an i64 nobody reads.
+    /// Batch norm's `num_batches_tracked`, an i64 that nothing here reads.
     BatchCount,
 }
 
@@ -25,7 +25,7 @@ pub struct TensorSpec {
     /// Outermost dimension first; a convolution's is out × in × rows × columns (KCRS).
     pub shape: Vec<usize>,
     /// Use.
-    pub role: Role,
+    pub role: TensorRole,
 }
 
 /// A tensor and its elements' place.
@@ -55,8 +55,8 @@ impl Layout {
     /// The layout of a list of tensors.
     pub fn of(tensors: Vec<TensorSpec>) -> Self {
         let (parameters, others): (Vec<_>, Vec<_>) =
-            tensors.into_iter().partition(|tensor| tensor.role == Role::Parameter);
-        let statistics = others.into_iter().filter(|tensor| tensor.role != Role::BatchCount);
+            tensors.into_iter().partition(|tensor| tensor.role == TensorRole::Parameter);
+        let statistics = others.into_iter().filter(|tensor| tensor.role != TensorRole::BatchCount);
         let mut layout = Self { slots: Vec::with_capacity(parameters.len() * 2), trainable: 0, len: 0 };
         layout.append(parameters);
         layout.trainable = layout.len;
@@ -92,7 +92,7 @@ impl Layout {
             if let Some(fan_in) = self.fan_in(name) {
                 let stream = Stream::new(seed, Purpose::Initialise, first + index as u32);
                 fill_uniform(values, 1.0 / (fan_in as f32).sqrt(), &stream);
-            } else if *role == Role::RunningVariance || name.ends_with(".weight") {
+            } else if *role == TensorRole::RunningVariance || name.ends_with(".weight") {
                 values.fill(1.0);
             }
         }
@@ -148,7 +148,7 @@ mod tests {
         for slot in layout.slots() {
             assert_eq!(slot.range.start, end);
             end = slot.range.end;
-            assert_eq!(slot.tensor.role == Role::Parameter, slot.range.end <= layout.trainable());
+            assert_eq!(slot.tensor.role == TensorRole::Parameter, slot.range.end <= layout.trainable());
         }
         assert_eq!(end, layout.len());
         assert_eq!(layout.slots().len(), 54 + 32);

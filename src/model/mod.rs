@@ -14,8 +14,8 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use file::{load, save};
-pub use generator::{Generator, Role as GeneratorRole};
+pub use generator::{Generator, GeneratorRole};
 pub use infer::infer;
-pub use layout::{Layout, Role, Slot, TensorSpec};
+pub use layout::{Layout, Slot, TensorRole, TensorSpec};
 pub use network::NetworkKind;
 pub use weights::Weights;

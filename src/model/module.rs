@@ -1,7 +1,7 @@
 //! A network as a list of modules, as PyTorch's `nn.Sequential`: each knows its tensors and its layers.
 
-use super::layout::{Layout, Role, TensorSpec};
-use crate::engine::graph::{Graph, Layer, NodeId};
+use super::layout::{Layout, TensorRole, TensorSpec};
+use crate::engine::graph::{Graph, Layer, Node, NodeId};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -15,6 +15,7 @@ pub enum Module {
         outputs: usize,
         kernel: usize,
         stride: usize,
+        bias: bool,
     },
     /// Batch norm.
     Norm {
@@ -38,6 +39,10 @@ pub enum Module {
     ScaledTanh,
     /// Mean over the pixels.
     GlobalPool,
+    /// PyTorch's `AdaptiveAvgPool2d(side)` and `flatten(1)`.
+    AdaptivePool {
+        side: usize,
+    },
     Linear {
         key: String,
         inputs: usize,
@@ -56,7 +61,15 @@ pub struct Residual {
 
 impl Module {
     pub fn conv(key: &str, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Self {
-        Module::Conv { key: key.into(), inputs, outputs, kernel, stride }
+        Module::Conv { key: key.into(), inputs, outputs, kernel, stride, bias: false }
+    }
+
+    pub fn biased_conv(key: &str, inputs: usize, outputs: usize, kernel: usize) -> Self {
+        Module::Conv { key: key.into(), inputs, outputs, kernel, stride: 1, bias: true }
+    }
+
+    pub fn linear(key: &str, inputs: usize, outputs: usize) -> Self {
+        Module::Linear { key: key.into(), inputs, outputs }
     }
 
     pub fn norm(key: &str, channels: usize) -> Self {
@@ -77,19 +90,22 @@ fn append(modules: &[Module], list: &mut Vec<TensorSpec>) {
             list.push(TensorSpec { name: format!("{key}.{name}"), shape: shape.to_vec(), role });
         };
         match module {
-            Module::Conv { key, inputs, outputs, kernel, .. } => {
-                push(key, "weight", &[*outputs, *inputs, *kernel, *kernel], Role::Parameter);
+            Module::Conv { key, inputs, outputs, kernel, bias, .. } => {
+                push(key, "weight", &[*outputs, *inputs, *kernel, *kernel], TensorRole::Parameter);
+                if *bias {
+                    push(key, "bias", &[*outputs], TensorRole::Parameter);
+                }
             }
             Module::Norm { key, channels } => {
-                push(key, "weight", &[*channels], Role::Parameter);
-                push(key, "bias", &[*channels], Role::Parameter);
-                push(key, "running_mean", &[*channels], Role::RunningMean);
-                push(key, "running_var", &[*channels], Role::RunningVariance);
-                push(key, "num_batches_tracked", &[], Role::BatchCount);
+                push(key, "weight", &[*channels], TensorRole::Parameter);
+                push(key, "bias", &[*channels], TensorRole::Parameter);
+                push(key, "running_mean", &[*channels], TensorRole::RunningMean);
+                push(key, "running_var", &[*channels], TensorRole::RunningVariance);
+                push(key, "num_batches_tracked", &[], TensorRole::BatchCount);
             }
             Module::Linear { key, inputs, outputs } => {
-                push(key, "weight", &[*outputs, *inputs], Role::Parameter);
-                push(key, "bias", &[*outputs], Role::Parameter);
+                push(key, "weight", &[*outputs, *inputs], TensorRole::Parameter);
+                push(key, "bias", &[*outputs], TensorRole::Parameter);
             }
             Module::Residual(Residual { before, branch, shortcut }) => {
                 [before, branch, shortcut].into_iter().for_each(|part| append(part, list));
@@ -99,7 +115,8 @@ fn append(modules: &[Module], list: &mut Vec<TensorSpec>) {
             | Module::Upsample
             | Module::Normalise { .. }
             | Module::ScaledTanh
-            | Module::GlobalPool => {}
+            | Module::GlobalPool
+            | Module::AdaptivePool { .. } => {}
         }
     }
 }
@@ -121,10 +138,21 @@ fn sequential(graph: &mut Graph, layout: &Layout, modules: &[Module], from: Node
 
 fn push(graph: &mut Graph, layout: &Layout, module: &Module, from: NodeId) -> Result<NodeId> {
     let layer = match module {
-        Module::Conv { key, outputs, kernel, stride, .. } => {
-            return Ok(graph.conv(from, *outputs, *kernel, *stride, place(layout, key, "weight")?));
+        Module::Conv { key, outputs, kernel, stride, bias, .. } => {
+            let bias = bias.then(|| place(layout, key, "bias")).transpose()?;
+            return Ok(graph.conv(from, *outputs, *kernel, *stride, place(layout, key, "weight")?, bias));
         }
-        &Module::MaxPool { kernel, stride, pad } => return Ok(graph.max_pool(from, kernel, stride, pad)),
+        &Module::MaxPool { kernel, stride, pad } => {
+            let node = &graph.nodes[from];
+            if node.height.min(node.width) + 2 * pad < kernel {
+                let Node { height, width, .. } = graph.nodes[0];
+                return Err(Error::input(format!(
+                    "images of {height}x{width} are too small for this network: {kernel}x{kernel} pooling of {}x{}",
+                    node.height, node.width
+                )));
+            }
+            return Ok(graph.max_pool(from, kernel, stride, pad));
+        }
         Module::Residual(Residual { before, branch, shortcut }) => {
             let h = sequential(graph, layout, before, from)?;
             let side = if shortcut.is_empty() { from } else { sequential(graph, layout, shortcut, h)? };
@@ -145,6 +173,7 @@ fn push(graph: &mut Graph, layout: &Layout, module: &Module, from: NodeId) -> Re
         Module::Upsample => Layer::Upsample,
         Module::ScaledTanh => Layer::ScaledTanh,
         Module::GlobalPool => Layer::Pool,
+        Module::AdaptivePool { side } => Layer::AdaptivePool { side: *side },
     };
     Ok(graph.push(layer, &[from]))
 }

@@ -1,20 +1,47 @@
 //! The networks pbe knows: one row of a table each, from which state dict and graph follow.
 
-use super::module::Module::{GlobalPool, Linear, MaxPool, Relu};
+use super::module::Module::{AdaptivePool, GlobalPool, MaxPool, Relu};
 use super::module::{Module, Residual};
 
 /// A network by name; its widths and classes are an [`super::Architecture`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
 pub enum NetworkKind {
-    /// Pre-activation ResNet-18 with a 3×3 stem; key names of kuangliu/pytorch-cifar and BackdoorBench.
     PreActResNet18,
-    /// ResNet-18 as published, with a 7×7 stem and max pooling; key names of torchvision and timm.
+    PreActResNet34,
     ResNet18,
-    /// ResNet-18 with a 3×3 stem and no pooling after it; key names of kuangliu/pytorch-cifar.
+    ResNet34,
+    ResNet50,
     ResNet18SmallStem,
+    Vgg11Bn,
+    Vgg13Bn,
+    Vgg16Bn,
+    Vgg19Bn,
+    Vgg11BnSmallHead,
+    Vgg13BnSmallHead,
+    Vgg16BnSmallHead,
+    Vgg19BnSmallHead,
 }
 
-/// What comes before the first block.
+/// A row of the table.
+struct Spec {
+    /// In files and reports.
+    name: &'static str,
+    body: Body,
+    keys: Keys,
+}
+
+/// What a network is made of.
+enum Body {
+    /// Stages of as many blocks; stage s (from 0) has `width << s` channels, and all but the first begin
+    /// with stride 2.
+    ResNet(Block, Stem, [usize; 4]),
+    /// Stages of as many 3×3 convolutions with bias, norm and ReLU, each with max pooling at its end, of
+    /// width, 2, 4, 8 and 8 times it channels.
+    Vgg(Head, [usize; 5]),
+}
+
+/// What comes before the first block of a ResNet.
 #[derive(Clone, Copy)]
 enum Stem {
     /// 3×3 convolution; a pre-activation network has no norm and ReLU after it.
@@ -23,50 +50,97 @@ enum Stem {
     Large,
 }
 
-/// What a stage repeats.
+/// What a stage of a ResNet repeats.
 #[derive(Clone, Copy, PartialEq)]
 enum Block {
     /// Two 3×3 convolutions, norm and ReLU before each.
     PreAct,
     /// Two 3×3 convolutions, a norm after each.
     Basic,
+    /// 1×1, 3×3 (with the block's stride) and 1×1 convolutions, a norm after each; the last has four times
+    /// the channels.
+    Bottleneck,
 }
 
-/// A row of the table.
-struct Spec {
-    name: &'static str,
-    stem: Stem,
-    block: Block,
-    /// Blocks of each stage; stage s (from 0) has `width << s` channels, and all but the first begin
-    /// with stride 2.
-    depths: [usize; 4],
-    /// Name of what a block's input passes where it changes its shape.
+/// What comes after the last stage of a VGG.
+#[derive(Clone, Copy)]
+enum Head {
+    /// One linear layer.
+    Small,
+    /// Adaptive pooling to 7×7 and three linear layers. The dropout between them is not applied, in training
+    /// neither.
+    Large,
+}
+
+/// Names of a published implementation's layers.
+struct Keys {
+    /// What a block's input passes where it changes its shape.
     shortcut: &'static str,
-    /// Name of the last linear layer.
+    /// The last linear layer.
     classifier: &'static str,
 }
 
+/// kuangliu/pytorch-cifar and BackdoorBench's own networks.
+const KUANGLIU: Keys = Keys { shortcut: "shortcut", classifier: "linear" };
+/// torchvision and timm.
+const TORCHVISION: Keys = Keys { shortcut: "downsample", classifier: "fc" };
+/// kuangliu's VGG.
+const KUANGLIU_VGG: Keys = Keys { shortcut: "", classifier: "classifier" };
+/// torchvision's VGG, which BackdoorBench uses too.
+const TORCHVISION_VGG: Keys = Keys { shortcut: "", classifier: "classifier.6" };
+
 impl NetworkKind {
     /// All of them.
-    pub const ALL: [NetworkKind; 3] =
-        [NetworkKind::PreActResNet18, NetworkKind::ResNet18, NetworkKind::ResNet18SmallStem];
+    pub const ALL: [NetworkKind; 14] = [
+        Self::PreActResNet18,
+        Self::PreActResNet34,
+        Self::ResNet18,
+        Self::ResNet34,
+        Self::ResNet50,
+        Self::ResNet18SmallStem,
+        Self::Vgg11Bn,
+        Self::Vgg13Bn,
+        Self::Vgg16Bn,
+        Self::Vgg19Bn,
+        Self::Vgg11BnSmallHead,
+        Self::Vgg13BnSmallHead,
+        Self::Vgg16BnSmallHead,
+        Self::Vgg19BnSmallHead,
+    ];
 
     /// The table.
     fn spec(self) -> Spec {
-        let row = |name, stem, block, depths, shortcut, classifier| Spec {
-            name,
-            stem,
-            block,
-            depths,
-            shortcut,
-            classifier,
-        };
-        use {Block::*, Stem::*};
+        use Block::{Basic, Bottleneck, PreAct};
+        use Body::{ResNet, Vgg};
+        let row = |name, body, keys| Spec { name, body, keys };
         match self {
-            Self::PreActResNet18 => row("preact-resnet18", Small, PreAct, [2, 2, 2, 2], "shortcut", "linear"),
-            Self::ResNet18 => row("resnet18", Large, Basic, [2, 2, 2, 2], "downsample", "fc"),
+            Self::PreActResNet18 => {
+                row("preact-resnet18", ResNet(PreAct, Stem::Small, [2, 2, 2, 2]), KUANGLIU)
+            }
+            Self::PreActResNet34 => {
+                row("preact-resnet34", ResNet(PreAct, Stem::Small, [3, 4, 6, 3]), KUANGLIU)
+            }
+            Self::ResNet18 => row("resnet18", ResNet(Basic, Stem::Large, [2, 2, 2, 2]), TORCHVISION),
+            Self::ResNet34 => row("resnet34", ResNet(Basic, Stem::Large, [3, 4, 6, 3]), TORCHVISION),
+            Self::ResNet50 => row("resnet50", ResNet(Bottleneck, Stem::Large, [3, 4, 6, 3]), TORCHVISION),
             Self::ResNet18SmallStem => {
-                row("resnet18-small-stem", Small, Basic, [2, 2, 2, 2], "shortcut", "linear")
+                row("resnet18-small-stem", ResNet(Basic, Stem::Small, [2, 2, 2, 2]), KUANGLIU)
+            }
+            Self::Vgg11Bn => row("vgg11-bn", Vgg(Head::Large, [1, 1, 2, 2, 2]), TORCHVISION_VGG),
+            Self::Vgg13Bn => row("vgg13-bn", Vgg(Head::Large, [2, 2, 2, 2, 2]), TORCHVISION_VGG),
+            Self::Vgg16Bn => row("vgg16-bn", Vgg(Head::Large, [2, 2, 3, 3, 3]), TORCHVISION_VGG),
+            Self::Vgg19Bn => row("vgg19-bn", Vgg(Head::Large, [2, 2, 4, 4, 4]), TORCHVISION_VGG),
+            Self::Vgg11BnSmallHead => {
+                row("vgg11-bn-small-head", Vgg(Head::Small, [1, 1, 2, 2, 2]), KUANGLIU_VGG)
+            }
+            Self::Vgg13BnSmallHead => {
+                row("vgg13-bn-small-head", Vgg(Head::Small, [2, 2, 2, 2, 2]), KUANGLIU_VGG)
+            }
+            Self::Vgg16BnSmallHead => {
+                row("vgg16-bn-small-head", Vgg(Head::Small, [2, 2, 3, 3, 3]), KUANGLIU_VGG)
+            }
+            Self::Vgg19BnSmallHead => {
+                row("vgg19-bn-small-head", Vgg(Head::Small, [2, 2, 4, 4, 4]), KUANGLIU_VGG)
             }
         }
     }
@@ -78,80 +152,122 @@ impl NetworkKind {
 
     /// Name of the last linear layer in a state dict.
     pub fn classifier(self) -> &'static str {
-        self.spec().classifier
+        self.spec().keys.classifier
     }
 
     /// Its layers from the normalised image to the logits.
     pub(super) fn modules(self, channels: usize, width: usize, classes: usize) -> Vec<Module> {
-        let spec = self.spec();
-        let mut modules = spec.stem(channels, width);
-        let mut inputs = width;
-        for (stage, &depth) in spec.depths.iter().enumerate() {
-            for block in 0..depth {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let prefix = format!("layer{}.{block}", stage + 1);
-                modules.push(spec.block(&prefix, inputs, width << stage, stride));
-                inputs = width << stage;
-                if spec.block != Block::PreAct {
-                    modules.push(Relu);
+        let Spec { body, keys, .. } = self.spec();
+        match body {
+            Body::ResNet(block, stem, depths) => {
+                let mut modules = stem_of(block, stem, channels, width);
+                let mut inputs = width;
+                for (stage, &depth) in depths.iter().enumerate() {
+                    for number in 0..depth {
+                        let stride = if stage > 0 && number == 0 { 2 } else { 1 };
+                        let sizes = [inputs, width << stage, stride];
+                        inputs =
+                            block.push(&format!("layer{}.{number}", stage + 1), sizes, &keys, &mut modules);
+                    }
                 }
+                // A pre-activation network has no norm and ReLU here, unlike the paper's.
+                modules.extend([GlobalPool, Module::linear(keys.classifier, inputs, classes)]);
+                modules
+            }
+            Body::Vgg(head, depths) => {
+                let mut modules = vec![];
+                let mut inputs = channels;
+                // PyTorch numbers every layer.
+                let mut number = 0;
+                for (stage, &depth) in depths.iter().enumerate() {
+                    let outputs = width << stage.min(3);
+                    for _ in 0..depth {
+                        modules.extend([
+                            Module::biased_conv(&format!("features.{number}"), inputs, outputs, 3),
+                            Module::norm(&format!("features.{}", number + 1), outputs),
+                            Relu,
+                        ]);
+                        (inputs, number) = (outputs, number + 3);
+                    }
+                    modules.push(MaxPool { kernel: 2, stride: 2, pad: 0 });
+                    number += 1;
+                }
+                if let Head::Large = head {
+                    let (side, hidden) = (7, 64 * width);
+                    let first = Module::linear("classifier.0", side * side * inputs, hidden);
+                    let second = Module::linear("classifier.3", hidden, hidden);
+                    modules.extend([AdaptivePool { side }, first, Relu, second, Relu]);
+                    inputs = hidden;
+                }
+                // After the linear layers this is over one pixel: what the ReLU lets through.
+                modules.extend([GlobalPool, Module::linear(keys.classifier, inputs, classes)]);
+                modules
             }
         }
-        // A pre-activation network has no norm and ReLU here, unlike the paper's.
-        modules.extend([GlobalPool, Linear { key: spec.classifier.into(), inputs, outputs: classes }]);
-        modules
     }
 }
 
-impl Spec {
-    fn stem(&self, channels: usize, width: usize) -> Vec<Module> {
-        let conv = |kernel, stride| Module::conv("conv1", channels, width, kernel, stride);
-        match (self.stem, self.block) {
-            (Stem::Small, Block::PreAct) => vec![conv(3, 1)],
-            (Stem::Small, Block::Basic) => vec![conv(3, 1), Module::norm("bn1", width), Relu],
-            (Stem::Large, _) => {
-                let pool = MaxPool { kernel: 3, stride: 2, pad: 1 };
-                vec![conv(7, 2), Module::norm("bn1", width), Relu, pool]
-            }
+fn stem_of(block: Block, stem: Stem, channels: usize, width: usize) -> Vec<Module> {
+    let conv = |kernel, stride| Module::conv("conv1", channels, width, kernel, stride);
+    match (stem, block) {
+        (Stem::Small, Block::PreAct) => vec![conv(3, 1)],
+        (Stem::Small, _) => vec![conv(3, 1), Module::norm("bn1", width), Relu],
+        (Stem::Large, _) => {
+            let pool = MaxPool { kernel: 3, stride: 2, pad: 1 };
+            vec![conv(7, 2), Module::norm("bn1", width), Relu, pool]
         }
     }
+}
 
-    /// One block, whose ReLU after the sum the caller adds.
-    fn block(&self, prefix: &str, inputs: usize, outputs: usize, stride: usize) -> Module {
-        let conv = |name, inputs, outputs, kernel, stride| {
+impl Block {
+    /// Appends one; the channels it gives.
+    fn push(self, prefix: &str, sizes: [usize; 3], keys: &Keys, modules: &mut Vec<Module>) -> usize {
+        let [inputs, channels, stride] = sizes;
+        let outputs = if self == Block::Bottleneck { 4 * channels } else { channels };
+        let conv = |name: &str, inputs, outputs, kernel, stride| {
             Module::conv(&format!("{prefix}.{name}"), inputs, outputs, kernel, stride)
         };
-        let norm = |name, channels| Module::norm(&format!("{prefix}.{name}"), channels);
-        let mut residual = match self.block {
-            Block::PreAct => Residual {
-                before: vec![norm("bn1", inputs), Relu],
-                branch: vec![
-                    conv("conv1", inputs, outputs, 3, stride),
-                    norm("bn2", outputs),
+        let norm = |name: &str, channels| Module::norm(&format!("{prefix}.{name}"), channels);
+        let (mut before, mut shortcut) = (vec![], vec![]);
+        let branch = match self {
+            Block::PreAct => {
+                before.extend([norm("bn1", inputs), Relu]);
+                vec![
+                    conv("conv1", inputs, channels, 3, stride),
+                    norm("bn2", channels),
                     Relu,
-                    conv("conv2", outputs, outputs, 3, 1),
-                ],
-                shortcut: vec![],
-            },
-            Block::Basic => Residual {
-                before: vec![],
-                branch: vec![
-                    conv("conv1", inputs, outputs, 3, stride),
-                    norm("bn1", outputs),
-                    Relu,
-                    conv("conv2", outputs, outputs, 3, 1),
-                    norm("bn2", outputs),
-                ],
-                shortcut: vec![],
-            },
+                    conv("conv2", channels, channels, 3, 1),
+                ]
+            }
+            Block::Basic => vec![
+                conv("conv1", inputs, channels, 3, stride),
+                norm("bn1", channels),
+                Relu,
+                conv("conv2", channels, channels, 3, 1),
+                norm("bn2", channels),
+            ],
+            Block::Bottleneck => vec![
+                conv("conv1", inputs, channels, 1, 1),
+                norm("bn1", channels),
+                Relu,
+                conv("conv2", channels, channels, 3, stride),
+                norm("bn2", channels),
+                Relu,
+                conv("conv3", channels, outputs, 1, 1),
+                norm("bn3", outputs),
+            ],
         };
         if stride > 1 || inputs != outputs {
-            residual.shortcut.push(conv(&format!("{}.0", self.shortcut), inputs, outputs, 1, stride));
-            if self.block != Block::PreAct {
-                residual.shortcut.push(norm(&format!("{}.1", self.shortcut), outputs));
+            shortcut.push(conv(&format!("{}.0", keys.shortcut), inputs, outputs, 1, stride));
+            if self != Block::PreAct {
+                shortcut.push(norm(&format!("{}.1", keys.shortcut), outputs));
             }
         }
-        Module::Residual(residual)
+        modules.push(Module::Residual(Residual { before, branch, shortcut }));
+        if self != Block::PreAct {
+            modules.push(Relu);
+        }
+        outputs
     }
 }
 

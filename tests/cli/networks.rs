@@ -8,43 +8,57 @@ use serde_json::Value;
 use super::program::{DATA, assert_says, fails, model, run, succeeds, text, word};
 
 /// A small model of this network, with a backdoor.
-fn infect(folder: &Path, options: &[&str]) -> PathBuf {
+fn infect(folder: &Path, data: &str, options: &[&str]) -> PathBuf {
     let output = folder.join("run");
     let mut arguments =
-        vec!["infect", "--data", DATA, "--attack", "badnets", "--rate", "0.2", "--epochs", "1"];
+        vec!["infect", "--data", data, "--attack", "badnets", "--rate", "0.2", "--epochs", "1"];
     arguments.extend(["--batch", "16", "--lr", "0.05", "--output", word(&output)]);
     arguments.extend(options);
     succeeds(&arguments);
     output
 }
 
+/// A network through the commands that open models.
+fn through_the_commands(network: &str, data: &str, width: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let infected = infect(folder.path(), data, &["--network", network, "--width", width]);
+    let config = fs::read_to_string(infected.join("config.toml")).unwrap();
+    assert_says(&config, &[&format!("network = \"{network}\""), &format!("width = {width}")]);
+    let (model, poison) = (infected.join("model.safetensors"), infected.join("poison.json"));
+    assert_eq!(pbe::model::load(&model).unwrap().architecture.network.name(), network);
+    assert_says(&succeeds(&["doctor", "--model", word(&model)]), &[&format!("{network} of width {width}")]);
+    let output = folder.path().join("purified");
+    let mut arguments = vec!["purify", "--data", data, "--model", word(&model), "--poison", word(&poison)];
+    arguments.extend(["--batch", "16", "--first-clean-epochs", "1", "--last-epochs", "1", "--json"]);
+    arguments.extend(["--output", word(&output)]);
+    let purified: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
+    let (after, copy) = (output.join("model.safetensors"), folder.path().join("copy.safetensors"));
+    succeeds(&["convert", "--model", word(&after), "--output", word(&copy)]);
+    let arguments =
+        ["evaluate", "--data", data, "--model", word(&copy), "--trigger", word(&poison), "--json"];
+    let evaluated: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
+    assert_eq!(evaluated["after"]["clean_accuracy"], purified["after"]["clean_accuracy"], "{network}");
+}
+
 #[test]
-fn resnet_18_is_infected_purified_and_evaluated() {
-    for network in ["resnet18", "resnet18-small-stem"] {
-        let folder = tempfile::tempdir().unwrap();
-        let infected = infect(folder.path(), &["--network", network, "--width", "2"]);
-        let config = fs::read_to_string(infected.join("config.toml")).unwrap();
-        assert_says(&config, &[&format!("network = \"{network}\""), "width = 2"]);
-        let (model, poison) = (infected.join("model.safetensors"), infected.join("poison.json"));
-        assert_eq!(pbe::model::load(&model).unwrap().architecture.network.name(), network);
-        let output = folder.path().join("purified");
-        let mut arguments =
-            vec!["purify", "--data", DATA, "--model", word(&model), "--poison", word(&poison)];
-        arguments.extend(["--batch", "16", "--first-clean-epochs", "1", "--last-epochs", "1", "--json"]);
-        arguments.extend(["--output", word(&output)]);
-        let purified: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
-        let after = output.join("model.safetensors");
-        let arguments =
-            ["evaluate", "--data", DATA, "--model", word(&after), "--trigger", word(&poison), "--json"];
-        let evaluated: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
-        assert_eq!(evaluated["after"]["clean_accuracy"], purified["after"]["clean_accuracy"], "{network}");
-    }
+fn resnet_18_is_infected_purified_converted_and_evaluated() {
+    through_the_commands("resnet18", DATA, "2");
+    through_the_commands("resnet18-small-stem", DATA, "2");
+}
+
+#[test]
+fn bottlenecks_and_vggs_too() {
+    let data = "synthetic:classes=3,per_class=8,test_per_class=3,size=32";
+    through_the_commands("resnet50", data, "1");
+    through_the_commands("vgg11-bn", data, "2");
+    through_the_commands("vgg16-bn-small-head", data, "2");
 }
 
 #[test]
 fn training_starts_from_a_given_model() {
     let folder = tempfile::tempdir().unwrap();
-    let first = infect(folder.path(), &["--network", "resnet18", "--width", "2"]).join("model.safetensors");
+    let first =
+        infect(folder.path(), DATA, &["--network", "resnet18", "--width", "2"]).join("model.safetensors");
     let before = pbe::model::load(&first).unwrap();
     // Steps too short to change a weight: what comes out is what went in, the running statistics apart.
     let still = ["--lr", "1e-30", "--attack", "none", "--epochs", "1", "--batch", "16"];
@@ -91,5 +105,8 @@ fn another_network_than_the_given_one_is_refused() {
     assert!(!output.exists());
     let unknown = run(&["infect", "--data", DATA, "--attack", "none", "--network", "vgg16", "--output", "x"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert_says(&text(&unknown.stderr), &["it is one of preact-resnet18, resnet18, resnet18-small-stem"]);
+    assert_says(
+        &text(&unknown.stderr),
+        &["it is one of preact-resnet18, preact-resnet34, resnet18, resnet34, resnet50"],
+    );
 }

@@ -37,7 +37,7 @@ impl Net {
 
     fn conv(&mut self, from: NodeId, channels: usize, kernel: usize) -> NodeId {
         let weight = self.take(kernel * kernel * channels * self.graph.nodes[from].channels);
-        self.graph.conv(from, channels, kernel, 1, weight)
+        self.graph.conv(from, channels, kernel, 1, weight, None)
     }
 
     fn norm(&mut self, from: NodeId) -> NodeId {

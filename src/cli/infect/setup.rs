@@ -21,8 +21,10 @@ use crate::cli::trigger::PoisonSettings;
 /// How the model is trained.
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
-    /// Network: preact-resnet18 (pre-activation, 3x3 stem), resnet18 (7x7 stem and max pooling, key
-    /// names of torchvision), resnet18-small-stem (3x3 stem) [default: --init's, else preact-resnet18]
+    /// Network: preact-resnet18, preact-resnet34 (3x3 stem, key names of BackdoorBench), resnet18, resnet34, resnet50
+    /// (7x7 stem and max pooling, key names of torchvision), resnet18-small-stem (3x3 stem), vgg11-bn, vgg13-bn,
+    /// vgg16-bn, vgg19-bn (key names of torchvision and BackdoorBench), the same with -small-head (one linear layer)
+    /// [default: --init's, else preact-resnet18]
     #[arg(long)]
     pub network: Option<NetworkKind>,
     /// Channels of its first stage (64: the published size) [default: --init's, else 16]

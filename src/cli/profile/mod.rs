@@ -42,7 +42,7 @@ pub struct ProfileArgs {
     /// Model; else --network, --width and --classes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "width", "classes"])]
     model: Option<PathBuf>,
-    /// Network: preact-resnet18, resnet18, resnet18-small-stem
+    /// Network, as for `infect --network`
     #[arg(long, default_value = "preact-resnet18")]
     network: NetworkKind,
     /// Channels of its first stage

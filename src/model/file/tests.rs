@@ -100,7 +100,7 @@ fn reads_halves() {
 fn data_parallel_names_and_absent_counts_are_fine() {
     let weights = small(3);
     let mut list = raws(&weights);
-    list.retain(|raw| raw.spec.role != Role::BatchCount);
+    list.retain(|raw| raw.spec.role != TensorRole::BatchCount);
     list.iter_mut().for_each(|raw| raw.spec.name.insert_str(0, "module."));
     assert_eq!(parse(&bytes_of(&list, &[])).unwrap().values, weights.values);
 }
@@ -121,7 +121,7 @@ fn everything_that_does_not_fit_is_named_at_once() {
          wrong type: layer1.1.bn1.bias is I32, expected F32, F16 or BF16"
     );
     let mut list = raws(&small(3));
-    list.retain(|raw| raw.spec.role != Role::RunningMean);
+    list.retain(|raw| raw.spec.role != TensorRole::RunningMean);
     assert!(refusal(&list).ends_with("layer2.1.bn2.running_mean and 8 more"), "{}", refusal(&list));
 }
 

@@ -39,7 +39,8 @@ impl NetworkCase {
         let mut weights = Weights::initialise(architecture, SEED);
         for slot in weights.layout().slots().to_vec() {
             let name = &slot.tensor.name;
-            if name.ends_with(".bias") && !name.starts_with(architecture.network.classifier()) {
+            let statistics = name.strip_suffix(".bias").map(|key| format!("{key}.running_mean"));
+            if statistics.is_some_and(|name| weights.offset_of(&name).is_some()) {
                 let shifts = weights.values[slot.range].iter_mut().enumerate();
                 shifts.for_each(|(c, shift)| *shift = if c % 2 == 0 { SHIFT } else { -SHIFT });
             }
@@ -80,6 +81,22 @@ pub fn network_cases(depth: Depth) -> Vec<NetworkCase> {
             },
             NetworkCase { width: 16, classes: 200, height: 16, columns: 16, batch: 12, ..small },
             NetworkCase { width: 8, classes: 1, height: 9, columns: 9, batch: 3, ..small },
+            NetworkCase {
+                network: NetworkKind::ResNet50,
+                width: 1,
+                height: 40,
+                columns: 33,
+                batch: 4,
+                ..small
+            },
+            NetworkCase { network: NetworkKind::Vgg11Bn, width: 2, height: 40, columns: 64, ..small },
+            NetworkCase {
+                network: NetworkKind::Vgg16BnSmallHead,
+                width: 3,
+                height: 33,
+                columns: 32,
+                ..small
+            },
         ],
     }
 }
