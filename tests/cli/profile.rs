@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::emulated::{emulated, success, without_driver};
 use super::program::{assert_says, error_of, fails, model, succeeds, text, word};
@@ -57,6 +57,31 @@ fn an_estimate_needs_no_device() {
     let faster = succeeds(&["profile", "--estimate", "--card", "h100", "--mode", "infer"]);
     assert_says(&faster, &["H100 SXM 80 GB", "infer: 128 images"]);
     assert!(!faster.contains("attack"), "{faster}");
+}
+
+/// The launches of a PGD step, without a driver: what is fused into which, and what is in bf16.
+#[test]
+fn the_plan_is_a_list_of_launches() {
+    let line = ["profile", "--plan", "--mode", "attack", "--batch", "128", "--json"];
+    let modes = object(&success(&line, &without_driver(&line)));
+    let launches = modes[0]["launches"].as_array().unwrap();
+    let step: Vec<&Value> = launches.iter().filter(|launch| launch["in_loop"] == true).collect();
+    assert!(step.len() <= 48, "{} launches a PGD step", step.len());
+    let named = |kernel: &str| step.iter().find(|launch| launch["kernel"] == kernel);
+    let loss = named("classifier_loss").unwrap();
+    assert_eq!(loss["fused"], json!(["Linear", "CrossEntropy", "LinearDgrad", "GlobalAvgPoolDgrad"]));
+    let dgrad = named("conv_dgrad_pgd_bf16_128x16").unwrap();
+    assert_eq!((&dgrad["op"], &dgrad["fused"]), (&"ConvDgrad".into(), &json!(["PgdStep"])));
+    let buffer = |name: &str| dgrad["buffers"].as_array().unwrap().iter().find(|one| one["name"] == name);
+    assert_eq!(buffer("gradient").unwrap()["dtype"], "bf16");
+    // Read and written back; the gradient of the image is nowhere.
+    assert_eq!(buffer("adversarial").unwrap()["bytes"], 2 * 4 * 128 * 3072);
+    assert!(buffer("output").is_none() && buffer("output_bf16").is_none());
+    let text = succeeds(&["profile", "--plan", "--precision", "f32", "--mode", "infer"]);
+    assert_says(
+        &text,
+        &["batch 128, f32", "infer: ", "load_images <128, 6>: LoadImages 1024 pixels, 3 channels"],
+    );
 }
 
 #[test]

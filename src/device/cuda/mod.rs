@@ -57,7 +57,7 @@ pub struct CudaDevice {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     name: String,
-    /// Before and behind the point.
+    /// Compute capability: major, minor.
     capability: (i32, i32),
     precision: Precision,
     /// Loaded when the first session opens: the driver compiles them, which takes a while.

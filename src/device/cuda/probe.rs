@@ -28,9 +28,9 @@ pub enum Unavailable {
     TooOld {
         /// The device.
         name: String,
-        /// Compute capability before the point.
+        /// Major compute capability.
         major: i32,
-        /// Compute capability behind the point.
+        /// Minor compute capability.
         minor: i32,
     },
     /// The driver doesn't take the kernels; what it says.
@@ -162,7 +162,7 @@ pub(super) fn driver_version() -> Result<i32, Unavailable> {
 pub struct DeviceInfo {
     /// Its name.
     pub name: String,
-    /// Compute capability, before and behind the point.
+    /// Compute capability: major, minor.
     pub capability: (i32, i32),
     /// Its memory.
     pub memory: DeviceMemory,

@@ -1,9 +1,9 @@
-//! A training step's whole update as one launch: SGD, the weight average, and the filters that the next step's
-//! convolutions read.
+//! Updates of the weights, and copies.
 //!
-//! A training program begins with a launch for each of its filters, which have to be made anew because its last ops
-//! change the weights. Whoever changes them has them in registers: it leaves the filters as well, and they need
-//! loading only where somebody else has changed weights or filters in between.
+//! A training step ends with one launch for SGD, the weight average and the filters of the next step. Without it, a
+//! training program begins with a launch for each of its filters, because its last ops have changed the weights. The
+//! launch that changes them has them in registers, so it writes the filters too; they are loaded only where something
+//! else has changed weights or filters in between.
 
 use crate::device::ops;
 use bytemuck::{Pod, Zeroable};
@@ -78,7 +78,7 @@ pub(super) fn copy(to: &mut Lowering, op: &ops::Copy) -> Lowered {
     to.launch(Kernel::Copy, Grid::Items(total), arguments)
 }
 
-/// The update of a program.
+/// What a training program ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::device::cuda) struct Update {
     /// Ops at the beginning that load filters.

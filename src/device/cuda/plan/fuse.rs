@@ -70,7 +70,7 @@ pub(in crate::device::cuda) struct Loss {
     pub teacher: Option<Span>,
     pub mean: bool,
     pub loss: Span,
-    /// Of the logits, if anybody else reads it.
+    /// Of the logits, if an op outside the launch reads it.
     pub gradient: Option<Span>,
     /// The same of the features.
     pub back: Option<Span>,
@@ -99,20 +99,20 @@ impl Classifier {
         [self.features, self.logits].into_iter().chain(rows.into_iter().flatten())
     }
 
-    /// Whether no row lies where another one is still wanted: blocks run in any order, and the ops in between come
-    /// after all of it. The pixels' gradient may take the place of the input, image by image.
-    fn is_apart(&self, program: &Program) -> bool {
+    /// Whether no row that it writes overlaps another one: blocks run in any order. The pixels' gradient may take the
+    /// place of the input, image by image.
+    fn rows_are_disjoint(&self, program: &Program) -> bool {
         let mut rows: Vec<Span> = self.written().collect();
         let written = rows.len();
         rows.extend(self.read());
         if self.output() != Some(self.input) {
             rows.push(self.input);
         }
-        let apart = |at: usize| {
+        let disjoint = |at: usize| {
             let others = rows.iter().enumerate().filter(|(other, _)| *other != at);
             others.into_iter().all(|(_, row)| !row.overlaps(&rows[at], program.capacity))
         };
-        (0..written).all(apart)
+        (0..written).all(disjoint)
     }
 
     /// Where the pixels' gradient goes.
@@ -132,11 +132,11 @@ pub(in crate::device::cuda) fn fusions(program: &Program) -> Vec<Fusion> {
         if let Some(step) = step(ops) {
             (fusions[index], fusions[index + 1]) = (Fusion::PgdStep(step), Fusion::Into(index));
         }
-        if sums(ops) {
+        if stats(ops) {
             (fusions[index], fusions[index + 1]) = (Fusion::Stats, Fusion::StatsReady);
         }
-        if let Some((head, done)) = head(program, index, ops) {
-            fusions[index] = Fusion::Classifier(head);
+        if let Some((end, done)) = classifier(program, index, ops) {
+            fusions[index] = Fusion::Classifier(end);
             done.into_iter().for_each(|op| fusions[index + op] = Fusion::Into(index));
         }
     }
@@ -160,12 +160,12 @@ fn step(ops: &[Op]) -> Option<PgdStep> {
 }
 
 /// Whether two ops are a convolution and the batch statistics of what it makes.
-fn sums(ops: &[Op]) -> bool {
+fn stats(ops: &[Op]) -> bool {
     matches!(ops, [Op::Conv(ops::Conv { output, .. }), Op::BatchNormStats(ops::BatchNormStats { input, .. }), ..] if input == output)
 }
 
-/// The head that begins with the first of `ops`, which are those from `index` on, and which of them it does along.
-fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Classifier, Vec<usize>)> {
+/// The classifier's end that begins with the first of `ops`, which are those from `index` on, and which of them it does.
+fn classifier(program: &Program, index: usize, ops: &[Op]) -> Option<(Classifier, Vec<usize>)> {
     let [
         Op::GlobalAvgPool(ops::GlobalAvgPool { pixels, channels, input, output: features }),
         Op::Linear(ops::Linear { outputs: classes, weight, bias, input: row, output: logits, .. }),
@@ -191,8 +191,8 @@ fn head(program: &Program, index: usize, ops: &[Op]) -> Option<(Classifier, Vec<
         _ => (AfterLogits::Nothing, vec![1]),
     };
     let (input, weight, bias, features, logits) = (*input, *weight, *bias, *features, *logits);
-    let head = Classifier { pixels, channels, classes, input, weight, bias, features, logits, then };
-    head.is_apart(program).then_some((head, done))
+    let end = Classifier { pixels, channels, classes, input, weight, bias, features, logits, then };
+    end.rows_are_disjoint(program).then_some((end, done))
 }
 
 /// The loss, third of `ops`, and its way back, with or without the linear layer's own gradient in between.
@@ -223,8 +223,8 @@ fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(Lo
     Some((Loss { labels, teacher, mean, loss, gradient, back, output }, done))
 }
 
-/// Whether an op behind `writer`, other than `own` ones, reads `span` before it is written again. In a part that is
-/// repeated the ops before it come behind it as well.
+/// Whether an op after `writer`, other than `own` ones, reads `span` before it is written again. In the loop body the
+/// ops before it come after it as well.
 fn read_later(program: &Program, writer: usize, span: Span, own: impl Fn(usize) -> bool) -> bool {
     let touches = |op: usize, access: fn(Access) -> bool| {
         let mut found = false;

@@ -88,7 +88,7 @@ fn a_head_is_one_launch() {
     let Fusion::Classifier(Classifier { then: AfterLogits::Loss(loss), .. }) = fusions(&program)[0] else {
         panic!()
     };
-    // Nobody else reads them.
+    // No other op reads them.
     assert_eq!((loss.gradient, loss.back), (None, None));
 }
 
