@@ -1,18 +1,48 @@
-//! Puts the commit the program is built from into `PBE_COMMIT`. Never fails: outside git, or
-//! without git, it is `unknown`.
+//! Puts the commit the program is built from into `PBE_COMMIT`, `unknown` outside git or without git; and the kernels'
+//! PTX without line tables into `OUT_DIR`, with a list of the modules.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the program is made of: a change here makes it `-dirty`, and is watched.
-const SOURCES: [&str; 4] = ["src", "build.rs", "Cargo.toml", "Cargo.lock"];
+const SOURCES: [&str; 5] = ["src", "kernels/ptx", "build.rs", "Cargo.toml", "Cargo.lock"];
 
-fn main() {
+fn main() -> io::Result<()> {
     for source in SOURCES {
         watch(source);
     }
     let commit = commit().unwrap_or_else(|| "unknown".into());
     println!("cargo::rustc-env=PBE_COMMIT={commit}");
+    let out = std::env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("no OUT_DIR"))?;
+    embed_ptx(Path::new("kernels/ptx"), Path::new(&out))
+}
+
+/// Writes the PTX of every module of `folder` without line tables, and `ptx_modules.rs` with their list.
+fn embed_ptx(folder: &Path, out: &Path) -> io::Result<()> {
+    let paths: io::Result<Vec<PathBuf>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths?;
+    paths.sort();
+    let mut list = String::new();
+    for path in &paths {
+        let text = fs::read_to_string(path)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        fs::write(out.join(format!("{name}.ptx")), without_lines(&text))?;
+        list += &format!("    ({name:?}, include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.ptx\"))),\n");
+    }
+    let count = paths.len();
+    fs::write(out.join("ptx_modules.rs"), format!("const MODULES: [(&str, &str); {count}] = [\n{list}];\n"))
+}
+
+/// PTX without `.loc`, `.file`, labels of line tables, comments and empty lines.
+fn without_lines(ptx: &str) -> String {
+    let dropped = [".loc", ".file", "//", "$L__tmp", "$L__func_"];
+    let kept = ptx
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !dropped.iter().any(|start| line.starts_with(start)));
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The short hash, with `-dirty` where sources differ from it.

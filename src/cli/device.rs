@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use pbe::device::cpu::CpuDevice;
-use pbe::device::cuda::{CudaDevice, Unavailable};
+use pbe::device::cuda::{CudaDevice, Unavailable, ptx_dir};
 use pbe::device::{Device, Precision};
 use pbe::error::{Error, Result};
 
@@ -87,6 +87,7 @@ impl ComputeArgs {
             },
             DeviceChoice::Auto => match cuda(0, self.cuda_precision()) {
                 Ok(device) => (Box::new(device), "chosen: the first CUDA device".to_string()),
+                Err(cause @ Unavailable::Ptx(_)) => return Err(Error::input(cause)),
                 Err(cause) => (self.processor(threads, &cause.to_string())?, format!("chosen: {cause}")),
             },
         };
@@ -121,6 +122,9 @@ impl ComputeArgs {
 fn cuda(number: usize, precision: Precision) -> std::result::Result<CudaDevice, Unavailable> {
     let device = CudaDevice::open(number, precision)?;
     device.compile()?;
+    if let Some(folder) = ptx_dir() {
+        log(&format!("kernels: read from {} (PBE_PTX_DIR)", folder.display()));
+    }
     Ok(device)
 }
 

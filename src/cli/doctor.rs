@@ -6,7 +6,7 @@ use clap::Args;
 use pbe::data::{Dataset, Format, ImageSet, Normalisation};
 use pbe::defense::config::{PurifyConfig, Recipe};
 use pbe::device::Device;
-use pbe::device::cuda::CudaDevice;
+use pbe::device::cuda::{CudaDevice, ptx_dir};
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, NetworkKind, Weights};
 use serde::Serialize;
@@ -68,6 +68,8 @@ struct Cuda {
     driver: Option<String>,
     /// Why there is no device.
     unavailable: Option<String>,
+    /// The folder that kernels are read from, `PBE_PTX_DIR`; none where they are the program's own.
+    ptx_dir: Option<PathBuf>,
     devices: Vec<CudaInfo>,
 }
 
@@ -108,7 +110,7 @@ impl Cuda {
         };
         let version = CudaDevice::driver_version().ok();
         let driver = version.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
-        Self { driver, unavailable, devices: devices.iter().map(info).collect() }
+        Self { driver, unavailable, ptx_dir: ptx_dir(), devices: devices.iter().map(info).collect() }
     }
 
     /// Lines of the report.
@@ -116,6 +118,9 @@ impl Cuda {
         let driver = self.driver.as_ref().map(|version| format!("driver for CUDA {version}"));
         let line: Vec<String> = driver.into_iter().chain(self.unavailable.clone()).collect();
         let mut text = format!("cuda     {}\n", line.join("; "));
+        if let Some(folder) = &self.ptx_dir {
+            text += &format!("kernels  read from {} (PBE_PTX_DIR)\n", folder.display());
+        }
         for (number, device) in self.devices.iter().enumerate() {
             let CudaInfo { name, capability, memory_total, memory_free, fault } = device;
             let (total, free) = (amount(Some(*memory_total as u64)), amount(Some(*memory_free as u64)));

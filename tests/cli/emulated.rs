@@ -19,7 +19,7 @@ fn with_driver(arguments: &[&str], folder: &Path) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PTX_EMULATOR_")) {
         command.env_remove(name);
     }
-    command.env("LD_LIBRARY_PATH", folder);
+    command.env_remove("PBE_PTX_DIR").env("LD_LIBRARY_PATH", folder);
     command
 }
 
@@ -41,7 +41,8 @@ pub fn emulator() -> &'static Path {
 pub fn on_driver(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let settings = settings.iter().map(|(name, value)| (format!("PTX_EMULATOR_{name}"), value));
     let mut command = with_driver(arguments, folder);
-    command.envs(settings);
+    // The PTX with line tables: findings then name lines of the CUDA source.
+    command.env("PBE_PTX_DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/ptx")).envs(settings);
     command
 }
 

@@ -8,26 +8,8 @@ use cudarc::nvrtc::Ptx;
 
 use super::plan::{ImageSetSize, Pointer, Value};
 use super::probe::describe;
+use super::ptx;
 use crate::error::{Error, Result};
-
-/// kernels/ptx, as `scripts/build_ptx.sh` made it.
-const MODULES: [(&str, &str); 15] = [
-    ("adaptive_pool", include_str!("../../../kernels/ptx/adaptive_pool.ptx")),
-    ("add", include_str!("../../../kernels/ptx/add.ptx")),
-    ("augment", include_str!("../../../kernels/ptx/augment.ptx")),
-    ("classifier", include_str!("../../../kernels/ptx/classifier.ptx")),
-    ("conv", include_str!("../../../kernels/ptx/conv.ptx")),
-    ("conv_bf16", include_str!("../../../kernels/ptx/conv_bf16.ptx")),
-    ("conv_operands", include_str!("../../../kernels/ptx/conv_operands.ptx")),
-    ("conv_wgrad_bf16", include_str!("../../../kernels/ptx/conv_wgrad_bf16.ptx")),
-    ("generator", include_str!("../../../kernels/ptx/generator.ptx")),
-    ("linear", include_str!("../../../kernels/ptx/linear.ptx")),
-    ("loss", include_str!("../../../kernels/ptx/loss.ptx")),
-    ("norm", include_str!("../../../kernels/ptx/norm.ptx")),
-    ("optimizer", include_str!("../../../kernels/ptx/optimizer.ptx")),
-    ("pgd", include_str!("../../../kernels/ptx/pgd.ptx")),
-    ("pooling", include_str!("../../../kernels/ptx/pooling.ptx")),
-];
 
 /// The type of a kernel's parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -398,12 +380,14 @@ impl Kernels {
 /// Hands the modules to the driver, which compiles them for the device.
 ///
 /// # Errors
-/// The driver refuses a module, or a kernel takes other arguments than those of the table.
+/// A file of `PBE_PTX_DIR` can't be read, the driver refuses a module, or a kernel takes other arguments than those of
+/// the table.
 pub(super) fn load(context: &Arc<CudaContext>) -> Result<Kernels> {
     let fail = |what: &str, error| Error::run(format!("CUDA {what}: {}", describe(error)));
     let mut modules = Vec::new();
-    for (name, text) in MODULES {
-        modules.push((text, context.load_module(Ptx::from_src(text)).map_err(|error| fail(name, error))?));
+    for (name, text) in ptx::modules(ptx::ptx_dir().as_deref())? {
+        let module = context.load_module(Ptx::from_src(&*text)).map_err(|error| fail(name, error))?;
+        modules.push((text, module));
     }
     let find = |&kernel: &Kernel| {
         let name = kernel.name();
@@ -472,7 +456,8 @@ mod tests {
 
     #[test]
     fn the_ptx_declares_the_kernels_of_the_table_and_no_others() {
-        let all: Vec<_> = MODULES.iter().flat_map(|(_, text)| entries(text)).collect();
+        let modules = ptx::modules(None).unwrap();
+        let all: Vec<_> = modules.iter().flat_map(|(_, text)| entries(text)).collect();
         assert_eq!(all.len(), Kernel::ALL.len());
         for &kernel in Kernel::ALL {
             let (_, declared) = all.iter().find(|(name, _)| *name == kernel.name()).unwrap();

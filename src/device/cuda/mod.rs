@@ -22,6 +22,7 @@ mod memory;
 mod ops;
 mod plan;
 mod probe;
+mod ptx;
 mod scalars;
 mod session;
 
@@ -31,11 +32,12 @@ use cudarc::driver::{CudaContext, CudaStream};
 
 pub use probe::{DeviceInfo, Unavailable};
 use probe::{context, device_count, driver_version, list};
+pub use ptx::ptx_dir;
 
 use super::{
     Device, DeviceMemory, DtypeRule, KernelLaunch, MemoryLayout, Precision, Program, Session, all_f32,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use kernels::Kernels;
 use plan::{Plan, Workspace};
 use session::CudaSession;
@@ -105,9 +107,12 @@ impl CudaDevice {
     /// Has the driver compile the kernels now, instead of when a session opens: it may refuse them.
     ///
     /// # Errors
-    /// The driver refuses them.
+    /// The driver refuses them, or a file of `PBE_PTX_DIR` can't be read.
     pub fn compile(&self) -> std::result::Result<(), Unavailable> {
-        self.kernels().map(drop).map_err(|cause| Unavailable::Kernels(cause.to_string()))
+        self.kernels().map(drop).map_err(|cause| match cause {
+            Error::File { .. } => Unavailable::Ptx(cause.to_string()),
+            cause => Unavailable::Kernels(cause.to_string()),
+        })
     }
 
     fn kernels(&self) -> Result<Arc<Kernels>> {

@@ -33,6 +33,8 @@ pub enum Unavailable {
         /// Minor compute capability.
         minor: i32,
     },
+    /// A file of `PBE_PTX_DIR` can't be read; which and why.
+    Ptx(String),
     /// The driver doesn't take the kernels; what it says.
     Kernels(String),
     /// The driver refused; its own name and text of the error.
@@ -52,6 +54,7 @@ impl fmt::Display for Unavailable {
                 let (oldest, point) = OLDEST;
                 write!(f, "{name} has compute capability {major}.{minor}; {oldest}.{point} is needed")
             }
+            Unavailable::Ptx(text) => f.write_str(text),
             Unavailable::Kernels(text) => write!(f, "the kernels don't load: {text}"),
             Unavailable::Driver(text) => write!(f, "the CUDA driver: {text}"),
         }
