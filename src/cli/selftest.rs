@@ -19,6 +19,9 @@ pub struct SelftestArgs {
     /// Only the rows of the table whose name has this in it, such as Conv or network
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     only: String,
+    /// End after the first case that fails
+    #[arg(long)]
+    fail_fast: bool,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -41,10 +44,11 @@ pub fn run(args: &SelftestArgs) -> Result<()> {
     let progress = Progress::new();
     let depth = if args.quick { Depth::Quick } else { Depth::Full };
     let mut done = 0;
-    let report = pbe::selftest::run(device.as_ref(), depth, &args.only, &mut |doing, total| {
-        progress.show("self-test", done, total, Some(doing.to_string()));
-        done += 1;
-    })?;
+    let report =
+        pbe::selftest::run(device.as_ref(), depth, &args.only, args.fail_fast, &mut |doing, total| {
+            progress.show("self-test", done, total, Some(doing.to_string()));
+            done += 1;
+        })?;
     progress.clear();
     print(&if args.compute.json { document(&report)? } else { table(&report) })?;
     verdict(&report)

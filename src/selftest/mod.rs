@@ -59,8 +59,8 @@ pub const TOLERANCES: [(&str, f64); 30] = [
     ("Copy", 0.0),
 ];
 
-/// Tests `device`: all rows, or those whose name contains `only`. `progress` gets the label of the next case and
-/// the number of cases and networks.
+/// Tests `device`: all rows, or those whose name contains `only`. With `fail_fast` it ends after the first case
+/// that fails. `progress` gets the label of the next case and the number of cases and networks.
 ///
 /// # Errors
 /// No row has `only` in its name, or the reference or the CPU device fails. Errors of the tested device are in the
@@ -69,6 +69,7 @@ pub fn run(
     device: &dyn Device,
     depth: Depth,
     only: &str,
+    fail_fast: bool,
     progress: &mut dyn FnMut(&str, usize),
 ) -> Result<SelftestReport> {
     let cpu = CpuDevice::new(None)?;
@@ -80,16 +81,23 @@ pub fn run(
         total += usize::from(wanted(&report, &case));
         Ok(())
     })?;
+    let ended = |report: &SelftestReport| fail_fast && report.misses();
     cases::visit(depth, device.precision(), &mut |label, case| {
-        if !wanted(&report, &case) {
+        if ended(&report) || !wanted(&report, &case) {
             return Ok(());
         }
         progress(label, total);
         test_case(&mut report, device, &cpu, label, &case)
     })?;
     for case in networks {
+        if ended(&report) {
+            break;
+        }
         progress(&case.label(), total);
         network::test(&mut report, device, &cpu, &case)?;
+    }
+    if ended(&report) {
+        report.rows.retain(|row| row.cases > 0);
     }
     Ok(report)
 }

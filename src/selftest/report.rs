@@ -77,6 +77,11 @@ impl SelftestReport {
         !self.rows.is_empty() && self.rows.iter().all(SelftestRow::passes)
     }
 
+    /// Whether an error was too large.
+    pub fn misses(&self) -> bool {
+        self.rows.iter().any(|row| row.worst > row.tolerance)
+    }
+
     /// Whether there is a row of this name.
     pub fn has(&self, name: &str) -> bool {
         self.rows.iter().any(|row| row.name == name)

@@ -174,7 +174,7 @@ impl Session for FaultySession {
 
 fn report(fault: Fault) -> SelftestReport {
     let device = Faulty(CpuDevice::new(Some(2)).unwrap(), fault, AtomicUsize::new(1));
-    run(&device, Depth::Quick, "", &mut |_, _| ()).unwrap()
+    run(&device, Depth::Quick, "", false, &mut |_, _| ()).unwrap()
 }
 
 /// Whether a row of this name fails against another device.
@@ -184,7 +184,7 @@ fn fails(report: &SelftestReport, name: &str) -> bool {
 
 #[test]
 fn the_cpu_passes_and_every_row_has_cases() {
-    let report = run(&CpuDevice::new(Some(1)).unwrap(), Depth::Quick, "", &mut |_, _| ()).unwrap();
+    let report = run(&CpuDevice::new(Some(1)).unwrap(), Depth::Quick, "", false, &mut |_, _| ()).unwrap();
     let failing: Vec<_> = report.rows.iter().filter(|row| !row.passes()).collect();
     assert!(report.passes(), "{failing:?}");
     assert!(report.rows.iter().all(|row| row.cases > 0));
@@ -232,6 +232,18 @@ fn errors_of_the_device_are_misses() {
 }
 
 #[test]
+fn fail_fast_ends_after_the_first_case_that_fails() {
+    let device = Faulty(CpuDevice::new(Some(2)).unwrap(), Fault::Error, AtomicUsize::new(1));
+    let mut cases = 0;
+    let report = run(&device, Depth::Quick, "", true, &mut |_, _| cases += 1).unwrap();
+    assert_eq!(cases, 1);
+    assert!(
+        !report.rows.is_empty() && report.rows.iter().all(|row| row.cases == 1 && !row.passes()),
+        "{report:?}"
+    );
+}
+
+#[test]
 fn results_that_vary_fail() {
     let report = report(Fault::Varying);
     assert!(report.rows.iter().any(|row| row.against == "itself" && !row.passes()));
@@ -243,7 +255,7 @@ fn a_part_of_the_rows_runs_what_they_need() {
     let names = |only: &str| {
         let mut labels = vec![];
         let report =
-            run(&device, Depth::Quick, only, &mut |label, _| labels.push(label.to_string())).unwrap();
+            run(&device, Depth::Quick, only, false, &mut |label, _| labels.push(label.to_string())).unwrap();
         assert!(report.passes(), "{report:?}");
         let names: Vec<String> =
             report.rows.into_iter().map(|row| format!("{} {}", row.name, row.against)).collect();
@@ -261,7 +273,7 @@ fn a_part_of_the_rows_runs_what_they_need() {
     assert!(labels.len() > 10 && labels.iter().all(convolution), "{labels:?}");
     let (rows, labels) = names("network: random start");
     assert_eq!((rows.as_str(), labels.len()), ("network: random start, bits cpu", 2));
-    let error = run(&device, Depth::Quick, "Convolution", &mut |_, _| ()).unwrap_err();
+    let error = run(&device, Depth::Quick, "Convolution", false, &mut |_, _| ()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(
         error.to_string().starts_with("--only Convolution: no row has that in its name; there are Conv, ")
