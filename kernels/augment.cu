@@ -92,3 +92,7 @@ KERNEL random_erasing(const u32* indices, float* images, int height, int width, 
             if (c < channels) output[pixel * channels + c] = values[c];
     }
 }
+
+// What the host counts on.
+#include "host.cuh"
+static_assert(PATCH_BLOCK == host::PATCH_BLOCK, "");

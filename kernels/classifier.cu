@@ -230,3 +230,7 @@ KERNEL classifier_loss(const float* input, const float* weight, const float* bia
     if (aligned) backward<true>(shared, weight, feature_gradient, output, next, pixels, channels, classes);
     else backward<false>(shared, weight, feature_gradient, output, next, pixels, channels, classes);
 }
+
+// What the host counts on.
+#include "host.cuh"
+static_assert(FEATURES == host::FEATURES && CLASSES == host::CLASSES, "");

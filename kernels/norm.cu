@@ -303,3 +303,7 @@ KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const f
     if (aligned && local.valid) all.rows_of<true>(local);
     else all.rows_of<false>(local);
 }
+
+// What the host counts on.
+#include "host.cuh"
+static_assert(CHANNELS == host::NORM_CHANNELS && REDUCE_CHANNELS == host::NORM_REDUCE_CHANNELS, "");

@@ -205,3 +205,12 @@ KERNEL copy(const float* input, float* output, u32 total) {
     u32 i = global_index();
     if (i < total) output[i] = input[i];
 }
+
+// What the host counts on.
+#include "host.cuh"
+static_assert(BLOCK == host::BLOCK && VEC4 == host::VEC4 && VECTOR == host::VECTOR, "");
+static_assert(TILE_OUT == host::UPDATE_TILE_OUT && TILE_IN == host::UPDATE_TILE_IN, "");
+static_assert(TAPS == host::UPDATE_TAPS && PLAIN == host::UPDATE_PLAIN, "");
+static_assert(sizeof(Segment) == host::SEGMENT_BYTES, "");
+static_assert(__builtin_offsetof(Segment, dgrad) == host::SEGMENT_DGRAD, "");
+static_assert(sizeof(Run) == host::RUN_BYTES && __builtin_offsetof(Run, seed_low) == host::RUN_SEED, "");

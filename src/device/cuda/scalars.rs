@@ -22,7 +22,7 @@ pub(super) struct RunScalars {
     random_start: u32,
     clamp: u32,
     epoch: u32,
-    seed: [u32; 2],
+    pub seed: [u32; 2],
 }
 
 impl RunScalars {

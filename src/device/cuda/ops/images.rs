@@ -5,8 +5,8 @@ use crate::device::cuda::kernels::{Kernel, LoadImagesArgs, PgdStartArgs, PgdStep
 use crate::device::cuda::plan::{Buffer, Grid, ImageSetSize, Lowered, Lowering};
 use crate::device::ops;
 
-/// Pixels that a block of `patches` paints: `PAINTED` in kernels/augment.cu.
-const PAINTED: usize = 512;
+/// Pixels of a block of `random_erasing`: `PATCH_BLOCK` in kernels/augment.cu.
+pub(super) const PATCH_BLOCK: usize = 512;
 
 pub(super) fn load_images(to: &mut Lowering, op: &ops::LoadImages) -> Lowered {
     let &ops::LoadImages { images, indices, height, width, channels, augment, output } = op;
@@ -34,7 +34,7 @@ pub(super) fn random_erasing(to: &mut Lowering, op: &ops::RandomErasing) -> Lowe
     }
     let (indices, images) = (to.at(indices), to.at(images));
     let arguments = RandomErasingArgs { indices, images, height, width, channels, run: to.scalars() };
-    let blocks = (height * width).div_ceil(PAINTED);
+    let blocks = (height * width).div_ceil(PATCH_BLOCK);
     to.launch(Kernel::RandomErasing, Grid::Blocks(to.count, blocks), arguments)
 }
 

@@ -104,3 +104,51 @@ impl Parts {
         Self { rows: per_part, count: rows.div_ceil(per_part) }
     }
 }
+
+/// Constants and layouts that the host and the kernels share: `kernels/host.cuh` is made of them, and the kernels are
+/// compiled only if they have the same.
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+    use crate::device::cuda::plan::{BLOCK, CLASSES, FEATURES};
+    use crate::device::cuda::scalars::RunScalars;
+
+    fn header() -> String {
+        let constants = [
+            ("BLOCK", BLOCK),
+            ("VEC4", VEC4),
+            ("VECTOR", tiles::padded(1)),
+            ("NORM_CHANNELS", norm::CHANNELS),
+            ("NORM_REDUCE_CHANNELS", norm::REDUCE_CHANNELS),
+            ("PATCH_BLOCK", images::PATCH_BLOCK),
+            ("FEATURES", FEATURES),
+            ("CLASSES", CLASSES),
+            ("UPDATE_TILE_OUT", optimizer::TILE.0),
+            ("UPDATE_TILE_IN", optimizer::TILE.1),
+            ("UPDATE_TAPS", optimizer::TAPS),
+            ("UPDATE_PLAIN", optimizer::PLAIN),
+            ("SEGMENT_BYTES", size_of::<optimizer::Entry>()),
+            ("SEGMENT_DGRAD", offset_of!(optimizer::Entry, dgrad)),
+            ("RUN_BYTES", size_of::<RunScalars>()),
+            ("RUN_SEED", offset_of!(RunScalars, seed)),
+        ];
+        let lines = constants.map(|(name, value)| format!("constexpr unsigned {name} = {value};\n"));
+        "// Constants of the host that the kernels are compiled against, made by\n\
+         // `PBE_WRITE_ARGS=1 cargo test --lib host_header`. Do not edit.\n\
+         #pragma once\n\nnamespace host {\n"
+            .to_string()
+            + &lines.concat()
+            + "}\n"
+    }
+
+    #[test]
+    fn the_host_header_is_made_of_the_constants() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/host.cuh");
+        if std::env::var_os("PBE_WRITE_ARGS").is_some() {
+            std::fs::write(path, header()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), header());
+    }
+}

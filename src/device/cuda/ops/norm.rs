@@ -9,9 +9,9 @@ use crate::device::cuda::plan::{Fusion, Grid, Lowered, Lowering, Pointer};
 use crate::device::ops;
 
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
-const CHANNELS: usize = 32;
-/// Channels of a block that adds up the parts: `TOTALS` there.
-const TOTALS: usize = 2;
+pub(super) const CHANNELS: usize = 32;
+/// Channels of a block that adds up the parts: `REDUCE_CHANNELS` there.
+pub(super) const REDUCE_CHANNELS: usize = 2;
 
 /// Two sums of f64 a channel, of every part.
 fn sums(to: &Lowering, parts: usize, most: usize, channels: usize) -> Pointer {
@@ -94,7 +94,7 @@ pub(super) fn batch_norm_stats(to: &mut Lowering, op: &ops::BatchNormStats) -> L
         momentum,
         epsilon,
     };
-    to.launch(Kernel::NormStats, Grid::Blocks(channels.div_ceil(TOTALS), 1), arguments)
+    to.launch(Kernel::NormStats, Grid::Blocks(channels.div_ceil(REDUCE_CHANNELS), 1), arguments)
 }
 
 pub(super) fn batch_norm_dgrad(to: &mut Lowering, op: &ops::BatchNormDgrad) -> Lowered {
@@ -139,7 +139,7 @@ pub(super) fn batch_norm_dgrad(to: &mut Lowering, op: &ops::BatchNormDgrad) -> L
         channels,
         parts: parts.count,
     };
-    to.launch(Kernel::NormDgradReduce, Grid::Blocks(channels.div_ceil(TOTALS), 1), arguments)?;
+    to.launch(Kernel::NormDgradReduce, Grid::Blocks(channels.div_ceil(REDUCE_CHANNELS), 1), arguments)?;
     // It leaves no sums: as many parts as fill a large GPU twice.
     let parts = Parts::new(rows, rows.div_ceil(64).clamp(1, 1024));
     let arguments = NormDgradArgs {

@@ -17,11 +17,11 @@ use crate::device::cuda::plan::{Buffer, Fusion, Grid, Lowered, Lowering, Tensor}
 use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Program, Region, Span};
 
 /// Taps that a tile in `kernels/optimizer.cu` has room for.
-const TAPS: usize = 49;
+pub(super) const TAPS: usize = 49;
 
 /// A tile's out and in channels, and the weights of a block outside filters.
-const TILE: (usize, usize) = (16, 8);
-const PLAIN: usize = 1024;
+pub(super) const TILE: (usize, usize) = (16, 8);
+pub(super) const PLAIN: usize = 1024;
 
 pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
     let &ops::Sgd { weights, gradients, momentum } = op;
@@ -43,7 +43,7 @@ pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
         velocity,
         average: to.optional(average),
         parts: Some(parts),
-        count: update.parts.len(),
+        count: update.segments.len(),
         trainable: weights.len,
         run,
     };
@@ -86,12 +86,12 @@ pub(in crate::device::cuda) struct Update {
     /// The SGD op, whose launch it is, and the average's, if there is one.
     pub sgd: usize,
     pub average: Option<usize>,
-    parts: Vec<Part>,
+    segments: Vec<Segment>,
 }
 
 /// Weights one after the other: a filter's, or what lies between two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
+struct Segment {
     offset: usize,
     len: usize,
     filter: Option<Filter>,
@@ -104,10 +104,10 @@ struct Filter {
     dgrad: Option<FilterId>,
 }
 
-/// `Part` in `kernels/optimizer.cu`.
+/// `Segment` in `kernels/optimizer.cu`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Entry {
+pub(super) struct Entry {
     block: u32,
     offset: u32,
     length: u32,
@@ -117,7 +117,7 @@ struct Entry {
     stride: u32,
     unused: u32,
     fprop: [u32; 2],
-    dgrad: [u32; 2],
+    pub dgrad: [u32; 2],
 }
 
 impl Update {
@@ -145,12 +145,12 @@ impl Update {
             return None;
         }
         let filters = filters(program, opening, &weights)?;
-        Some(Self { opening, sgd, average, parts: parts(&filters, end) })
+        Some(Self { opening, sgd, average, segments: segments(&filters, end) })
     }
 
     /// Words of its table.
     fn words(&self) -> usize {
-        self.parts.len() * size_of::<Entry>() / size_of::<u32>()
+        self.segments.len() * size_of::<Entry>() / size_of::<u32>()
     }
 
     /// The weight average that it moves.
@@ -163,12 +163,12 @@ impl Update {
 
     /// Blocks of its launch.
     fn blocks(&self) -> usize {
-        self.parts.iter().map(Part::blocks).sum()
+        self.segments.iter().map(Segment::blocks).sum()
     }
 
     /// Bytes of the filters.
     fn filter_bytes(&self, program: &Program) -> usize {
-        let filters = self.parts.iter().filter_map(|part| part.filter);
+        let filters = self.segments.iter().filter_map(|segment| segment.filter);
         let ids = filters.flat_map(|filter| [filter.fprop, filter.dgrad]).flatten();
         let values: usize = ids.map(|id| filter_len(&program.filters[id.0])).sum();
         values * size_of::<f32>() / Precision::Bf16.per_word()
@@ -182,23 +182,23 @@ impl Update {
             let address = filter.map_or(0, |filter| memory.filter(filter.0));
             [address as u32, (address >> 32) as u32]
         };
-        for part in &self.parts {
+        for segment in &self.segments {
             let mut entry = Entry::zeroed();
-            (entry.block, entry.offset, entry.length) = (block, part.offset as u32, part.len as u32);
-            if let Some(Filter { shape, fprop, dgrad }) = part.filter {
+            (entry.block, entry.offset, entry.length) = (block, segment.offset as u32, segment.len as u32);
+            if let Some(Filter { shape, fprop, dgrad }) = segment.filter {
                 (entry.out_channels, entry.in_channels) =
                     (shape.out_channels as u32, shape.in_channels as u32);
                 (entry.kernel, entry.stride) = (shape.kernel as u32, shape.stride as u32);
                 (entry.fprop, entry.dgrad) = (address(fprop), address(dgrad));
             }
             table.extend_from_slice(bytemuck::cast_slice(&[entry]));
-            block += part.blocks() as u32;
+            block += segment.blocks() as u32;
         }
         table
     }
 }
 
-impl Part {
+impl Segment {
     fn blocks(&self) -> usize {
         match self.filter {
             Some(Filter { shape, .. }) => {
@@ -210,8 +210,8 @@ impl Part {
 }
 
 /// The weights of the filters that the first ops load, in order; none where the kernel couldn't.
-fn filters(program: &Program, opening: usize, weights: &Span) -> Option<Vec<Part>> {
-    let mut parts: Vec<Part> = Vec::new();
+fn filters(program: &Program, opening: usize, weights: &Span) -> Option<Vec<Segment>> {
+    let mut segments: Vec<Segment> = Vec::new();
     for op in &program.ops[..opening] {
         let &Op::LoadFilter(ops::LoadFilter { filter: id, weights: own, .. }) = op else { return None };
         let spec = program.filters[id.0];
@@ -219,13 +219,14 @@ fn filters(program: &Program, opening: usize, weights: &Span) -> Option<Vec<Part
         if !inside || spec.shape.kernel * spec.shape.kernel > TAPS {
             return None;
         }
-        let known = parts.iter().position(|part| (part.offset, part.len) == (own.offset, own.len));
+        let known =
+            segments.iter().position(|segment| (segment.offset, segment.len) == (own.offset, own.len));
         let at = known.unwrap_or_else(|| {
             let filter = Some(Filter { shape: spec.shape, fprop: None, dgrad: None });
-            parts.push(Part { offset: own.offset, len: own.len, filter });
-            parts.len() - 1
+            segments.push(Segment { offset: own.offset, len: own.len, filter });
+            segments.len() - 1
         });
-        let Some(filter) = &mut parts[at].filter else { return None };
+        let Some(filter) = &mut segments[at].filter else { return None };
         let place = match spec.direction {
             Direction::Fprop => &mut filter.fprop,
             Direction::Dgrad => &mut filter.dgrad,
@@ -234,16 +235,16 @@ fn filters(program: &Program, opening: usize, weights: &Span) -> Option<Vec<Part
             return None;
         }
     }
-    parts.sort_by_key(|part| part.offset);
-    let apart = parts.windows(2).all(|pair| pair[0].offset + pair[0].len <= pair[1].offset);
-    apart.then_some(parts)
+    segments.sort_by_key(|segment| segment.offset);
+    let apart = segments.windows(2).all(|pair| pair[0].offset + pair[0].len <= pair[1].offset);
+    apart.then_some(segments)
 }
 
 /// These, and what lies between them, up to `end`.
-fn parts(filters: &[Part], end: usize) -> Vec<Part> {
+fn segments(filters: &[Segment], end: usize) -> Vec<Segment> {
     let mut all = Vec::new();
     let mut at = 0;
-    let plain = |from: usize, to: usize| Part { offset: from, len: to - from, filter: None };
+    let plain = |from: usize, to: usize| Segment { offset: from, len: to - from, filter: None };
     for filter in filters {
         if at < filter.offset {
             all.push(plain(at, filter.offset));

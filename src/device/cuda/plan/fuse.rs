@@ -10,8 +10,8 @@ use crate::device::ops;
 use crate::device::{Access, Norm, Op, Program, Span};
 
 /// Channels and classes that `kernels/classifier.cu` has room for.
-const FEATURES: usize = 2048;
-const CLASSES: usize = 1024;
+pub(in crate::device::cuda) const FEATURES: usize = 2048;
+pub(in crate::device::cuda) const CLASSES: usize = 1024;
 
 /// How an op shares launches with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

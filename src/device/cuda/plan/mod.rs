@@ -22,6 +22,8 @@ use crate::device::{
 use crate::error::{Error, Result};
 use forwarding::Forwarding;
 pub(super) use fuse::{AfterLogits, Classifier, Fusion, PgdStep};
+#[cfg(test)]
+pub(super) use fuse::{CLASSES, FEATURES};
 pub(super) use launch::{BLOCK, Buffer, Grid, ImageSetSize, Launch, Pointer, Tensor, Value};
 pub(super) use operands::{GRADIENT, INPUT, OpPlan, Operand};
 

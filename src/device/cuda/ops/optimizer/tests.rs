@@ -42,17 +42,17 @@ fn parts_cover_all_weights_and_blocks_their_parts() {
     let program = program(3);
     let update = Update::of(&program).unwrap();
     assert_eq!((update.opening, update.sgd, update.average), (3, 3, Some(4)));
-    let kinds: Vec<bool> = update.parts.iter().map(|part| part.filter.is_some()).collect();
+    let kinds: Vec<bool> = update.segments.iter().map(|segment| segment.filter.is_some()).collect();
     assert_eq!(kinds, [true, false, true, false]);
     let mut end = 0;
-    for part in &update.parts {
-        assert_eq!(part.offset, end);
-        end += part.len;
+    for segment in &update.segments {
+        assert_eq!(segment.offset, end);
+        end += segment.len;
     }
     assert_eq!(end, shape(3, 3).filter_len() + shape(20, 3).filter_len() + 40);
     // 20 out channels are two tiles, 3 and 20 in channels one and three.
     assert_eq!(update.blocks(), 2 + 1 + 6 + 1);
-    let [first, _, second, _] = &update.parts[..] else { panic!() };
+    let [first, _, second, _] = &update.segments[..] else { panic!() };
     assert_eq!(first.filter.unwrap().dgrad, None);
     assert_eq!(second.filter.unwrap().dgrad, Some(FilterId(2)));
 }
