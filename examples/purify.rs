@@ -4,11 +4,8 @@
 use std::path::Path;
 
 use pbe::data::LoadOptions;
-use pbe::defense::config::{PurifyConfig, Recipe};
-use pbe::defense::pbe::{Models, Pbe};
-use pbe::defense::state::State;
-use pbe::defense::watcher::Quiet;
-use pbe::engine::{CpuDevice, Engine};
+use pbe::defense::{Defense, Facts, Inputs, NoopObserver, Pbe, RunState, purify};
+use pbe::engine::{CpuDevice, Engine, EngineOptions};
 use pbe::eval::Evaluator;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,19 +21,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = weights.architecture.graph(normalisation, set.train.height, set.train.width)?;
 
     let device = CpuDevice::new(None)?;
-    let config = PurifyConfig::new(Recipe::Default, false);
-    let open = |trained| Engine::open(&device, &graph, &weights.values, &config.engine_options(trained));
-    let mut models = Models { infected: open(false)?, purified: open(true)? };
-    let (images, seed) = (&set.train, 0);
-    Pbe { models: &mut models, images, clean_set: false, config: &config, seed }
-        .run(&mut State::default(), &mut Quiet)?;
+    let pbe = Pbe::defaults(&Facts::new(false))?;
+    let options = EngineOptions { attack: true, ..pbe.trainer().engine_options() };
+    let mut infected =
+        Engine::open(&device, &graph, &weights.values, &EngineOptions { batch: 0, ..options })?;
+    let mut model = Engine::open(&device, &graph, &weights.values, &options)?;
+    let inputs =
+        Inputs { infected: &mut infected, model: &mut model, images: &set.train, clean_set: false, seed: 0 };
+    purify(&pbe, inputs, &mut RunState::default(), &mut NoopObserver)?;
 
     if let Some(test) = &set.test {
         let evaluator = Evaluator::new(test);
-        println!("before: {:?}", evaluator.measure(&mut models.infected)?);
-        println!("after:  {:?}", evaluator.measure(&mut models.purified)?);
+        println!("before: {:?}", evaluator.measure(&mut infected)?);
+        println!("after:  {:?}", evaluator.measure(&mut model)?);
     }
-    weights.values = models.purified.weights()?;
+    weights.values = model.weights()?;
     pbe::model::save(&weights, output)?;
     Ok(())
 }

@@ -29,9 +29,10 @@ run() { # name, scheduling seed or cpu, command and options
 infect="infect --data $out/data --attack badnets --rate 0.1 --width 8 --batch 32 --epochs 2 --lr 0.05"
 # One epoch of each step, few images attacked: a step of PGD costs about half of a training step.
 purify="purify --data $out/data --model $out/infect-cpu/model.safetensors --poison $out/infect-cpu/poison.json
-  --batch 32 --steps 3 --views none --filter 16x2 --first-limit $((train / 4)) --attack-limit $((train / 8)) --shares 0.7
-  --clean-limit $((train / 4)) --first-adversarial-epochs 1 --first-clean-epochs 1 --adversarial-epochs 1
-  --last-epochs 1"
+  --batch 32 --set rounds.*.attack.steps=3 --set initial_set.views=[] --set initial_set.attacks=[{epsilon=16,steps=2}]
+  --set initial_set.limit=$((train / 4)) --set rounds.*.adversarial.limit=$((train / 8))
+  --set rounds.0.clean.limit=$((train / 4)) --set rounds.*.adversarial.epochs=1 --set rounds.*.clean.epochs=1"
+set -f
 for seed in cpu 0 1 2; do
   # The options are words.
   # shellcheck disable=SC2086

@@ -160,28 +160,28 @@ def erased(setting, recipe):
         print("| " + " | ".join(cells) + " |")
 
 
-def looks():
-    """What each look at the images of the first set leaves."""
+def filters():
+    """What each filter of the initial set keeps."""
     rows, names = [], []
     for name, title in MODELS.items():
         results = erasures(name, "none")
-        if not results or not results[0]["rounds"][0].get("looks"):
+        if not results or not results[0]["rounds"][0].get("filters"):
             continue
         cells = {}
-        for look in results[0]["rounds"][0]["looks"]:
-            poisoned, held = look["poisoned"], look["held_poisoned"]
-            clean, held_clean = look["images"] - poisoned, look["held"] - held
-            share = " / ".join(figure(100 * a / b, 0) if b else "—" for a, b in ((held, poisoned), (held_clean, clean)))
-            cells[look["look"]] = f"({share})" if look["left_out"] else share
-        names += [look for look in cells if look not in names]
+        for report in results[0]["rounds"][0]["filters"]:
+            poisoned, kept = report["input_poisoned"], report["kept_poisoned"]
+            clean, kept_clean = report["input"] - poisoned, report["kept"] - kept
+            share = " / ".join(figure(100 * a / b, 0) if b else "—" for a, b in ((kept, poisoned), (kept_clean, clean)))
+            cells[report["filter"]] = f"({share})" if report["skipped"] else share
+        names += [name for name in cells if name not in names]
         rows.append((title, cells))
     if not rows:
         return
     order = [name for name in names if "x" not in name] + [name for name in names if "x" in name]
-    print("\n## How the first set is found\n")
+    print("\n## How the initial set is chosen\n")
     print(
-        "The first seed of each model, without a clean set: of the images that come to a look, per cent of the poisoned / the "
-        "clean ones that it believes. `label`: the model gives the image's label. A view: it still does. An attack (ε x steps): "
+        "The first seed of each model, without a clean set: of the images that come to a filter, per cent of the poisoned / the "
+        "clean ones that it keeps. `label`: the model gives the image's label. A view: it still does. An attack (ε x steps): "
         "it doesn't any more. In brackets: left out, because it would have dropped more than 60 %.\n"
     )
     print("| model | " + " | ".join(order) + " |")
@@ -292,7 +292,7 @@ def main():
         note = " (on 10,000 of the training images)" if setting == "none" else ""
         print(f"\n### `--recipe paper`{note}\n")
         erased(setting, "paper")
-    looks()
+    filters()
     beside_paper()
     time_taken()
 

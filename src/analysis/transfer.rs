@@ -37,7 +37,6 @@ impl UntargetedAttack {
             steps: 7,
             random_start: true,
             clamp: true,
-            limit: 0,
             every_batch: false,
         }
     }

@@ -3,64 +3,40 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::ImageSet;
-use crate::engine::{Augment, Engine, EngineOptions};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::train::{
-    EpochImages, Schedule, Sgd, StepEvent, TrainConfig, TrainCursor, TrainJob, at_least, below_one,
-    non_negative, positive, train,
+    EpochImages, Schedule, StepEvent, TrainConfig, TrainCursor, TrainJob, TrainerConfig, at_least, positive,
+    train,
 };
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct InfectConfig {
     /// Epochs.
     pub epochs: usize,
-    /// Images of a step.
-    pub batch: usize,
     /// Largest learning rate.
     pub learning_rate: f32,
     /// How the learning rate runs over the training.
     pub schedule: Schedule,
-    /// SGD momentum, in Nesterov's form.
-    pub momentum: f32,
-    /// L2 penalty.
-    pub weight_decay: f32,
-    /// Padding of the random crop.
-    pub crop: usize,
-    /// Mirror images.
-    pub flip: bool,
+    /// Batch, SGD in Nesterov's form, augmentation.
+    #[serde(flatten)]
+    pub trainer: TrainerConfig,
 }
 
 impl Default for InfectConfig {
     fn default() -> Self {
-        Self {
-            epochs: 15,
-            batch: 128,
-            learning_rate: 0.1,
-            schedule: Schedule::OneCycle,
-            momentum: 0.9,
-            weight_decay: 5e-4,
-            crop: 4,
-            flip: true,
-        }
+        let trainer = TrainerConfig::default();
+        Self { epochs: 15, learning_rate: 0.1, schedule: Schedule::OneCycle, trainer }
     }
 }
 
 impl InfectConfig {
-    /// What the network has to be opened for.
-    pub fn engine_options(&self) -> EngineOptions {
-        let augment = Augment { pad: self.crop, flip: self.flip };
-        EngineOptions { batch: self.batch, attack: false, augment, ..EngineOptions::default() }
-    }
-
     /// Refuses numbers that no run can mean.
     pub fn check(&self) -> Result<()> {
         at_least("epochs", self.epochs, 1)?;
-        at_least("batch", self.batch, 1)?;
         positive("lr", self.learning_rate)?;
-        below_one("momentum", self.momentum)?;
-        non_negative("weight-decay", self.weight_decay)
+        self.trainer.check()
     }
 
     /// The learning rate at the start of epoch `epoch` (from 0), for `steps` batches an epoch.
@@ -82,7 +58,7 @@ pub struct InfectJob<'a> {
     pub seed: u64,
 }
 
-/// Trains `engine`, opened with [`InfectConfig::engine_options`], from `cursor` to the end.
+/// Trains `engine`, opened with [`TrainerConfig::engine_options`], from `cursor` to the end.
 ///
 /// `on_step` is as in [`train`]. To continue, open the engine with the weights it had, set the momentum it had,
 /// and give the cursor it had.
@@ -103,15 +79,13 @@ pub fn train_backdoored(
         schedule: config.schedule,
         ..TrainConfig::PLAIN
     };
-    let InfectConfig { batch, momentum, weight_decay, .. } = *config;
-    let sgd = Sgd { batch, momentum, weight_decay, nesterov: true };
     let indices: Vec<u32> = (0..images.len() as u32).collect();
     let mut job = TrainJob {
         images,
         epoch_images,
         indices: &indices,
         config: &phase,
-        sgd,
+        trainer: &config.trainer,
         seed,
         teacher: None,
         attack: None,

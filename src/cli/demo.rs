@@ -1,13 +1,13 @@
 //! `pbe demo`: plants a backdoor in a model of synthetic images and erases it.
 //!
-//! It is two commands and nothing else, and says which.
+//! It is two commands, which it prints, and a settings file for the second.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
-
 use pbe::error::{Error, Result};
+use pbe::fs::write_atomic;
 use pbe::report::RunResult;
 
 use super::common::print_result;
@@ -16,31 +16,27 @@ use super::infect::{InfectArgs, infect};
 use super::progress::{Progress, log};
 use super::purify::{PurifyArgs, purify};
 
-/// The options of the two commands.
+/// The two commands.
 struct Script {
     data: &'static str,
-    /// The model and how it is planted.
+    /// Options of `pbe infect`.
     infect: &'static str,
-    /// What differs from the default recipe, which is made for larger sets.
-    purify: &'static str,
+    /// Settings file of `pbe purify`.
+    settings: &'static str,
 }
 
 /// Without a clean set.
-const WHOLE: Script = Script {
+const FULL: Script = Script {
     data: "synthetic:per_class=600,test_per_class=100",
     infect: "--attack badnets --rate 0.1 --target 0 --width 8 --batch 32 --epochs 9 --lr 0.05 --crop 0 --no-flip",
-    purify: "--batch 32 --first-clean-epochs 40 --adversarial-epochs 8 --last-epochs 15 --last-distill 0",
+    settings: include_str!("demo.toml"),
 };
 
-/// Two classes of tiny images, of which half are a clean set: too few to tell clean from poisoned. On
-/// so few images it takes strong attacks and large steps, and distillation would bring the backdoor back;
-/// images of 12 pixels have no room for random patches.
+/// Two classes of tiny images, of which half are a clean set.
 const QUICK: Script = Script {
     data: "synthetic:classes=2,per_class=300,test_per_class=40,size=12",
     infect: "--attack badnets --rate 0.1 --target 0 --width 4 --batch 16 --epochs 8 --lr 0.1 --crop 0 --no-flip",
-    purify: "--clean-fraction 0.5 --batch 16 --epsilon-min 32 --epsilon-max 128 --first-adversarial-epochs 8 \
-             --first-adversarial-lr 0.1 --first-adversarial-patches 0 \
-             --first-clean-epochs 15 --first-clean-lr 0.1 --first-clean-distill 0 --first-clean-patches 0",
+    settings: include_str!("demo_quick.toml"),
 };
 
 /// Options of `pbe demo`.
@@ -83,14 +79,18 @@ pub fn run(args: &DemoArgs) -> Result<()> {
 fn both(args: &DemoArgs, folder: &Path) -> Result<RunResult> {
     let progress = Progress::new();
     let (infected, purified) = (folder.join("infected"), folder.join("purified"));
-    let script = if args.quick { QUICK } else { WHOLE };
-    let line = command("infect", script.data, script.infect, &infected, args);
+    let script = if args.quick { QUICK } else { FULL };
+    let mut line = command("infect", &script, &infected, args);
+    line.extend(script.infect.split_whitespace().map(OsString::from));
     let mut first = parse::<Infect>(&line)?.args;
     first.compute = args.compute.clone();
     infect(&first, &progress)?;
-    let mut line = command("purify", script.data, script.purify, &purified, args);
+    let settings = folder.join("demo.toml");
+    write_atomic(&settings, script.settings.as_bytes())?;
+    let mut line = command("purify", &script, &purified, args);
     line.extend(["--model".into(), infected.join("model.safetensors").into()]);
     line.extend(["--poison".into(), infected.join("poison.json").into()]);
+    line.extend(["--config".into(), settings.into()]);
     let mut second = parse::<Purify>(&line)?.args;
     second.compute = args.compute.clone();
     let mut result = purify(&second, &progress)?;
@@ -99,16 +99,15 @@ fn both(args: &DemoArgs, folder: &Path) -> Result<RunResult> {
 }
 
 /// A command line with the data, the output folder and the shared options.
-fn command(name: &str, data: &str, options: &str, output: &Path, args: &DemoArgs) -> Vec<OsString> {
-    let mut line: Vec<OsString> = vec![name.into(), "--data".into(), data.into()];
-    line.extend(options.split_whitespace().map(OsString::from));
+fn command(name: &str, script: &Script, output: &Path, args: &DemoArgs) -> Vec<OsString> {
+    let mut line: Vec<OsString> = vec![name.into(), "--data".into(), script.data.into()];
     if args.compute.device != DeviceChoice::Auto {
         line.extend(["--device".into(), args.compute.device.to_string().into()]);
     }
     if let Some(precision) = args.compute.precision {
         line.extend(["--precision".into(), precision.to_string().into()]);
     }
-    line.extend(["--seed".into(), args.compute.seed.to_string().into(), "--output".into(), output.into()]);
+    line.extend(["--seed".into(), args.compute.seed().to_string().into(), "--output".into(), output.into()]);
     line
 }
 

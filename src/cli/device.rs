@@ -57,9 +57,9 @@ pub struct ComputeArgs {
     /// [default: bf16 on a CUDA device, f32 on the processor]
     #[arg(long)]
     pub precision: Option<Precision>,
-    /// Decides everything random: the same seed gives the same result, to the bit
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
-    pub seed: u64,
+    /// Decides everything random: the same seed gives the same result, to the bit [default: 0]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    pub seed: Option<u64>,
     /// Threads [default: all of the machine]; the result doesn't depend on it
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -69,6 +69,10 @@ pub struct ComputeArgs {
 }
 
 impl ComputeArgs {
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
     /// The device that was asked for; says which it is, in which precision, and why.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pbe::data::{Dataset, Format, ImageSet, Normalisation};
-use pbe::defense::config::{PurifyConfig, Recipe};
+use pbe::defense::{Defense, Facts, Pbe};
 use pbe::device::Device;
 use pbe::device::cuda::{CudaDevice, ptx_dir};
 use pbe::error::{Error, Result};
@@ -36,7 +36,7 @@ pub struct DoctorArgs {
     /// Side of the images in pixels [default: the data's, or 32]
     #[arg(long)]
     size: Option<usize>,
-    /// Images of a training step
+    /// ImageBytes of a training step
     #[arg(long, default_value_t = 128)]
     batch: usize,
     #[command(flatten)]
@@ -208,12 +208,12 @@ fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<RunNeed>> {
         Some(model) => model.fit(&set, &path, None)?,
         None => fresh(args, &set)?,
     };
-    let mut config = PurifyConfig::new(Recipe::Default, false);
-    config.batch = args.batch;
+    let mut pbe = Pbe::defaults(&Facts::new(false))?;
+    pbe.trainer.batch = args.batch;
     let (train, test) = (set.train.pixels.len(), set.test.as_ref().map_or(0, |test| test.pixels.len()));
-    let attacked = config.attack.limit.min(set.train.len()) * network.graph.image_len();
-    let images = ImageBytes { shared: train + test, largest: train.max(test).max(attacked) };
-    let estimate = memory_estimate(device, &network, &config, images);
+    let made = pbe.images_made(set.train.len(), false) * network.graph.image_len();
+    let images = ImageBytes { shared: train + test + made, largest: train.max(test).max(made) };
+    let estimate = memory_estimate(device, &network, &pbe.trainer, images);
     let need = estimate.need()?;
     let fault = estimate.check().err().map(|cause| cause.to_string());
     let Architecture { network: kind, width, classes, .. } = network.weights.architecture;

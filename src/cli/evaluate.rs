@@ -58,7 +58,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let device = args.compute.open()?;
     let mut seconds = Vec::new();
     let clock = Instant::now();
-    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
+    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
     let images = images_of(args, &loaded.set)?;
     let images = if args.split == Split::Train { loaded.limited(images) } else { images };
     let bed = match &truth {
@@ -77,7 +77,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         }
         bed.measure(&mut engine)
     };
-    let mut result = RunResult::new("evaluate", &device.describe(), args.compute.seed);
+    let mut result = RunResult::new("evaluate", &device.describe(), args.compute.seed());
     let before = against.map(|model| measure(model, None)).transpose()?;
     let after = measure(model, args.predictions.as_ref())?;
     result.judge(before.unwrap_or_default(), after);

@@ -39,12 +39,12 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let device = args.compute.open()?;
     let clock = Instant::now();
-    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
+    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
     let images = match loaded.taken {
         Some(_) => loaded.limited(loaded.set.train.clone()),
         None => {
             let taken =
-                stratified_sample(&loaded.set.train.labels, SampleSize::Count(LIMIT), args.compute.seed).0;
+                stratified_sample(&loaded.set.train.labels, SampleSize::Count(LIMIT), args.compute.seed()).0;
             loaded.set.train.subset(&taken)
         }
     };
@@ -57,7 +57,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
 
     let clock = Instant::now();
     let mut engine = network.open(device.as_ref(), &options)?;
-    let found = attack_statistics(&mut engine, &images, &ATTACKS, args.compute.seed, &mut |done| {
+    let found = attack_statistics(&mut engine, &images, &ATTACKS, args.compute.seed(), &mut |done| {
         progress.show("attacking", done, ATTACKS.len() * images.len(), None);
         Ok(())
     })?;
@@ -66,7 +66,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     if !args.compute.json {
         return print(&text(&inspection, &images.classes));
     }
-    let mut result = RunResult::new("inspect", &device.describe(), args.compute.seed);
+    let mut result = RunResult::new("inspect", &device.describe(), args.compute.seed());
     result.inspection = Some(inspection);
     result.seconds = [("load".into(), load), ("attack".into(), clock.elapsed().as_secs_f64())].into();
     print(&result.to_json()?)

@@ -22,8 +22,6 @@ mod purify;
 mod rank;
 
 mod selftest;
-mod settings;
-mod start;
 mod trigger;
 
 use clap::{Parser, Subcommand};

@@ -54,7 +54,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let truth = args.poison.as_deref().map(PoisonFile::load).transpose()?;
     let device = args.compute.open()?;
     let clock = Instant::now();
-    let loaded = args.data.load(infected.size(), infected.channels(), args.compute.seed, &progress)?;
+    let loaded = args.data.load(infected.size(), infected.channels(), args.compute.seed(), &progress)?;
     let given = args.normalisation.normalisation.as_ref();
     let infected = infected.fit(&loaded.set, &args.data.data, given)?;
     let purified = purified.fit(&loaded.set, &args.data.data, given)?;
@@ -82,7 +82,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     }
     let seconds = [("load".into(), load), ("rank".into(), clock.elapsed().as_secs_f64())];
     if args.compute.json {
-        let mut result = RunResult::new("rank", &device.describe(), args.compute.seed);
+        let mut result = RunResult::new("rank", &device.describe(), args.compute.seed());
         result.rounds = vec![Round { average_precision: precision, ..Round::default() }];
         result.seconds = seconds.into();
         return print(&result.to_json()?);

@@ -1,12 +1,134 @@
-//! Progressive Backdoor Erasing: Algorithm 1 ([`pbe`]) and its steps.
+//! Defences: what erases a backdoor from a model.
+//!
+//! A defence is a struct of its settings that implements [`Defense`]. Everything else is shared: settings are read
+//! from TOML ([`settings`]), [`Run`] keeps checkpoints, resumes to the bit, trains and reports progress to an
+//! [`Observer`]. A new one is a file beside [`fine_tuning`] and a line in [`DefenseKind`].
 
-mod check;
-pub mod config;
-pub mod filter;
+pub mod fine_tuning;
+mod observer;
 pub mod pbe;
-pub mod selection;
-pub mod state;
-#[cfg(test)]
-mod tests;
-pub mod views;
-pub mod watcher;
+mod run;
+pub mod settings;
+mod state;
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use fine_tuning::FineTuning;
+pub use observer::{NoopObserver, Observer, Phase};
+pub use pbe::Pbe;
+pub use run::{Inputs, Run, TrainingSet, purify};
+pub use settings::{Configured, Overlay};
+pub use state::{Cursor, RoundRecord, RunState};
+
+use crate::error::Result;
+use crate::train::TrainerConfig;
+
+/// What the settings of a defence depend on before the user changes any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Published settings or this program's.
+    pub recipe: Recipe,
+    /// Rounds, where the user says how many.
+    pub rounds: Option<usize>,
+    /// Whether the images are known to be clean.
+    pub clean_set: bool,
+    /// Images that the defence is given, where they have been read.
+    pub images: Option<usize>,
+    /// Whether a mirrored image shows the same thing.
+    pub allows_flip: bool,
+}
+
+impl Facts {
+    /// This program's settings for images that may be mirrored.
+    pub fn new(clean_set: bool) -> Self {
+        Self { recipe: Recipe::Default, rounds: None, clean_set, images: None, allows_flip: true }
+    }
+}
+
+/// Which published or measured settings a defence starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// This program's: one setting for all attacks.
+    #[default]
+    Default,
+    /// Those of the authors' released code.
+    Paper,
+}
+
+/// The defences by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DefenseKind {
+    /// Progressive Backdoor Erasing.
+    #[default]
+    #[serde(rename = "pbe")]
+    Pbe,
+    /// Plain fine-tuning on a clean set.
+    #[serde(rename = "ft")]
+    FineTuning,
+}
+
+impl DefenseKind {
+    /// The defence with its settings: the recipe's, with those of `overlay` over them.
+    ///
+    /// # Errors
+    /// A setting that is unknown, out of range, or has no effect with these `facts`.
+    pub fn configure(self, facts: &Facts, overlay: &Overlay) -> Result<Configured> {
+        match self {
+            Self::Pbe => settings::configure::<Pbe>(facts, overlay),
+            Self::FineTuning => settings::configure::<FineTuning>(facts, overlay),
+        }
+    }
+}
+
+impl FromStr for DefenseKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "pbe" => Ok(Self::Pbe),
+            "ft" => Ok(Self::FineTuning),
+            _ => Err("it is one of pbe, ft".into()),
+        }
+    }
+}
+
+impl FromStr for Recipe {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "default" => Ok(Recipe::Default),
+            "paper" => Ok(Recipe::Paper),
+            _ => Err("it is one of default, paper".into()),
+        }
+    }
+}
+
+/// A defence with its settings. Its fields are what `config.toml` and `--set` name.
+pub trait Defense {
+    /// The settings before the user changes any.
+    ///
+    /// # Errors
+    /// It can't work with these facts: a clean set is missing, for one.
+    fn defaults(facts: &Facts) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// Refuses settings that no run can mean; the message names the setting, its value and its range.
+    fn check(&self, facts: &Facts) -> Result<()>;
+
+    /// Settings that have no effect in this run, and why. A path stands for everything below it.
+    fn unused(&self, facts: &Facts) -> Vec<(String, &'static str)>;
+
+    /// Batch, SGD and augmentation.
+    fn trainer(&self) -> &TrainerConfig;
+
+    /// Images that it makes and keeps at a time at most, out of `images` that it is given.
+    fn images_made(&self, images: usize, clean_set: bool) -> usize;
+
+    /// Erases the backdoor of `run.model`, step by step: see [`Run::step`].
+    fn run(&self, run: &mut Run) -> Result<()>;
+}

@@ -48,22 +48,22 @@ pub struct RunResult {
     pub seconds: Seconds,
 }
 
-/// A look at the images that the first set is taken from; null is what isn't known.
+/// A filter of the initial set; null is what isn't known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Look {
-    /// `label`: the model gives the image's label. A view: it does so of the changed image. An attack (epsilon x
-    /// steps): it doesn't, under attack.
-    pub look: String,
-    /// Images looked at.
-    pub images: u64,
+pub struct FilterResult {
+    /// `label`: the model has to give the image's label. A view: it has to do so for the changed image. An attack
+    /// (epsilon x steps): it has to give another label under attack.
+    pub filter: String,
+    /// Images that came to it.
+    pub input: u64,
     /// Poisoned ones among those.
-    pub poisoned: Option<u64>,
-    /// Images of which it is so.
-    pub held: u64,
+    pub input_poisoned: Option<u64>,
+    /// Images that it keeps.
+    pub kept: u64,
     /// Poisoned ones among those.
-    pub held_poisoned: Option<u64>,
-    /// Whether the look was left out, having dropped too many.
-    pub left_out: bool,
+    pub kept_poisoned: Option<u64>,
+    /// Whether it was skipped, because it would have dropped too many.
+    pub skipped: bool,
 }
 
 /// One round of Algorithm 1; null is what was not measured.
@@ -71,12 +71,12 @@ pub struct Look {
 pub struct Round {
     /// From 0.
     pub round: u32,
-    /// Images that were looked at for the first set and not taken.
+    /// Images that the initial set was chosen from and left out.
     #[serde(default)]
     pub dropped: Option<u64>,
-    /// The looks that decided it, each at what the ones before it left.
+    /// The filters that chose it, each of what the ones before it kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub looks: Vec<Look>,
+    pub filters: Vec<FilterResult>,
     /// Images the round trained on, before its limits.
     #[serde(default)]
     pub trained: Option<u64>,

@@ -133,6 +133,15 @@ fn first_difference(present: &Table, wanted: &Table) -> Option<String> {
             first_difference(present, wanted).map(|difference| format!("{name}.{difference}"))
         }
         (present, wanted) if present == wanted => None,
+        (Some(Value::Array(present)), Some(Value::Array(wanted)))
+            if present.len() == wanted.len() && present.iter().chain(wanted).all(Value::is_table) =>
+        {
+            let mut pairs = present.iter().zip(wanted).enumerate();
+            pairs.find_map(|(number, (present, wanted))| {
+                let difference = first_difference(present.as_table()?, wanted.as_table()?)?;
+                Some(format!("{name}.{number}.{difference}"))
+            })
+        }
         (present, wanted) => {
             let word = |value: Option<&Value>| value.map_or("not set".into(), Value::to_string);
             Some(format!("{name} is {} there and {} here", word(present), word(wanted)))

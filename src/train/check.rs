@@ -18,6 +18,11 @@ pub fn below_one(name: &str, value: f32) -> Result<()> {
     ensure(within, || format!("{name} is {value}, but must be at least 0 and below 1"))
 }
 
+/// From 0 to 1.
+pub fn probability(name: &str, value: f32) -> Result<()> {
+    ensure((0.0..=1.0).contains(&value), || format!("{name} is {value}, but must be from 0 to 1"))
+}
+
 /// At least `least`.
 pub fn at_least(name: &str, value: usize, least: usize) -> Result<()> {
     ensure(value >= least, || format!("{name} is {value}, but must be at least {least}"))

@@ -10,7 +10,7 @@ mod schedule;
 mod trainer;
 
 pub use check::{at_least, below_one, non_negative, positive, share};
-pub use config::{PgdConfig, Sgd, TrainConfig};
+pub use config::{PgdConfig, TrainConfig, TrainerConfig};
 pub use pgd::{Adversarial, budgets, pgd, pgd_params};
 pub use schedule::Schedule;
 pub use trainer::{EpochImages, StepEvent, TrainCursor, TrainJob, check_loss, steps_per_epoch, train};

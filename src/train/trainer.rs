@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{PgdConfig, Sgd, TrainConfig};
+use super::config::{PgdConfig, TrainConfig, TrainerConfig};
 use super::distillation::cap_other_labels;
 use super::pgd::{budgets, pgd_params};
 use crate::data::ImageSet;
@@ -23,8 +23,8 @@ pub struct TrainJob<'a> {
     pub indices: &'a [u32],
     /// Epochs, rates, distillation, average.
     pub config: &'a TrainConfig,
-    /// SGD.
-    pub sgd: Sgd,
+    /// Batch and SGD.
+    pub trainer: &'a TrainerConfig,
     /// Decides shuffles and augmentation, together with the epoch.
     pub seed: u64,
     /// The model to distil from, where `config.distill` > 0.
@@ -122,7 +122,7 @@ pub fn train(
     on_step: &mut dyn FnMut(&mut Engine, &StepEvent) -> Result<()>,
 ) -> Result<()> {
     let (epochs, batches) =
-        (job.config.epochs, steps_per_epoch(job.indices.len(), job.sgd.batch, job.config.batches));
+        (job.config.epochs, steps_per_epoch(job.indices.len(), job.trainer.batch, job.config.batches));
     if epochs > 0 && job.indices.is_empty() {
         return Err(Error::run("there are no images to train on"));
     }
@@ -171,16 +171,16 @@ impl TrainJob<'_> {
         order: &[u32],
         learning_rate: f32,
     ) -> Result<f32> {
-        let (config, sgd, epoch) = (self.config, self.sgd, cursor.epoch as u32);
-        let first = cursor.batch * sgd.batch;
-        let last = (first + sgd.batch).min(order.len());
+        let (config, trainer, epoch) = (self.config, self.trainer, cursor.epoch as u32);
+        let first = cursor.batch * trainer.batch;
+        let last = (first + trainer.batch).min(order.len());
         let indices: Vec<u32> = order[first..last].iter().map(|&i| self.indices[i as usize]).collect();
         let labels: Vec<u32> = indices.iter().map(|&i| images.labels[i as usize]).collect();
         let params = StepParams {
             learning_rate,
-            momentum: sgd.momentum,
-            weight_decay: sgd.weight_decay,
-            nesterov: sgd.nesterov,
+            momentum: trainer.momentum,
+            weight_decay: trainer.weight_decay,
+            nesterov: trainer.nesterov,
             average_decay: config.average,
             distill_weight: config.distill,
             temperature: config.temperature,
@@ -201,7 +201,7 @@ impl TrainJob<'_> {
             source = Source::Adversarial;
         }
         let taught = self.teacher_logits(&indices, &labels, &params)?;
-        let params = StepParams { erasing_probability: config.patches, ..params };
+        let params = StepParams { erasing_probability: config.erasing, ..params };
         engine.train_step(source, &indices, &labels, taught.as_deref(), &params)
     }
 

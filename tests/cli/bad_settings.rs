@@ -36,9 +36,10 @@ fn infect_refusal(settings: &[&str]) -> String {
 
 #[test]
 fn a_negative_epsilon() {
-    assert_says(&refusal(&["--epsilon-min", "-1"]), &["epsilon-min is -1"]);
-    assert_says(&refusal(&["--epsilon-max", "-0.5"]), &["epsilon-max is -0.5"]);
-    assert_says(&refusal(&["--filter", "-2x3"]), &["filter's epsilon is -2"]);
+    let set = |setting: &str| refusal(&["--set", setting]);
+    assert_says(&set("rounds.0.attack.epsilon_min=-1"), &["rounds.0.attack.epsilon_min is -1"]);
+    assert_says(&set("rounds.*.attack.epsilon_max=-0.5"), &["epsilon_max is -0.5"]);
+    assert_says(&set("initial_set.attacks=[{epsilon=-2, steps=3}]"), &["attacks.0.epsilon is -2"]);
 }
 
 #[test]
@@ -61,18 +62,46 @@ fn a_fraction_of_nothing() {
 
 #[test]
 fn other_settings_out_of_range() {
-    assert_says(&refusal(&["--shares", "0.7,1.2"]), &["shares: 1.2"]);
-    assert_says(&refusal(&["--shares", "0"]), &["shares: 0"]);
-    assert_says(&refusal(&["--steps", "0"]), &["steps is 0"]);
-    assert_says(&refusal(&["--lr", "-1"]), &["-lr is -1"]);
-    assert_says(&refusal(&["--last-average", "1"]), &["last-average is 1"]);
-    assert_says(&refusal(&["--clean-schedule", "staircase"]), &["--clean-schedule staircase"]);
-    assert_says(&refusal(&["--clean-fraction", "0.5", "--shares", "0.5"]), &["--shares"]);
+    let set = |setting: &str| refusal(&["--set", setting]);
+    assert_says(&set("rounds.1.select.share=1.2"), &["rounds.1.select.share is 1.2"]);
+    assert_says(&set("rounds.0.attack.steps=0"), &["rounds.0.attack.steps is 0"]);
+    assert_says(&set("rounds.*.clean.learning_rate=-1"), &["rounds.0.clean.learning_rate is -1"]);
+    assert_says(&set("rounds.1.clean.average=1"), &["average is 1"]);
+    assert_says(&set("rounds.0.clean.schedule=staircase"), &["staircase"]);
+    assert_says(&refusal(&["--rounds", "0"]), &["rounds is 0"]);
     assert_says(&refusal(&["--limit", "0"]), &["limit 0"]);
     assert_says(&infect_refusal(&["--batch", "0"]), &["batch is 0"]);
     assert_says(&infect_refusal(&["--epochs", "0"]), &["epochs is 0"]);
     assert_says(&infect_refusal(&["--width", "0"]), &["--width 0"]);
     assert_says(&infect_refusal(&["--lr", "-0.1"]), &["lr is -0.1"]);
+}
+
+/// A setting that does nothing would be taken for one that was tried.
+#[test]
+fn settings_that_are_unknown_or_have_no_effect() {
+    let set = |setting: &str| refusal(&["--set", setting]);
+    assert_says(&set("rounds.0.clean.epoch=3"), &["rounds.0.clean.epoch is no setting", "epochs"]);
+    assert_says(&set("rounds.7.clean.epochs=3"), &["rounds.7", "0 to 1"]);
+    assert_says(&set("data.sise=3"), &["sise"]);
+    assert_says(&set("rounds.0.adversarial.temperature=3.0"), &["no effect", "nothing is distilled"]);
+    let clean = |setting: &str| refusal(&["--clean-fraction", "0.5", "--set", setting]);
+    assert_says(&clean("initial_set.share=0.5"), &["initial_set.share has no effect", "clean set"]);
+    assert_says(&clean("rounds.0.select.share=0.5"), &["no effect", "no images are ranked"]);
+    assert_says(&refusal(&["--clean-fraction", "0.5", "--rounds", "2"]), &["one round"]);
+
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("settings.toml");
+    for (text, parts) in [
+        ("epochs = 3\n", ["epochs is no setting", "batch"]),
+        ("[initial_set]\nshare = 0.5\n", ["initial_set.share has no effect", "clean set"]),
+        ("[[rounds]]\n[[rounds]]\n", ["one round", "2"]),
+        ("model = 3\n", ["settings.toml", "string"]),
+        ("= 3\n", ["settings.toml", "not TOML"]),
+    ] {
+        fs::write(&file, text).unwrap();
+        assert_says(&refusal(&["--clean-fraction", "0.5", "--config", word(&file)]), &parts);
+    }
+    assert_says(&refusal(&["--config", word(&parent.path().join("absent.toml"))]), &["absent.toml"]);
 }
 
 #[test]
@@ -141,12 +170,13 @@ fn a_loss_that_becomes_nan() {
     assert!(output.join("checkpoint.safetensors").exists() && !output.join("model.safetensors").exists());
 
     let (model, output) = (model(), parent.path().join("purified"));
-    let settings = ["--clean-fraction", "1", "--first-clean-lr", "1e30", "--output", word(&output)];
+    let settings =
+        ["--clean-fraction", "1", "--set", "rounds.0.clean.learning_rate=1e30", "--output", word(&output)];
     let message = fails_with(1, &purification(&model, &settings));
     assert_says(&message, &["round 0, step 2", "loss became", "epoch 1 at batch"]);
     let kept = fs::read(output.join("checkpoint.safetensors")).unwrap();
     let (file, metadata) = pbe::model::container::read(&kept).unwrap();
-    assert!(metadata["pbe.checkpoint"].contains("\"stage\":\"clean\""), "not the last good one");
+    assert!(metadata["pbe.checkpoint"].contains("\"step\":2"), "not the last good one");
     let weights = file.tensor("weights").unwrap();
     let values = weights.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
     assert!(values.into_iter().all(f32::is_finite));

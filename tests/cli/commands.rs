@@ -6,7 +6,7 @@ use std::path::Path;
 use pbe::data::{LoadOptions, load};
 use serde_json::Value;
 
-use super::program::{DATA, assert_says, infected, model, poison, purification, succeeds, word};
+use super::program::{DATA, NO_FILTERS, assert_says, infected, model, poison, purification, succeeds, word};
 
 /// stdout as JSON: anything beside the one object is an error.
 fn json(arguments: &[&str]) -> Value {
@@ -71,7 +71,8 @@ fn a_limited_set_is_the_same_for_infect_and_purify() {
         (&file["train"]["images"], file["train"]["indices"].as_array().unwrap().len()),
         (&80.into(), 20)
     );
-    let mut more = vec!["--limit", "40", "--filter", "none", "--views", "none", "--agree", "false"];
+    let mut more = vec!["--limit", "40"];
+    more.extend(NO_FILTERS);
     more.extend(["--poison", word(&truth), "--output", word(&purified)]);
     let result = json(&purification(&model, &more));
     assert_eq!(result["rounds"][0]["trained"], 40);
@@ -141,8 +142,9 @@ fn evaluate_measures_predicts_and_compares() {
 fn purify_reports_every_round_and_rank_repeats_the_last() {
     let parent = tempfile::tempdir().unwrap();
     let (model, poison, output) = (model(), poison(), parent.path().join("run"));
-    let more =
-        ["--shares", "0.7,0.7", "--agree", "false", "--poison", word(&poison), "--output", word(&output)];
+    let mut more = vec!["--rounds", "3", "--poison", word(&poison), "--output", word(&output)];
+    more.extend(["--set", "initial_set.label_agreement=false"]);
+    more.extend(["--set", "rounds.*.select.label_agreement=false"]);
     let result = json(&purification(&model, &more));
     assert_eq!(
         result,
@@ -159,25 +161,25 @@ fn purify_reports_every_round_and_rank_repeats_the_last() {
             assert!(round[name].is_number(), "{name} of {round}");
         }
         assert_eq!(round["selected"], 56);
-        for phase in ["filter", "attack", "adversarial", "clean", "rank"] {
+        for phase in ["attack", "adversarial", "clean", "rank"] {
             assert!(round["seconds"][phase].is_number(), "{phase} of {round}");
         }
     }
-    // Each look at what the ones before it left: five views, four attacks.
-    let looks = rounds[0]["looks"].as_array().unwrap();
-    assert_eq!(looks.len(), 9);
-    let mut came = looks[0]["images"].clone();
-    assert_eq!((&came, &looks[0]["poisoned"]), (&80.into(), &poisoned.into()));
-    for look in looks {
-        assert_eq!(look["images"], came, "{look}");
-        assert!(look["held_poisoned"].as_u64() <= look["poisoned"].as_u64(), "{look}");
-        came = look[if look["left_out"] == true { "images" } else { "held" }].clone();
+    // Each filter gets what the ones before it kept: five views, four attacks.
+    let filters = rounds[0]["filters"].as_array().unwrap();
+    assert_eq!(filters.len(), 9);
+    let mut input = filters[0]["input"].clone();
+    assert_eq!((&input, &filters[0]["input_poisoned"]), (&80.into(), &poisoned.into()));
+    for filter in filters {
+        assert_eq!(filter["input"], input, "{filter}");
+        assert!(filter["kept_poisoned"].as_u64() <= filter["input_poisoned"].as_u64(), "{filter}");
+        input = filter[if filter["skipped"] == true { "input" } else { "kept" }].clone();
     }
-    assert!(rounds[1].get("looks").is_none());
+    assert!(rounds[1].get("filters").is_none() && rounds[0]["seconds"]["initial_set"].is_number());
     assert_eq!(rows(&output.join("metrics.csv")).len(), 3);
     assert!(result["der"].is_number() && result["before"]["asr"].is_number());
     let config = fs::read_to_string(output.join("config.toml")).unwrap();
-    assert_says(&config, &["recipe = \"default\"", "batch = 16", "shares = [0.7, 0.7]", word(&poison)]);
+    assert_says(&config, &["recipe = \"default\"", "batch = 16", "[[rounds]]", word(&poison)]);
 
     let purified = output.join("model.safetensors");
     let (ranking, curve) = (parent.path().join("ranking.csv"), parent.path().join("pr.csv"));
@@ -208,6 +210,15 @@ fn purify_with_a_clean_set_takes_one_round() {
     }
 }
 
+/// Rare settings go through --set.
+#[test]
+fn purify_has_at_most_twenty_options() {
+    let help = succeeds(&["purify", "--help"]);
+    let options = help.lines().filter(|line| line.starts_with("      --")).count();
+    assert!(options <= 20, "{options}");
+    assert_says(&help, &["Model and data:", "Defence:"]);
+}
+
 #[test]
 fn the_quick_demo_erases_what_it_plants() {
     let result = json(&["demo", "--quick", "--device", "cpu"]);
@@ -223,7 +234,8 @@ fn doctor_says_what_there_is_and_what_a_run_needs() {
     let cpu = ["doctor", "--device", "cpu", "--threads", "2", "--model", word(&model), "--data", DATA];
     let report = json(&cpu);
     assert_eq!((&report["threads"], &report["run"]["fault"]), (&2.into(), &Value::Null));
-    assert_eq!(report["run"]["images"], 100 * 8 * 8 * 3);
+    // Training and test images, and the 80 that are attacked.
+    assert_eq!(report["run"]["images"], 180 * 8 * 8 * 3);
     assert!(report["run"]["networks"].as_u64().unwrap() > 10_000);
     assert_says(&succeeds(&["doctor", "--width", "4"]), &["cuda     ", "two networks"]);
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::emulated::{emulated, emulator, on_driver, success};
-use super::program::{assert_says, error_of, made, succeeds, text, without_seconds, word};
+use super::program::{ONE_EPOCH, assert_says, error_of, made, succeeds, text, without_seconds, word};
 
 /// 24 training and 6 test images, 3 classes, 8x8: three batches of 8 an epoch.
 const DATA: &str = "synthetic:classes=3,per_class=8,test_per_class=2,size=8";
@@ -28,26 +28,10 @@ fn infection<'a>(output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
 /// Arguments of a purification in a folder: attack, both trainings, a ranking.
 fn purification<'a>(model: &'a Path, output: &'a Path) -> Vec<&'a str> {
     let mut arguments = vec!["purify", "--data", DATA, "--model", word(model), "--batch", "8"];
-    arguments.extend([
-        "--steps",
-        "2",
-        "--filter",
-        "none",
-        "--views",
-        "none",
-        "--shares",
-        "0.7",
-        "--device",
-        "cuda",
-        "--precision",
-        "f32",
-    ]);
-    for phase in
-        ["--first-adversarial-epochs", "--first-clean-epochs", "--adversarial-epochs", "--last-epochs"]
-    {
-        arguments.extend([phase, "1"]);
-    }
+    arguments.extend(["--set", "rounds.*.attack.steps=2", "--set", "initial_set.views=[]"]);
+    arguments.extend(["--set", "initial_set.attacks=[]", "--device", "cuda", "--precision", "f32"]);
     arguments.extend(["--output", word(output)]);
+    arguments.extend(ONE_EPOCH);
     arguments
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::emulated::{emulated, succeeds_emulated, success};
-use super::program::{succeeds, without_seconds, word};
+use super::program::{ONE_EPOCH, succeeds, without_seconds, word};
 
 /// 24 training and 6 test images, 3 classes, 8x8.
 const DATA: &str = "synthetic:classes=3,per_class=8,test_per_class=2,size=8";
@@ -176,12 +176,9 @@ fn purify_has_the_same_losses_and_selections() {
     let folder = infected(both.parent.path());
     let (model, poison) = (folder.join("model.safetensors"), folder.join("poison.json"));
     let mut arguments = vec!["purify", "--data", DATA, "--model", word(&model), "--poison", word(&poison)];
-    arguments.extend(["--batch", "8", "--steps", "3", "--filter", "16x2", "--shares", "0.7"]);
-    for phase in
-        ["--first-adversarial-epochs", "--first-clean-epochs", "--adversarial-epochs", "--last-epochs"]
-    {
-        arguments.extend([phase, "1"]);
-    }
+    arguments.extend(["--batch", "8", "--set", "rounds.*.attack.steps=3"]);
+    arguments.extend(["--set", "initial_set.attacks=[{ epsilon = 16, steps = 2 }]"]);
+    arguments.extend(ONE_EPOCH);
     arguments.push("--output");
     both.run(&arguments);
     let [cpu, cuda] = ["cpu", "cuda"].map(|device| both.path(device));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::program::{self, DATA, assert_says, fails, made, succeeds, truth, word};
+use super::program::{self, DATA, ONE_EPOCH, assert_says, fails, made, succeeds, truth, word};
 
 /// Small generators.
 const GENERATORS: [&str; 4] = ["--generator-width", "2", "--mask-steps", "3"];
@@ -37,10 +37,9 @@ fn it_is_planted_measured_and_erased() {
         assert_eq!((count("indices"), count("noise")), (16, 16));
         assert!(generators.exists() && planted["after"]["asr"].is_f64(), "{planted}");
         assert_eq!(evaluate(&model, &poison)["after"], planted["after"], "the trigger that was saved");
-        let epochs = ["--first-clean-epochs", "1", "--last-epochs", "1"];
         let arguments = ["purify", "--data", DATA, "--model", word(&model), "--poison", word(&poison)];
         let rest = ["--batch", "16", "--output", word(&purified)];
-        succeeds(&[&arguments[..], &epochs, &rest].concat());
+        succeeds(&[&arguments[..], &ONE_EPOCH, &rest].concat());
     }
 }
 

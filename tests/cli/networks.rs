@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::program::{DATA, assert_says, fails, model, run, succeeds, text, word};
+use super::program::{DATA, ONE_EPOCH, assert_says, fails, model, run, succeeds, text, word};
 
 /// A small model of this network, with a backdoor.
 fn infect(folder: &Path, data: &str, options: &[&str]) -> PathBuf {
@@ -29,7 +29,8 @@ fn through_the_commands(network: &str, data: &str, width: &str) {
     assert_says(&succeeds(&["doctor", "--model", word(&model)]), &[&format!("{network} of width {width}")]);
     let output = folder.path().join("purified");
     let mut arguments = vec!["purify", "--data", data, "--model", word(&model), "--poison", word(&poison)];
-    arguments.extend(["--batch", "16", "--first-clean-epochs", "1", "--last-epochs", "1", "--json"]);
+    arguments.extend(["--batch", "16", "--json"]);
+    arguments.extend(ONE_EPOCH);
     arguments.extend(["--output", word(&output)]);
     let purified: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
     let (after, copy) = (output.join("model.safetensors"), folder.path().join("copy.safetensors"));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::program::{DATA, assert_says, fails, model, poison, purification, succeeds, word};
+use super::program::{DATA, ONE_EPOCH, assert_says, fails, model, poison, purification, succeeds, word};
 
 /// An observation with `more` into `output`.
 fn observation<'a>(files: &'a [std::path::PathBuf; 2], output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -48,9 +48,8 @@ fn the_page_holds_every_figure_and_needs_nothing_else() {
     let parent = tempfile::tempdir().unwrap();
     let (output, purified) = (parent.path().join("seen"), parent.path().join("purified"));
     let files = [model(), poison()];
-    let more =
-        ["--poison", word(&files[1]), "--shares", "0.7", "--last-epochs", "1", "--output", word(&purified)];
-    succeeds(&purification(&files[0], &more));
+    let more = ["--poison", word(&files[1]), "--output", word(&purified)];
+    succeeds(&purification(&files[0], &[&ONE_EPOCH[..], &more].concat()));
     let (curve, ranking) = (parent.path().join("round 1.csv"), parent.path().join("ranking.csv"));
     let after = purified.join("model.safetensors");
     let mut rank = vec!["rank", "--model", word(&files[0]), "--purified", word(&after), "--data", DATA];

@@ -15,6 +15,20 @@ pub const DATA: &str = "synthetic:classes=4,per_class=20,test_per_class=5,size=8
 /// The arguments of a small model's training.
 pub const SMALL: [&str; 6] = ["--width", "2", "--batch", "16", "--lr", "0.05"];
 
+/// An epoch of every training phase of a purification.
+pub const ONE_EPOCH: [&str; 4] =
+    ["--set", "rounds.*.adversarial.epochs=1", "--set", "rounds.*.clean.epochs=1"];
+
+/// Every image in the initial set.
+pub const NO_FILTERS: [&str; 6] = [
+    "--set",
+    "initial_set.views=[]",
+    "--set",
+    "initial_set.attacks=[]",
+    "--set",
+    "initial_set.label_agreement=false",
+];
+
 /// The program with these arguments, not yet started.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pbe"));

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::program::{
-    DATA, SMALL, command, error_of, interrupt, made, model, poison, purification, stamp, succeeds, wait_for,
-    without_seconds, word,
+    DATA, SMALL, command, error_of, infected, interrupt, made, model, poison, purification, stamp, succeeds,
+    wait_for, without_seconds, word,
 };
 
 #[track_caller]
@@ -139,10 +139,11 @@ fn purify_interrupted_and_resumed() {
     let (whole, parts) = (parent.path().join("whole"), parent.path().join("parts"));
     let (model, poison) = (model(), poison());
     let arguments = |folder| {
-        // Long enough that no pause below outlasts a round, whatever the first set is.
-        let mut longer = vec!["--first-adversarial-epochs", "200", "--first-clean-epochs", "200"];
-        longer.extend(["--adversarial-epochs", "200", "--last-epochs", "200", "--agree", "false"]);
-        longer.extend(["--views", "none"]);
+        // Long enough that no pause below outlasts a round, whatever the initial set is.
+        let mut longer = vec!["--set", "rounds.*.adversarial.epochs=200"];
+        longer.extend(["--set", "rounds.*.clean.epochs=200", "--set", "initial_set.views=[]"]);
+        longer.extend(["--set", "initial_set.label_agreement=false"]);
+        longer.extend(["--set", "rounds.*.select.label_agreement=false"]);
         let mut arguments = purification(&model, &longer);
         arguments.extend(["--poison", word(&poison), "--output", folder]);
         arguments
@@ -155,4 +156,45 @@ fn purify_interrupted_and_resumed() {
     succeeds(&resumed);
     succeeds(&arguments(word(&whole)));
     assert_same(&whole, &parts);
+}
+
+/// config.toml holds all that a run depends on.
+#[test]
+fn the_configuration_of_a_run_repeats_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, poison) = (model(), poison());
+    let [first, again, third] = ["first", "again", "third"].map(|name| parent.path().join(name));
+    let more = ["--poison", word(&poison), "--seed", "7", "--set", "rounds.1.clean.epochs=2"];
+    let one = purification(&model, &[&more[..], &["--output", word(&first)]].concat());
+    succeeds(&one);
+    let config = first.join("config.toml");
+    succeeds(&["purify", "--config", word(&config), "--output", word(&again)]);
+    assert_same(&first, &again);
+    assert_eq!(fs::read(&config).unwrap(), fs::read(again.join("config.toml")).unwrap());
+
+    let share = ["--clean-fraction", "0.5", "--trigger", word(&poison), "--output", word(&third)];
+    succeeds(&purification(&model, &share));
+    let fourth = parent.path().join("fourth");
+    succeeds(&["purify", "--config", word(&third.join("config.toml")), "--output", word(&fourth)]);
+    assert_same(&third, &fourth);
+    let config = infected().join("config.toml");
+    let other = ["purify", "--config", word(&config), "--output", word(&fourth)];
+    assert!(super::program::fails(&other).contains("configuration of `pbe infect`"));
+}
+
+/// Another defence than PBE goes through the same program.
+#[test]
+fn fine_tuning_is_repeated_and_needs_a_clean_set() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, poison) = (model(), poison());
+    let [first, again] = ["first", "again"].map(|name| parent.path().join(name));
+    let more = ["--defense", "ft", "--set", "train.epochs=2", "--trigger", word(&poison)];
+    let refused = purification(&model, &[&more[..], &["--output", word(&first)]].concat());
+    assert!(super::program::fails(&refused).contains("needs a clean set"));
+    let one = [&refused[..], &["--clean-fraction", "0.5"]].concat();
+    let result = succeeds(&[&one[..], &["--json"]].concat());
+    let result: Value = serde_json::from_str(&result).unwrap();
+    assert!(result["rounds"][0]["clean_loss"].is_number() && result["after"]["asr"].is_number());
+    succeeds(&["purify", "--config", word(&first.join("config.toml")), "--output", word(&again)]);
+    assert_same(&first, &again);
 }

@@ -16,7 +16,7 @@ use pbe::engine::{Engine, EngineOptions, ImageEngine, ImageOptions, Source};
 use pbe::error::Error;
 use pbe::model::{Architecture, GeneratorRole, NetworkKind, Weights, load};
 use pbe::rng::{Purpose, Stream};
-use pbe::train::Schedule;
+use pbe::train::{Schedule, TrainerConfig};
 use safetensors::{Dtype, SafeTensors};
 
 const SEED: u64 = 3;
@@ -75,16 +75,9 @@ fn networks(device: &dyn Device, dynamic: &Dynamic, weights: &Weights, batch: us
 
 /// How the classifier is trained in the golden case.
 fn plant(batch: usize) -> InfectConfig {
-    InfectConfig {
-        epochs: 1,
-        batch,
-        learning_rate: 0.1,
-        schedule: Schedule::Constant,
-        momentum: 0.9,
-        weight_decay: 0.0,
-        crop: 0,
-        flip: false,
-    }
+    let trainer =
+        TrainerConfig { batch, weight_decay: 0.0, crop: 0, flip: false, ..TrainerConfig::default() };
+    InfectConfig { epochs: 1, learning_rate: 0.1, schedule: Schedule::Constant, trainer }
 }
 
 /// One joint step through the training itself: loss, gradients and weights of the pattern network.

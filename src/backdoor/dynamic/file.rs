@@ -1,4 +1,4 @@
-//! Both networks as one safetensors file. Tensors are named as in the published code, behind `pattern.` and
+//! Both networks as one safetensors file. Tensors are named as in the published code, after `pattern.` and
 //! `mask.`; the metadata says for which images.
 
 use std::path::Path;
@@ -62,7 +62,7 @@ impl Dynamic {
     ///
     /// # Errors
     /// Names the file and the cause: not there, damaged, a tensor that is missing or of another size, a
-    /// value that is no number.
+    /// value that is not finite.
     pub fn load(path: &Path) -> Result<Self> {
         let map = map_file(path)?;
         Self::decode(&map).map_err(|cause| Error::file(path, cause))
@@ -82,7 +82,7 @@ impl Dynamic {
                 .map_err(|error| error.to_string())?,
             generator_width: text("pbe.generator-width")?
                 .parse()
-                .map_err(|_| "metadata pbe.generator-width is no number")?,
+                .map_err(|_| "metadata pbe.generator-width is not a number")?,
             pattern: vec![],
             mask: vec![],
         };
@@ -139,7 +139,7 @@ mod tests {
         write_atomic(&path, &dynamic.encode().unwrap()).unwrap();
         let message = || Dynamic::load(&path).unwrap_err().to_string();
         assert!(
-            message().contains("no number") && message().contains("dynamic.safetensors"),
+            message().contains("not finite") && message().contains("dynamic.safetensors"),
             "{}",
             message()
         );

@@ -81,7 +81,7 @@ impl Dynamic {
         self.network(role)?.graph(&self.normalisation, self.height, self.width)
     }
 
-    /// Refuses weights of another size, and those that are no numbers.
+    /// Refuses weights of another size, and those that are not finite.
     pub fn check(&self) -> Result<()> {
         for (role, weights) in [(GeneratorRole::Pattern, &self.pattern), (GeneratorRole::Mask, &self.mask)] {
             let len = self.network(role)?.layout().len();
@@ -92,7 +92,7 @@ impl Dynamic {
                 )));
             }
             if weights.iter().any(|weight| !weight.is_finite()) {
-                return Err(Error::input(format!("{role:?} network with a weight that is no number")));
+                return Err(Error::input(format!("{role:?} network with a weight that is not finite")));
             }
         }
         Ok(())

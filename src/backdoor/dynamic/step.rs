@@ -11,7 +11,7 @@ const BETAS: (f32, f32) = (0.5, 0.9);
 
 /// Pairs of images in a step of the mask phase.
 pub(super) fn mask_pairs(job: &DynamicJob) -> usize {
-    (job.classifier.batch / 2).max(1)
+    (job.classifier.trainer.batch / 2).max(1)
 }
 
 /// The order of an epoch and the images that get a trigger in it.
@@ -50,7 +50,7 @@ pub(super) struct StepBuffers {
 
 impl StepBuffers {
     pub fn new(networks: &Networks, job: &DynamicJob) -> Self {
-        let batch = job.classifier.batch;
+        let batch = job.classifier.trainer.batch;
         let (len, mask_len) = (job.images.image_len(), networks.mask.graph().output_len());
         Self {
             len,
@@ -118,16 +118,16 @@ impl StepBuffers {
         batches: usize,
     ) -> Result<f64> {
         let (now, classifier) = (cursor.classifier, job.classifier);
-        let first = now.batch * classifier.batch;
-        let last = (first + classifier.batch).min(epoch.order.len());
+        let first = now.batch * classifier.trainer.batch;
+        let last = (first + classifier.trainer.batch).min(epoch.order.len());
         let indices = &epoch.order[first..last];
         let owns = self.choose(job, epoch, first, indices);
         let done = now.epoch * batches + now.batch;
         let factor = classifier.schedule.factor(done, batches * classifier.epochs);
         let params = StepParams {
             learning_rate: classifier.learning_rate * factor,
-            momentum: classifier.momentum,
-            weight_decay: classifier.weight_decay,
+            momentum: classifier.trainer.momentum,
+            weight_decay: classifier.trainer.weight_decay,
             seed: job.seed,
             epoch: epoch.number,
             ..StepParams::default()

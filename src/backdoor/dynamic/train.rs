@@ -104,7 +104,7 @@ pub fn train_dynamic(
 ) -> Result<()> {
     job.classifier.check()?;
     job.generators.check()?;
-    if job.classifier.batch < 2 {
+    if job.classifier.trainer.batch < 2 {
         return Err(Error::input("--batch 1: the dynamic attack compares images of a batch"));
     }
     let mut buffers = StepBuffers::new(networks, job);
@@ -146,7 +146,7 @@ fn attack_phase(
     cursor: &mut DynamicCursor,
     on_step: OnStep,
 ) -> Result<()> {
-    let batches = steps_per_epoch(job.images.len(), job.classifier.batch, 0);
+    let batches = steps_per_epoch(job.images.len(), job.classifier.trainer.batch, 0);
     while cursor.classifier.epoch < job.classifier.epochs {
         let drawn = (job.draw)(cursor.classifier.epoch as u32)?;
         let epoch = EpochPlan::new(job, cursor.classifier.epoch as u32, &drawn);

@@ -14,12 +14,12 @@ use pbe::model::{GeneratorRole, save};
 use pbe::report::{RunFolder, RunResult};
 
 use super::InfectArgs;
-use super::joint::{Job, Rest, restore};
+use super::joint::{DynamicMeta, DynamicRun, restore};
 use super::setup::{Config, Setup};
+use crate::cli::checkpoint::{ResumeState, resume_state};
 use crate::cli::common::{DataConfig, Loaded, Provenance, remove};
 use crate::cli::memory::{ImageBytes, MemoryEstimate};
 use crate::cli::progress::Progress;
-use crate::cli::start::{Start, start};
 use crate::cli::trigger::{ORDER, PoisonSettings};
 
 /// The file of the trained networks in the run folder.
@@ -34,7 +34,7 @@ pub fn infect(
 ) -> Result<RunResult> {
     let clock = Instant::now();
     let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
-    let (generators, seed) = (args.generators.config(), args.compute.seed);
+    let (generators, seed) = (args.generators.config(), args.compute.seed());
     poison_settings.label().check(train.classes.len())?;
     let size = (train.height, train.width);
     let dynamic = Dynamic::initialise(size, normalisation.clone(), generators.generator_width, seed)?;
@@ -55,18 +55,18 @@ pub fn infect(
         generators: Some(&generators),
     };
     let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
-    let from = match start::<Rest>(&folder, args.resume)? {
-        Start::Finished(result) => return Ok(*result),
-        Start::From(checkpoint) => Some(checkpoint),
-        Start::Afresh => {
+    let from = match resume_state::<DynamicMeta>(&folder, args.resume)? {
+        ResumeState::Finished(result) => return Ok(*result),
+        ResumeState::From(checkpoint) => Some(checkpoint),
+        ResumeState::Fresh => {
             remove(&folder.path().join(GENERATORS))?;
             None
         }
     };
     let mut networks = shape.open(&weights.values, &dynamic)?;
-    let rest = match from {
+    let meta = match from {
         Some(checkpoint) => restore(checkpoint, &mut networks, &folder)?,
-        None => Rest::default(),
+        None => DynamicMeta::default(),
     };
     progress.log(&need.to_string());
     let draw = |epoch: u32| {
@@ -85,16 +85,16 @@ pub fn infect(
         seed,
     };
     let load = clock.elapsed().as_secs_f64();
-    let mut job = Job { training: &training, dynamic, test, folder: &folder, rest };
-    job.train(&mut networks, progress)?;
+    let mut run = DynamicRun { training: &training, dynamic, test, folder: &folder, meta };
+    run.train(&mut networks, progress)?;
 
     weights.values = networks.classifier.weights()?;
     save(&weights, folder.model())?;
-    truth(&job, drawn, poison_settings, &loaded, seed).save(&folder.poison())?;
+    truth(&run, drawn, poison_settings, &loaded, seed).save(&folder.poison())?;
     let mut result = super::result(&args.compute, device.as_ref());
-    result.after = job.figures(&mut networks)?.unwrap_or_default();
-    let training: f64 = job.rest.epochs.iter().map(|epoch| epoch.seconds).sum();
-    let seconds = [("load", load), ("mask", job.rest.mask_seconds), ("train", training)];
+    result.after = run.measure(&mut networks)?.unwrap_or_default();
+    let training: f64 = run.meta.epochs.iter().map(|epoch| epoch.seconds).sum();
+    let seconds = [("load", load), ("mask", run.meta.mask_seconds), ("train", training)];
     result.seconds = seconds.map(|(phase, time)| (phase.to_string(), time)).into();
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
@@ -103,7 +103,7 @@ pub fn infect(
 
 /// poison.json: the images numbered as the whole set is, of which `--limit` took some.
 fn truth(
-    job: &Job,
+    run: &DynamicRun,
     drawn: Drawn,
     poison_settings: &PoisonSettings,
     loaded: &Loaded,
@@ -113,7 +113,7 @@ fn truth(
         Some(taken) => list.into_iter().map(|index| taken[index as usize]).collect(),
         None => list,
     };
-    let rate = drawn.poisoned.len() as f64 / job.training.images.len().max(1) as f64;
+    let rate = drawn.poisoned.len() as f64 / run.training.images.len().max(1) as f64;
     let train = PoisonedTrain {
         images: loaded.set.train.len(),
         order: ORDER.into(),
@@ -121,7 +121,7 @@ fn truth(
         indices: number(drawn.poisoned),
         noise: number(drawn.cross),
     };
-    let attack = Attack::Dynamic(Arc::new(job.dynamic.clone()));
+    let attack = Attack::Dynamic(Arc::new(run.dynamic.clone()));
     PoisonFile { path: None, attack, label: poison_settings.label(), rate, seed: Some(seed), train }
 }
 
@@ -136,7 +136,7 @@ struct Shape<'a> {
 
 impl Shape<'_> {
     fn options(&self, batch: usize) -> (EngineOptions, ImageOptions) {
-        let augment = Augment { pad: self.config.crop, flip: self.config.flip };
+        let augment = Augment { pad: self.config.trainer.crop, flip: self.config.trainer.flip };
         let classifier = EngineOptions { batch, augment, external_inputs: true, ..EngineOptions::default() };
         (classifier, ImageOptions { batch, augment })
     }
@@ -154,7 +154,7 @@ impl Shape<'_> {
         MemoryEstimate {
             device: self.device,
             graph: self.graph,
-            batch: self.config.batch,
+            batch: self.config.trainer.batch,
             networks: Box::new(|batch| vec![self.options(batch).0]),
             others: Box::new(others),
             images,
@@ -162,7 +162,7 @@ impl Shape<'_> {
     }
 
     fn open(&self, weights: &[f32], dynamic: &Dynamic) -> Result<Networks> {
-        let (classifier, generator) = self.options(self.config.batch);
+        let (classifier, generator) = self.options(self.config.trainer.batch);
         Ok(Networks {
             classifier: Engine::open(self.device, self.graph, weights, &classifier)?,
             pattern: ImageEngine::open(self.device, &self.graphs[0], &dynamic.pattern, &generator)?,

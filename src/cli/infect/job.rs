@@ -16,9 +16,9 @@ use crate::cli::checkpoint;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 
-/// What a checkpoint holds beside weights and momentum.
+/// What a checkpoint holds besides weights and momentum.
 #[derive(Default, Serialize, Deserialize)]
-pub struct Rest {
+pub struct InfectMeta {
     pub cursor: TrainCursor,
     pub epochs: Vec<Epoch>,
     /// Training time of the epoch in progress.
@@ -26,7 +26,7 @@ pub struct Rest {
 }
 
 /// A training run in a folder.
-pub struct Job<'a> {
+pub struct InfectRun<'a> {
     pub images: &'a ImageSet,
     /// The images of an epoch, where each has its own.
     pub epoch_images: Option<EpochImages<'a>>,
@@ -36,13 +36,13 @@ pub struct Job<'a> {
     pub folder: &'a RunFolder,
 }
 
-impl Job<'_> {
+impl InfectRun<'_> {
     /// Trains to the end; writes metrics and a checkpoint after every epoch.
-    pub fn train(&self, engine: &mut Engine, rest: &mut Rest, progress: &Progress) -> Result<()> {
+    pub fn train(&self, engine: &mut Engine, meta: &mut InfectMeta, progress: &Progress) -> Result<()> {
         interrupt::listen();
         // The first checkpoint proves that there is room before anything is computed.
-        self.store(engine, rest)?;
-        let mut cursor = rest.cursor;
+        self.store(engine, meta)?;
+        let mut cursor = meta.cursor;
         let mut clock = Instant::now();
         let (images, epoch_images) = (self.images, self.epoch_images);
         let job = InfectJob { images, epoch_images, config: self.config, seed: self.seed };
@@ -52,14 +52,14 @@ impl Job<'_> {
             progress.show("training", event.done(), event.total(), Some(note));
             let interrupted = interrupt::check();
             if event.epoch_done || interrupted.is_err() {
-                rest.seconds += clock.elapsed().as_secs_f64();
-                rest.cursor = *event.cursor;
+                meta.seconds += clock.elapsed().as_secs_f64();
+                meta.cursor = *event.cursor;
                 if event.epoch_done {
-                    let seconds = std::mem::take(&mut rest.seconds);
-                    rest.epochs.push(self.epoch(engine, event, seconds, progress)?);
-                    write_epochs(&self.folder.metrics(), &rest.epochs)?;
+                    let seconds = std::mem::take(&mut meta.seconds);
+                    meta.epochs.push(self.epoch(engine, event, seconds, progress)?);
+                    write_epochs(&self.folder.metrics(), &meta.epochs)?;
                 }
-                self.store(engine, rest)?;
+                self.store(engine, meta)?;
                 clock = Instant::now();
             }
             interrupted
@@ -76,7 +76,7 @@ impl Job<'_> {
         progress: &Progress,
     ) -> Result<Epoch> {
         let epoch = event.cursor.epoch - 1;
-        let figures =
+        let metrics =
             self.evaluator.map(|evaluator| evaluator.measure(engine)).transpose()?.unwrap_or_default();
         engine.attach(self.images)?;
         let learning_rate = self.config.rate(epoch, event.batches);
@@ -85,26 +85,27 @@ impl Job<'_> {
             epoch: epoch as u32,
             loss,
             learning_rate,
-            clean_accuracy: figures.clean_accuracy,
-            asr: figures.asr,
+            clean_accuracy: metrics.clean_accuracy,
+            asr: metrics.asr,
             seconds,
         };
-        say_epoch(progress, &done);
+        log_epoch(progress, &done);
         Ok(done)
     }
 
-    fn store(&self, engine: &Engine, rest: &Rest) -> Result<()> {
+    fn store(&self, engine: &Engine, meta: &InfectMeta) -> Result<()> {
         let (weights, momentum) = (engine.weights()?, engine.momentum()?);
         checkpoint::save(
             &self.folder.checkpoint(),
-            rest,
+            meta,
             &[("weights", &weights), ("momentum", &momentum)],
             &[],
         )
     }
 }
+
 /// A line for an epoch that is done.
-pub fn say_epoch(progress: &Progress, epoch: &Epoch) {
+pub fn log_epoch(progress: &Progress, epoch: &Epoch) {
     let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
     let (acc, asr, loss) =
         (percent(epoch.clean_accuracy), percent(epoch.asr), epoch.loss.unwrap_or(f64::NAN));

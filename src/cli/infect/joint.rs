@@ -12,14 +12,14 @@ use pbe::report::RunFolder;
 use pbe::report::csv::{Epoch, write_epochs};
 use serde::{Deserialize, Serialize};
 
-use super::job::say_epoch;
+use super::job::log_epoch;
 use crate::cli::checkpoint::{self, Checkpoint};
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 
-/// What a checkpoint holds beside the networks.
+/// What a checkpoint holds besides the networks.
 #[derive(Default, Serialize, Deserialize)]
-pub struct Rest {
+pub struct DynamicMeta {
     pub cursor: DynamicCursor,
     pub epochs: Vec<Epoch>,
     /// Time of the mask phase.
@@ -29,34 +29,34 @@ pub struct Rest {
 }
 
 /// A training run in a folder.
-pub struct Job<'a> {
+pub struct DynamicRun<'a> {
     pub training: &'a DynamicJob<'a>,
     /// The trigger as it was measured last.
     pub dynamic: Dynamic,
     pub test: Option<&'a ImageSet>,
     pub folder: &'a RunFolder,
-    pub rest: Rest,
+    pub meta: DynamicMeta,
 }
 
-impl Job<'_> {
+impl DynamicRun<'_> {
     /// Trains to the end; writes metrics and a checkpoint after every epoch.
     pub fn train(&mut self, networks: &mut Networks, progress: &Progress) -> Result<()> {
         interrupt::listen();
         // The first checkpoint proves that there is room before anything is computed.
         self.store(networks)?;
-        let mut cursor = self.rest.cursor;
+        let mut cursor = self.meta.cursor;
         let (mut clock, training) = (Instant::now(), self.training);
         train_dynamic(networks, training, &mut cursor, &mut |networks, event| {
             self.show(event, progress);
             let interrupted = interrupt::check();
             let masked = event.mask && event.cursor.mask_step == training.generators.mask_steps;
             if event.epoch_done || masked || interrupted.is_err() {
-                let spent = if event.mask { &mut self.rest.mask_seconds } else { &mut self.rest.seconds };
+                let spent = if event.mask { &mut self.meta.mask_seconds } else { &mut self.meta.seconds };
                 *spent += clock.elapsed().as_secs_f64();
                 if event.epoch_done {
                     self.close(networks, event, progress)?;
                 }
-                self.rest.cursor = *event.cursor;
+                self.meta.cursor = *event.cursor;
                 self.store(networks)?;
                 clock = Instant::now();
             }
@@ -81,19 +81,19 @@ impl Job<'_> {
     /// Measures an epoch that is done and writes it down.
     fn close(&mut self, networks: &mut Networks, event: &DynamicEvent, progress: &Progress) -> Result<()> {
         let epoch = event.cursor.classifier.epoch - 1;
-        let figures = self.figures(networks)?.unwrap_or_default();
+        let metrics = self.measure(networks)?.unwrap_or_default();
         networks.attach(self.training.images)?;
         let done = Epoch {
             epoch: epoch as u32,
             loss: event.cursor.classifier.loss,
             learning_rate: self.training.classifier.rate(epoch, event.batches),
-            clean_accuracy: figures.clean_accuracy,
-            asr: figures.asr,
-            seconds: std::mem::take(&mut self.rest.seconds),
+            clean_accuracy: metrics.clean_accuracy,
+            asr: metrics.asr,
+            seconds: std::mem::take(&mut self.meta.seconds),
         };
-        say_epoch(progress, &done);
-        self.rest.epochs.push(done);
-        write_epochs(&self.folder.metrics(), &self.rest.epochs)
+        log_epoch(progress, &done);
+        self.meta.epochs.push(done);
+        write_epochs(&self.folder.metrics(), &self.meta.epochs)
     }
 
     /// The networks' weights as the trigger.
@@ -103,8 +103,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// What the classifier does with the test images and the trigger as they are; none without a test split.
-    pub fn figures(&mut self, networks: &mut Networks) -> Result<Option<Metrics>> {
+    /// Metrics of the classifier with the present trigger; none without a test split.
+    pub fn measure(&mut self, networks: &mut Networks) -> Result<Option<Metrics>> {
         self.take(networks)?;
         let Some(test) = self.test else {
             return Ok(None);
@@ -125,16 +125,16 @@ impl Job<'_> {
             ("mask.moments", mask.moments()?),
         ];
         let arrays: Vec<(&str, &[f32])> = arrays.iter().map(|(name, values)| (*name, &values[..])).collect();
-        checkpoint::save(&self.folder.checkpoint(), &self.rest, &arrays, &[])
+        checkpoint::save(&self.folder.checkpoint(), &self.meta, &arrays, &[])
     }
 }
 
 /// Puts a checkpoint into the networks.
 pub fn restore(
-    mut checkpoint: Checkpoint<Rest>,
+    mut checkpoint: Checkpoint<DynamicMeta>,
     networks: &mut Networks,
     folder: &RunFolder,
-) -> Result<Rest> {
+) -> Result<DynamicMeta> {
     let mut take = |name: &str, len: usize| {
         let values = checkpoint.take_floats(name);
         let cause = || Error::file(folder.checkpoint(), "holds other networks");
@@ -149,5 +149,5 @@ pub fn restore(
         network.set_weights(&take(&format!("{name}.weights"), weights)?)?;
         network.set_moments(&take(&format!("{name}.moments"), 2 * trainable)?)?;
     }
-    Ok(checkpoint.rest)
+    Ok(checkpoint.meta)
 }

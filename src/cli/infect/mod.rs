@@ -16,22 +16,23 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use pbe::backdoor::{InfectConfig, triggered_evaluator};
+use pbe::backdoor::triggered_evaluator;
 use pbe::device::Device;
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
 use pbe::eval::Evaluator;
 use pbe::model::save;
 use pbe::report::{RunFolder, RunResult};
+use pbe::train::TrainerConfig;
 
 use self::generators::GeneratorArgs;
-use self::job::{Job, Rest};
+use self::job::{InfectMeta, InfectRun};
 use self::setup::{Config, Setup, TrainArgs};
+use super::checkpoint::{ResumeState, resume_state};
 use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Provenance, print_result, remove};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::progress::Progress;
-use super::start::{Start, start};
 use super::trigger::{PoisonedData, TriggerArgs};
 
 /// Options of `pbe infect`.
@@ -80,7 +81,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
     let data = DataConfig::new(&args.data, &loaded.set, &normalisation);
     let planted = poison_settings.as_ref().map(|poison_settings| {
-        let planted = poison_settings.poison(loaded.limited(train.clone()), args.compute.seed)?;
+        let planted = poison_settings.poison(loaded.limited(train.clone()), args.compute.seed())?;
         count_all(planted, &loaded)
     });
     let planted = planted.transpose()?;
@@ -97,17 +98,17 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         shared: images.pixels.len() + evaluator.as_ref().map_or(0, Evaluator::bytes),
         largest: images.pixels.len().max(loaded.set.test.as_ref().map_or(0, |test| test.pixels.len())),
     };
-    let trained = |batch| vec![InfectConfig { batch, ..config.clone() }.engine_options()];
+    let trained = |batch| vec![TrainerConfig { batch, ..config.trainer.clone() }.engine_options()];
     let estimate = MemoryEstimate {
         device: device.as_ref(),
         graph: &graph,
-        batch: config.batch,
+        batch: config.trainer.batch,
         networks: Box::new(trained),
         others: Box::new(|_| Ok(vec![])),
         images: bytes,
     };
     let need = estimate.check()?;
-    let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed);
+    let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed());
     let settings = Config {
         provenance,
         network: weights.architecture.network.name(),
@@ -120,20 +121,23 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         generators: None,
     };
     let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
-    let from = match start::<Rest>(&folder, args.resume)? {
-        Start::Finished(result) => return Ok(*result),
-        Start::From(checkpoint) => Some(checkpoint),
-        Start::Afresh => None,
+    let from = match resume_state::<InfectMeta>(&folder, args.resume)? {
+        ResumeState::Finished(result) => return Ok(*result),
+        ResumeState::From(checkpoint) => Some(checkpoint),
+        ResumeState::Fresh => None,
     };
     if let Some(planted) = &planted {
         planted.truth.save(&folder.poison())?;
     }
     let epoch_images = |epoch: u32| match &poison_settings {
-        Some(poison_settings) => Ok(poison_settings.poison_epoch(clean.clone(), args.compute.seed, epoch)?),
+        Some(poison_settings) => {
+            Ok(poison_settings.poison_epoch(clean.clone(), args.compute.seed(), epoch)?)
+        }
         None => Ok(clean.clone()),
     };
-    let mut engine = Engine::open(device.as_ref(), &graph, &weights.values, &config.engine_options())?;
-    let mut rest = Rest::default();
+    let mut engine =
+        Engine::open(device.as_ref(), &graph, &weights.values, &config.trainer.engine_options())?;
+    let mut meta = InfectMeta::default();
     if let Some(mut checkpoint) = from {
         let (weights, momentum) = (checkpoint.take_floats("weights"), checkpoint.take_floats("momentum"));
         if (weights.len(), momentum.len()) != (graph.weights, graph.trainable) {
@@ -141,19 +145,19 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         }
         engine.set_weights(&weights)?;
         engine.set_momentum(&momentum)?;
-        rest = checkpoint.rest;
+        meta = checkpoint.meta;
     }
     progress.log(&need.to_string());
-    let job = Job {
+    let run = InfectRun {
         images: &images,
         epoch_images: args.fresh.then_some(&epoch_images),
         config: &config,
-        seed: args.compute.seed,
+        seed: args.compute.seed(),
         evaluator: evaluator.as_ref(),
         folder: &folder,
     };
     let load = clock.elapsed().as_secs_f64();
-    job.train(&mut engine, &mut rest, progress)?;
+    run.train(&mut engine, &mut meta, progress)?;
 
     weights.values = engine.weights()?;
     save(&weights, folder.model())?;
@@ -161,7 +165,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     if let Some(evaluator) = &evaluator {
         result.after = evaluator.measure(&mut engine)?;
     }
-    let training: f64 = rest.epochs.iter().map(|epoch| epoch.seconds).sum();
+    let training: f64 = meta.epochs.iter().map(|epoch| epoch.seconds).sum();
     result.seconds = [("load".into(), load), ("train".into(), training)].into();
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
@@ -169,11 +173,11 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
 }
 
 fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
-    RunResult::new("infect", &device.describe(), args.seed)
+    RunResult::new("infect", &device.describe(), args.seed())
 }
 
 /// Numbers the poisoned images as the whole set does, of which `--limit` took some, and makes them
-/// again under these numbers, as everybody will who reads `poison.json`.
+/// again under these numbers, as every reader of `poison.json` does.
 fn count_all(mut planted: PoisonedData, loaded: &Loaded) -> Result<PoisonedData> {
     if let Some(taken) = &loaded.taken {
         let train = &mut planted.truth.train;

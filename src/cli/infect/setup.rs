@@ -10,7 +10,7 @@ use pbe::device::Device;
 use pbe::engine::graph::Graph;
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, NetworkKind, Weights, load};
-use pbe::train::Schedule;
+use pbe::train::{Schedule, TrainerConfig};
 use serde::Serialize;
 
 use super::InfectArgs;
@@ -93,7 +93,7 @@ impl TrainArgs {
             Some(weights) if weights.architecture.classes != classes => {
                 let theirs = weights.architecture.classes;
                 progress.log(&format!(
-                    "--init has {theirs} classes, the data {classes}: the linear layer is begun anew"
+                    "--init has {theirs} classes, the data {classes}: the linear layer is a new one"
                 ));
                 weights.with_classes(classes, seed)
             }
@@ -109,16 +109,15 @@ impl TrainArgs {
     }
 
     pub fn config(&self, allows_flip: bool) -> InfectConfig {
-        InfectConfig {
-            epochs: self.epochs,
+        let trainer = TrainerConfig {
             batch: self.batch,
-            learning_rate: self.lr,
-            schedule: self.schedule,
             momentum: self.momentum,
             weight_decay: self.weight_decay,
+            nesterov: true,
             crop: self.crop,
             flip: if self.flip || self.no_flip { self.flip } else { allows_flip },
-        }
+        };
+        InfectConfig { epochs: self.epochs, learning_rate: self.lr, schedule: self.schedule, trainer }
     }
 }
 
@@ -159,10 +158,10 @@ impl Setup {
         let device = args.compute.open()?;
         let given = args.train.given()?;
         let channels = given.as_ref().map(|weights| weights.architecture.channels);
-        let loaded = args.data.load(None, channels, args.compute.seed, progress)?;
+        let loaded = args.data.load(None, channels, args.compute.seed(), progress)?;
         let config = args.train.config(loaded.set.allows_flip());
         let train = loaded.set.train.clone();
-        let mut weights = args.train.initial(given, &train, args.compute.seed, progress);
+        let mut weights = args.train.initial(given, &train, args.compute.seed(), progress);
         let own = weights.normalisation.take();
         let chosen = args.normalisation.normalisation.as_ref().or(own.as_ref());
         let normalisation = chosen.unwrap_or(&loaded.set.normalisation).clone();

@@ -89,17 +89,17 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
     let runs = Runs::read(&args.run, &args.pr)?;
     let device = args.compute.open()?;
     let clock = Instant::now();
-    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, &progress)?;
+    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
     let images = loaded.set.test.as_ref().unwrap_or(&loaded.set.train);
     let share = SampleSize::Count(args.images.into());
-    let clean = images.subset(&stratified_sample(&images.labels, share, args.compute.seed).0);
+    let clean = images.subset(&stratified_sample(&images.labels, share, args.compute.seed()).0);
     let triggered = triggered_test(&clean, &truth.trigger(&clean)?)?;
     let fit =
         |model: Model| model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref());
     let infected = fit(model)?;
     let benign = benign.map(fit).transpose()?;
     let config = ObserveConfig {
-        provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed),
+        provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed()),
         model: &args.model,
         trigger: &args.trigger,
         benign: args.benign.as_ref(),
@@ -122,10 +122,10 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
         mode: truth.label,
         epsilon: args.epsilon,
     };
-    let figures = FigureSet::new(&seen, &runs, args.compute.seed);
+    let figures = FigureSet::new(&seen, &runs, args.compute.seed());
     figures.write(folder.path())?;
     let seconds = clock.elapsed().as_secs_f64();
-    let result = figures.result(&device.describe(), args.compute.seed, seconds)?;
+    let result = figures.result(&device.describe(), args.compute.seed(), seconds)?;
     write_atomic(folder.result(), result.as_bytes())?;
     print(&if args.compute.json {
         result
@@ -159,7 +159,7 @@ impl Observer<'_> {
         let mut engine = network.open(self.device, &Self::OPTIONS())?;
         let attack = UntargetedAttack { norm: Norm::Linf, epsilon: self.args.epsilon };
         let mut done = |done| self.progress.show(label, done, self.clean.len(), None);
-        let seed = self.args.compute.seed;
+        let seed = self.args.compute.seed();
         let observation =
             pbe::analysis::observe(&mut engine, self.clean, self.triggered, attack, seed, &mut done)?;
         self.progress.clear();

@@ -141,7 +141,7 @@ impl Subject {
                 (
                     Weights::initialise(
                         Architecture { network, width, classes, channels: 3 },
-                        args.compute.seed,
+                        args.compute.seed(),
                     ),
                     None,
                 )

@@ -2,18 +2,18 @@
 
 use pbe::backdoor::PoisonFile;
 use pbe::data::{Dataset, ImageSet, SampleSize, load_single, stratified_sample};
-use pbe::defense::config::PurifyConfig;
+use pbe::defense::Defense;
 use pbe::error::{Error, Result};
 use pbe::eval::Evaluator;
 
-use super::PurifyArgs;
+use super::request::Request;
 use crate::cli::common::{Loaded, log_skipped};
 use crate::cli::memory::ImageBytes;
 use crate::cli::open::{Model, Network};
 use crate::cli::progress::Progress;
 
 /// The data of a run.
-pub struct Subject {
+pub struct PurifyData {
     /// As it lies on disk.
     pub set: Dataset,
     /// D_train, or the clean set.
@@ -26,15 +26,16 @@ pub struct Subject {
     pub evaluator: Option<Evaluator>,
 }
 
-impl Subject {
+impl PurifyData {
     /// Reads and prepares the data.
-    pub fn load(args: &PurifyArgs, model: &Model, progress: &Progress) -> Result<Self> {
-        let truth = args.poison.as_deref().map(PoisonFile::load).transpose()?;
-        let trigger = args.trigger.as_deref().map(PoisonFile::load).transpose()?;
-        let loaded = args.data.load(model.size(), model.channels(), args.compute.seed, progress)?;
-        let (images, clean) = match (&args.clean, args.clean_fraction) {
-            (Some(_), _) => (clean_folder(args, &loaded.set, progress)?, None),
-            (None, Some(share)) => (clean_share(args, share, &loaded, truth.as_ref(), progress)?, None),
+    pub fn load(request: &Request, model: &Model, progress: &Progress) -> Result<Self> {
+        let truth = request.poison.as_deref().map(PoisonFile::load).transpose()?;
+        let trigger = request.trigger.as_deref().map(PoisonFile::load).transpose()?;
+        let size = request.size.or(model.size());
+        let loaded = request.data.load(size, model.channels(), request.compute.seed(), progress)?;
+        let (images, clean) = match (&request.clean, request.clean_fraction) {
+            (Some(_), _) => (clean_folder(request, &loaded.set, progress)?, None),
+            (None, Some(share)) => (clean_share(request, share, &loaded, truth.as_ref(), progress)?, None),
             (None, None) => suspect(&loaded, truth.as_ref())?,
         };
         let evaluator = match (&loaded.set.test, truth.as_ref().or(trigger.as_ref())) {
@@ -45,22 +46,16 @@ impl Subject {
         if evaluator.is_none() {
             progress.log("the data has no test split: accuracy and attack success are not measured");
         }
-        let clean_set = args.clean_set();
+        let clean_set = request.clean_set();
         Ok(Self { set: loaded.set, images, clean_set, clean, evaluator })
     }
 
-    /// Bytes of images that a run with `network` has to do with.
-    pub fn bytes(&self, network: &Network, config: &PurifyConfig) -> ImageBytes {
-        let attacked = match config.attack.limit {
-            0 => self.images.len(),
-            limit => limit.min(self.images.len()),
-        };
-        let examples = if config.attack.every_batch { 0 } else { attacked * network.graph.image_len() };
+    /// Bytes of images that a run with `network` holds.
+    pub fn bytes(&self, network: &Network, defense: &dyn Defense) -> ImageBytes {
+        let made = defense.images_made(self.images.len(), self.clean_set) * network.graph.image_len();
         let test = self.set.test.as_ref().map_or(0, |test| test.pixels.len());
-        let largest = self.images.pixels.len().max(test).max(examples);
-        let looks =
-            if self.clean_set || config.views.is_empty() { 0 } else { config.first_size(self.images.len()) };
-        ImageBytes { shared: self.in_memory() + looks * network.graph.image_len(), largest }
+        let largest = self.images.pixels.len().max(test).max(made);
+        ImageBytes { shared: self.in_memory() + made, largest }
     }
 
     fn in_memory(&self) -> usize {
@@ -91,12 +86,12 @@ pub fn suspect(loaded: &Loaded, truth: Option<&PoisonFile>) -> Result<(ImageSet,
 }
 
 /// `--clean DIR`, with the labels of the data.
-fn clean_folder(args: &PurifyArgs, set: &Dataset, progress: &Progress) -> Result<ImageSet> {
-    let Some(folder) = &args.clean else {
+fn clean_folder(request: &Request, set: &Dataset, progress: &Progress) -> Result<ImageSet> {
+    let Some(folder) = &request.clean else {
         return Err(Error::input("no clean folder"));
     };
     let train = &set.train;
-    let mut options = args.data.read.options(Some((train.height, train.width)), Some(train.channels))?;
+    let mut options = request.data.read.options(Some((train.height, train.width)), Some(train.channels))?;
     options.format = None;
     options.size = Some((train.height, train.width));
     let (images, skipped) = load_single(folder, &options, &|_, _| ())?;
@@ -106,23 +101,23 @@ fn clean_folder(args: &PurifyArgs, set: &Dataset, progress: &Progress) -> Result
 
 /// `--clean-fraction F` of data that is clean.
 fn clean_share(
-    args: &PurifyArgs,
+    request: &Request,
     share: f64,
     loaded: &Loaded,
     truth: Option<&PoisonFile>,
     progress: &Progress,
 ) -> Result<ImageSet> {
-    if let (Some(truth), Some(path)) = (truth, &args.poison)
+    if let (Some(truth), Some(path)) = (truth, &request.poison)
         && truth.train.applied
     {
         let cause = format!(
             "says that the data in {} is poisoned, and --clean-fraction needs clean data; use --clean DIR",
-            args.data.data.display()
+            request.data.data.display()
         );
         return Err(Error::file(path, cause));
     }
     let train = loaded.limited(loaded.set.train.clone());
-    let (taken, _) = stratified_sample(&train.labels, SampleSize::Fraction(share), args.compute.seed);
+    let (taken, _) = stratified_sample(&train.labels, SampleSize::Fraction(share), request.compute.seed());
     if taken.is_empty() {
         return Err(Error::input(format!("--clean-fraction {share}: no image of {} is left", train.len())));
     }

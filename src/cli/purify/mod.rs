@@ -1,69 +1,33 @@
-//! `pbe purify`: erases the backdoor of a model with Algorithm 1.
+//! `pbe purify`: erases the backdoor of a model.
 
 mod data;
-mod watch;
+mod observer;
+mod request;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
-use pbe::defense::config::{PurifyConfig, Recipe};
-use pbe::defense::pbe::{Models, Pbe};
-use pbe::defense::state::State;
+use pbe::defense::{Inputs, RunState, purify as run_defense};
 use pbe::device::Device;
+use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::model::save;
 use pbe::report::{RunFolder, RunResult};
+use pbe::train::TrainerConfig;
 use serde::Serialize;
+use toml::Table;
 
-use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, print_result, remove};
-use super::device::ComputeArgs;
+use super::checkpoint::{ResumeState, resume_state};
+use super::common::{DataConfig, Provenance, print_result, remove};
 use super::interrupt;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Model, Network};
 use super::progress::Progress;
-use super::settings::Settings;
-use super::start::{Start, start};
-use data::Subject;
+use data::PurifyData;
 pub use data::suspect;
-use watch::{Rest, Watch, restore};
-
-/// Options of `pbe purify`.
-#[derive(Args)]
-pub struct PurifyArgs {
-    /// The suspect model: safetensors, or a PyTorch checkpoint
-    #[arg(long, value_name = "FILE")]
-    pub model: PathBuf,
-    #[command(flatten)]
-    pub data: DataArgs,
-    /// Folder of images known to be clean (with a clean set: one round, no ranking)
-    #[arg(long, value_name = "DIR", conflicts_with = "clean_fraction")]
-    pub clean: Option<PathBuf>,
-    /// Take this share of the data, which is known to be clean, as the clean set
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    pub clean_fraction: Option<f64>,
-    /// The truth, where it is known: poisons the data as it says, and judges what is selected
-    #[arg(long, value_name = "FILE")]
-    pub poison: Option<PathBuf>,
-    /// Attack whose success is measured, without --poison: only trigger and target are read
-    #[arg(long, value_name = "FILE", conflicts_with = "poison")]
-    pub trigger: Option<PathBuf>,
-    /// Setting to start from: default (one for all attacks) or paper (as printed)
-    #[arg(long, default_value = "default")]
-    pub recipe: Recipe,
-    #[command(flatten)]
-    pub normalisation: NormalisationArgs,
-    /// Folder of the run: model.safetensors, config.toml, metrics.csv, result.json
-    #[arg(long, value_name = "DIR")]
-    pub output: PathBuf,
-    /// Go on with the interrupted run in the output folder
-    #[arg(long)]
-    pub resume: bool,
-    #[command(flatten)]
-    pub compute: ComputeArgs,
-    #[command(flatten)]
-    pub settings: Settings,
-}
+use observer::{CheckpointMeta, RunObserver, restore};
+pub use request::PurifyArgs;
+use request::Request;
 
 /// Everything the result depends on.
 #[derive(Serialize)]
@@ -75,34 +39,10 @@ struct Config<'a> {
     clean_fraction: Option<f64>,
     poison: Option<&'a PathBuf>,
     trigger: Option<&'a PathBuf>,
+    defense: pbe::defense::DefenseKind,
+    #[serde(flatten)]
+    settings: &'a Table,
     data: DataConfig,
-    purify: &'a PurifyConfig,
-}
-
-impl PurifyArgs {
-    fn clean_set(&self) -> bool {
-        self.clean.is_some() || self.clean_fraction.is_some()
-    }
-
-    /// The recipe, fitted to the data where they are known, with the settings given, checked.
-    fn config(&self, subject: Option<&Subject>) -> Result<PurifyConfig> {
-        let mut config = PurifyConfig::new(self.recipe, self.clean_set());
-        if let Some(subject) = subject {
-            config.flip &= subject.set.allows_flip();
-            if subject.clean_set {
-                config.fit_clean_set(subject.images.len());
-            }
-        }
-        self.settings.apply(&mut config)?;
-        config.check(self.clean_set())?;
-        if let Some(share) = self.clean_fraction.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
-            return Err(Error::input(format!("--clean-fraction {share} is not above 0 and at most 1")));
-        }
-        if self.clean_set() && self.settings.has("shares") {
-            return Err(Error::input("--shares: with a clean set there is no ranking to take a share of"));
-        }
-        Ok(config)
-    }
 }
 
 /// Runs the command.
@@ -112,85 +52,105 @@ pub fn run(args: &PurifyArgs) -> Result<()> {
 
 /// Purifies and writes the run folder.
 pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
-    args.config(None)?;
-    let model = Model::load(&args.model)?;
-    let device = args.compute.open()?;
+    let request = Request::new(args)?;
+    request.configure(None, true)?;
+    let model = Model::load(&request.model)?;
+    let device = request.compute.open()?;
+    check_kind(&request, device.as_ref())?;
     let clock = Instant::now();
-    let subject = Subject::load(args, &model, progress)?;
-    let config = args.config(Some(&subject))?;
-    let network = model.fit(&subject.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
-    let images = subject.bytes(&network, &config);
-    let need = memory_estimate(device.as_ref(), &network, &config, images).check()?;
-    let settings = Config {
-        provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed),
-        model: &args.model,
-        clean: args.clean.as_ref(),
-        clean_fraction: args.clean_fraction,
-        poison: args.poison.as_ref(),
-        trigger: args.trigger.as_ref(),
-        data: DataConfig::new(&args.data, &subject.set, &network.normalisation),
-        purify: &config,
+    let data = PurifyData::load(&request, &model, progress)?;
+    let configured = request.configure(Some(data.images.len()), data.set.allows_flip())?;
+    let (defense, seed) = (configured.defense.as_ref(), request.compute.seed());
+    let network = model.fit(&data.set, &request.data.data, request.normalisation.as_ref())?;
+    let images = data.bytes(&network, defense);
+    let need = memory_estimate(device.as_ref(), &network, defense.trainer(), images).check()?;
+    let config = Config {
+        provenance: Provenance::new(device.kind(), device.precision(), seed),
+        model: &request.model,
+        clean: request.clean.as_ref(),
+        clean_fraction: request.clean_fraction,
+        poison: request.poison.as_ref(),
+        trigger: request.trigger.as_ref(),
+        defense: request.defense,
+        settings: &configured.settings,
+        data: DataConfig::new(&request.data, &data.set, &network.normalisation),
     };
-    let folder = RunFolder::create(&args.output, "purify", &settings, args.resume)?;
-    let (mut state, rest) = match start::<Rest>(&folder, args.resume)? {
-        Start::Finished(result) => return Ok(*result),
-        Start::From(checkpoint) => restore(checkpoint, &network, &subject, &folder)?,
-        Start::Afresh => (State::default(), Rest::default()),
+    let folder = RunFolder::create(&request.output, "purify", &config, request.resume)?;
+    let (mut state, meta) = match resume_state::<CheckpointMeta>(&folder, request.resume)? {
+        ResumeState::Finished(result) => return Ok(*result),
+        ResumeState::From(checkpoint) => restore(checkpoint, &network, &data, &folder)?,
+        ResumeState::Fresh => (RunState::default(), CheckpointMeta::default()),
     };
     let load = clock.elapsed().as_secs_f64();
-    let mut models = open(&network, &config, device.as_ref())?;
+    let [for_infected, for_purified] = options(defense.trainer());
+    let infected = &mut network.open(device.as_ref(), &for_infected)?;
+    let purified = &mut network.open(device.as_ref(), &for_purified)?;
     progress.log(&need.to_string());
+    log_differences(&configured.differences, progress);
 
     let clock = Instant::now();
     if state.weights.is_empty() {
-        state.weights = models.purified.weights()?;
+        state.weights = purified.weights()?;
         state.momentum = vec![0.0; network.graph.trainable];
-        state.average = models.purified.weights()?;
+        state.average = purified.weights()?;
     }
     interrupt::listen();
-    let mut watch = Watch::new(&subject, &folder, progress, rest);
+    let mut observer = RunObserver::new(&data, &folder, progress, meta);
     // The first checkpoint proves that there is room before anything is computed.
-    watch.store(&state)?;
-    watch.before(&mut models.infected)?;
-    let (images, clean_set) = (&subject.images, subject.clean_set);
-    let mut pbe = Pbe { models: &mut models, images, clean_set, config: &config, seed: args.compute.seed };
-    pbe.run(&mut state, &mut watch)?;
+    observer.store(&state)?;
+    observer.measure_before(infected)?;
+    let (images, clean_set) = (&data.images, data.clean_set);
+    let inputs = Inputs { infected, model: purified, images, clean_set, seed };
+    run_defense(defense, inputs, &mut state, &mut observer)?;
     progress.clear();
-    let before = watch.rest.before.unwrap_or_default();
-    let after = watch.measure(&mut models.purified)?;
-    save(&network.with_values(models.purified.weights()?), folder.model())?;
-    let mut result = RunResult::new("purify", &device.describe(), args.compute.seed);
+    let before = observer.meta.before.unwrap_or_default();
+    let after = observer.measure(purified)?;
+    save(&network.with_values(purified.weights()?), folder.model())?;
+    let mut result = RunResult::new("purify", &device.describe(), seed);
     result.judge(before, after);
-    result.rounds = std::mem::take(&mut watch.rest.rounds);
+    result.rounds = std::mem::take(&mut observer.meta.rounds);
     sum_seconds(&mut result, load, clock.elapsed().as_secs_f64());
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
     Ok(result)
 }
 
-/// The suspect network, for inference and the survivors filter, and the one to be trained.
-fn open(network: &Network, config: &PurifyConfig, device: &dyn Device) -> Result<Models> {
-    let infected = network.open(device, &config.engine_options(false))?;
-    let purified = network.open(device, &config.engine_options(true))?;
-    Ok(Models { infected, purified })
+/// Refuses another kind of device than that of the run which is repeated.
+fn check_kind(request: &Request, device: &dyn Device) -> Result<()> {
+    match request.device_kind.as_ref().filter(|kind| **kind != device.kind()) {
+        None => Ok(()),
+        Some(kind) => Err(Error::input(format!(
+            "the configuration is of a run on {kind}, this is {}: bits differ between them; --device runs it here",
+            device.kind()
+        ))),
+    }
+}
+
+fn log_differences(differences: &[String], progress: &Progress) {
+    if !differences.is_empty() {
+        progress.log("settings that differ from the default:");
+        differences.iter().for_each(|difference| progress.log(&format!("  {difference}")));
+    }
+}
+
+/// What the infected network and the one that is trained are opened for.
+fn options(trainer: &TrainerConfig) -> [EngineOptions; 2] {
+    let trained = EngineOptions { attack: true, ..trainer.engine_options() };
+    [EngineOptions { batch: 0, ..trained }, trained]
 }
 
 /// What decides the memory of a run: two networks.
 pub fn memory_estimate<'a>(
     device: &'a dyn Device,
     network: &'a Network,
-    config: &'a PurifyConfig,
+    trainer: &'a TrainerConfig,
     images: ImageBytes,
 ) -> MemoryEstimate<'a> {
-    let networks = |batch| {
-        let config = PurifyConfig { batch, ..config.clone() };
-        vec![config.engine_options(false), config.engine_options(true)]
-    };
     MemoryEstimate {
         device,
         graph: &network.graph,
-        batch: config.batch,
-        networks: Box::new(networks),
+        batch: trainer.batch,
+        networks: Box::new(|batch| options(&TrainerConfig { batch, ..trainer.clone() }).to_vec()),
         others: Box::new(|_| Ok(vec![])),
         images,
     }

@@ -1,0 +1,267 @@
+//! What a purification is asked for: the options, over those of `--config` and `--set`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use pbe::data::{Format, Normalisation};
+use pbe::defense::settings::parse_assignment;
+use pbe::defense::{Configured, DefenseKind, Facts, Overlay, Recipe};
+use pbe::device::Precision;
+use pbe::error::{Error, Result};
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
+
+use crate::cli::common::{DataArgs, ReadArgs};
+use crate::cli::device::{ComputeArgs, DeviceChoice};
+
+/// Options of `pbe purify`.
+#[derive(Args, Clone, Debug)]
+pub struct PurifyArgs {
+    /// The suspect model: safetensors, or a PyTorch checkpoint
+    #[arg(long, value_name = "FILE", required_unless_present = "config", help_heading = "Model and data")]
+    pub model: Option<PathBuf>,
+    /// Data set: a folder (train/<class>/*, test/<class>/*), CIFAR or IDX files, or `synthetic:`
+    #[arg(long, value_name = "DIR", required_unless_present = "config", help_heading = "Model and data")]
+    pub data: Option<PathBuf>,
+    /// Take only so many training images, class proportions kept
+    #[arg(long, value_name = "N", help_heading = "Model and data")]
+    pub limit: Option<usize>,
+    /// Folder of images known to be clean (with a clean set: one round, no ranking)
+    #[arg(long, value_name = "DIR", conflicts_with = "clean_fraction", help_heading = "Model and data")]
+    pub clean: Option<PathBuf>,
+    /// Take this share of the data, which is known to be clean, as the clean set
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model and data")]
+    pub clean_fraction: Option<f64>,
+    /// The truth, where it is known: poisons the data as it says, and judges what is selected
+    #[arg(long, value_name = "FILE", help_heading = "Model and data")]
+    pub poison: Option<PathBuf>,
+    /// Attack whose success is measured, without --poison: only trigger and target are read
+    #[arg(long, value_name = "FILE", conflicts_with = "poison", help_heading = "Model and data")]
+    pub trigger: Option<PathBuf>,
+    /// pbe (Progressive Backdoor Erasing), ft (fine-tuning on a clean set) [default: pbe]
+    #[arg(long, help_heading = "Defence")]
+    pub defense: Option<DefenseKind>,
+    /// Settings to start from: default (one for all attacks) or paper (as published) [default: default]
+    #[arg(long, help_heading = "Defence")]
+    pub recipe: Option<Recipe>,
+    /// Rounds of Algorithm 1 without a clean set [default: the recipe's, 2 or 4]
+    #[arg(long, value_name = "N", help_heading = "Defence")]
+    pub rounds: Option<usize>,
+    /// Images of a training step [default: 128]
+    #[arg(long, value_name = "N", help_heading = "Defence")]
+    pub batch: Option<usize>,
+    /// Settings as TOML: those that differ from the recipe, or a run's config.toml, which repeats the run
+    #[arg(long, value_name = "FILE", help_heading = "Defence")]
+    pub config: Option<PathBuf>,
+    /// One setting, as config.toml names it: rounds.0.clean.epochs=16, rounds.*.attack.steps=5, data.format=idx
+    #[arg(long, value_name = "PATH=VALUE", help_heading = "Defence")]
+    pub set: Vec<String>,
+    /// Folder of the run: model.safetensors, config.toml, metrics.csv, result.json
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Go on with the interrupted run in the output folder
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// The keys of `config.toml` that aren't settings of the defence.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RunKeys {
+    command: Option<String>,
+    version: Option<String>,
+    commit: Option<String>,
+    device: Option<String>,
+    #[serde(deserialize_with = "parsed")]
+    precision: Option<Precision>,
+    seed: Option<u64>,
+    model: Option<PathBuf>,
+    clean: Option<PathBuf>,
+    clean_fraction: Option<f64>,
+    poison: Option<PathBuf>,
+    trigger: Option<PathBuf>,
+    defense: Option<DefenseKind>,
+    recipe: Option<Recipe>,
+    data: DataKeys,
+}
+
+/// How the data are read.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct DataKeys {
+    path: Option<PathBuf>,
+    #[serde(deserialize_with = "parsed")]
+    format: Option<Format>,
+    limit: Option<usize>,
+    skip_bad: bool,
+    height: Option<usize>,
+    width: Option<usize>,
+    #[serde(deserialize_with = "parsed")]
+    normalisation: Option<Normalisation>,
+}
+
+const RUN_KEYS: [&str; 14] = [
+    "command",
+    "version",
+    "commit",
+    "device",
+    "precision",
+    "seed",
+    "model",
+    "clean",
+    "clean_fraction",
+    "poison",
+    "trigger",
+    "defense",
+    "recipe",
+    "data",
+];
+
+/// A purification.
+pub struct Request {
+    pub model: PathBuf,
+    pub data: DataArgs,
+    /// Height and width of the images, where the file says them.
+    pub size: Option<(usize, usize)>,
+    pub normalisation: Option<Normalisation>,
+    pub clean: Option<PathBuf>,
+    pub clean_fraction: Option<f64>,
+    pub poison: Option<PathBuf>,
+    pub trigger: Option<PathBuf>,
+    pub defense: DefenseKind,
+    pub output: PathBuf,
+    pub resume: bool,
+    pub compute: ComputeArgs,
+    /// The device of the run that the file is of, where `--device` doesn't name one.
+    pub device_kind: Option<String>,
+    recipe: Recipe,
+    rounds: Option<usize>,
+    overlay: Overlay,
+}
+
+impl Request {
+    /// Reads `--config` and `--set`; an option wins over both.
+    ///
+    /// # Errors
+    /// A file that can't be read, or isn't of a purification; a run without a model or data.
+    pub fn new(args: &PurifyArgs) -> Result<Self> {
+        let mut file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let mut set = vec![];
+        if let Some(batch) = args.batch {
+            set.push(("batch".to_string(), Value::Integer(batch as i64)));
+        }
+        for text in &args.set {
+            let (path, value) = parse_assignment(text)?;
+            let first = path.split('.').next().unwrap_or_default();
+            if RUN_KEYS.contains(&first) { insert(&mut file, &path, value)? } else { set.push((path, value)) }
+        }
+        let (run, settings): (Table, Table) =
+            file.into_iter().partition(|(key, _)| RUN_KEYS.contains(&key.as_str()));
+        let source = || args.config.as_deref().map_or("--set".into(), |path| path.display().to_string());
+        let keys: RunKeys = run
+            .try_into()
+            .map_err(|cause: toml::de::Error| Error::input(format!("{}: {}", source(), cause.message())))?;
+        keys.check(args, &source())?;
+        let missing = |what: &str| Error::input(format!("{}: no {what}, and no --{what}", source()));
+        let clean_given = args.clean.is_some() || args.clean_fraction.is_some();
+        let truth_given = args.poison.is_some() || args.trigger.is_some();
+        let path = args.data.clone().or(keys.data.path).ok_or_else(|| missing("data"))?;
+        let limit = args.limit.or(keys.data.limit);
+        let read =
+            ReadArgs { format: keys.data.format, limit, skip_bad: keys.data.skip_bad, ..ReadArgs::default() };
+        let mut compute = args.compute.clone();
+        compute.seed = compute.seed.or(keys.seed);
+        compute.precision = compute.precision.or(keys.precision);
+        let mut device_kind = keys.device.filter(|_| compute.device == DeviceChoice::Auto);
+        if device_kind.as_deref() == Some("cpu") {
+            (compute.device, device_kind) = (DeviceChoice::Cpu, None);
+        }
+        Ok(Self {
+            model: args.model.clone().or(keys.model).ok_or_else(|| missing("model"))?,
+            data: DataArgs { data: path, read },
+            size: keys.data.height.zip(keys.data.width),
+            normalisation: keys.data.normalisation,
+            clean: if clean_given { args.clean.clone() } else { keys.clean },
+            clean_fraction: if clean_given { args.clean_fraction } else { keys.clean_fraction },
+            poison: if truth_given { args.poison.clone() } else { keys.poison },
+            trigger: if truth_given { args.trigger.clone() } else { keys.trigger },
+            defense: args.defense.or(keys.defense).unwrap_or_default(),
+            output: args.output.clone(),
+            resume: args.resume,
+            compute,
+            device_kind,
+            recipe: args.recipe.or(keys.recipe).unwrap_or_default(),
+            rounds: args.rounds,
+            overlay: Overlay { file: settings, set },
+        })
+    }
+
+    pub fn clean_set(&self) -> bool {
+        self.clean.is_some() || self.clean_fraction.is_some()
+    }
+
+    /// The defence with its settings, checked; `images` are those it is given, where they have been read.
+    pub fn configure(&self, images: Option<usize>, allows_flip: bool) -> Result<Configured> {
+        if let Some(share) = self.clean_fraction.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            return Err(Error::input(format!("--clean-fraction {share} is not above 0 and at most 1")));
+        }
+        let (recipe, rounds, clean_set) = (self.recipe, self.rounds, self.clean_set());
+        self.defense.configure(&Facts { recipe, rounds, clean_set, images, allows_flip }, &self.overlay)
+    }
+}
+
+impl RunKeys {
+    fn check(&self, args: &PurifyArgs, source: &str) -> Result<()> {
+        if let Some(command) = self.command.as_ref().filter(|command| *command != "purify") {
+            return Err(Error::input(format!("{source}: it is the configuration of `pbe {command}`")));
+        }
+        if self.clean.is_some() && self.clean_fraction.is_some() {
+            return Err(Error::input(format!("{source}: `clean` and `clean_fraction` exclude each other")));
+        }
+        if let (Some(given), Some(recipe)) =
+            (args.recipe, self.recipe.filter(|own| Some(*own) != args.recipe))
+        {
+            let cause = format!("--recipe {given:?}: {source} is of the recipe {recipe:?}").to_lowercase();
+            return Err(Error::input(cause));
+        }
+        if let (Some(version), Some(commit)) = (&self.version, &self.commit)
+            && commit != pbe::report::COMMIT
+        {
+            crate::cli::progress::log(&format!(
+                "{source} is of pbe {version} ({commit}), this is {}: results may differ",
+                pbe::report::COMMIT
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
+    text.parse().map_err(|cause: toml::de::Error| Error::file(path, format!("not TOML: {}", cause.message())))
+}
+
+/// Puts `value` at a path in dots.
+fn insert(table: &mut Table, path: &str, value: Value) -> Result<()> {
+    let Some((name, rest)) = path.split_once('.') else {
+        table.insert(path.to_string(), value);
+        return Ok(());
+    };
+    let below = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+    let below =
+        below.as_table_mut().ok_or_else(|| Error::input(format!("--set {path}: {name} has no keys")))?;
+    insert(below, rest, value)
+}
+
+/// A text that a type is read from.
+fn parsed<'de, D: Deserializer<'de>, T: std::str::FromStr>(
+    deserializer: D,
+) -> std::result::Result<Option<T>, D::Error>
+where
+    T::Err: std::fmt::Display,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|cause| serde::de::Error::custom(format!("{text}: {cause}")))
+}

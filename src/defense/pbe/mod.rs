@@ -1,0 +1,164 @@
+//! Progressive Backdoor Erasing, Algorithm 1 (Mu et al., CVPR 2023).
+
+mod config;
+mod initial_set;
+mod select;
+#[cfg(test)]
+mod tests;
+mod views;
+
+pub use config::{FilterAttack, InitialSet, Pbe, Round, Select};
+pub use initial_set::FilterReport;
+pub use views::View;
+
+use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
+use crate::error::{Error, Result};
+use crate::eval::{Agreement, agreement, logits_with_progress};
+use crate::rng::{Purpose, Stream};
+use crate::train::{Adversarial, TrainerConfig, pgd};
+use select::Ranking;
+
+const REFERENCE: Phase = Phase { key: "reference", label: "the infected model's logits" };
+const INITIAL_SET: Phase = Phase { key: "initial_set", label: "initial set" };
+const ATTACK: Phase = Phase { key: "attack", label: "step 1a, attack" };
+const ADVERSARIAL: Phase = Phase { key: "adversarial", label: "step 1b, fine-tuning" };
+const CLEAN: Phase = Phase { key: "clean", label: "step 2, fine-tuning" };
+const RANK: Phase = Phase { key: "rank", label: "step 3, ranking" };
+
+impl Defense for Pbe {
+    /// Algorithm 1. With a clean set there is one round, and nothing is ranked.
+    fn run(&self, run: &mut Run) -> Result<()> {
+        let reference = self.reference_logits(run)?; // of θ', which never changes
+        for (number, round) in self.rounds.iter().enumerate() {
+            run.begin_round(number);
+            run.step(|run| {
+                if number == 0 {
+                    run.state.selected = self.initial_set(run, &reference)?;
+                }
+                run.start_round()
+            })?;
+            run.step(|run| {
+                let adversarial = self.attack(run, round)?; // step 1a, Eq. 10 to 12
+                run.train(ADVERSARIAL, &adversarial, &round.adversarial) // step 1b
+            })?;
+            run.step(|run| {
+                let clean = self.clean_images(run, round);
+                run.train(CLEAN, &clean, &round.clean) // step 2
+            })?;
+            run.step(|run| {
+                if let Some(scores) = self.rank(run, &reference)? {
+                    run.state.selected = self.select(run, round, &scores)?; // step 3, Eq. 15
+                }
+                Ok(())
+            })?;
+            run.end_round()?;
+        }
+        Ok(())
+    }
+
+    fn defaults(facts: &Facts) -> Result<Self> {
+        if let (true, Some(rounds)) = (facts.clean_set, facts.rounds.filter(|&rounds| rounds != 1)) {
+            return Err(Error::input(format!("rounds is {rounds}, but with a clean set there is one round")));
+        }
+        Ok(match facts.recipe {
+            Recipe::Default => Self::default_recipe(facts),
+            Recipe::Paper => Self::paper_recipe(facts),
+        })
+    }
+
+    fn check(&self, facts: &Facts) -> Result<()> {
+        self.check_all(facts)
+    }
+
+    fn unused(&self, facts: &Facts) -> Vec<(String, &'static str)> {
+        self.unused_settings(facts)
+    }
+
+    fn trainer(&self) -> &TrainerConfig {
+        &self.trainer
+    }
+
+    fn images_made(&self, images: usize, clean_set: bool) -> usize {
+        let attacked = |round: &Round| match (round.attack.every_batch, round.adversarial.limit) {
+            (true, _) => 0,
+            (false, 0) => images,
+            (false, limit) => limit.min(images),
+        };
+        let viewed = if clean_set || self.initial_set.views.is_empty() { 0 } else { self.candidates(images) };
+        self.rounds.iter().map(attacked).max().unwrap_or(0).max(viewed)
+    }
+}
+
+impl Pbe {
+    /// The logits of θ' for every image; none with a clean set, where no image is compared.
+    fn reference_logits(&self, run: &mut Run) -> Result<Vec<f32>> {
+        if run.clean_set {
+            return Ok(vec![]);
+        }
+        run.enter(REFERENCE);
+        let (total, report) = (run.images.len(), &mut run.report);
+        logits_with_progress(run.infected, run.images, &mut |done| report.progress(done, total, None))
+    }
+
+    /// Adversarial examples of the model as it was when the round began, so that a resumed run makes the same ones.
+    /// With `every_batch` the trainer makes them.
+    fn attack<'a>(&self, run: &mut Run, round: &'a Round) -> Result<TrainingSet<'a>> {
+        let (seed, config) = (run.step_seed(1), &round.attack);
+        let indices = sample(&run.state.selected, round.adversarial.limit, seed);
+        if config.every_batch || round.adversarial.epochs == 0 {
+            return Ok(TrainingSet { images: run.images.clone(), indices, attack: Some(config), seed });
+        }
+        run.enter(ATTACK);
+        let now = run.model.weights()?;
+        run.model.set_weights(&run.state.start)?;
+        let (total, report) = (indices.len(), &mut run.report);
+        let made = pgd(run.model, run.images, &indices, config, seed, &mut |done| {
+            report.progress(done, total, None)
+        });
+        run.model.set_weights(&now)?;
+        let Adversarial { images, loss } = made?;
+        run.record().losses.insert(ATTACK.key.into(), loss);
+        Ok(TrainingSet { images, indices: (0..total as u32).collect(), attack: None, seed })
+    }
+
+    fn clean_images(&self, run: &Run, round: &Round) -> TrainingSet<'static> {
+        let seed = run.step_seed(2);
+        let indices = sample(&run.state.selected, round.clean.limit, seed);
+        TrainingSet { images: run.images.clone(), indices, attack: None, seed }
+    }
+
+    /// How far the model's logits of every image agree with those of θ'; none with a clean set.
+    fn rank(&self, run: &mut Run, reference: &[f32]) -> Result<Option<Agreement>> {
+        if run.clean_set {
+            return Ok(None);
+        }
+        run.enter(RANK);
+        let (total, report) = (run.images.len(), &mut run.report);
+        let mut progress = |done| report.progress(done, total, None);
+        agreement(run.model, run.images, reference, &mut progress).map(Some)
+    }
+
+    fn select(&self, run: &mut Run, round: &Round, scores: &Agreement) -> Result<Vec<u32>> {
+        let ranking = Ranking {
+            scores: &scores.cosine,
+            predictions: &scores.predictions,
+            labels: &run.images.labels,
+            trained_on: &run.state.selected,
+            classes: run.model.graph().classes(),
+        };
+        let selected = ranking.select(&round.select, self.trainer.batch);
+        run.report.observer.ranked(run.report.round, &scores.cosine, &selected)?;
+        Ok(selected)
+    }
+}
+
+/// At most `limit` of `set` (0 for all), drawn at random, in ascending order.
+fn sample(set: &[u32], limit: usize, seed: u64) -> Vec<u32> {
+    if limit == 0 || set.len() <= limit {
+        return set.to_vec();
+    }
+    let order = Stream::new(seed, Purpose::Split, 1).permutation(set.len());
+    let mut picked: Vec<u32> = order[..limit].iter().map(|&i| set[i as usize]).collect();
+    picked.sort_unstable();
+    picked
+}
