@@ -96,7 +96,7 @@ struct RunNeed {
 }
 
 impl Cuda {
-    fn look() -> Self {
+    fn probe() -> Self {
         let (devices, unavailable) = match CudaDevice::list() {
             Ok(devices) => (devices, None),
             Err(cause) => (vec![], Some(cause.to_string())),
@@ -146,7 +146,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         precision: device.precision().to_string(),
         precision_reason: args.compute.why(device.precision()),
         threads: rayon::current_num_threads(),
-        cuda: Cuda::look(),
+        cuda: Cuda::probe(),
         memory_total: memory("MemTotal"),
         memory_available: memory("MemAvailable"),
         run: need(args, device.as_ref())?,
@@ -177,7 +177,7 @@ fn words(report: &Report) -> String {
     text
 }
 
-/// Gigabytes in words.
+/// Gigabytes, for a reader.
 fn amount(bytes: Option<u64>) -> String {
     match bytes {
         Some(bytes) => format!("{:.1} GB", bytes as f64 / 1e9),

@@ -64,7 +64,7 @@ impl fmt::Display for Mode {
 pub struct OpProfile {
     /// Its name.
     pub op: &'static str,
-    /// Its sizes in words.
+    /// Its sizes, for a reader.
     pub shape: String,
     /// Whether it is one of the ops of an attack's step, which run once for each step.
     pub in_loop: bool,
@@ -110,7 +110,7 @@ impl ModeProfile {
     }
 }
 
-/// Every job's ops for `batch` images at once on a GPU that is not there.
+/// Every job's ops for `batch` images at once on a GPU that need not be there.
 ///
 /// # Errors
 /// A graph that the lowering has no rule for.

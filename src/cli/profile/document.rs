@@ -5,7 +5,7 @@ use pbe::error::{Error, Result};
 use serde::Serialize;
 
 use super::Setting;
-use super::rows::{Figures, ModeRows, Row};
+use super::rows::{ModeRows, Row, Totals};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -29,9 +29,9 @@ struct ModeObject<'a> {
     images: usize,
     one_worker: bool,
     /// Of all ops, each once.
-    sum: Figures,
+    sum: Totals,
     /// Of the ops of an attack's step.
-    step: Option<Figures>,
+    step: Option<Totals>,
     ops: Vec<OpObject<'a>>,
 }
 
@@ -74,7 +74,7 @@ pub fn text(setting: &Setting, modes: &[ModeRows]) -> Result<String> {
 fn mode(rows: &ModeRows) -> ModeObject<'_> {
     let ModeRows { mode, images, one_worker, rows } = rows;
     let sum = |step: bool| {
-        Figures::sum(rows.iter().filter(|row| !step || row.profile.in_loop).map(|row| &row.figures))
+        Totals::sum(rows.iter().filter(|row| !step || row.profile.in_loop).map(|row| &row.totals))
     };
     let step = (*mode == Mode::Attack).then(|| sum(true));
     ModeObject {
@@ -88,8 +88,8 @@ fn mode(rows: &ModeRows) -> ModeObject<'_> {
 }
 
 fn op(row: &Row) -> OpObject<'_> {
-    let Figures { seconds, bytes_moved, roofline_seconds, estimate, .. } = row.figures;
+    let Totals { seconds, bytes_moved, roofline_seconds, estimate, .. } = row.totals;
     let estimate = estimate
         .map(|estimate| Estimated { estimate_seconds: estimate.busy(), estimate_gaps: estimate.gaps });
-    OpObject { row, seconds, bytes_moved, roofline_seconds, roofline_share: row.figures.share(), estimate }
+    OpObject { row, seconds, bytes_moved, roofline_seconds, roofline_share: row.totals.share(), estimate }
 }

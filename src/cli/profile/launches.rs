@@ -4,7 +4,7 @@ use pbe::engine::profile::{KernelLaunch, ModeProfile};
 use pbe::error::{Error, Result};
 use serde::Serialize;
 
-use super::{ProfileArgs, Subject};
+use super::{ProfileArgs, Workload};
 
 /// A mode's launches, with `--json`.
 #[derive(Serialize)]
@@ -22,13 +22,13 @@ struct Launch<'a> {
     launch: &'a KernelLaunch,
 }
 
-pub fn text(args: &ProfileArgs, subject: &Subject) -> Result<String> {
-    let profiles = args.profiles(subject)?;
+pub fn text(args: &ProfileArgs, workload: &Workload) -> Result<String> {
+    let profiles = args.profiles(workload)?;
     if args.compute.json {
         let modes: Vec<Launches> = profiles.iter().map(mode).collect();
         return serde_json::to_string_pretty(&modes).map(|text| text + "\n").map_err(Error::run);
     }
-    let mut text = format!("{}, {}\n", subject.words, args.compute.cuda_precision());
+    let mut text = format!("{}, {}\n", workload.words, args.compute.cuda_precision());
     for profile in &profiles {
         let launches = mode(profile).launches;
         let steps = launches.iter().filter(|launch| launch.in_loop).count();

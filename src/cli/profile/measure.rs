@@ -7,13 +7,13 @@ use pbe::engine::profile::{ModeProfile, Profiler};
 use pbe::error::{Error, Result};
 use serde::Deserialize;
 
-/// Runs behind the one that warms up, at most.
+/// Timed runs at most, after one that warms up.
 const RUNS: usize = 9;
-/// No run begins later, but one there is.
+/// No timed run but the first begins later.
 const TIME: Duration = Duration::from_secs(3);
 
 /// What ops took.
-pub struct Taken {
+pub struct Measured {
     /// The median of all runs, by op.
     pub seconds: Vec<f64>,
     /// Bytes moved in the last run, by op.
@@ -28,7 +28,7 @@ struct Line {
 }
 
 /// Runs a job a few times.
-pub fn measure(profiler: &mut Profiler, profile: &ModeProfile, counters: Option<&Path>) -> Result<Taken> {
+pub fn measure(profiler: &mut Profiler, profile: &ModeProfile, counters: Option<&Path>) -> Result<Measured> {
     profiler.time(profile.mode)?;
     let begun = Instant::now();
     let (mut runs, mut moved): (Vec<Vec<f64>>, _) = (Vec::new(), None);
@@ -44,7 +44,7 @@ pub fn measure(profiler: &mut Profiler, profile: &ModeProfile, counters: Option<
         seconds.sort_by(f64::total_cmp);
         seconds[seconds.len() / 2]
     };
-    Ok(Taken { seconds: (0..profile.ops.len()).map(median).collect(), moved })
+    Ok(Measured { seconds: (0..profile.ops.len()).map(median).collect(), moved })
 }
 
 fn lines(path: &Path) -> Result<Vec<Line>> {

@@ -106,11 +106,12 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         at_least_one(name, value)?;
     }
     at_least_one("image-size", args.image_size.unwrap_or(1))?;
-    let subject = Subject::new(args)?;
+    let workload = Workload::new(args)?;
     if args.plan {
-        return print(&launches::text(args, &subject)?);
+        return print(&launches::text(args, &workload)?);
     }
-    let (setting, modes) = if args.estimate { estimate(args, &subject)? } else { measured(args, &subject)? };
+    let (setting, modes) =
+        if args.estimate { estimate(args, &workload)? } else { measured(args, &workload)? };
     if let Some(path) = &args.trace {
         pbe::fs::write_atomic(path, trace::text(&setting, &modes)?.as_bytes())?;
     }
@@ -125,14 +126,14 @@ fn at_least_one(name: &str, value: usize) -> Result<()> {
 }
 
 /// A network and what it is called.
-struct Subject {
+struct Workload {
     words: String,
     graph: Graph,
     weights: Weights,
     side: usize,
 }
 
-impl Subject {
+impl Workload {
     fn new(args: &ProfileArgs) -> Result<Self> {
         let (weights, known) = match args.model.as_deref().map(Model::load).transpose()? {
             Some(model) => (model.weights.clone(), model.size().map(|(height, _)| height)),
@@ -165,9 +166,9 @@ impl ProfileArgs {
     }
 
     /// The ops of the modes that were asked for on a GPU that need not be there.
-    fn profiles(&self, subject: &Subject) -> Result<Vec<ModeProfile>> {
+    fn profiles(&self, workload: &Workload) -> Result<Vec<ModeProfile>> {
         let mut profiles =
-            pbe::engine::profile::estimate(&subject.graph, self.batch, self.compute.cuda_precision())?;
+            pbe::engine::profile::estimate(&workload.graph, self.batch, self.compute.cuda_precision())?;
         profiles.retain(|profile| self.modes().any(|mode| mode == profile.mode));
         Ok(profiles)
     }
@@ -185,19 +186,19 @@ impl ProfileArgs {
     }
 }
 
-fn estimate(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeRows>)> {
+fn estimate(args: &ProfileArgs, workload: &Workload) -> Result<(Setting, Vec<ModeRows>)> {
     let precision = args.compute.cuda_precision();
     let rooflines = args.rooflines(None)?;
-    let profiles = args.profiles(subject)?;
+    let profiles = args.profiles(workload)?;
     let modes = profiles.into_iter().map(|profile| estimated(profile, &rooflines[1], precision)).collect();
-    let (device, network) = ("none: an estimate".into(), subject.words.clone());
+    let (device, network) = ("none: an estimate".into(), workload.words.clone());
     Ok((Setting { device, network, precision, estimate: true, rooflines }, modes))
 }
 
-fn measured(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeRows>)> {
+fn measured(args: &ProfileArgs, workload: &Workload) -> Result<(Setting, Vec<ModeRows>)> {
     let device = args.compute.open()?;
     let device = device.as_ref();
-    let Subject { words, graph, weights, side } = subject;
+    let Workload { words, graph, weights, side } = workload;
     let architecture = weights.architecture;
     let images = ImageSet::noise(args.batch, *side, architecture.channels, architecture.classes);
     let options = |batch| vec![EngineOptions { batch, attack: true, ..EngineOptions::default() }];
@@ -207,9 +208,9 @@ fn measured(args: &ProfileArgs, subject: &Subject) -> Result<(Setting, Vec<ModeR
     let mut profiler = Profiler::open(device, graph, &weights.values, &images)?;
     let modes = args.modes().map(|mode| {
         let profile = profiler.profile(mode)?.clone();
-        let taken = measure(&mut profiler, &profile, args.counters.as_deref())?;
+        let times = measure(&mut profiler, &profile, args.counters.as_deref())?;
         let roofline = rooflines[usize::from(!profile.one_worker)];
-        Ok(rows::measured(profile, taken, &roofline, device.precision()))
+        Ok(rows::measured(profile, times, &roofline, device.precision()))
     });
     let modes = modes.collect::<Result<_>>()?;
     let (device, precision) = (device.describe(), device.precision());

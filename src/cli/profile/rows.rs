@@ -1,13 +1,13 @@
-//! The figures of every op, and of ops that are alike.
+//! The totals of every op, and of ops that are alike.
 
 use pbe::engine::profile::{Bound, Cost, Estimate, Mode, ModeProfile, OpProfile, Precision, Roofline};
 use serde::Serialize;
 
-use super::measure::Taken;
+use super::measure::Measured;
 
-/// Figures of an op, or of several.
+/// Totals of an op, or of several.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Figures {
+pub struct Totals {
     /// Ops.
     pub count: usize,
     pub launches: usize,
@@ -24,8 +24,8 @@ pub struct Figures {
     pub estimate: Option<Estimate>,
 }
 
-impl Figures {
-    fn add(&mut self, other: &Figures) {
+impl Totals {
+    fn add(&mut self, other: &Totals) {
         let sum = |one: Option<f64>, other: Option<f64>| Some(one.unwrap_or(0.0) + other?);
         self.count += other.count;
         self.launches += other.launches;
@@ -42,8 +42,8 @@ impl Figures {
     }
 
     /// The sum of some.
-    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Figures>) -> Figures {
-        let mut sum = Figures::default();
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Totals>) -> Totals {
+        let mut sum = Totals::default();
         all.into_iter().for_each(|one| sum.add(one));
         sum
     }
@@ -54,14 +54,14 @@ impl Figures {
     }
 }
 
-/// An op and its figures.
+/// An op and its totals.
 #[derive(Serialize)]
 pub struct Row {
     #[serde(flatten)]
     pub profile: OpProfile,
     pub bound: Bound,
     #[serde(skip)]
-    pub figures: Figures,
+    pub totals: Totals,
 }
 
 /// A job.
@@ -75,7 +75,7 @@ pub struct ModeRows {
 /// Ops of the same name and sizes.
 pub struct Group<'a> {
     pub first: &'a Row,
-    pub figures: Figures,
+    pub totals: Totals,
 }
 
 impl ModeRows {
@@ -83,15 +83,15 @@ impl ModeRows {
         let ModeProfile { mode, images, one_worker, ops } = profile;
         let row = |profile: OpProfile| {
             let (roofline_seconds, bound) = roofline.least(&profile.cost, precision);
-            let figures = Figures {
+            let totals = Totals {
                 count: 1,
                 launches: profile.launches.len(),
                 cost: profile.cost,
                 launch_bytes: profile.launches.iter().map(|launch| launch.bytes).sum(),
                 roofline_seconds,
-                ..Figures::default()
+                ..Totals::default()
             };
-            Row { profile, bound, figures }
+            Row { profile, bound, totals }
         };
         Self { mode, images, one_worker, rows: ops.into_iter().map(row).collect() }
     }
@@ -106,8 +106,8 @@ impl ModeRows {
                 (&first.op, &first.shape) == (op, shape)
             };
             match groups.iter_mut().find(same) {
-                Some(group) => group.figures.add(&row.figures),
-                None => groups.push(Group { first: row, figures: row.figures.clone() }),
+                Some(group) => group.totals.add(&row.totals),
+                None => groups.push(Group { first: row, totals: row.totals.clone() }),
             }
         }
         groups
@@ -115,11 +115,16 @@ impl ModeRows {
 }
 
 /// A job that was run.
-pub fn measured(profile: ModeProfile, taken: Taken, roofline: &Roofline, precision: Precision) -> ModeRows {
+pub fn measured(
+    profile: ModeProfile,
+    times: Measured,
+    roofline: &Roofline,
+    precision: Precision,
+) -> ModeRows {
     let mut mode = ModeRows::new(profile, roofline, precision);
-    for (at, (row, seconds)) in mode.rows.iter_mut().zip(taken.seconds).enumerate() {
-        row.figures.seconds = Some(seconds);
-        row.figures.bytes_moved = taken.moved.as_ref().map(|moved| moved[at]);
+    for (at, (row, seconds)) in mode.rows.iter_mut().zip(times.seconds).enumerate() {
+        row.totals.seconds = Some(seconds);
+        row.totals.bytes_moved = times.moved.as_ref().map(|moved| moved[at]);
     }
     mode
 }
@@ -128,7 +133,7 @@ pub fn measured(profile: ModeProfile, taken: Taken, roofline: &Roofline, precisi
 pub fn estimated(profile: ModeProfile, roofline: &Roofline, precision: Precision) -> ModeRows {
     let mut mode = ModeRows::new(profile, roofline, precision);
     for row in &mut mode.rows {
-        row.figures.estimate = Some(row.profile.estimate(roofline, precision));
+        row.totals.estimate = Some(row.profile.estimate(roofline, precision));
     }
     mode
 }

@@ -4,13 +4,13 @@ use pbe::engine::profile::{Estimate, LAUNCH_GAP, Mode, Roofline};
 use pbe::report::Table;
 
 use super::Setting;
-use super::rows::{Figures, Group, ModeRows};
+use super::rows::{Group, ModeRows, Totals};
 
 pub fn text(setting: &Setting, modes: &[ModeRows]) -> String {
     let mut text = format!("device   {}\n", setting.device);
     text += &format!("network  {}, {}\n", setting.network, setting.precision);
     text += &rooflines(setting, modes);
-    let above = |mode: &ModeRows| mode.rows.iter().any(|row| row.figures.share() > Some(1.0));
+    let above = |mode: &ModeRows| mode.rows.iter().any(|row| row.totals.share() > Some(1.0));
     if modes.iter().any(above) {
         text += "         over 100 %: Winograd's form needs fewer products, or caches hold what was just written\n";
     }
@@ -33,7 +33,7 @@ fn explanation() -> String {
     let gap = 1e6 * LAUNCH_GAP;
     format!(
         "estimate each launch the longer of its products, in whole rounds of blocks, and its buffers' bytes;\n         \
-         gaps {gap} us a launch of a graph. Nothing was run: so long it takes kernels that reach the roofline\n"
+         gaps {gap} us a launch of a graph. Nothing was run: this is the time of kernels that reach the roofline\n"
     )
 }
 
@@ -63,25 +63,25 @@ fn title(mode: &ModeRows, in_loop: bool) -> String {
 }
 
 fn table(setting: &Setting, groups: &[Group]) -> Table {
-    let shown = Shown {
-        launches: groups.iter().any(|group| group.figures.launches > 0),
-        moved: groups.iter().any(|group| group.figures.bytes_moved.is_some()),
+    let columns = Columns {
+        launches: groups.iter().any(|group| group.totals.launches > 0),
+        moved: groups.iter().any(|group| group.totals.bytes_moved.is_some()),
     };
-    let header = if setting.estimate { ESTIMATED.to_vec() } else { shown.header() };
+    let header = if setting.estimate { ESTIMATED.to_vec() } else { columns.header() };
     let mut table = Table::new(header);
-    let mut row = |name: String, figures: &Figures, bound: String| {
-        let cells = if setting.estimate { estimated(figures) } else { shown.cells(figures) };
+    let mut row = |name: String, totals: &Totals, bound: String| {
+        let cells = if setting.estimate { estimated(totals) } else { columns.cells(totals) };
         table.row([vec![name], cells, vec![bound]].concat());
     };
     for group in groups {
-        let (first, figures) = (&group.first, &group.figures);
-        let bound = match &figures.estimate {
+        let (first, totals) = (&group.first, &group.totals);
+        let bound = match &totals.estimate {
             Some(estimate) => binding(estimate).to_string(),
             None => format!("{:?}", first.bound).to_lowercase(),
         };
-        row(format!("{} {}", first.profile.op, first.profile.shape), figures, bound);
+        row(format!("{} {}", first.profile.op, first.profile.shape), totals, bound);
     }
-    row("sum".into(), &Figures::sum(groups.iter().map(|group| &group.figures)), String::new());
+    row("sum".into(), &Totals::sum(groups.iter().map(|group| &group.totals)), String::new());
     table
 }
 
@@ -98,23 +98,22 @@ const ESTIMATED: [&str; 10] = [
     "bound",
 ];
 
-fn estimated(figures: &Figures) -> Vec<String> {
-    let estimate = figures.estimate.unwrap_or_default();
-    let mut cells = vec![figures.count.to_string(), figures.launches.to_string(), giga(flop(figures))];
-    cells.extend([figures.cost.bytes, figures.launch_bytes].map(mega));
-    cells.extend(
-        [figures.roofline_seconds, estimate.busy(), estimate.gaps].map(|s| format!("{:.1}", s * 1e6)),
-    );
+fn estimated(totals: &Totals) -> Vec<String> {
+    let estimate = totals.estimate.unwrap_or_default();
+    let mut cells = vec![totals.count.to_string(), totals.launches.to_string(), giga(flop(totals))];
+    cells.extend([totals.cost.bytes, totals.launch_bytes].map(mega));
+    cells
+        .extend([totals.roofline_seconds, estimate.busy(), estimate.gaps].map(|s| format!("{:.1}", s * 1e6)));
     cells
 }
 
 /// Which columns a table of measurements has beside the others.
-struct Shown {
+struct Columns {
     launches: bool,
     moved: bool,
 }
 
-impl Shown {
+impl Columns {
     fn header(&self) -> Vec<&'static str> {
         let launches: &[&str] = if self.launches { &["launches"] } else { &[] };
         let moved: &[&str] = if self.moved { &["moved MB", "moved/least"] } else { &[] };
@@ -122,22 +121,22 @@ impl Shown {
         [&first, launches, &middle, moved, &["ms", "GFLOP/s", "GB/s", "roofline %", "bound"]].concat()
     }
 
-    fn cells(&self, figures: &Figures) -> Vec<String> {
-        let Figures { count, launches, cost, bytes_moved, .. } = figures;
+    fn cells(&self, totals: &Totals) -> Vec<String> {
+        let Totals { count, launches, cost, bytes_moved, .. } = totals;
         let mut cells = vec![count.to_string()];
         if self.launches {
             cells.push(launches.to_string());
         }
-        cells.extend([giga(flop(figures)), mega(cost.bytes)]);
+        cells.extend([giga(flop(totals)), mega(cost.bytes)]);
         if self.moved {
             let ratio = |moved: u64| format!("{:.2}", moved as f64 / cost.bytes as f64);
             cells.push(bytes_moved.map_or_else(String::new, mega));
             cells.push(bytes_moved.filter(|_| cost.bytes > 0).map_or_else(String::new, ratio));
         }
-        let seconds = figures.seconds.unwrap_or(f64::NAN);
+        let seconds = totals.seconds.unwrap_or(f64::NAN);
         let rate = |amount: u64| format!("{:.1}", amount as f64 / seconds / 1e9);
-        cells.extend([format!("{:.3}", seconds * 1e3), rate(flop(figures)), rate(cost.bytes)]);
-        cells.push(figures.share().map_or_else(String::new, |share| format!("{:.1}", 100.0 * share)));
+        cells.extend([format!("{:.3}", seconds * 1e3), rate(flop(totals)), rate(cost.bytes)]);
+        cells.push(totals.share().map_or_else(String::new, |share| format!("{:.1}", 100.0 * share)));
         cells
     }
 }
@@ -154,8 +153,8 @@ fn binding(estimate: &Estimate) -> &'static str {
     }
 }
 
-fn flop(figures: &Figures) -> u64 {
-    figures.cost.products + figures.cost.elementwise
+fn flop(totals: &Totals) -> u64 {
+    totals.cost.products + totals.cost.elementwise
 }
 
 fn giga(flop: u64) -> String {

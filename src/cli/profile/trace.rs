@@ -30,20 +30,20 @@ pub fn text(setting: &Setting, modes: &[ModeRows]) -> Result<String> {
 
 /// Measured, or estimated.
 fn microseconds(row: &Row) -> f64 {
-    let estimate = || row.figures.estimate.map(|estimate| estimate.busy() + estimate.gaps);
-    1e6 * row.figures.seconds.or_else(estimate).unwrap_or(0.0)
+    let estimate = || row.totals.estimate.map(|estimate| estimate.busy() + estimate.gaps);
+    1e6 * row.totals.seconds.or_else(estimate).unwrap_or(0.0)
 }
 
 fn event(row: &Row, thread: usize, begin: f64, duration: f64) -> Value {
-    let (profile, figures) = (&row.profile, &row.figures);
+    let (profile, totals) = (&row.profile, &row.totals);
     let kernels: Vec<&str> = profile.launches.iter().map(|launch| launch.kernel).collect();
     let arguments = json!({
         "shape": profile.shape,
         "in a step": profile.in_loop,
-        "flop": figures.cost.products + figures.cost.elementwise,
-        "least bytes": figures.cost.bytes,
-        "bytes moved": figures.bytes_moved,
-        "share of the roofline": figures.share(),
+        "flop": totals.cost.products + totals.cost.elementwise,
+        "least bytes": totals.cost.bytes,
+        "bytes moved": totals.bytes_moved,
+        "share of the roofline": totals.share(),
         "kernels": kernels,
     });
     json!({

@@ -160,18 +160,18 @@ fn dgrad(gradient: usize, residual: Option<usize>, output: usize) -> Op {
 }
 
 #[test]
-fn sums_that_only_convolutions_read_are_rounded() {
+fn sums_that_only_convolutions_read_are_in_bf16() {
     let ops = vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2), added(2, 1, 3)];
     let ops = plan(ops);
-    // Bf16Tensors twice: as it is, and behind the next convolution's prologue.
+    // In bf16 twice: as it is, and after the next convolution's prologue.
     assert!(ops[0].bf16.output && ops[0].stored && ops[0].forward.is_some());
     assert!(ops[2].bf16.residual);
-    // Nobody reads these as a tensor.
+    // No op reads these as a tensor.
     assert!(!ops[1].bf16.output && !ops[2].bf16.output);
 }
 
 #[test]
-fn a_rounded_gradient_is_an_operand_where_it_is() {
+fn a_bf16_gradient_is_an_operand_where_it_is() {
     let ops = vec![dgrad(0, None, 1), dgrad(1, None, 2), dgrad(2, Some(1), 3)];
     let found = plan(ops.clone());
     let as_it_is = Operand { buffer: None, fill: false };
@@ -183,14 +183,14 @@ fn a_rounded_gradient_is_an_operand_where_it_is() {
 }
 
 #[test]
-fn what_somebody_else_reads_stays_in_f32() {
+fn what_other_ops_read_stays_in_f32() {
     let ops = vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2), added(2, 1, 3), copy(1, 4)];
     let ops = plan(ops);
     assert!(!ops[0].bf16.output && !ops[2].bf16.residual && ops[0].stored);
 }
 
 #[test]
-fn what_is_written_over_a_sum_is_rounded_as_it_is() {
+fn what_is_written_over_a_sum_is_bf16_as_it_is() {
     // In the place of the residual, and a copy reads it there.
     let chain = || vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2), added(2, 1, 1)];
     let after = |last: Op| plan(chain().into_iter().chain([last]).collect());
@@ -200,7 +200,7 @@ fn what_is_written_over_a_sum_is_rounded_as_it_is() {
 }
 
 #[test]
-fn vectors_that_dont_fit_the_span_arent_rounded() {
+fn vectors_that_dont_fit_the_span_stay_in_f32() {
     // A pixel of 1 channel would take as much as 8, and vectors begin at multiples of 16 bytes.
     let narrow = ConvShape { in_channels: 1, out_channels: 1, ..shape() };
     let change = |op: Op, of: ConvShape, by: usize| match op {
@@ -221,7 +221,7 @@ fn vectors_that_dont_fit_the_span_arent_rounded() {
 /// The case with 130 channels of the classifier's end failed when it was aligned: its gradient lay bf16 in the
 /// arena, as it may where only convolutions read it, and was compared all the same.
 #[test]
-fn the_selftest_compares_no_tensor_that_is_rounded_or_left_out() {
+fn the_selftest_compares_no_tensor_that_is_bf16_or_left_out() {
     use crate::selftest::cases::{Depth, visit};
     let (mut bf16, mut left_out) = (0, 0);
     visit(Depth::Full, Precision::Bf16, &mut |label, case| {
