@@ -67,7 +67,7 @@ MODELS = {
 OWN = ["cifar-badnets", "cifar-blend", "fashion-badnets"]
 FOREIGN = ["foreign-badnets", "foreign-blend"]
 # These carry no metadata: their README states the normalisation.
-FOREIGN_INPUT = ["--normalisation", "0.4914,0.4822,0.4465/0.2470,0.2435,0.2616"]
+FOREIGN_NORMALISATION = "0.4914,0.4822,0.4465/0.2470,0.2435,0.2616"
 
 
 @dataclasses.dataclass
@@ -103,7 +103,7 @@ class Tasks:
         for name in infected:
             self.floor(name)
         for name in foreign:
-            self.add(name, self.evaluate(self.model(name), name) + FOREIGN_INPUT)
+            self.add(name, self.evaluate(self.model(name), name) + ["--normalisation", FOREIGN_NORMALISATION])
             self.floor(name)
         self.erase(erased, "default", "clean", 0)
         for name in alone:
@@ -141,7 +141,7 @@ class Tasks:
             command = ["purify", "--model", self.model(name), "--data", self.folder(name), "--poison", self.poison(name)]
             command += ["--recipe", recipe, "--seed", seed]
             if name in FOREIGN:
-                command += FOREIGN_INPUT
+                command += ["--set", f"data.normalisation={FOREIGN_NORMALISATION}"]
             if setting == "clean":
                 command += ["--clean-fraction", 0.05]
             elif recipe == "paper":

@@ -199,7 +199,7 @@ fn check_sizes(
     for (file, outcome) in files.iter().zip(outcomes) {
         if let FileOutcome::OtherSize(height, width) = outcome {
             let cause = format!(
-                "{width}x{height}, but {model} is {}x{}: images differ in size, give --size to resize them",
+                "{width}x{height}, but {model} is {}x{}: images differ in size, give --size (purify: --set data.size=N) to resize them",
                 size.1, size.0
             );
             return Err(Error::file(&file.path, cause));
@@ -229,7 +229,10 @@ fn sort_out(
             0 => String::new(),
             more => format!("; {more} more can't be read either"),
         };
-        return Err(Error::file(&file.path, format!("{cause}{more} (--skip-bad leaves bad files out)")));
+        return Err(Error::file(
+            &file.path,
+            format!("{cause}{more} (--skip-bad, for purify --set data.skip_bad=true, leaves bad files out)"),
+        ));
     }
     let kept = (0..files.len() as u32)
         .filter(|&index| !matches!(outcomes[index as usize], FileOutcome::Bad(_)))

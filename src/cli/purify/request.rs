@@ -96,6 +96,8 @@ struct DataKeys {
     format: Option<Format>,
     limit: Option<usize>,
     skip_bad: bool,
+    /// Side of square images.
+    size: Option<usize>,
     height: Option<usize>,
     width: Option<usize>,
     #[serde(deserialize_with = "parsed")]
@@ -181,7 +183,7 @@ impl Request {
         Ok(Self {
             model: args.model.clone().or(keys.model).ok_or_else(|| missing("model"))?,
             data: DataArgs { data: path, read },
-            size: keys.data.height.zip(keys.data.width),
+            size: keys.data.size.map(|side| (side, side)).or(keys.data.height.zip(keys.data.width)),
             normalisation: keys.data.normalisation,
             clean: if clean_given { args.clean.clone() } else { keys.clean },
             clean_fraction: if clean_given { args.clean_fraction } else { keys.clean_fraction },
