@@ -23,7 +23,7 @@ run() { # name, scheduling seed or cpu, command and options
   local TIMEFORMAT="%R %U"
   rm -rf "${out:?}/$name"
   { time PTX_EMULATOR_SEED=${seed/cpu/0} PTX_EMULATOR_CHECKS=all LD_LIBRARY_PATH="$driver" "$pbe" "$@" \
-      --device "$device" --output "$out/$name" > "$out/$name.txt" 2> "$out/$name.log"; } 2> "$out/$name.time" ||
+      --device "$device" --precision f32 --output "$out/$name" > "$out/$name.txt" 2> "$out/$name.log"; } 2> "$out/$name.time" ||
     { tail -n 3 "$out/$name.log"; return 1; }
 }
 infect="infect --data $out/data --attack badnets --rate 0.1 --width 8 --batch 32 --epochs 2 --lr 0.05"

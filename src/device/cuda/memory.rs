@@ -64,7 +64,7 @@ impl Addresses {
             }
             Buffer::Operand(number) => self.operands.get(number).copied(),
             Buffer::Partials => Some(self.partials),
-            Buffer::Filter(filter) => Some(self.filter(filter.0)),
+            Buffer::Filter(filter) => self.filters.get(filter.0).copied(),
             Buffer::Images(slot) => self.images(slot).map(|images| images.pixels),
             Buffer::Scalars => Some(self.scalars),
             Buffer::UpdateTable => Some(self.table),
@@ -72,7 +72,7 @@ impl Addresses {
         found.ok_or_else(|| format!("there is no {buffer}"))
     }
 
-    /// Where a filter is; 0 where it isn't.
+    /// Where a filter is; null where it isn't.
     pub fn filter(&self, number: usize) -> u64 {
         self.filters.get(number).copied().unwrap_or(0)
     }
