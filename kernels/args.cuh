@@ -3,21 +3,7 @@
 #pragma once
 #include "common.cuh"
 
-struct Part;
-
-struct LoadFilterArgs {
-    const float* weights;
-    const float* scale;
-    float* filter;
-    u32 total;
-    u32 taps;
-    u32 out_channels;
-    u32 in_channels;
-    u32 rows;
-    u32 columns;
-    u32 dgrad;
-};
-static_assert(sizeof(LoadFilterArgs) == 56 && __builtin_offsetof(LoadFilterArgs, dgrad) == 48, "");
+struct Segment;
 
 struct LoadFilterBf16Args {
     const float* weights;
@@ -33,22 +19,19 @@ struct LoadFilterBf16Args {
 };
 static_assert(sizeof(LoadFilterBf16Args) == 56 && __builtin_offsetof(LoadFilterBf16Args, dgrad) == 48, "");
 
-struct ConvInputArgs {
-    const float* input;
+struct LoadFilterF32Args {
+    const float* weights;
     const float* scale;
-    const float* shift;
-    float* output;
+    float* filter;
     u32 total;
-    u32 relu;
-    u32 height;
-    u32 width;
-    u32 channels;
-    u32 border;
-    u32 padded_height;
-    u32 padded_width;
-    u32 padded_channels;
+    u32 kernel;
+    u32 stride;
+    u32 out_channels;
+    u32 in_channels;
+    u32 columns;
+    u32 dgrad;
 };
-static_assert(sizeof(ConvInputArgs) == 72 && __builtin_offsetof(ConvInputArgs, padded_channels) == 64, "");
+static_assert(sizeof(LoadFilterF32Args) == 56 && __builtin_offsetof(LoadFilterF32Args, dgrad) == 48, "");
 
 struct ConvInputBf16Args {
     const float* input;
@@ -62,6 +45,18 @@ struct ConvInputBf16Args {
 };
 static_assert(sizeof(ConvInputBf16Args) == 48 && __builtin_offsetof(ConvInputBf16Args, padded_channels) == 44, "");
 
+struct ConvInputF32Args {
+    const float* input;
+    const float* scale;
+    const float* shift;
+    float* output;
+    u32 total;
+    u32 relu;
+    u32 channels;
+    u32 padded_channels;
+};
+static_assert(sizeof(ConvInputF32Args) == 48 && __builtin_offsetof(ConvInputF32Args, padded_channels) == 44, "");
+
 struct ConvMaskArgs {
     const float* input;
     const float* scale;
@@ -73,69 +68,7 @@ struct ConvMaskArgs {
 };
 static_assert(sizeof(ConvMaskArgs) == 48 && __builtin_offsetof(ConvMaskArgs, words) == 40, "");
 
-struct ConvFpropF32Args {
-    const float* x;
-    const float* w;
-    const float* bias;
-    const float* residual;
-    float* y;
-    u32 total;
-    u32 out_height;
-    u32 out_width;
-    u32 out_channels;
-    u32 column_tiles;
-    u32 channel_tiles;
-    u32 padded_height;
-    u32 padded_width;
-    u32 padded_channels;
-    u32 kernel;
-    u32 stride;
-};
-static_assert(sizeof(ConvFpropF32Args) == 88 && __builtin_offsetof(ConvFpropF32Args, stride) == 80, "");
-
-struct ConvDgradF32Args {
-    const float* gradient;
-    const float* w;
-    const float* add;
-    const u32* mask;
-    const float* scale;
-    const float* residual;
-    float* output;
-    u32 total;
-    u32 height;
-    u32 width;
-    u32 channels;
-    u32 column_tiles;
-    u32 channel_tiles;
-    u32 padded_height;
-    u32 padded_width;
-    u32 padded_channels;
-    u32 border;
-    u32 kernel;
-    u32 stride;
-    u32 pad;
-};
-static_assert(sizeof(ConvDgradF32Args) == 112 && __builtin_offsetof(ConvDgradF32Args, pad) == 104, "");
-
-struct ConvWgradF32Args {
-    const float* x;
-    const float* gradient;
-    float* partial;
-    u32 total;
-    u32 out_height;
-    u32 out_width;
-    u32 in_tiles;
-    u32 out_tiles;
-    u32 padded_height;
-    u32 padded_width;
-    u32 kernel;
-    u32 stride;
-    u32 rows;
-    u32 rows_per_part;
-};
-static_assert(sizeof(ConvWgradF32Args) == 72 && __builtin_offsetof(ConvWgradF32Args, rows_per_part) == 64, "");
-
-struct ConvFpropArgs {
+struct ConvFpropBf16Args {
     const bf16* x;
     const bf16* w;
     const float* bias;
@@ -161,9 +94,37 @@ struct ConvFpropArgs {
     u32 stride;
     u32 pad;
 };
-static_assert(sizeof(ConvFpropArgs) == 144 && __builtin_offsetof(ConvFpropArgs, pad) == 140, "");
+static_assert(sizeof(ConvFpropBf16Args) == 144 && __builtin_offsetof(ConvFpropBf16Args, pad) == 140, "");
 
-struct ConvDgradArgs {
+struct ConvFpropF32Args {
+    const float* x;
+    const float* w;
+    const float* bias;
+    const float* residual;
+    const bf16* residual_bf16;
+    float* y;
+    bf16* y_bf16;
+    float* next;
+    const float* next_scale;
+    const float* next_shift;
+    u32* next_mask;
+    double* partial;
+    u32 next_relu;
+    u32 rows;
+    u32 out_height;
+    u32 out_width;
+    u32 out_channels;
+    u32 column_tiles;
+    u32 height;
+    u32 width;
+    u32 vectors;
+    u32 kernel;
+    u32 stride;
+    u32 pad;
+};
+static_assert(sizeof(ConvFpropF32Args) == 144 && __builtin_offsetof(ConvFpropF32Args, pad) == 140, "");
+
+struct ConvDgradBf16Args {
     const bf16* gradient;
     const bf16* w;
     const float* add;
@@ -173,7 +134,7 @@ struct ConvDgradArgs {
     const float* residual;
     const bf16* residual_bf16;
     float* output;
-    bf16* output_bf16;
+    bf16* next;
     const float* clean;
     const float* epsilons;
     const float* alphas;
@@ -191,9 +152,39 @@ struct ConvDgradArgs {
     u32 stride;
     u32 pad;
 };
-static_assert(sizeof(ConvDgradArgs) == 168 && __builtin_offsetof(ConvDgradArgs, pad) == 160, "");
+static_assert(sizeof(ConvDgradBf16Args) == 168 && __builtin_offsetof(ConvDgradBf16Args, pad) == 160, "");
 
-struct ConvWgradArgs {
+struct ConvDgradF32Args {
+    const float* gradient;
+    const float* w;
+    const float* add;
+    const bf16* add_bf16;
+    const u32* mask;
+    const float* scale;
+    const float* residual;
+    const bf16* residual_bf16;
+    float* output;
+    float* next;
+    const float* clean;
+    const float* epsilons;
+    const float* alphas;
+    float* adversarial;
+    const Run* run;
+    u32 count;
+    u32 height;
+    u32 width;
+    u32 channels;
+    u32 column_tiles;
+    u32 out_height;
+    u32 out_width;
+    u32 vectors;
+    u32 kernel;
+    u32 stride;
+    u32 pad;
+};
+static_assert(sizeof(ConvDgradF32Args) == 168 && __builtin_offsetof(ConvDgradF32Args, pad) == 160, "");
+
+struct ConvWgradBf16Args {
     const bf16* x;
     const bf16* gradient;
     float* partial;
@@ -210,7 +201,26 @@ struct ConvWgradArgs {
     u32 pixels;
     u32 pixels_per_part;
 };
-static_assert(sizeof(ConvWgradArgs) == 72 && __builtin_offsetof(ConvWgradArgs, pixels_per_part) == 68, "");
+static_assert(sizeof(ConvWgradBf16Args) == 72 && __builtin_offsetof(ConvWgradBf16Args, pixels_per_part) == 68, "");
+
+struct ConvWgradF32Args {
+    const float* x;
+    const float* gradient;
+    float* partial;
+    u32 column_tiles;
+    u32 out_height;
+    u32 out_width;
+    u32 out_vectors;
+    u32 height;
+    u32 width;
+    u32 vectors;
+    u32 kernel;
+    u32 stride;
+    u32 pad;
+    u32 pixels;
+    u32 pixels_per_part;
+};
+static_assert(sizeof(ConvWgradF32Args) == 72 && __builtin_offsetof(ConvWgradF32Args, pixels_per_part) == 68, "");
 
 struct ConvWgradReduceArgs {
     const float* partial;
@@ -593,7 +603,7 @@ struct SgdWithFiltersArgs {
     const float* gradients;
     float* velocity;
     float* average;
-    const Part* parts;
+    const Segment* parts;
     u32 count;
     u32 trainable;
     const Run* run;

@@ -1,62 +1,23 @@
-// The operands of convolutions: filters and inputs in the layouts of conv.cu and conv_bf16.cu, and the mask of an
-// input's ReLU.
+// The operands of the convolutions, of type E, bf16 or f32, with channels rounded up to a multiple of 8, marked ', and no
+// border; and the mask of an input's ReLU.
+//   load_filter  (K, C, taps) -> fprop (K, taps, C') or dgrad (C, taps, K') in the order of dgrad_tap_index (mma.cuh)
+//   conv_input   max(0, scale[c] * x + shift[c]); NaN stays NaN, so that a diverging run shows it
+//   conv_mask    its sign, one bit a channel
 //
-// f32 (conv.cu), where ' means padded with zeros to whole tiles, so that inner loops have no tail and no bounds:
-//   filter (R, S, rows', columns'): fprop (in, out channels), dgrad (out, in channels)
-//   input (N, HP, WP, C') with a border of zeros, after the prologue max(0, scale[c] * x + shift[c]); NaN stays NaN,
-//   so that a diverging run shows it. The copy is one pass over the tensor; the loops make 9 K passes.
-//
-// bf16 (conv_bf16.cu), where ' means channels rounded up to a multiple of 8, no border:
-//   filter (rows, taps, columns'): fprop (K, taps, C'), dgrad (C, taps, K') in the order of dgrad_tap_index (mma.cuh)
-//   input (N, H, W, C') after the prologue
-//
-// A thread computes one element; conv_input_bf16 computes a vector, conv_mask four channels, with 16-byte loads where
-// aligned.
-#include "mma.cuh"
+// Used where no other op writes the operand (NextOperand in epilogue.cuh). load_filter computes one element a thread,
+// conv_input eight channels, conv_mask four, with 16-byte loads where aligned.
+#include "epilogue.cuh"
 #include "vec4.cuh"
 
-// weights (K, C, taps), scale (K) or null -> filter (taps, C', K'), or (taps, K', C') where `dgrad`.
-KERNEL load_filter(const float* weights, const float* scale, float* filter, u32 total, u32 taps, u32 out_channels,
-                   u32 in_channels, u32 rows, u32 columns, u32 dgrad) {
-    u32 i = global_index();
-    if (i >= total) return;
-    u32 column = i % columns, rest = i / columns;
-    u32 row = rest % rows, tap = rest / rows;
-    u32 k = dgrad ? row : column, c = dgrad ? column : row;
-    float value = 0.0f;
-    if (k < out_channels && c < in_channels) {
-        value = weights[(k * in_channels + c) * taps + tap];
-        if (scale) value *= scale[k];
-    }
-    filter[i] = value;
-}
-
-// input (N, height, width, channels) -> output (N, padded_height, padded_width, padded_channels):
-// pixel (y, x) of the input at (y + border, x + border), zeros around it. What does not fit is left
-// out. scale, shift (channels) or null.
-KERNEL conv_input(const float* input, const float* scale, const float* shift, float* output, u32 total, u32 relu,
-                  int height, int width, u32 channels, int border, u32 padded_height, u32 padded_width,
-                  u32 padded_channels) {
-    u32 i = global_index();
-    if (i >= total) return;
-    u32 c = i % padded_channels, rest = i / padded_channels;
-    int x = (int)(rest % padded_width) - border;
-    rest /= padded_width;
-    int y = (int)(rest % padded_height) - border;
-    u32 image = rest / padded_height;
-    float value = 0.0f;
-    if (c < channels && y >= 0 && y < height && x >= 0 && x < width) {
-        value = input[((image * height + y) * width + x) * channels + c];
-        if (scale) value = affine(value, scale[c], shift[c]);
-        if (relu && value < 0.0f) value = 0.0f;
-    }
-    output[i] = value;
-}
+template <class E> __device__ __forceinline__ E as(float value);
+template <> __device__ __forceinline__ bf16 as<bf16>(float value) { return to_bf16(value); }
+template <> __device__ __forceinline__ float as<float>(float value) { return value; }
 
 // weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`, in
 // the order of dgrad_tap_index. Items: (row, tap, column), the last fastest.
-KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, u32 total, u32 kernel, u32 stride,
-                        u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {
+template <class E> __device__ __forceinline__ void load_filter(const float* weights, const float* scale, E* filter,
+                                                               u32 total, u32 kernel, u32 stride, u32 out_channels,
+                                                               u32 in_channels, u32 columns, u32 dgrad) {
     u32 i = global_index();
     if (i >= total) return;
     u32 column = i % columns, rest = i / columns, taps = kernel * kernel;
@@ -68,8 +29,16 @@ KERNEL load_filter_bf16(const float* weights, const float* scale, bf16* filter, 
         value = weights[(k * in_channels + c) * taps + tap];
         if (scale) value *= scale[k];
     }
-    filter[(row * taps + place) * columns + column] = to_bf16(value);
+    filter[(row * taps + place) * columns + column] = as<E>(value);
 }
+
+#define LOAD_FILTER(name, E)                                                                                      \
+    KERNEL name(const float* weights, const float* scale, E* filter, u32 total, u32 kernel, u32 stride,           \
+                u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {                                      \
+        load_filter<E>(weights, scale, filter, total, kernel, stride, out_channels, in_channels, columns, dgrad); \
+    }
+LOAD_FILTER(load_filter_bf16, bf16)
+LOAD_FILTER(load_filter_f32, float)
 
 // Channels c to c + 3 after the prologue.
 template <bool ALIGNED> __device__ __forceinline__ Vec4 prologue_vec4(const float* input, const float* scale,
@@ -88,8 +57,9 @@ template <bool ALIGNED> __device__ __forceinline__ Vec4 prologue_vec4(const floa
 
 // input (pixels, channels) -> output (pixels, padded_channels) after the prologue. A thread computes a vector, of
 // `total`.
-KERNEL conv_input_bf16(const float* input, const float* scale, const float* shift, bf16* output, u32 total, u32 relu,
-                       u32 channels, u32 padded_channels) {
+template <class E> __device__ __forceinline__ void conv_input(const float* input, const float* scale,
+                                                              const float* shift, E* output, u32 total, u32 relu,
+                                                              u32 channels, u32 padded_channels) {
     u32 i = global_index();
     if (i >= total) return;
     u32 vectors = padded_channels / VECTOR, c = i % vectors * VECTOR, pixel = i / vectors;
@@ -103,9 +73,17 @@ KERNEL conv_input_bf16(const float* input, const float* scale, const float* shif
         low = prologue_vec4<false>(from, scale, shift, relu, c, valid);
         high = prologue_vec4<false>(from + VEC4, scale, shift, relu, c + VEC4, more);
     }
-    *(uint4*)(output + i * VECTOR) = make_uint4(pack_bf16x2(low.v[0], low.v[1]), pack_bf16x2(low.v[2], low.v[3]),
-                                                pack_bf16x2(high.v[0], high.v[1]), pack_bf16x2(high.v[2], high.v[3]));
+    store_operand(output + i * VECTOR,
+                  Vec8{{low.v[0], low.v[1], low.v[2], low.v[3], high.v[0], high.v[1], high.v[2], high.v[3]}});
 }
+
+#define CONV_INPUT(name, E)                                                                                 \
+    KERNEL name(const float* input, const float* scale, const float* shift, E* output, u32 total, u32 relu, \
+                u32 channels, u32 padded_channels) {                                                        \
+        conv_input<E>(input, scale, shift, output, total, relu, channels, padded_channels);                 \
+    }
+CONV_INPUT(conv_input_bf16, bf16)
+CONV_INPUT(conv_input_f32, float)
 
 // mask (pixels, words): bit b of a pixel's word w is 1 where channel 32 w + b of the prologue is positive. Eight
 // threads compute a word, of `total`, four channels each. Tried and lost: one thread a word, which reads 128 bytes one

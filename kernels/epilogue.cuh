@@ -1,7 +1,8 @@
 // Epilogue of the convolutions: from a warp's accumulators (mma.cuh) to tensors in memory.
 //
 // Tensors are (pixels, channels). An f32 tensor has no padding, so eight channels are aligned only where the channels
-// are a multiple of eight. A bf16 tensor has its channels rounded up to a multiple of eight, filled with zeros.
+// are a multiple of eight. An operand of a convolution, in bf16 or f32, has its channels rounded up to a multiple of
+// eight, filled with zeros, and so has every bf16 tensor.
 #pragma once
 #include "mma.cuh"
 
@@ -137,10 +138,18 @@ struct Addend {
     }
 };
 
-// The operand of the next convolution, written by the op that makes its input: bf16 after that convolution's prologue
+// Stores eight values of an operand.
+__device__ __forceinline__ void store_operand(bf16* to, const Vec8& vec) { store_vec8_bf16(to, vec); }
+__device__ __forceinline__ void store_operand(float* to, const Vec8& vec) {
+    const float* v = vec.value;
+    *(float4*)to = make_float4(v[0], v[1], v[2], v[3]);
+    *(float4*)(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
+}
+
+// The operand of the next convolution, written by the op that makes its input: E after that convolution's prologue
 // max(0, scale[k] * value + shift[k]), and the mask of the prologue's ReLU. `to` is null where there is none.
-struct NextOperand {
-    bf16* to;
+template <class E> struct NextOperand {
+    E* to;
     const float* scale;
     const float* shift;
     u32* mask;
@@ -148,8 +157,8 @@ struct NextOperand {
 };
 
 // Writes channels k to k + 7 of a pixel; k < channels, and channels past the last are zeros.
-__device__ __forceinline__ void store_next_operand(const NextOperand& next, Vec8 vec, u32 pixel, u32 k, u32 channels,
-                                                   bool aligned) {
+template <class E> __device__ __forceinline__ void store_next_operand(const NextOperand<E>& next, Vec8 vec, u32 pixel,
+                                                                      u32 k, u32 channels, bool aligned) {
     if (next.scale) {
         Vec8 scale = to_vec8(load_vec8(next.scale + k, aligned, channels - k));
         Vec8 shift = to_vec8(load_vec8(next.shift + k, aligned, channels - k));
@@ -170,7 +179,7 @@ __device__ __forceinline__ void store_next_operand(const NextOperand& next, Vec8
 #pragma unroll
         for (u32 j = 0; j < 8; ++j)
             if (vec.value[j] < 0.0f) vec.value[j] = 0.0f;
-    store_vec8_bf16(next.to + pixel * round_up_to_vector(channels) + k, vec);
+    store_operand(next.to + pixel * round_up_to_vector(channels) + k, vec);
 }
 
 // Whether rows of `channels` floats allow 16-byte accesses to every eight channels; null counts as aligned.

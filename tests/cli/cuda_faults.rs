@@ -63,8 +63,12 @@ fn storing_nan(folder: &Path, module: &str, kernel: &str) -> String {
     let source = fs::read_to_string(module).unwrap();
     let (_, body) = source.split_once(&format!(".entry {kernel}(")).unwrap();
     let body = body.split(".entry ").next().unwrap();
-    let store = body.lines().rfind(|line| line.contains("st.global.f32")).unwrap().trim();
-    let value = store.rsplit([' ', ';']).nth(1).unwrap();
+    let value = |store: &str| store.rsplit([' ', ';']).nth(1).unwrap().to_string();
+    let stores = || body.lines().map(str::trim).filter(|line| line.starts_with("st.global.f32"));
+    // A loss is the last value that comes from f64.
+    let loss = |store: &&str| body.contains(&format!("cvt.rn.f32.f64 \t{},", value(store)));
+    let store = stores().filter(loss).last().or_else(|| stores().last()).unwrap();
+    let value = value(store);
     let broken = format!("mov.f32 {value}, 0f7FC00000; {store}");
     let patches = folder.join(format!("{kernel}.json"));
     fs::write(&patches, json!([{"kernel": kernel, "find": store, "replace": broken}]).to_string()).unwrap();
@@ -137,7 +141,7 @@ fn every_function_that_is_called_is_looked_for_first() {
         ("trained", infection(&infected, &["--batch", "8"]), NO_FAULT),
         ("profiled", profile, NO_FAULT),
         ("attacked", purification(&model, &purified), NO_FAULT),
-        ("failing", purification(&model, &failed), ("FAIL", "pgd_step_linf@2")),
+        ("failing", purification(&model, &failed), ("FAIL", "conv_dgrad_pgd_f32_128x16@2")),
     ] {
         let during = looked_for(name, &arguments, setting);
         assert!(during.contains("cuLaunchKernel"), "{name}: {during:?}");
@@ -158,7 +162,7 @@ fn a_run_resumes_after_a_failed_launch_and_after_nan() {
     assert!(!parts.join("result.json").exists());
     let kept = checkpoint(&parts);
 
-    let patches = storing_nan(parent.path(), "loss.ptx", "cross_entropy");
+    let patches = storing_nan(parent.path(), "classifier.ptx", "classifier_loss");
     let message = error_of(&run(&resumed(&line), ("PATCHES", &patches)), 1);
     assert_says(&message, &["the loss became NaN in epoch 2 at batch 1"]);
     assert!(checkpoint(&parts) == kept, "the checkpoint isn't the one before");
@@ -205,7 +209,7 @@ fn a_ranking_that_is_nan_stops_the_run() {
     success(&line, &run(&line, NO_FAULT));
     let model = infected.join("model.safetensors");
     let line = purification(&model, &output);
-    let patches = storing_nan(parent.path(), "loss.ptx", "cosine_similarity");
+    let patches = storing_nan(parent.path(), "classifier.ptx", "classifier_forward");
     let message = error_of(&run(&line, ("PATCHES", &patches)), 1);
     assert_says(&message, &["the score of image 0 of this pass became NaN"]);
     checkpoint(&output);

@@ -62,7 +62,19 @@ fn an_estimate_needs_no_device() {
 /// The launches of a PGD step, without a driver: what is fused into which, and what is in bf16.
 #[test]
 fn the_plan_is_a_list_of_launches() {
-    let line = ["profile", "--plan", "--mode", "attack", "--batch", "128", "--json"];
+    for precision in ["bf16", "f32"] {
+        launches_of_a_pgd_step(precision);
+    }
+    let text = succeeds(&["profile", "--plan", "--precision", "f32", "--mode", "infer"]);
+    assert_says(
+        &text,
+        &["batch 128, f32", "infer: ", "load_images <128, 6>: LoadImages 1024 pixels, 3 channels"],
+    );
+}
+
+fn launches_of_a_pgd_step(precision: &str) {
+    let mode = ["profile", "--plan", "--mode", "attack", "--batch", "128", "--json"];
+    let line = [&mode[..], &["--precision", precision]].concat();
     let modes = object(&success(&line, &without_driver(&line)));
     let launches = modes[0]["launches"].as_array().unwrap();
     let step: Vec<&Value> = launches.iter().filter(|launch| launch["in_loop"] == true).collect();
@@ -70,18 +82,13 @@ fn the_plan_is_a_list_of_launches() {
     let named = |kernel: &str| step.iter().find(|launch| launch["kernel"] == kernel);
     let loss = named("classifier_loss").unwrap();
     assert_eq!(loss["fused"], json!(["Linear", "CrossEntropy", "LinearDgrad", "GlobalAvgPoolDgrad"]));
-    let dgrad = named("conv_dgrad_pgd_bf16_128x16").unwrap();
+    let dgrad = named(&format!("conv_dgrad_pgd_{precision}_128x16")).unwrap();
     assert_eq!((&dgrad["op"], &dgrad["fused"]), (&"ConvDgrad".into(), &json!(["PgdStep"])));
     let buffer = |name: &str| dgrad["buffers"].as_array().unwrap().iter().find(|one| one["name"] == name);
-    assert_eq!(buffer("gradient").unwrap()["dtype"], "bf16");
+    assert_eq!(buffer("gradient").unwrap()["dtype"], precision);
     // Read and written back; the gradient of the image is nowhere.
     assert_eq!(buffer("adversarial").unwrap()["bytes"], 2 * 4 * 128 * 3072);
-    assert!(buffer("output").is_none() && buffer("output_bf16").is_none());
-    let text = succeeds(&["profile", "--plan", "--precision", "f32", "--mode", "infer"]);
-    assert_says(
-        &text,
-        &["batch 128, f32", "infer: ", "load_images <128, 6>: LoadImages 1024 pixels, 3 channels"],
-    );
+    assert!(buffer("output").is_none() && buffer("next").is_none());
 }
 
 #[test]

@@ -169,64 +169,68 @@ macro_rules! kernels {
 
 kernels! {
     // Filters and inputs in the form that the convolutions read.
-    LoadFilterArgs {
-        weights: read F32, scale: read F32, filter: write F32, total: word, taps: word, out_channels: word,
-        in_channels: word, rows: word, columns: word, dgrad: flag,
-    } LoadFilter = "load_filter";
     LoadFilterBf16Args {
         weights: read F32, scale: read F32, filter: write Bf16, total: word, kernel: word, stride: word,
         out_channels: word, in_channels: word, columns: word, dgrad: flag,
     } LoadFilterBf16 = "load_filter_bf16";
-    ConvInputArgs {
-        input: read F32, scale: read F32, shift: read F32, output: write F32, total: word, relu: flag, height: word,
-        width: word, channels: word, border: word, padded_height: word, padded_width: word, padded_channels: word,
-    } ConvInput = "conv_input";
+    LoadFilterF32Args {
+        weights: read F32, scale: read F32, filter: write F32, total: word, kernel: word, stride: word,
+        out_channels: word, in_channels: word, columns: word, dgrad: flag,
+    } LoadFilterF32 = "load_filter_f32";
     ConvInputBf16Args {
         input: read F32, scale: read F32, shift: read F32, output: write Bf16, total: word, relu: flag,
         channels: word, padded_channels: word,
     } ConvInputBf16 = "conv_input_bf16";
+    ConvInputF32Args {
+        input: read F32, scale: read F32, shift: read F32, output: write F32, total: word, relu: flag,
+        channels: word, padded_channels: word,
+    } ConvInputF32 = "conv_input_f32";
     ConvMaskArgs {
         input: read F32, scale: read F32, shift: read F32, mask: write U32, total: word, channels: word, words: word,
     } ConvMask = "conv_mask";
 
     // Convolutions.
-    ConvFpropF32Args {
-        x: read F32, w: read F32, bias: read F32, residual: read F32, y: write F32, total: word, out_height: word,
-        out_width: word, out_channels: word, column_tiles: word, channel_tiles: word, padded_height: word,
-        padded_width: word, padded_channels: word, kernel: word, stride: word,
-    } ConvFpropF32 = "conv_fprop";
-    ConvDgradF32Args {
-        gradient: read F32, w: read F32, add: read F32, mask: read U32, scale: read F32, residual: read F32,
-        output: write F32, total: word, height: word, width: word, channels: word, column_tiles: word,
-        channel_tiles: word, padded_height: word, padded_width: word, padded_channels: word, border: word,
-        kernel: word, stride: word, pad: word,
-    } ConvDgradF32 = "conv_dgrad";
-    ConvWgradF32Args {
-        x: read F32, gradient: read F32, partial: write F32, total: word, out_height: word, out_width: word,
-        in_tiles: word, out_tiles: word, padded_height: word, padded_width: word, kernel: word, stride: word,
-        rows: word, rows_per_part: word,
-    } ConvWgradF32 = "conv_wgrad";
-    ConvFpropArgs {
+    ConvFpropBf16Args {
         x: read Bf16, w: read Bf16, bias: read F32, residual: read F32, residual_bf16: read Bf16, y: write F32,
         y_bf16: write Bf16, next: write Bf16, next_scale: read F32, next_shift: read F32, next_mask: write U32,
         partial: write F64, next_relu: flag, rows: word, out_height: word, out_width: word, out_channels: word,
         column_tiles: word, height: word, width: word, vectors: word, kernel: word, stride: word, pad: word,
-    } ConvFprop128x64 = "conv_fprop_bf16_128x64", ConvFprop64x64 = "conv_fprop_bf16_64x64",
-      ConvFprop128x16 = "conv_fprop_bf16_128x16", ConvFpropStats128x64 = "conv_fprop_stats_bf16_128x64",
-      ConvFpropStats64x64 = "conv_fprop_stats_bf16_64x64", ConvFpropStats128x16 = "conv_fprop_stats_bf16_128x16";
-    ConvDgradArgs {
+    } ConvFpropBf16x128x64 = "conv_fprop_bf16_128x64", ConvFpropBf16x64x64 = "conv_fprop_bf16_64x64",
+      ConvFpropBf16x128x16 = "conv_fprop_bf16_128x16", ConvFpropStatsBf16x128x64 = "conv_fprop_stats_bf16_128x64",
+      ConvFpropStatsBf16x64x64 = "conv_fprop_stats_bf16_64x64", ConvFpropStatsBf16x128x16 = "conv_fprop_stats_bf16_128x16";
+    ConvFpropF32Args {
+        x: read F32, w: read F32, bias: read F32, residual: read F32, residual_bf16: read Bf16, y: write F32,
+        y_bf16: write Bf16, next: write F32, next_scale: read F32, next_shift: read F32, next_mask: write U32,
+        partial: write F64, next_relu: flag, rows: word, out_height: word, out_width: word, out_channels: word,
+        column_tiles: word, height: word, width: word, vectors: word, kernel: word, stride: word, pad: word,
+    } ConvFpropF32x64x64 = "conv_fprop_f32_64x64", ConvFpropF32x128x16 = "conv_fprop_f32_128x16",
+      ConvFpropStatsF32x64x64 = "conv_fprop_stats_f32_64x64", ConvFpropStatsF32x128x16 = "conv_fprop_stats_f32_128x16";
+    ConvDgradBf16Args {
         gradient: read Bf16, w: read Bf16, add: read F32, add_bf16: read Bf16, mask: read U32, scale: read F32,
-        residual: read F32, residual_bf16: read Bf16, output: write F32, output_bf16: write Bf16, clean: read F32,
+        residual: read F32, residual_bf16: read Bf16, output: write F32, next: write Bf16, clean: read F32,
         epsilons: read F32, alphas: read F32, adversarial: update F32, run: read Run, count: word, height: word,
         width: word, channels: word, column_tiles: word, out_height: word, out_width: word, vectors: word,
         kernel: word, stride: word, pad: word,
-    } ConvDgrad128x64 = "conv_dgrad_bf16_128x64", ConvDgrad64x64 = "conv_dgrad_bf16_64x64",
-      ConvDgrad128x16 = "conv_dgrad_bf16_128x16", ConvDgradPgd128x16 = "conv_dgrad_pgd_bf16_128x16";
-    ConvWgradArgs {
+    } ConvDgradBf16x128x64 = "conv_dgrad_bf16_128x64", ConvDgradBf16x64x64 = "conv_dgrad_bf16_64x64",
+      ConvDgradBf16x128x16 = "conv_dgrad_bf16_128x16", ConvDgradPgdBf16 = "conv_dgrad_pgd_bf16_128x16";
+    ConvDgradF32Args {
+        gradient: read F32, w: read F32, add: read F32, add_bf16: read Bf16, mask: read U32, scale: read F32,
+        residual: read F32, residual_bf16: read Bf16, output: write F32, next: write F32, clean: read F32,
+        epsilons: read F32, alphas: read F32, adversarial: update F32, run: read Run, count: word, height: word,
+        width: word, channels: word, column_tiles: word, out_height: word, out_width: word, vectors: word,
+        kernel: word, stride: word, pad: word,
+    } ConvDgradF32x64x64 = "conv_dgrad_f32_64x64", ConvDgradF32x128x16 = "conv_dgrad_f32_128x16",
+      ConvDgradPgdF32 = "conv_dgrad_pgd_f32_128x16";
+    ConvWgradBf16Args {
         x: read Bf16, gradient: read Bf16, partial: write F32, column_tiles: word, out_height: word,
         out_width: word, out_vectors: word, height: word, width: word, vectors: word, kernel: word, stride: word,
         pad: word, pixels: word, pixels_per_part: word,
-    } ConvWgrad64x64 = "conv_wgrad_bf16_64x64", ConvWgrad64x16 = "conv_wgrad_bf16_64x16";
+    } ConvWgradBf16x64x64 = "conv_wgrad_bf16_64x64", ConvWgradBf16x64x16 = "conv_wgrad_bf16_64x16";
+    ConvWgradF32Args {
+        x: read F32, gradient: read F32, partial: write F32, column_tiles: word, out_height: word,
+        out_width: word, out_vectors: word, height: word, width: word, vectors: word, kernel: word, stride: word,
+        pad: word, pixels: word, pixels_per_part: word,
+    } ConvWgradF32x64x64 = "conv_wgrad_f32_64x64", ConvWgradF32x64x16 = "conv_wgrad_f32_64x16";
     ConvWgradReduceArgs {
         partial: read F32, weight_gradient: write F32, total: word, parts: word, taps: word, out_channels: word,
         in_channels: word, padded_out: word, padded_in: word,
@@ -470,7 +474,7 @@ mod tests {
         let mut text = String::from(
             "// The kernels' structs of arguments, made of the table in src/device/cuda/kernels.rs by\n\
              // `PBE_WRITE_ARGS=1 cargo test --lib args_header`. Do not edit.\n\
-             #pragma once\n#include \"common.cuh\"\n\nstruct Part;\n",
+             #pragma once\n#include \"common.cuh\"\n\nstruct Segment;\n",
         );
         for (name, parameters) in STRUCTS {
             let (offsets, size) = layout(parameters);
@@ -501,7 +505,7 @@ mod tests {
             Dtype::U32 => "u32",
             Dtype::U8 => "u8",
             Dtype::Run => "Run",
-            Dtype::Parts => "Part",
+            Dtype::Parts => "Segment",
         }
     }
 

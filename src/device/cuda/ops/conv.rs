@@ -1,20 +1,37 @@
-//! Convolutions on tensor cores: operands in bf16, then the kernel of a tile, with what is fused into it.
+//! Convolutions: operands of the plan's precision, then the kernel of a tile, with what is fused into it.
 
 use super::norm::column_sums;
 use super::tiles::{
-    self, Tile, filter_len, padded, phase_pixels, vectors, wgrad_across, wgrad_partials, wgrad_parts,
+    self, Tile, VECTOR, filter_len, padded, phase_pixels, vectors, wgrad_across, wgrad_partials, wgrad_parts,
     wgrad_tiles,
 };
 use crate::device::cuda::kernels::{
-    ConvDgradArgs, ConvFpropArgs, ConvInputBf16Args, ConvMaskArgs, ConvWgradArgs, ConvWgradReduceArgs,
-    Kernel, LoadFilterBf16Args,
+    ConvDgradBf16Args, ConvDgradF32Args, ConvFpropBf16Args, ConvFpropF32Args, ConvInputBf16Args,
+    ConvInputF32Args, ConvMaskArgs, ConvWgradBf16Args, ConvWgradF32Args, ConvWgradReduceArgs, Kernel,
+    LoadFilterBf16Args, LoadFilterF32Args,
 };
 use crate::device::cuda::plan::{Buffer, Fusion, Grid, Lowered, Lowering, Operand, PgdStep, Pointer};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, Prologue, Span};
+use crate::device::{ConvShape, Direction, Precision, Prologue, Span};
 
 /// Threads that make a word of a mask.
 const MASK_THREADS: usize = 8;
+
+/// Launches a kernel with arguments of the plan's precision.
+macro_rules! launch {
+    ($to:ident.$launch:ident($kernel:expr, $grid:expr, $bf16:ident | $f32:ident { $($field:ident: $value:expr,)* })) => {
+        match $to.precision {
+            Precision::Bf16 => {
+                let arguments = $bf16 { $($field: $value,)* };
+                $to.$launch($kernel, $grid, arguments)
+            }
+            Precision::F32 => {
+                let arguments = $f32 { $($field: $value,)* };
+                $to.$launch($kernel, $grid, arguments)
+            }
+        }
+    };
+}
 
 pub(super) fn load_filter(to: &mut Lowering, op: &ops::LoadFilter) -> Lowered {
     let &ops::LoadFilter { filter, weights, scale } = op;
@@ -22,25 +39,30 @@ pub(super) fn load_filter(to: &mut Lowering, op: &ops::LoadFilter) -> Lowered {
     let ConvShape { kernel, stride, in_channels, out_channels, .. } = spec.shape;
     let dgrad = spec.direction == Direction::Dgrad;
     let total = filter_len(spec);
-    let arguments = LoadFilterBf16Args {
-        weights: to.at(weights),
-        scale: to.optional(scale),
-        filter: to.filter(filter),
-        total,
-        kernel,
-        stride,
-        out_channels,
-        in_channels,
-        columns: padded(if dgrad { out_channels } else { in_channels }),
-        dgrad,
-    };
-    to.launch(Kernel::LoadFilterBf16, Grid::Items(total), arguments)
+    let load = of(to, [Kernel::LoadFilterBf16, Kernel::LoadFilterF32]);
+    launch!(to.launch(
+        load,
+        Grid::Items(total),
+        LoadFilterBf16Args
+            | LoadFilterF32Args {
+                weights: to.at(weights),
+                scale: to.optional(scale),
+                filter: to.filter(filter),
+                total: total,
+                kernel: kernel,
+                stride: stride,
+                out_channels: out_channels,
+                in_channels: in_channels,
+                columns: padded(if dgrad { out_channels } else { in_channels }),
+                dgrad: dgrad,
+            }
+    ))
 }
 
 /// fprop's and dgrad's kernels have a bit for each tap.
 fn check_taps(shape: &ConvShape) -> Lowered {
     match shape.kernel > tiles::TAPS {
-        true => Err(format!("in bf16 a kernel has at most {} taps a side", tiles::TAPS)),
+        true => Err(format!("a kernel has at most {} taps a side", tiles::TAPS)),
         false => Ok(()),
     }
 }
@@ -61,47 +83,56 @@ pub(super) fn conv(to: &mut Lowering, op: &ops::Conv) -> Lowered {
     let x = conv_input(to, shape, *input, prologue)?;
     let (pixels, channels) = (shape.out_height() * shape.out_width(), shape.out_channels);
     let rows = to.images(pixels);
-    let tile = Tile::new(rows, channels, 1);
+    let tile = Tile::new(rows, channels, 1, to.precision);
     let column_tiles = tile.across(channels);
     let (residual, residual_bf16) = to.addend(*residual, to.plan.bf16.residual, pixels, channels);
     let next = to.plan.forward.map(|forward| forward.prologue).unwrap_or_default();
     let (next_scale, next_shift) = to.prologue(&next);
     let stats = to.plan.fusion == Fusion::Stats;
-    let kernel = match (stats, tile) {
-        (false, Tile::Wide) => Kernel::ConvFprop128x64,
-        (false, Tile::Low) => Kernel::ConvFprop64x64,
-        (false, Tile::Narrow) => Kernel::ConvFprop128x16,
-        (true, Tile::Wide) => Kernel::ConvFpropStats128x64,
-        (true, Tile::Low) => Kernel::ConvFpropStats64x64,
-        (true, Tile::Narrow) => Kernel::ConvFpropStats128x16,
+    let kernel = match (to.precision, stats, tile) {
+        (Precision::Bf16, false, Tile::Wide) => Kernel::ConvFpropBf16x128x64,
+        (Precision::Bf16, false, Tile::Low) => Kernel::ConvFpropBf16x64x64,
+        (Precision::Bf16, false, Tile::Narrow) => Kernel::ConvFpropBf16x128x16,
+        (Precision::Bf16, true, Tile::Wide) => Kernel::ConvFpropStatsBf16x128x64,
+        (Precision::Bf16, true, Tile::Low) => Kernel::ConvFpropStatsBf16x64x64,
+        (Precision::Bf16, true, Tile::Narrow) => Kernel::ConvFpropStatsBf16x128x16,
+        (Precision::F32, false, Tile::Narrow) => Kernel::ConvFpropF32x128x16,
+        (Precision::F32, false, _) => Kernel::ConvFpropF32x64x64,
+        (Precision::F32, true, Tile::Narrow) => Kernel::ConvFpropStatsF32x128x16,
+        (Precision::F32, true, _) => Kernel::ConvFpropStatsF32x64x64,
     };
-    let arguments = ConvFpropArgs {
-        x,
-        w: to.filter(*filter),
-        bias: to.optional(*bias),
-        residual,
-        residual_bf16,
-        y: to.stored(*output),
-        y_bf16: to.stored_bf16(*output, pixels, channels),
-        next: to.forwarded(pixels, channels),
-        next_scale,
-        next_shift,
-        next_mask: to.optional(next.mask),
-        partial: if stats { column_sums(to, rows, channels) } else { None },
-        next_relu: next.relu,
-        rows,
-        out_height: shape.out_height(),
-        out_width: shape.out_width(),
-        out_channels: channels,
-        column_tiles,
-        height: shape.height,
-        width: shape.width,
-        vectors: vectors(shape.in_channels),
-        kernel: shape.kernel,
-        stride: shape.stride,
-        pad: shape.pad,
-    };
-    to.launch_products(kernel, Grid::Blocks(tile.down(rows) * column_tiles, 1), arguments)?;
+    let grid = Grid::Blocks(tile.down(rows) * column_tiles, 1);
+    launch!(to.launch_products(
+        kernel,
+        grid,
+        ConvFpropBf16Args
+            | ConvFpropF32Args {
+                x: x,
+                w: to.filter(*filter),
+                bias: to.optional(*bias),
+                residual: residual,
+                residual_bf16: residual_bf16,
+                y: to.stored(*output),
+                y_bf16: to.stored_bf16(*output, pixels, channels),
+                next: to.forwarded(pixels, channels),
+                next_scale: next_scale,
+                next_shift: next_shift,
+                next_mask: to.optional(next.mask),
+                partial: if stats { column_sums(to, rows, channels) } else { None },
+                next_relu: next.relu,
+                rows: rows,
+                out_height: shape.out_height(),
+                out_width: shape.out_width(),
+                out_channels: channels,
+                column_tiles: column_tiles,
+                height: shape.height,
+                width: shape.width,
+                vectors: vectors(shape.in_channels, to.precision),
+                kernel: shape.kernel,
+                stride: shape.stride,
+                pad: shape.pad,
+            }
+    ))?;
     if stats {
         to.fused("statistics");
     }
@@ -117,47 +148,55 @@ pub(super) fn conv_dgrad(to: &mut Lowering, op: &ops::ConvDgrad) -> Lowered {
     let gradient = output_gradient(to, shape, gradient)?;
     let (pixels, channels) = (shape.height * shape.width, shape.in_channels);
     let (rows, phases) = (phase_pixels(shape, to.count), shape.stride * shape.stride);
-    let tile = Tile::new(rows, channels, phases);
+    let tile = Tile::new(rows, channels, phases, to.precision);
     let column_tiles = tile.across(channels);
     let (add, add_bf16) = to.addend(add, to.plan.bf16.add, pixels, channels);
     let (residual, residual_bf16) = to.addend(residual, to.plan.bf16.residual, pixels, channels);
     let step = if let Fusion::PgdStep(step) = to.plan.fusion { Some(step) } else { None };
     let operand = |span: fn(PgdStep) -> Span| step.and_then(|step| to.at(span(step)));
-    let arguments = ConvDgradArgs {
-        gradient,
-        w: to.filter(filter),
-        add,
-        add_bf16,
-        mask: to.optional(mask),
-        scale: to.optional(scale),
-        residual,
-        residual_bf16,
-        output: to.stored(output),
-        output_bf16: step.map_or_else(|| to.bf16_output(output, pixels, channels), |_| None),
-        clean: operand(|step| step.clean),
-        epsilons: operand(|step| step.epsilon),
-        alphas: operand(|step| step.alpha),
-        adversarial: operand(|step| step.adversarial),
-        run: step.and_then(|_| to.scalars()),
-        count: to.count,
-        height: shape.height,
-        width: shape.width,
-        channels,
-        column_tiles,
-        out_height: shape.out_height(),
-        out_width: shape.out_width(),
-        vectors: vectors(shape.out_channels),
-        kernel: shape.kernel,
-        stride: shape.stride,
-        pad: shape.pad,
+    let kernel = match (to.precision, step.is_some(), tile) {
+        (Precision::Bf16, true, _) => Kernel::ConvDgradPgdBf16,
+        (Precision::Bf16, false, Tile::Wide) => Kernel::ConvDgradBf16x128x64,
+        (Precision::Bf16, false, Tile::Low) => Kernel::ConvDgradBf16x64x64,
+        (Precision::Bf16, false, Tile::Narrow) => Kernel::ConvDgradBf16x128x16,
+        (Precision::F32, true, _) => Kernel::ConvDgradPgdF32,
+        (Precision::F32, false, Tile::Narrow) => Kernel::ConvDgradF32x128x16,
+        (Precision::F32, false, _) => Kernel::ConvDgradF32x64x64,
     };
-    let kernel = match (step.is_some(), tile) {
-        (true, _) => Kernel::ConvDgradPgd128x16,
-        (false, Tile::Wide) => Kernel::ConvDgrad128x64,
-        (false, Tile::Low) => Kernel::ConvDgrad64x64,
-        (false, Tile::Narrow) => Kernel::ConvDgrad128x16,
-    };
-    to.launch_products(kernel, Grid::Blocks(tile.down(rows) * column_tiles, phases), arguments)?;
+    let grid = Grid::Blocks(tile.down(rows) * column_tiles, phases);
+    launch!(to.launch_products(
+        kernel,
+        grid,
+        ConvDgradBf16Args
+            | ConvDgradF32Args {
+                gradient: gradient,
+                w: to.filter(filter),
+                add: add,
+                add_bf16: add_bf16,
+                mask: to.optional(mask),
+                scale: to.optional(scale),
+                residual: residual,
+                residual_bf16: residual_bf16,
+                output: to.stored(output),
+                next: step.map_or_else(|| to.bf16_output(output, pixels, channels), |_| None),
+                clean: operand(|step| step.clean),
+                epsilons: operand(|step| step.epsilon),
+                alphas: operand(|step| step.alpha),
+                adversarial: operand(|step| step.adversarial),
+                run: step.and_then(|_| to.scalars()),
+                count: to.count,
+                height: shape.height,
+                width: shape.width,
+                channels: channels,
+                column_tiles: column_tiles,
+                out_height: shape.out_height(),
+                out_width: shape.out_width(),
+                vectors: vectors(shape.out_channels, to.precision),
+                kernel: shape.kernel,
+                stride: shape.stride,
+                pad: shape.pad,
+            }
+    ))?;
     if to.plan.forward.is_some() {
         to.fused("next operand");
     }
@@ -175,27 +214,41 @@ fn wgrad(
     let (padded_out, padded_in) = (padded(shape.out_channels), padded(shape.in_channels));
     let sums = shape.kernel * shape.kernel * padded_out * padded_in;
     let partial = to.partials(parts.count.saturating_mul(sums), wgrad_partials(shape, to.count));
-    let arguments = ConvWgradArgs {
-        x,
-        gradient,
-        partial,
-        column_tiles: wgrad_across(shape),
-        out_height: shape.out_height(),
-        out_width: shape.out_width(),
-        out_vectors: vectors(shape.out_channels),
-        height: shape.height,
-        width: shape.width,
-        vectors: vectors(shape.in_channels),
-        kernel: shape.kernel,
-        stride: shape.stride,
-        pad: shape.pad,
-        pixels: to.images(shape.out_height() * shape.out_width()),
-        pixels_per_part: parts.rows,
+    let kernel = match (to.precision, tiles::is_wide(shape.out_channels)) {
+        (Precision::Bf16, true) => Kernel::ConvWgradBf16x64x64,
+        (Precision::Bf16, false) => Kernel::ConvWgradBf16x64x16,
+        (Precision::F32, true) => Kernel::ConvWgradF32x64x64,
+        (Precision::F32, false) => Kernel::ConvWgradF32x64x16,
     };
-    let wide = tiles::is_wide(shape.out_channels);
-    let kernel = if wide { Kernel::ConvWgrad64x64 } else { Kernel::ConvWgrad64x16 };
-    to.launch_products(kernel, Grid::Blocks(wgrad_tiles(shape), parts.count), arguments)?;
+    let grid = Grid::Blocks(wgrad_tiles(shape), parts.count);
+    launch!(to.launch_products(
+        kernel,
+        grid,
+        ConvWgradBf16Args
+            | ConvWgradF32Args {
+                x: x,
+                gradient: gradient,
+                partial: partial,
+                column_tiles: wgrad_across(shape),
+                out_height: shape.out_height(),
+                out_width: shape.out_width(),
+                out_vectors: vectors(shape.out_channels, to.precision),
+                height: shape.height,
+                width: shape.width,
+                vectors: vectors(shape.in_channels, to.precision),
+                kernel: shape.kernel,
+                stride: shape.stride,
+                pad: shape.pad,
+                pixels: to.images(shape.out_height() * shape.out_width()),
+                pixels_per_part: parts.rows,
+            }
+    ))?;
     wgrad_reduce(to, shape, partial, parts.count, (padded_out, padded_in), weight_gradient)
+}
+
+/// The kernel of the plan's precision.
+fn of(to: &Lowering, [bf16, f32]: [Kernel; 2]) -> Kernel {
+    if to.precision == Precision::F32 { f32 } else { bf16 }
 }
 
 /// Adds the parts of a filter's gradient, whose channels are padded.
@@ -247,7 +300,7 @@ fn output_gradient(to: &mut Lowering, shape: &ConvShape, gradient: Span) -> Resu
     operand(to, to.plan.gradient, gradient, &Prologue::default(), size)
 }
 
-/// An operand in bf16: the tensor itself if it's kept so; else a buffer, filled here unless another op does.
+/// An operand: the tensor itself if it has its form; else a buffer, filled here unless another op does.
 fn operand(
     to: &mut Lowering,
     operand: Operand,
@@ -258,19 +311,24 @@ fn operand(
     let Some(buffer) = operand.buffer else { return Ok(to.bf16(from, pixels, channels)) };
     let output = to.buffer(Buffer::Operand(buffer), to.images(pixels * padded(channels)));
     if operand.fill {
-        let total = to.images(pixels * vectors(channels));
+        let total = to.images(pixels * padded(channels)) / VECTOR;
         let (scale, shift) = to.prologue(prologue);
-        let arguments = ConvInputBf16Args {
-            input: to.at(from),
-            scale,
-            shift,
-            output,
-            total,
-            relu: prologue.relu,
-            channels,
-            padded_channels: padded(channels),
-        };
-        to.launch(Kernel::ConvInputBf16, Grid::Items(total), arguments)?;
+        let kernel = of(to, [Kernel::ConvInputBf16, Kernel::ConvInputF32]);
+        launch!(to.launch(
+            kernel,
+            Grid::Items(total),
+            ConvInputBf16Args
+                | ConvInputF32Args {
+                    input: to.at(from),
+                    scale: scale,
+                    shift: shift,
+                    output: output,
+                    total: total,
+                    relu: prologue.relu,
+                    channels: channels,
+                    padded_channels: padded(channels),
+                }
+        ))?;
     }
     Ok(output)
 }

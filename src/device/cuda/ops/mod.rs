@@ -3,7 +3,6 @@
 
 mod classifier;
 mod conv;
-pub(super) mod conv_f32;
 mod images;
 mod norm;
 pub(super) mod optimizer;
@@ -27,16 +26,11 @@ pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
     if let Fusion::Classifier(classifier) = &to.plan.fusion {
         return classifier::fused(to, classifier);
     }
-    let bf16 = to.precision == Precision::Bf16;
     match op {
-        Op::LoadFilter(op) if bf16 => conv::load_filter(to, op),
-        Op::LoadFilter(op) => conv_f32::load_filter(to, op),
-        Op::Conv(op) if bf16 => conv::conv(to, op),
-        Op::Conv(op) => conv_f32::conv(to, op),
-        Op::ConvDgrad(op) if bf16 => conv::conv_dgrad(to, op),
-        Op::ConvDgrad(op) => conv_f32::conv_dgrad(to, op),
-        Op::ConvWgrad(op) if bf16 => conv::conv_wgrad(to, op),
-        Op::ConvWgrad(op) => conv_f32::conv_wgrad(to, op),
+        Op::LoadFilter(op) => conv::load_filter(to, op),
+        Op::Conv(op) => conv::conv(to, op),
+        Op::ConvDgrad(op) => conv::conv_dgrad(to, op),
+        Op::ConvWgrad(op) => conv::conv_wgrad(to, op),
         Op::BatchNormAffine(op) => norm::batch_norm_affine(to, op),
         Op::BatchNormStats(op) => norm::batch_norm_stats(to, op),
         Op::BatchNormDgrad(op) => norm::batch_norm_dgrad(to, op),
@@ -67,17 +61,9 @@ pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
     }
 }
 
-/// Elements of a filter in the form of the kernels.
-pub(super) fn filter_len(spec: &FilterSpec, precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => conv_f32::filter_len(spec),
-        Precision::Bf16 => tiles::filter_len(spec),
-    }
-}
-
-/// The same in elements of 4 bytes; in bf16 channels come in whole vectors, an even number.
+/// A filter in the form of the kernels, in elements of 4 bytes; it has an even number of channels.
 pub(super) fn filter_words(spec: &FilterSpec, precision: Precision) -> usize {
-    filter_len(spec, precision) / precision.per_word()
+    tiles::filter_len(spec) / precision.per_word()
 }
 
 /// The same of all filters of programs whose tables continue each other.

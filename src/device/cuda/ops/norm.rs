@@ -26,7 +26,7 @@ fn most_parts(rows: usize) -> usize {
 
 /// A fused convolution's sums of the columns of its tiles.
 pub(super) fn column_sums(to: &Lowering, rows: usize, channels: usize) -> Pointer {
-    let tiles = tiles::Tile::new(rows, channels, 1).down(rows);
+    let tiles = tiles::Tile::new(rows, channels, 1, to.precision).down(rows);
     sums(to, tiles, tiles::most_down(rows), channels)
 }
 
@@ -63,7 +63,7 @@ pub(super) fn batch_norm_stats(to: &mut Lowering, op: &ops::BatchNormStats) -> L
     let rows = to.images(pixels);
     // A convolution's sums are of its tiles, and not of differences from a row.
     let (partial, parts, pivot) = if to.plan.fusion == Fusion::StatsReady {
-        (column_sums(to, rows, channels), tiles::Tile::new(rows, channels, 1).down(rows), None)
+        (column_sums(to, rows, channels), tiles::Tile::new(rows, channels, 1, to.precision).down(rows), None)
     } else {
         let parts = Parts::new(rows, most_parts(rows));
         let partial = sums(to, parts.count, most_parts(rows), channels);

@@ -1,15 +1,18 @@
-//! Convolutions on tensor cores: the form of their bf16 operands, tiles, and how wgrad's sums are split.
+//! Convolutions: the form of their operands, tiles, and how wgrad's sums are split.
 
 use super::Parts;
-use crate::device::{ConvShape, Direction, FilterSpec};
+use crate::device::{ConvShape, Direction, FilterSpec, Precision};
 
-/// Channels of a vector: `VECTOR` in kernels/mma.cuh.
-const VECTOR: usize = 8;
+/// What the channels of an operand are rounded up to: `VECTOR` in kernels/common.cuh.
+pub(super) const VECTOR: usize = 8;
 
-/// k of a stage: `BLOCK_K` in kernels/mma.cuh.
+/// Values of f32 in a vector of 16 bytes.
+const PER_VECTOR: usize = 4;
+
+/// k of a stage in bf16, two in f32: `BLOCK_K` in kernels/mma.cuh.
 const BLOCK_K: usize = 32;
 
-/// Taps of a kernel at most, down and across: `IteratorA` in kernels/conv_bf16.cu has a bit for each.
+/// Taps of a kernel at most, down and across: `IteratorA` in kernels/conv.cu has a bit for each.
 pub(super) const TAPS: usize = 15;
 
 /// Rows of a block's tile at least, fprop's and dgrad's.
@@ -28,14 +31,14 @@ const WGRAD_BLOCKS: usize = 512;
 /// Stages of a part at least, where there are so many: what it multiplies has to be worth the sums it stores.
 const WGRAD_STAGES: usize = 4;
 
-/// Vectors of a pixel.
-pub(in crate::device::cuda) fn vectors(channels: usize) -> usize {
-    channels.div_ceil(VECTOR)
+/// 16-byte vectors of a pixel of an operand.
+pub(in crate::device::cuda) fn vectors(channels: usize, precision: Precision) -> usize {
+    padded(channels) / (PER_VECTOR * precision.per_word())
 }
 
-/// `channels` in whole vectors.
+/// Channels of a pixel of an operand.
 pub(in crate::device::cuda) fn padded(channels: usize) -> usize {
-    vectors(channels) * VECTOR
+    channels.next_multiple_of(VECTOR)
 }
 
 /// Elements of a filter in the kernels' form.
@@ -62,11 +65,12 @@ pub(super) enum Tile {
 impl Tile {
     /// fprop's or dgrad's for so many rows, in each of `phases`, and columns. Wide tiles, which read their rows least
     /// often, where they waste no more than a quarter and there are enough of them. What a sum is added up from doesn't
-    /// depend on it, nor in which order.
-    pub fn new(rows: usize, columns: usize, phases: usize) -> Self {
+    /// depend on it, nor in which order. In f32 a thread has no registers for wide tiles.
+    pub fn new(rows: usize, columns: usize, phases: usize, precision: Precision) -> Self {
         if !is_wide(columns) {
             Tile::Narrow
-        } else if Tile::Wide.count(rows, columns).saturating_mul(phases) < FEW {
+        } else if precision == Precision::F32 || Tile::Wide.count(rows, columns).saturating_mul(phases) < FEW
+        {
             Tile::Low
         } else {
             Tile::Wide
@@ -160,18 +164,19 @@ mod tests {
             (100, Tile::Wide, 2),
             (512, Tile::Wide, 8),
         ] {
-            assert_eq!(Tile::new(pixels, channels, 1), tile, "{channels}");
+            assert_eq!(Tile::new(pixels, channels, 1, Precision::Bf16), tile, "{channels}");
             assert_eq!(tile.across(channels), across, "{channels}");
         }
-        assert_eq!(Tile::new(128 * 16, 512, 1), Tile::Low);
-        assert_eq!(Tile::new(128 * 16, 512, 4), Tile::Wide);
-        assert_eq!(Tile::new(1, 3, 1), Tile::Narrow);
+        assert_eq!(Tile::new(128 * 16, 512, 1, Precision::Bf16), Tile::Low);
+        assert_eq!(Tile::new(128 * 16, 512, 4, Precision::Bf16), Tile::Wide);
+        assert_eq!(Tile::new(1, 3, 1, Precision::Bf16), Tile::Narrow);
+        assert_eq!(Tile::new(pixels, 512, 1, Precision::F32), Tile::Low);
     }
 
     #[test]
     fn there_is_room_for_the_sums_of_fewer_pixels_in_lower_tiles() {
         let (channels, pixels) = (64, 128 * FEW);
-        let down = |pixels| Tile::new(pixels, channels, 1).down(pixels);
+        let down = |pixels| Tile::new(pixels, channels, 1, Precision::Bf16).down(pixels);
         for fewer in 1..=pixels {
             assert!(down(fewer) <= most_down(pixels), "{fewer}");
         }

@@ -10,8 +10,9 @@ use crate::device::ops;
 use std::ops::Range;
 
 use super::fuse::Fusion;
-use super::operands::{Activation, Forward, OpPlan, Produced, Side, operands, own_result, result};
-use crate::device::{Access, Affine, Op, Program, Prologue, Span};
+use super::operands::{Activation, Forward, OpPlan, Operand, Produced, Side, operands, own_result, result};
+use crate::device::cuda::ops::tiles::padded;
+use crate::device::{Access, Affine, Op, Precision, Program, Prologue, Span};
 
 /// Ops that an operand is kept for after it was last used. It covers a block's convolutions; all of a training
 /// step would cost the memory that computing activations again saves.
@@ -30,6 +31,7 @@ pub(super) struct LiveRange {
 /// The plans of a program's ops while they are decided.
 pub(super) struct Forwarding<'a> {
     pub program: &'a Program,
+    precision: Precision,
     pub ops: Vec<OpPlan>,
     pub live: Vec<LiveRange>,
     /// Op, which of its operands, index of the live range.
@@ -38,9 +40,9 @@ pub(super) struct Forwarding<'a> {
 
 impl<'a> Forwarding<'a> {
     /// The plans of a program's ops, which are fused in this way.
-    pub fn plan(program: &'a Program, fusions: Vec<Fusion>) -> Vec<OpPlan> {
+    pub fn plan(program: &'a Program, fusions: Vec<Fusion>, precision: Precision) -> Vec<OpPlan> {
         let ops = fusions.into_iter().map(|fusion| OpPlan { fusion, ..OpPlan::ALONE }).collect();
-        let mut forwarding = Self { program, ops, live: Vec::new(), uses: Vec::new() };
+        let mut forwarding = Self { program, precision, ops, live: Vec::new(), uses: Vec::new() };
         for (index, op) in program.ops.iter().enumerate() {
             let mask = if let Op::Conv(ops::Conv { prologue, .. }) = op { prologue.mask } else { None };
             operands(op).for_each(|(side, tensor)| forwarding.operand(index, side, tensor, mask));
@@ -50,6 +52,10 @@ impl<'a> Forwarding<'a> {
 
     /// Finds or begins the live range of an operand that op `index` reads.
     fn operand(&mut self, index: usize, side: Side, tensor: Activation, mask: Option<Span>) {
+        if self.has_its_form(&tensor) {
+            *self.ops[index].operand(side) = Operand { buffer: None, fill: true };
+            return;
+        }
         let known = self.live.iter().position(|range| {
             mask.is_none()
                 && range.tensor == tensor
@@ -76,6 +82,13 @@ impl<'a> Forwarding<'a> {
         self.uses.push((index, side, range));
     }
 
+    /// Whether a tensor has the form of an operand: f32 without a prologue, and channels that need no padding.
+    fn has_its_form(&self, tensor: &Activation) -> bool {
+        let Activation { span, pixels, channels, .. } = *tensor;
+        let aligned = padded(channels) == channels && span.len == pixels * channels && span.offset % 4 == 0;
+        self.precision == Precision::F32 && tensor.is_plain() && aligned
+    }
+
     /// The op that can forward `tensor` to op `index`: it wrote all of it, shortly before, in the same part of the
     /// program, its kernel knows how, and the affine map was there already.
     fn maker(&self, index: usize, tensor: &Activation) -> Option<usize> {
@@ -84,7 +97,8 @@ impl<'a> Forwarding<'a> {
             && self.same_part(maker, index)
             && self.ops[self.launch(maker)].forward.is_none()
             && self.result(maker) == Some((tensor.span, tensor.pixels, tensor.channels))
-            && (tensor.is_plain() || matches!(self.program.ops[maker], Op::Conv(_)))
+            && (tensor.is_plain() && self.precision == Precision::Bf16
+                || matches!(self.program.ops[maker], Op::Conv(_)))
             && !self.changed_affine(tensor, maker..index);
         able.then_some(maker)
     }
@@ -207,7 +221,9 @@ impl<'a> Forwarding<'a> {
                 self.ops[launch].stored = self.read_later(index, &span);
             }
         }
-        self.assign_dtypes();
+        if self.precision == Precision::Bf16 {
+            self.assign_dtypes();
+        }
         let used = |range: &usize| self.uses.iter().any(|(_, _, used)| used == range);
         let used: Vec<usize> = (0..self.live.len()).filter(used).collect();
         allocate(&mut self.live, &used, self.program.capacity);

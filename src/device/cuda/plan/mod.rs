@@ -25,7 +25,7 @@ pub(super) use fuse::{AfterLogits, Classifier, Fusion, PgdStep};
 #[cfg(test)]
 pub(super) use fuse::{CLASSES, FEATURES};
 pub(super) use launch::{BLOCK, Buffer, Grid, ImageSetSize, Launch, Pointer, Tensor, Value};
-pub(super) use operands::{GRADIENT, INPUT, OpPlan, Operand};
+pub(super) use operands::{OpPlan, Operand};
 
 /// Kernels index with 32 bits.
 const LARGEST: usize = 1 << 31;
@@ -96,11 +96,8 @@ pub(super) struct Plan {
 impl Plan {
     /// The plan of a program whose convolutions multiply in `precision`.
     pub fn new(program: &Program, precision: Precision) -> Self {
-        if precision == Precision::F32 {
-            return Self { precision, ops: vec![OpPlan::ALONE; program.ops.len()], update: None };
-        }
-        let mut ops = Forwarding::plan(program, fuse::fusions(program));
-        let update = Update::of(program);
+        let mut ops = Forwarding::plan(program, fuse::fusions(program), precision);
+        let update = if precision == Precision::Bf16 { Update::of(program) } else { None };
         if let Some(update) = &update {
             ops[update.sgd].fusion = Fusion::Update;
             update.average.into_iter().for_each(|op| ops[op].fusion = Fusion::Into(update.sgd));
@@ -302,7 +299,7 @@ impl Lowering<'_> {
 
     pub fn filter(&self, filter: FilterId) -> Pointer {
         let spec = &self.program.filters[filter.0];
-        self.buffer(Buffer::Filter(filter), ops::filter_len(spec, self.precision))
+        self.buffer(Buffer::Filter(filter), tiles::filter_len(spec))
     }
 
     pub fn scalars(&self) -> Pointer {

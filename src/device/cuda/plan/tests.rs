@@ -124,10 +124,23 @@ fn what_one_repetition_leaves_for_the_next_is_stored() {
 }
 
 #[test]
-fn in_f32_nothing_is_forwarded() {
+fn in_f32_a_tensor_without_padding_or_prologue_is_an_operand_as_it_is() {
     let ops = vec![conv(0, Prologue::default(), 1), conv(1, activated(5), 2)];
-    let found = Plan::new(&program(ops), Precision::F32);
-    assert_eq!(found.ops, [OpPlan::ALONE; 2]);
+    let found = Plan::new(&program(ops.clone()), Precision::F32).ops;
+    assert!(found[0].input.buffer.is_some() && found[0].forward.is_some() && !found[0].stored);
+    let ops = ops.into_iter().map(|op| match op {
+        Op::Conv(ops::Conv { shape, filter, mut input, prologue, bias, residual, output }) => {
+            let shape = ConvShape { in_channels: 8, ..shape };
+            input.len = shape.input_len();
+            Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output })
+        }
+        op => op,
+    });
+    let found = Plan::new(&program(ops.collect()), Precision::F32).ops;
+    assert_eq!(
+        (found[0].input, found[1].input.buffer.is_some()),
+        (Operand { buffer: None, fill: true }, true)
+    );
 }
 
 /// A convolution of tensor `input` whose result is added to `residual`.
