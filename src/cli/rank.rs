@@ -9,7 +9,7 @@ use pbe::data::ImageSet;
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::eval::{agreement, average_precision, logits_with_progress, precision_recall, predictions};
-use pbe::report::{Round, RunResult, csv};
+use pbe::report::{RoundResult, RunResult, csv};
 
 use super::common::{DataArgs, NormalisationArgs, print};
 use super::device::ComputeArgs;
@@ -83,7 +83,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let seconds = [("load".into(), load), ("rank".into(), clock.elapsed().as_secs_f64())];
     if args.compute.json {
         let mut result = RunResult::new("rank", &device.describe(), args.compute.seed());
-        result.rounds = vec![Round { average_precision: precision, ..Round::default() }];
+        result.rounds = vec![RoundResult { average_precision: precision, ..RoundResult::default() }];
         result.seconds = seconds.into();
         return print(&result.to_json()?);
     }

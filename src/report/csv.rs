@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::result::Round;
+use super::result::RoundResult;
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::eval::{CurvePoint, predictions, ranked};
@@ -17,7 +17,7 @@ use crate::fs::write_atomic_with;
 type Writer<'a> = csv::Writer<&'a mut BufWriter<File>>;
 
 /// Writes `metrics.csv`: a row per round, with a `seconds_…` column for every phase of any round.
-pub fn write_metrics(path: &Path, rounds: &[Round]) -> Result<()> {
+pub fn write_metrics(path: &Path, rounds: &[RoundResult]) -> Result<()> {
     let mut phases: Vec<&String> = rounds.iter().flat_map(|round| round.seconds.keys()).collect();
     phases.sort();
     phases.dedup();
@@ -48,7 +48,7 @@ pub fn write_metrics(path: &Path, rounds: &[Round]) -> Result<()> {
     })
 }
 
-fn round_cells(round: &Round) -> [String; 13] {
+fn round_cells(round: &RoundResult) -> [String; 13] {
     [
         round.round.to_string(),
         cell(round.dropped),
@@ -68,7 +68,7 @@ fn round_cells(round: &Round) -> [String; 13] {
 
 /// One epoch of a training run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
+pub struct EpochMetrics {
     /// From 0.
     pub epoch: u32,
     /// Mean training loss.
@@ -84,7 +84,7 @@ pub struct Epoch {
 }
 
 /// Writes the `metrics.csv` of a training run: a row per epoch.
-pub fn write_epochs(path: &Path, epochs: &[Epoch]) -> Result<()> {
+pub fn write_epochs(path: &Path, epochs: &[EpochMetrics]) -> Result<()> {
     write(path, |csv| {
         csv.write_record(["epoch", "loss", "learning_rate", "clean_accuracy", "asr", "seconds"])?;
         for epoch in epochs {
@@ -209,14 +209,14 @@ mod tests {
         let seconds = |phases: &[(&str, f64)]| -> Seconds {
             phases.iter().map(|&(phase, seconds)| (phase.to_string(), seconds)).collect()
         };
-        let first = Round {
+        let first = RoundResult {
             attack_loss: Some(2.5),
             clean_accuracy: Some(0.1 + 0.2),
             selected: Some(35_000),
             seconds: seconds(&[("rank", 1.5)]),
-            ..Round::default()
+            ..RoundResult::default()
         };
-        let second = Round { round: 1, seconds: seconds(&[("attack", 2.0)]), ..Round::default() };
+        let second = RoundResult { round: 1, seconds: seconds(&[("attack", 2.0)]), ..RoundResult::default() };
         let text = written(|path| write_metrics(path, &[first, second]));
         let expected = "round,dropped,trained,trained_precision,attack_loss,adversarial_loss,clean_loss,clean_accuracy,asr,selected,selected_share,\
             selected_precision,average_precision,seconds_attack,seconds_rank\n\
@@ -226,12 +226,12 @@ mod tests {
 
     #[test]
     fn epochs_have_a_row_each() {
-        let epoch = Epoch {
+        let epoch = EpochMetrics {
             epoch: 1,
             loss: Some(0.5),
             learning_rate: 0.1,
             clean_accuracy: Some(9.0),
-            ..Epoch::default()
+            ..EpochMetrics::default()
         };
         let expected = "epoch,loss,learning_rate,clean_accuracy,asr,seconds\n1,0.5,0.1,9.0,,0.0\n";
         assert_eq!(written(|path| write_epochs(path, &[epoch])), expected);

@@ -7,6 +7,6 @@ mod run_folder;
 pub mod svg;
 mod table;
 
-pub use result::{COMMIT, FilterResult, Round, RunResult, SCHEMA, Seconds};
+pub use result::{COMMIT, FilterResult, RoundResult, RunResult, SCHEMA, Seconds};
 pub use run_folder::RunFolder;
 pub use table::{Table, comparison, two_decimals};

@@ -41,7 +41,7 @@ pub struct RunResult {
     pub floor: Option<Metrics>,
     /// Defence effectiveness from `before` to `after`, in per cent.
     pub der: Option<f64>,
-    pub rounds: Vec<Round>,
+    pub rounds: Vec<RoundResult>,
     /// Of `pbe inspect`.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub inspection: Option<Inspection>,
@@ -68,7 +68,7 @@ pub struct FilterResult {
 
 /// One round of Algorithm 1; null is what was not measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Round {
+pub struct RoundResult {
     /// From 0.
     pub round: u32,
     /// Images that the initial set was chosen from and left out.
@@ -175,7 +175,12 @@ mod tests {
         result.judge(figures(81.88, 100.0), figures(81.2, 1.0 / 3.0));
         result.floor = Some(figures(82.0, 1.7));
         let seconds = Seconds::from([("attack".into(), 0.1), ("rank".into(), 2.0)]);
-        result.rounds.push(Round { round: 0, selected: Some(35_000), seconds, ..Round::default() });
+        result.rounds.push(RoundResult {
+            round: 0,
+            selected: Some(35_000),
+            seconds,
+            ..RoundResult::default()
+        });
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("result.json");
         result.save(&path).unwrap();

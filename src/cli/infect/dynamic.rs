@@ -15,7 +15,7 @@ use pbe::report::{RunFolder, RunResult};
 
 use super::InfectArgs;
 use super::joint::{DynamicMeta, DynamicRun, restore};
-use super::setup::{Config, Setup};
+use super::setup::{InfectSettings, Setup};
 use crate::cli::checkpoint::{ResumeState, resume_state};
 use crate::cli::common::{DataConfig, Loaded, Provenance, remove};
 use crate::cli::memory::{ImageBytes, MemoryEstimate};
@@ -43,7 +43,7 @@ pub fn infect(
     let shape = Shape { device: device.as_ref(), graph: &graph, graphs: &graphs, config: &config };
     let test = loaded.set.test.as_ref();
     let need = shape.memory_estimate(&images, test).check()?;
-    let settings = Config {
+    let settings = InfectSettings {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         network: weights.architecture.network.name(),
         width: weights.architecture.width,

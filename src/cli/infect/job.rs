@@ -8,7 +8,7 @@ use pbe::engine::Engine;
 use pbe::error::Result;
 use pbe::eval::Evaluator;
 use pbe::report::RunFolder;
-use pbe::report::csv::{Epoch, write_epochs};
+use pbe::report::csv::{EpochMetrics, write_epochs};
 use pbe::train::{EpochImages, StepEvent, TrainCursor};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use crate::cli::progress::Progress;
 #[derive(Default, Serialize, Deserialize)]
 pub struct InfectMeta {
     pub cursor: TrainCursor,
-    pub epochs: Vec<Epoch>,
+    pub epochs: Vec<EpochMetrics>,
     /// Training time of the epoch in progress.
     pub seconds: f64,
 }
@@ -74,14 +74,14 @@ impl InfectRun<'_> {
         event: &StepEvent,
         seconds: f64,
         progress: &Progress,
-    ) -> Result<Epoch> {
+    ) -> Result<EpochMetrics> {
         let epoch = event.cursor.epoch - 1;
         let metrics =
             self.evaluator.map(|evaluator| evaluator.measure(engine)).transpose()?.unwrap_or_default();
         engine.attach(self.images)?;
         let learning_rate = self.config.rate(epoch, event.batches);
         let loss = event.cursor.loss;
-        let done = Epoch {
+        let done = EpochMetrics {
             epoch: epoch as u32,
             loss,
             learning_rate,
@@ -105,7 +105,7 @@ impl InfectRun<'_> {
 }
 
 /// A line for an epoch that is done.
-pub fn log_epoch(progress: &Progress, epoch: &Epoch) {
+pub fn log_epoch(progress: &Progress, epoch: &EpochMetrics) {
     let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
     let (acc, asr, loss) =
         (percent(epoch.clean_accuracy), percent(epoch.asr), epoch.loss.unwrap_or(f64::NAN));

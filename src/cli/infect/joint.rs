@@ -9,7 +9,7 @@ use pbe::data::ImageSet;
 use pbe::error::{Error, Result};
 use pbe::eval::Metrics;
 use pbe::report::RunFolder;
-use pbe::report::csv::{Epoch, write_epochs};
+use pbe::report::csv::{EpochMetrics, write_epochs};
 use serde::{Deserialize, Serialize};
 
 use super::job::log_epoch;
@@ -21,7 +21,7 @@ use crate::cli::progress::Progress;
 #[derive(Default, Serialize, Deserialize)]
 pub struct DynamicMeta {
     pub cursor: DynamicCursor,
-    pub epochs: Vec<Epoch>,
+    pub epochs: Vec<EpochMetrics>,
     /// Time of the mask phase.
     pub mask_seconds: f64,
     /// Training time of the epoch in progress.
@@ -83,7 +83,7 @@ impl DynamicRun<'_> {
         let epoch = event.cursor.classifier.epoch - 1;
         let metrics = self.measure(networks)?.unwrap_or_default();
         networks.attach(self.training.images)?;
-        let done = Epoch {
+        let done = EpochMetrics {
             epoch: epoch as u32,
             loss: event.cursor.classifier.loss,
             learning_rate: self.training.classifier.rate(epoch, event.batches),

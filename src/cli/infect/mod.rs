@@ -27,7 +27,7 @@ use pbe::train::TrainerConfig;
 
 use self::generators::GeneratorArgs;
 use self::job::{InfectMeta, InfectRun};
-use self::setup::{Config, Setup, TrainArgs};
+use self::setup::{InfectSettings, Setup, TrainArgs};
 use super::checkpoint::{ResumeState, resume_state};
 use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Provenance, print_result, remove};
 use super::device::ComputeArgs;
@@ -109,7 +109,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     };
     let need = estimate.check()?;
     let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed());
-    let settings = Config {
+    let settings = InfectSettings {
         provenance,
         network: weights.architecture.network.name(),
         width: weights.architecture.width,

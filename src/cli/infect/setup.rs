@@ -123,7 +123,7 @@ impl TrainArgs {
 
 /// Everything the result depends on.
 #[derive(Serialize)]
-pub struct Config<'a> {
+pub struct InfectSettings<'a> {
     #[serde(flatten)]
     pub provenance: Provenance,
     pub network: &'static str,

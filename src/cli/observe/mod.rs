@@ -109,8 +109,13 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
         curves: &args.pr,
         data: DataConfig::new(&args.data, &loaded.set, &infected.normalisation),
     };
-    let observer =
-        Observer { device: device.as_ref(), clean: &clean, triggered: &triggered, args, progress: &progress };
+    let observer = ModelObserver {
+        device: device.as_ref(),
+        clean: &clean,
+        triggered: &triggered,
+        args,
+        progress: &progress,
+    };
     observer.check_memory(&infected)?;
     let folder = RunFolder::create(&args.output, "observe", &config, false)?;
 
@@ -135,7 +140,7 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
 }
 
 /// What the observation of any model needs.
-struct Observer<'a> {
+struct ModelObserver<'a> {
     device: &'a dyn Device,
     clean: &'a ImageSet,
     triggered: &'a ImageSet,
@@ -143,7 +148,7 @@ struct Observer<'a> {
     progress: &'a Progress,
 }
 
-impl Observer<'_> {
+impl ModelObserver<'_> {
     const OPTIONS: fn() -> EngineOptions = || EngineOptions { attack: true, ..EngineOptions::default() };
 
     fn check_memory(&self, network: &Network) -> Result<()> {

@@ -31,7 +31,7 @@ use request::Request;
 
 /// Everything the result depends on.
 #[derive(Serialize)]
-struct Config<'a> {
+struct PurifySettings<'a> {
     #[serde(flatten)]
     provenance: Provenance,
     model: &'a PathBuf,
@@ -64,7 +64,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let network = model.fit(&data.set, &request.data.data, request.normalisation.as_ref())?;
     let images = data.bytes(&network, defense);
     let need = memory_estimate(device.as_ref(), &network, defense.trainer(), images).check()?;
-    let config = Config {
+    let config = PurifySettings {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         model: &request.model,
         clean: request.clean.as_ref(),

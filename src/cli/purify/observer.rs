@@ -6,7 +6,7 @@ use pbe::engine::Engine;
 use pbe::error::{Error, Result};
 use pbe::eval::{Metrics, average_precision, precision};
 use pbe::report::csv::write_metrics;
-use pbe::report::{FilterResult, Round, RunFolder};
+use pbe::report::{FilterResult, RoundResult, RunFolder};
 use serde::{Deserialize, Serialize};
 
 use super::PurifyData;
@@ -20,7 +20,7 @@ use crate::cli::progress::Progress;
 pub struct CheckpointMeta {
     state: RunState,
     /// Rounds begun so far.
-    pub rounds: Vec<Round>,
+    pub rounds: Vec<RoundResult>,
     /// The suspect model's metrics.
     pub before: Option<Metrics>,
 }
@@ -77,9 +77,9 @@ impl<'a> RunObserver<'a> {
     }
 
     /// The round's entry, which is made if a run is in it for the first time.
-    fn round(&mut self, round: usize) -> &mut Round {
+    fn round(&mut self, round: usize) -> &mut RoundResult {
         if self.meta.rounds.len() <= round {
-            let entry = |round: usize| Round { round: round as u32, ..Round::default() };
+            let entry = |round: usize| RoundResult { round: round as u32, ..RoundResult::default() };
             self.meta.rounds.extend((self.meta.rounds.len()..=round).map(entry));
         }
         &mut self.meta.rounds[round]
