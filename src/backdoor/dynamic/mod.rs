@@ -6,6 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | `compose` | the trigger's arithmetic, the losses on it, their gradients |
+//! | `job` | the networks and settings of a training, and how far it is |
 //! | `train` | the mask phase, then classifier and pattern network together |
 //! | `step` | a step of each |
 //! | `config` | its numbers |
@@ -15,6 +16,7 @@
 pub mod compose;
 mod config;
 mod file;
+mod job;
 mod stamp;
 mod step;
 mod train;
@@ -25,7 +27,8 @@ use crate::error::{Error, Result};
 use crate::model::{Generator, GeneratorRole};
 
 pub use config::GeneratorConfig;
-pub use train::{Drawn, DynamicCursor, DynamicEvent, DynamicJob, Networks, train_dynamic};
+pub use job::{Drawn, DynamicCursor, DynamicEvent, DynamicJob, Networks};
+pub use train::train_dynamic;
 
 /// A trained trigger: both image networks, for images of one size.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! The two steps of training, and the buffers that they share.
 
 use super::compose::{compose, compose_gradient, diversity, sparsity};
-use super::train::{Drawn, DynamicCursor, DynamicJob, Networks};
+use super::job::{Drawn, DynamicCursor, DynamicJob, Networks};
 use crate::engine::{Source, StepParams};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
