@@ -50,7 +50,7 @@ __device__ __forceinline__ u32 bits_below(int n) { return n <= 0 ? 0 : n >= 16 ?
 // (u, v, vector) is a mixed-radix counter of the thread's next vector: a stage adds four vectors without a division. All
 // rows of a thread are at the same tap, so a stage adds one offset to each row's base, and tests two bits of each row:
 // whether tap row u or tap column v lies outside the image. A kernel has at most 15 taps a side (`TAPS` in
-// src/device/cuda/tensor.rs); bit 15 is always set. Tried and lost: bounds and addresses computed for each vector, 120
+// src/device/cuda/ops/conv.rs); bit 15 is always set. Tried and lost: bounds and addresses computed for each vector, 120
 // instructions a stage beside 32 of mma.sync.
 template <class E, u32 BLOCK_M> struct IteratorA {
     static constexpr u32 ROWS_PER_THREAD = BLOCK_M / ROWS_PER_PASS;
