@@ -1,45 +1,41 @@
-//! What image networks have beside a classifier's layers: upsampling, and the squashing of their output.
+//! What image-to-image generators have besides the layers of a classifier: upsampling, and the scaled tanh of
+//! their output.
 
 use rayon::prelude::*;
 
-use super::conv::{PrologueArgs, Threads};
+use super::execute::{Context, Execute};
 use super::grain;
-use super::vectorised::vectorised;
+use super::simd::vectorised;
 use crate::device::SCALED_TANH_DIVISOR;
+use crate::device::ops::{ScaledTanh, ScaledTanhDgrad, Upsample, UpsampleDgrad};
+use crate::error::Result;
 
 /// Share of the nearer pixel in each direction of an upsampled one; the other is next to it.
 const NEAR: f32 = 0.75;
 /// Share of the farther pixel.
 const FAR: f32 = 0.25;
 
-/// Sizes of an upsampling's input.
-#[derive(Clone, Copy)]
-pub(super) struct Size {
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-}
-
-/// Twice the size of each image of `input`, behind affine map and ReLU, bilinearly. A task makes a row.
-pub(super) fn upsample(
-    size: Size,
-    input: &[f32],
-    prologue: PrologueArgs,
-    output: &mut [f32],
-    threads: Threads,
-) {
-    let len = size.height * size.width * size.channels;
-    let (affine, relu) = (prologue.affine, prologue.relu);
-    output.par_chunks_mut(2 * size.width * size.channels).enumerate().with_min_len(grain(threads)).for_each(
-        |(row, output)| {
-            let (image, y) = (row / (2 * size.height), row % (2 * size.height));
-            let image = &input[image * len..(image + 1) * len];
-            let (near, far) = sources(y, size.height);
-            let line = size.width * size.channels;
-            let rows = (&image[near * line..(near + 1) * line], &image[far * line..(far + 1) * line]);
-            mix(rows, size.channels, affine, relu, output);
-        },
-    );
+/// A task makes a row.
+impl Execute for Upsample {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let (input, prologue, output) = unsafe {
+            (frame.input(self.input), frame.prologue(&self.prologue, false), frame.output(self.output))
+        };
+        let (affine, relu) = (prologue.affine, prologue.relu);
+        let line = self.width * self.channels;
+        output.par_chunks_mut(2 * line).enumerate().with_min_len(grain(frame.threads)).for_each(
+            |(row, output)| {
+                let (image, y) = (row / (2 * self.height), row % (2 * self.height));
+                let image = &input[image * self.height * line..(image + 1) * self.height * line];
+                let (near, far) = sources(y, self.height);
+                let rows = (&image[near * line..(near + 1) * line], &image[far * line..(far + 1) * line]);
+                mix(rows, self.channels, affine, relu, output);
+            },
+        );
+        Ok(())
+    }
 }
 
 /// The nearer and the farther input of output `at` on a side of `len` inputs, the border repeated.
@@ -91,21 +87,26 @@ vectorised! {
     }
 }
 
-/// The transpose of [`upsample`] without its prologue: input row y is read by output rows 2y − 1 to
-/// 2y + 2, columns likewise. A task makes a row.
-pub(super) fn upsample_dgrad(size: Size, gradient: &[f32], output: &mut [f32], threads: Threads) {
-    let line = 2 * size.width * size.channels;
-    output.par_chunks_mut(size.width * size.channels).enumerate().with_min_len(grain(threads)).for_each(
-        |(row, output)| {
-            let (image, y) = (row / size.height, row % size.height);
-            let first = image * 2 * size.height;
-            output.fill(0.0);
-            for (at, share) in taps(y, size.height) {
-                let start = (first + at) * line;
-                gather_row(&gradient[start..start + line], size.channels, share, output);
-            }
-        },
-    );
+/// Input row y is read by output rows 2y − 1 to 2y + 2, columns likewise. A task makes a row.
+impl Execute for UpsampleDgrad {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let (gradient, output) = unsafe { (frame.input(self.gradient), frame.output(self.output)) };
+        let line = self.width * self.channels;
+        output.par_chunks_mut(line).enumerate().with_min_len(grain(frame.threads)).for_each(
+            |(row, output)| {
+                let (image, y) = (row / self.height, row % self.height);
+                let first = image * 2 * self.height;
+                output.fill(0.0);
+                for (at, share) in taps(y, self.height) {
+                    let start = (first + at) * 2 * line;
+                    gather_row(&gradient[start..start + 2 * line], self.channels, share, output);
+                }
+            },
+        );
+        Ok(())
+    }
 }
 
 /// The outputs that read input `at` on a side of `len` inputs, with their shares; beyond the border the
@@ -156,36 +157,63 @@ fn apply(x: f32, i: usize, affine: Option<(&[f32], &[f32])>) -> f64 {
     }
 }
 
-/// output = tanh(affine(input)) / (2 + 1e-7) + 1/2.
-pub(super) fn scaled_tanh(
-    input: &[f32],
-    affine: Option<(&[f32], &[f32])>,
-    output: &mut [f32],
-    threads: Threads,
-) {
-    output
-        .par_chunks_mut(CHUNK)
-        .zip(input.par_chunks(CHUNK))
-        .enumerate()
-        .with_min_len(grain(threads))
-        .for_each(|(chunk, (output, input))| {
-            for (i, (output, &x)) in output.iter_mut().zip(input).enumerate() {
-                *output = squash(apply(x, chunk * CHUNK + i, affine));
+impl Execute for ScaledTanh {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let (input, affine, output) = unsafe {
+            let affine = self.affine.map(|affine| frame.affine(affine));
+            (frame.input(self.input), affine, frame.output(self.output))
+        };
+        output
+            .par_chunks_mut(CHUNK)
+            .zip(input.par_chunks(CHUNK))
+            .enumerate()
+            .with_min_len(grain(frame.threads))
+            .for_each(|(chunk, (output, input))| {
+                for (i, (output, &x)) in output.iter_mut().zip(input).enumerate() {
+                    *output = squash(apply(x, chunk * CHUNK + i, affine));
+                }
+            });
+        Ok(())
+    }
+}
+
+/// The output may be the gradient: both are addresses.
+impl Execute for ScaledTanhDgrad {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let slopes = unsafe {
+            Slopes {
+                input: frame.input(self.input),
+                affine: self.affine.map(|affine| frame.affine(affine)),
+                gradient: frame.pointer(self.gradient),
+                scale: self.scale.map(|scale| frame.input(scale)),
+                output: frame.pointer(self.output),
+            }
+        };
+        let len = slopes.input.len();
+        (0..len.div_ceil(CHUNK)).into_par_iter().with_min_len(grain(frame.threads)).for_each(|chunk| {
+            for i in chunk * CHUNK..((chunk + 1) * CHUNK).min(len) {
+                // SAFETY: chunks are disjoint parts of the images.
+                unsafe { slopes.element(i) };
             }
         });
+        Ok(())
+    }
 }
 
-/// The images' operands of [`scaled_tanh_dgrad`]; `output` may be `gradient`.
 #[derive(Clone, Copy)]
-pub(super) struct Slopes<'a> {
-    pub input: &'a [f32],
-    pub affine: Option<(&'a [f32], &'a [f32])>,
-    pub gradient: *const f32,
-    pub scale: Option<&'a [f32]>,
-    pub output: *mut f32,
+struct Slopes<'a> {
+    input: &'a [f32],
+    affine: Option<(&'a [f32], &'a [f32])>,
+    gradient: *const f32,
+    scale: Option<&'a [f32]>,
+    output: *mut f32,
 }
 
-// SAFETY: plain addresses; `scaled_tanh_dgrad`'s contract covers their use from several threads.
+// SAFETY: plain addresses; threads use disjoint elements.
 unsafe impl Send for Slopes<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Slopes<'_> {}
@@ -201,19 +229,4 @@ impl Slopes<'_> {
         // SAFETY: in bounds by the contract; read before it is written.
         unsafe { *self.output.add(i) = (f64::from(*self.gradient.add(i)) * slope * factor) as f32 };
     }
-}
-
-/// output = gradient · (1 − tanh²(affine(input))) / (2 + 1e-7) · scale.
-///
-/// # Safety
-/// `gradient` and `output` are good for as many elements as `input`, `output` alone for writing; nothing
-/// else uses what it points to meanwhile; it overlaps `gradient` only where it equals it.
-pub(super) unsafe fn scaled_tanh_dgrad(slopes: Slopes, threads: Threads) {
-    let len = slopes.input.len();
-    (0..len.div_ceil(CHUNK)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
-        for i in chunk * CHUNK..((chunk + 1) * CHUNK).min(len) {
-            // SAFETY: chunks are disjoint parts of the images.
-            unsafe { slopes.element(i) };
-        }
-    });
 }

@@ -3,8 +3,8 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use super::conv::Threads;
-use crate::device::{BatchSlice, MemoryLayout, Region, Span, StepParams};
+use super::conv::{PrologueArgs, Threads};
+use crate::device::{Affine, BatchSlice, MemoryLayout, Prologue, Region, Span, StepParams};
 
 /// A cache line, and a full vector register.
 const ALIGNMENT: usize = 64;
@@ -170,5 +170,38 @@ impl<'a> Frame<'a> {
     pub unsafe fn output_words(&self, span: Span) -> &'a mut [u32] {
         // SAFETY: as `output`.
         bytemuck::cast_slice_mut(unsafe { self.output(span) })
+    }
+
+    /// An affine map per channel to read.
+    ///
+    /// # Safety
+    /// As [`Frame::input`].
+    pub unsafe fn affine(&self, affine: Affine) -> (&'a [f32], &'a [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.input(affine.scale), self.input(affine.shift)) }
+    }
+
+    /// An affine map per channel to write.
+    ///
+    /// # Safety
+    /// As [`Frame::output`].
+    pub unsafe fn affine_output(&self, affine: Affine) -> (&'a mut [f32], &'a mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.output(affine.scale), self.output(affine.shift)) }
+    }
+
+    /// A prologue, its mask to write where `masked`.
+    ///
+    /// # Safety
+    /// As [`Frame::input`] and [`Frame::output_words`].
+    pub unsafe fn prologue(&self, prologue: &Prologue, masked: bool) -> PrologueArgs<'a> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            PrologueArgs {
+                affine: prologue.affine.map(|affine| self.affine(affine)),
+                relu: prologue.relu,
+                mask: prologue.mask.filter(|_| masked).map(|mask| self.output_words(mask)),
+            }
+        }
     }
 }

@@ -3,32 +3,30 @@
 //! | file | |
 //! |---|---|
 //! | `session` | the regions, prepared programs, running them over workers or one slice at a time |
-//! | `execute` | an op's spans become slices, and go to its kernel |
+//! | `execute` | what every op has: its execution and the working memory it takes |
 //! | `memory` | the regions' memory and what a worker sees of it |
-//! | `conv/` | convolutions |
-//! | `gather`, `norm`, `sum`, `pooling`, `head`, `generator`, `pgd`, `optimiser` | all other kernels, one file per family |
-//! | `simd`, `vectorised` | the two ways to use vector instructions: by hand, and by the compiler |
+//! | `adaptive_pool`, `add`, `classifier`, `conv/`, `generator`, `images`, `norm/`, `optimizer`, `pgd`, `pool` | the ops, one file per family |
+//! | `simd/` | vector instructions |
 //!
 //! Kernels are safe functions over slices wherever they don't work in place. What a kernel gives
 //! never depends on the number of threads: work is cut by size alone, and sums are joined in order.
 
 #![allow(unsafe_code)]
 
-pub mod adaptive_pool;
+mod adaptive_pool;
+mod add;
+mod classifier;
 mod conv;
 mod execute;
-mod gather;
 mod generator;
-mod head;
+mod images;
 mod memory;
 mod norm;
-mod optimiser;
+mod optimizer;
 mod pgd;
-mod pooling;
+mod pool;
 mod session;
 pub mod simd;
-mod sum;
-mod vectorised;
 
 use std::sync::Arc;
 
@@ -40,7 +38,7 @@ use conv::Threads;
 use session::CpuSession;
 
 /// Arena elements a worker should have at most: 3 MiB, about what a core's caches hold.
-const LANE_ELEMENTS: usize = 3 << 18;
+const WORKER_ELEMENTS: usize = 3 << 18;
 
 /// The processor, with a thread pool of its own.
 pub struct CpuDevice {
@@ -64,7 +62,7 @@ impl CpuDevice {
 
 impl Device for CpuDevice {
     fn describe(&self) -> String {
-        format!("cpu: {} threads, {}", self.workers(), vectorised::level_name())
+        format!("cpu: {} threads, {}", self.workers(), simd::level_name())
     }
 
     fn kind(&self) -> String {
@@ -76,7 +74,7 @@ impl Device for CpuDevice {
     }
 
     fn preferred_batch(&self, elements_per_image: usize) -> usize {
-        (LANE_ELEMENTS / elements_per_image.max(1)).clamp(2, 32)
+        (WORKER_ELEMENTS / elements_per_image.max(1)).clamp(2, 32)
     }
 
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {

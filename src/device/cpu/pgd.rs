@@ -2,52 +2,46 @@
 
 use rayon::prelude::*;
 
-use super::conv::Threads;
+use super::execute::{Context, Execute};
 use super::grain;
-use super::vectorised::vectorised;
+use super::simd::vectorised;
+use crate::device::ops::{PgdStart, PgdStep};
 use crate::device::{Norm, StepParams};
+use crate::error::Result;
 use crate::rng::{Purpose, Stream, unit};
 
 /// Bits of a draw's counter left to the position inside an image.
 const POSITION_BITS: u32 = 24;
 
-/// Images as rows of `elements`; the ball's norm.
-#[derive(Clone, Copy)]
-pub(super) struct Ball<'a> {
-    pub elements: usize,
-    pub norm: Norm,
-    pub clean: &'a [f32],
-    /// Radius per image.
-    pub epsilon: &'a [f32],
-}
-
-/// adversarial = clean + a uniform draw from the cube of radius ε (shrunk into the ball for L2),
-/// or just clean where there is no random start.
-pub(super) fn start(
-    ball: Ball,
-    indices: &[u32],
-    adversarial: &mut [f32],
-    params: &StepParams,
-    threads: Threads,
-) {
-    let stream = Stream::new(params.seed, Purpose::AttackStart, params.epoch);
-    adversarial
-        .par_chunks_mut(ball.elements.max(1))
-        .zip(ball.clean.par_chunks(ball.elements.max(1)))
-        .zip(ball.epsilon.par_iter().zip(indices.par_iter()))
-        .with_min_len(grain(threads))
-        .for_each(|((adversarial, clean), (&epsilon, &index))| {
-            if !params.random_start {
-                adversarial.copy_from_slice(clean);
-                return;
-            }
-            offsets(&stream, index, epsilon, adversarial);
-            let shrink = match ball.norm {
-                Norm::Linf => 1.0,
-                Norm::L2 => shrink_into(epsilon, square_sum(adversarial)),
-            };
-            add_scaled(adversarial, clean, shrink, bounds(params));
-        });
+impl Execute for PgdStart {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        let params = frame.params;
+        // SAFETY: the operands were checked.
+        let (clean, epsilon, indices, adversarial) = unsafe {
+            let (clean, epsilon) = (frame.input(self.clean), frame.input(self.epsilon));
+            (clean, epsilon, frame.words(self.indices), frame.output(self.adversarial))
+        };
+        let stream = Stream::new(params.seed, Purpose::AttackStart, params.epoch);
+        adversarial
+            .par_chunks_mut(self.elements.max(1))
+            .zip(clean.par_chunks(self.elements.max(1)))
+            .zip(epsilon.par_iter().zip(indices.par_iter()))
+            .with_min_len(grain(frame.threads))
+            .for_each(|((adversarial, clean), (&epsilon, &index))| {
+                if !params.random_start {
+                    adversarial.copy_from_slice(clean);
+                    return;
+                }
+                offsets(&stream, index, epsilon, adversarial);
+                let shrink = match self.norm {
+                    Norm::Linf => 1.0,
+                    Norm::L2 => shrink_into(epsilon, square_sum(adversarial)),
+                };
+                add_scaled(adversarial, clean, shrink, bounds(params));
+            });
+        Ok(())
+    }
 }
 
 /// ε·(2u − 1) for every element of image `index`.
@@ -60,33 +54,34 @@ fn offsets(stream: &Stream, index: u32, epsilon: f32, output: &mut [f32]) {
     }
 }
 
-/// One step along the gradient's direction, back into the ball, and into [0, 1] where clamped.
-pub(super) fn step(
-    ball: Ball,
-    gradient: &[f32],
-    alpha: &[f32],
-    adversarial: &mut [f32],
-    params: &StepParams,
-    threads: Threads,
-) {
-    let bounds = bounds(params);
-    adversarial
-        .par_chunks_mut(ball.elements.max(1))
-        .zip(ball.clean.par_chunks(ball.elements.max(1)))
-        .zip(gradient.par_chunks(ball.elements.max(1)))
-        .zip(ball.epsilon.par_iter().zip(alpha.par_iter()))
-        .with_min_len(grain(threads))
-        .for_each(|(((adversarial, clean), gradient), (&epsilon, &alpha))| match ball.norm {
-            Norm::Linf => step_linf(adversarial, clean, gradient, epsilon, alpha, bounds),
-            Norm::L2 => {
-                let length = square_sum(gradient).sqrt() as f32;
-                // α over less would not be a number.
-                let scale = if length >= f32::MIN_POSITIVE { alpha / length } else { 0.0 };
-                move_offset(adversarial, clean, gradient, scale);
-                let shrink = shrink_into(epsilon, square_sum(adversarial));
-                add_scaled(adversarial, clean, shrink, bounds);
-            }
-        });
+impl Execute for PgdStep {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let (clean, gradient, adversarial) =
+            unsafe { (frame.input(self.clean), frame.input(self.gradient), frame.output(self.adversarial)) };
+        // SAFETY: as above.
+        let (epsilon, alpha) = unsafe { (frame.input(self.epsilon), frame.input(self.alpha)) };
+        let bounds = bounds(frame.params);
+        adversarial
+            .par_chunks_mut(self.elements.max(1))
+            .zip(clean.par_chunks(self.elements.max(1)))
+            .zip(gradient.par_chunks(self.elements.max(1)))
+            .zip(epsilon.par_iter().zip(alpha.par_iter()))
+            .with_min_len(grain(frame.threads))
+            .for_each(|(((adversarial, clean), gradient), (&epsilon, &alpha))| match self.norm {
+                Norm::Linf => step_linf(adversarial, clean, gradient, epsilon, alpha, bounds),
+                Norm::L2 => {
+                    let length = square_sum(gradient).sqrt() as f32;
+                    // α over a smaller length could overflow.
+                    let scale = if length >= f32::MIN_POSITIVE { alpha / length } else { 0.0 };
+                    move_offset(adversarial, clean, gradient, scale);
+                    let shrink = shrink_into(epsilon, square_sum(adversarial));
+                    add_scaled(adversarial, clean, shrink, bounds);
+                }
+            });
+        Ok(())
+    }
 }
 
 /// The range of pixels.

@@ -1,6 +1,5 @@
 //! A network's memory on the CPU, and the running of programs.
 
-use crate::device::ops;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -8,17 +7,22 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::conv::{PackedFilter, Threads, Workspace};
-use super::execute::{Machine, Scratch, execute};
+use super::conv::{PackedFilter, Threads};
+use super::execute::{Context, Filters, Scratch, ScratchSize, execute};
 use super::memory::{Frame, Memory};
-use super::norm;
 use crate::data::ImageSet;
 use crate::device::check::{check, check_slices};
 use crate::device::{
-    BatchSlice, ConvShape, FilterSpec, ImageSlot, MemoryLayout, Op, Program, ProgramId, Region, Session,
-    StepParams,
+    BatchSlice, FilterSpec, ImageSlot, MemoryLayout, Op, Program, ProgramId, Region, Session, StepParams,
 };
 use crate::error::{Error, Result};
+
+/// What all ops share: the regions, the filters in the kernels' form, the images.
+struct Machine {
+    memory: Memory,
+    filters: Vec<PackedFilter>,
+    images: Vec<Option<ImageSet>>,
+}
 
 /// A program and the staging rows it has room for.
 struct Prepared {
@@ -62,15 +66,9 @@ impl CpuSession {
 
     /// Makes room for what the ops of every program need beside their operands.
     fn make_room(&mut self) {
-        let programs: Vec<&Program> = self.programs.iter().map(|prepared| &prepared.program).collect();
-        let room = Room::new(&programs);
-        let threads = self.pool.current_num_threads();
-        self.shared.workspace = Some(Workspace::new(&room.shapes, room.wgrad_count, threads));
-        self.shared.partials.resize(room.partials, 0.0);
-        self.shared.coefficients.resize(room.coefficients, 0.0);
-        for worker in &mut self.workers {
-            worker.workspace = Some(Workspace::new(&room.worker_shapes, 0, 1));
-        }
+        let (shared, worker) = scratch_sizes(self.programs.iter().map(|prepared| &prepared.program));
+        self.shared = Scratch::new(&shared, self.pool.current_num_threads());
+        self.workers.iter_mut().for_each(|scratch| *scratch = Scratch::new(&worker, 1));
     }
 
     /// One slice after the other, all threads in each op.
@@ -99,7 +97,7 @@ impl CpuSession {
     }
 
     /// Every worker takes slices until none is left. The error is the first slice's that failed.
-    fn run_in_lanes(&mut self, index: usize, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
+    fn run_on_workers(&mut self, index: usize, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
         let (program, machine) = (&self.programs[index].program, &self.machine);
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
@@ -121,8 +119,10 @@ impl CpuSession {
                 // SAFETY: the program and its slices were checked: workers differ in arena part,
                 // slices in staging rows, and no other region is written.
                 let frame = unsafe { Frame::new(&machine.memory, arena, slice, params, Threads::One) };
-                let result =
-                    program.steps(params.repeats).try_for_each(|op| execute(op, frame, machine, scratch));
+                let result = program.steps(params.repeats).try_for_each(|op| {
+                    let filters = Filters::Shared(&machine.filters);
+                    execute(op, Context { frame, filters, images: &machine.images, scratch })
+                });
                 if let Err(error) = result {
                     fail(index, error);
                 }
@@ -144,88 +144,27 @@ fn alone(
     params: &StepParams,
     threads: Threads,
 ) -> Result<()> {
-    if let Op::LoadFilter(ops::LoadFilter { filter, weights, scale }) = op {
-        machine.load_filter(*filter, *weights, *scale, threads);
-        return Ok(());
-    }
     // SAFETY: the program and the slice were checked; nothing else runs.
     let frame = unsafe { Frame::new(&machine.memory, 0, slice, params, threads) };
-    execute(op, frame, machine, scratch)
+    let filters = Filters::Own(&mut machine.filters);
+    execute(op, Context { frame, filters, images: &machine.images, scratch })
+}
+
+/// Sizes of the working memory when one slice has all threads, and of a worker's.
+fn scratch_sizes<'a>(programs: impl Iterator<Item = &'a Program> + Clone) -> (ScratchSize, ScratchSize) {
+    let (workers, shared) = (|p: &&Program| p.data_parallel, |p: &&Program| !p.data_parallel);
+    (ScratchSize::of(programs.clone().filter(shared)), ScratchSize::of(programs.filter(workers)))
 }
 
 /// Bytes of a session with this layout and these programs prepared, on `threads` threads.
 pub(super) fn needs(layout: &MemoryLayout, programs: &[Program], threads: usize) -> usize {
-    let room = Room::new(&programs.iter().collect::<Vec<_>>());
+    let (shared, worker) = scratch_sizes(programs.iter());
     // One filter table: every program's continues the one before.
     let filters = programs.iter().map(|program| &program.filters).max_by_key(|filters| filters.len());
     layout.bytes()
         + filters.into_iter().flatten().map(PackedFilter::bytes_for).sum::<usize>()
-        + Workspace::bytes_for(&room.shapes, room.wgrad_count, threads)
-        + threads * Workspace::bytes_for(&room.worker_shapes, 0, 1)
-        + room.partials * size_of::<f64>()
-        + room.coefficients * size_of::<f32>()
-}
-
-/// What the ops of programs need beside their operands.
-struct Room {
-    /// Convolutions with all threads, and of one worker.
-    shapes: Vec<ConvShape>,
-    worker_shapes: Vec<ConvShape>,
-    /// Images of a weight gradient at most.
-    wgrad_count: usize,
-    /// Elements of [`Scratch::partials`] and [`Scratch::coefficients`].
-    partials: usize,
-    coefficients: usize,
-}
-
-impl Room {
-    fn new(programs: &[&Program]) -> Self {
-        let of = |workers: bool| programs.iter().copied().filter(move |p| p.data_parallel == workers);
-        let wgrad_count = of(false).filter(|p| p.ops.iter().any(is_wgrad)).map(|p| p.capacity).max();
-        let (mut partials, mut coefficients) = (0, 0);
-        for program in of(false) {
-            for (rows, channels) in program.ops.iter().filter_map(norm_size) {
-                partials = partials.max(norm::partials_len(rows * program.capacity, channels));
-                coefficients = coefficients.max(norm::coefficients_len(channels));
-            }
-        }
-        let wgrad_count = wgrad_count.unwrap_or(0);
-        Self {
-            shapes: shapes(of(false)),
-            worker_shapes: shapes(of(true)),
-            wgrad_count,
-            partials,
-            coefficients,
-        }
-    }
-}
-
-/// The distinct convolutions of programs.
-fn shapes<'a>(programs: impl Iterator<Item = &'a Program>) -> Vec<ConvShape> {
-    let mut shapes = Vec::new();
-    for op in programs.flat_map(|program| &program.ops) {
-        if let Op::Conv(ops::Conv { shape, .. })
-        | Op::ConvDgrad(ops::ConvDgrad { shape, .. })
-        | Op::ConvWgrad(ops::ConvWgrad { shape, .. }) = op
-            && !shapes.contains(shape)
-        {
-            shapes.push(*shape);
-        }
-    }
-    shapes
-}
-
-fn is_wgrad(op: &Op) -> bool {
-    matches!(op, Op::ConvWgrad(_))
-}
-
-/// Rows of an image and channels of a batch norm.
-fn norm_size(op: &Op) -> Option<(usize, usize)> {
-    match op {
-        Op::BatchNormStats(ops::BatchNormStats { pixels, channels, .. })
-        | Op::BatchNormDgrad(ops::BatchNormDgrad { pixels, channels, .. }) => Some((*pixels, *channels)),
-        _ => None,
-    }
+        + shared.bytes(threads)
+        + threads * worker.bytes(1)
 }
 
 impl Session for CpuSession {
@@ -261,11 +200,11 @@ impl Session for CpuSession {
     fn run(&mut self, program: ProgramId, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
         let prepared = self.programs.get(program.0).ok_or_else(|| Error::run("no such program"))?;
         check_slices(&prepared.program, prepared.rows, slices)?;
-        let workers = prepared.program.data_parallel;
+        let data_parallel = prepared.program.data_parallel;
         let pool = Arc::clone(&self.pool);
         pool.install(|| {
-            if workers {
-                self.run_in_lanes(program.0, params, slices)
+            if data_parallel {
+                self.run_on_workers(program.0, params, slices)
             } else {
                 self.run_in_turn(program.0, params, slices)
             }

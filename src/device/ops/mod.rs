@@ -15,7 +15,7 @@ use table::{
     write,
 };
 
-op_table! { program:
+op_table! { $ program:
     /// scale = gamma / sqrt(variance + epsilon), shift = beta − mean · scale.
     BatchNormAffine {
         gamma: Span = read(shared(gamma.len)),

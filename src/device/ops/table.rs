@@ -202,9 +202,9 @@ impl Work {
 /// - `work`: a [`Work`];
 /// - `check`: what else has to hold in a program, if anything.
 ///
-/// `program` is the name by which rows refer to the program.
+/// `program` is the name by which rows refer to the program; `$` is passed in for the macro `each_op`.
 macro_rules! op_table {
-    ($program:ident: $(
+    ($dollar:tt $program:ident: $(
         $(#[$doc:meta])*
         $name:ident { $($field:ident: $type:ty $(= $expected:expr)?),* $(,)? }
         sizes: $sizes:expr,
@@ -229,6 +229,17 @@ macro_rules! op_table {
         pub enum Op {
             $($name($name)),*
         }
+
+        /// The same expression for an op of any type: where a row's type lacks what the expression calls, a device
+        /// doesn't handle that op.
+        macro_rules! each_op {
+            ($dollar op:expr, $dollar inner:ident => $dollar body:expr) => {
+                match $dollar op {
+                    $($crate::device::Op::$name($dollar inner) => $dollar body),*
+                }
+            };
+        }
+        pub(in crate::device) use each_op;
 
         #[allow(unused_variables)]
         impl Op {

@@ -13,6 +13,7 @@ mod direct;
 mod epilogue;
 mod gemm;
 mod memory;
+mod ops;
 mod pack;
 mod partition;
 mod rows;
@@ -73,59 +74,70 @@ fn winograd_wgrad(s: &ConvShape) -> Winograd {
     winograd_fprop(s).with_tiles(128)
 }
 
-/// Working memory of the kernels, one part per thread, allocated once for a set of shapes.
+/// Elements of a [`Workspace`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WorkspaceSize {
+    /// Of a thread's part.
+    part: usize,
+    /// Of wgrad's partial sums.
+    sums: usize,
+}
+
+impl WorkspaceSize {
+    /// Makes room for fprop and dgrad of a convolution, and for its wgrad of up to `wgrad_count` images.
+    pub fn add(&mut self, shape: &ConvShape, wgrad_count: usize) {
+        let (scratch, wgrad) = match algorithm(shape) {
+            Algorithm::Winograd => {
+                let scratch = winograd_fprop(shape).scratch_len().max(winograd_dgrad(shape).scratch_len());
+                (scratch, wgrad::winograd_scratch_len(&winograd_wgrad(shape)))
+            }
+            Algorithm::Direct => {
+                let direct = Direct::new(*shape);
+                (direct.scratch_len(), wgrad::direct_scratch_len(&direct))
+            }
+        };
+        self.part = self.part.max(scratch);
+        if wgrad_count > 0 {
+            let partition = Partition::new(shape, algorithm(shape) == Algorithm::Winograd, wgrad_count);
+            self.part = self.part.max(wgrad);
+            self.sums = self.sums.max(partition.parts * partition.sum_len());
+        }
+    }
+
+    /// Bytes of a workspace for so many threads.
+    pub fn bytes(&self, threads: usize) -> usize {
+        (threads * room(&[self.part]) + room(&[self.sums])) * size_of::<f32>()
+    }
+}
+
+/// Working memory of the kernels, one part for each thread.
 pub struct Workspace {
     level: Level,
-    slots: Vec<Buffer>,
+    parts: Vec<Buffer>,
     /// Partial sums of wgrad.
     sums: Buffer,
 }
 
+impl Default for Workspace {
+    fn default() -> Self {
+        Self::new(WorkspaceSize::default(), 0)
+    }
+}
+
 impl Workspace {
-    /// For every direction of `shapes`, with `count` images at most in `wgrad` (0 = wgrad isn't
-    /// used); `threads` parts (1 in a data-parallel program).
-    pub fn new(shapes: &[ConvShape], wgrad_count: usize, threads: usize) -> Self {
-        Self::with_level(shapes, wgrad_count, threads, Level::detect())
+    /// For `threads` threads (1 in a data-parallel program).
+    pub fn new(size: WorkspaceSize, threads: usize) -> Self {
+        Self::with_level(size, threads, Level::detect())
     }
 
-    fn with_level(shapes: &[ConvShape], wgrad_count: usize, threads: usize, level: Level) -> Self {
-        let (slot, sums) = Self::lengths(shapes, wgrad_count);
-        Self { level, slots: (0..threads).map(|_| Buffer::new(slot)).collect(), sums: Buffer::new(sums) }
-    }
-
-    /// Bytes that [`Workspace::new`] would hold.
-    pub fn bytes_for(shapes: &[ConvShape], wgrad_count: usize, threads: usize) -> usize {
-        let (slot, sums) = Self::lengths(shapes, wgrad_count);
-        (threads * room(&[slot]) + room(&[sums])) * size_of::<f32>()
-    }
-
-    /// Elements of a thread's part, and of wgrad's partial sums.
-    fn lengths(shapes: &[ConvShape], wgrad_count: usize) -> (usize, usize) {
-        let (mut slot, mut sums) = (0, 0);
-        for s in shapes {
-            let (scratch, wgrad) = match algorithm(s) {
-                Algorithm::Winograd => {
-                    let scratch = winograd_fprop(s).scratch_len().max(winograd_dgrad(s).scratch_len());
-                    (scratch, wgrad::winograd_scratch_len(&winograd_wgrad(s)))
-                }
-                Algorithm::Direct => {
-                    let d = Direct::new(*s);
-                    (d.scratch_len(), wgrad::direct_scratch_len(&d))
-                }
-            };
-            slot = slot.max(scratch);
-            if wgrad_count > 0 {
-                let partition = Partition::new(s, algorithm(s) == Algorithm::Winograd, wgrad_count);
-                slot = slot.max(wgrad);
-                sums = sums.max(partition.parts * partition.sum_len());
-            }
-        }
-        (slot, sums)
+    fn with_level(size: WorkspaceSize, threads: usize, level: Level) -> Self {
+        let parts = (0..threads).map(|_| Buffer::new(size.part)).collect();
+        Self { level, parts, sums: Buffer::new(size.sums) }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        (self.slots.iter().map(Buffer::len).sum::<usize>() + self.sums.len()) * size_of::<f32>()
+        (self.parts.iter().map(Buffer::len).sum::<usize>() + self.sums.len()) * size_of::<f32>()
     }
 }
 
@@ -188,7 +200,7 @@ pub unsafe fn fprop(
     match algorithm(shape) {
         Algorithm::Winograd => {
             let w = winograd_fprop(shape);
-            for_pieces(&mut workspace.slots, threads, count, w.piece(), |first, count, scratch| {
+            for_pieces(&mut workspace.parts, threads, count, w.piece(), |first, count, scratch| {
                 let &(filter, input, prologue, epilogue) = shared.get();
                 // SAFETY: lengths were checked; tasks write their own images.
                 unsafe { w.convolve(level, filter, first, count, input, prologue, epilogue, scratch) }
@@ -196,7 +208,7 @@ pub unsafe fn fprop(
         }
         Algorithm::Direct => {
             let d = Direct::new(*shape);
-            for_pieces(&mut workspace.slots, threads, count, d.piece(), |first, count, scratch| {
+            for_pieces(&mut workspace.parts, threads, count, d.piece(), |first, count, scratch| {
                 let &(filter, input, prologue, epilogue) = shared.get();
                 // SAFETY: as above.
                 unsafe { d.fprop(level, filter, first, count, input, prologue, epilogue, scratch) }
@@ -240,7 +252,7 @@ pub unsafe fn dgrad(
     match algorithm(shape) {
         Algorithm::Winograd => {
             let w = winograd_dgrad(shape);
-            for_pieces(&mut workspace.slots, threads, count, w.piece(), |first, count, scratch| {
+            for_pieces(&mut workspace.parts, threads, count, w.piece(), |first, count, scratch| {
                 let &(filter, gradient, epilogue) = shared.get();
                 let none = Prologue::NONE;
                 // SAFETY: lengths were checked; tasks write their own images.
@@ -249,7 +261,7 @@ pub unsafe fn dgrad(
         }
         Algorithm::Direct => {
             let d = Direct::new(*shape);
-            for_pieces(&mut workspace.slots, threads, count, 1, |first, count, scratch| {
+            for_pieces(&mut workspace.parts, threads, count, 1, |first, count, scratch| {
                 let &(filter, gradient, epilogue) = shared.get();
                 // SAFETY: as above.
                 unsafe { d.dgrad(level, filter, first, count, gradient, epilogue, scratch) }
@@ -281,7 +293,7 @@ pub fn wgrad(
     let shared = Shared::new((input.as_ptr(), prologue, gradient.as_ptr(), sums));
     let level = workspace.level;
     let tasks = partition.parts * partition.cuts;
-    for_pieces(&mut workspace.slots, threads, tasks, 1, |task, _, scratch| {
+    for_pieces(&mut workspace.parts, threads, tasks, 1, |task, _, scratch| {
         let &(input, prologue, gradient, sums) = shared.get();
         let (part, cut) = (task / partition.cuts, task % partition.cuts);
         let channels = partition.channels(cut);

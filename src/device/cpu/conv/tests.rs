@@ -112,7 +112,9 @@ impl Case {
     }
 
     fn workspace(&self, level: Level, threads: usize) -> Workspace {
-        Workspace::with_level(&[self.s], self.count, threads, level)
+        let mut size = WorkspaceSize::default();
+        size.add(&self.s, self.count);
+        Workspace::with_level(size, threads, level)
     }
 
     /// Output in place of the residual where there is one, and the mask.

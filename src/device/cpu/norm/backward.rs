@@ -5,96 +5,124 @@ use rayon::prelude::*;
 use super::sums::{SumGradients, vector};
 use super::{chunk_rows, combine, partials_len};
 use crate::device::cpu::conv::Threads;
+use crate::device::cpu::execute::{Context, Execute, ScratchSize};
 use crate::device::cpu::grain;
-use crate::device::cpu::simd::{Kernel, Simd, launch};
-use crate::device::cpu::vectorised::level;
+use crate::device::cpu::simd::{Kernel, Simd, launch, level};
+use crate::device::ops::BatchNormDgrad;
+use crate::error::Result;
 
 /// Operands of the backward pass beside the images'.
-pub(in crate::device::cpu) struct Backward<'a> {
+pub(super) struct Norm<'a> {
     pub gamma: &'a [f32],
     pub mean: &'a [f32],
     pub inverse_std: &'a [f32],
     /// Scale and shift of the ReLU's input, where there is a ReLU.
     pub relu: Option<(&'a [f32], &'a [f32])>,
-    pub gamma_gradient: &'a mut [f32],
-    pub beta_gradient: &'a mut [f32],
 }
 
 /// The images' operands; `output` may be `gradient` or `residual`.
 #[derive(Clone, Copy)]
-pub(in crate::device::cpu) struct Images {
+struct Images {
     /// Elements of each.
-    pub len: usize,
-    pub input: *const f32,
-    pub gradient: *const f32,
-    pub residual: Option<*const f32>,
-    pub output: *mut f32,
+    len: usize,
+    input: *const f32,
+    gradient: *const f32,
+    residual: Option<*const f32>,
+    output: *mut f32,
 }
 
-// SAFETY: plain addresses; `dgrad`'s contract covers their use from several threads.
+// SAFETY: plain addresses; threads use disjoint parts.
 unsafe impl Send for Images {}
 // SAFETY: as above.
 unsafe impl Sync for Images {}
 
-/// Room for the reductions ([`partials_len`], [`super::coefficients_len`]).
-pub(in crate::device::cpu) struct Room<'a> {
-    pub partials: &'a mut [f64],
-    pub coefficients: &'a mut [f32],
+/// The gradient and the residual may lie where the output goes: they are addresses.
+impl Execute for BatchNormDgrad {
+    fn reserve(&self, capacity: usize, size: &mut ScratchSize) {
+        size.partials = size.partials.max(partials_len(self.pixels * capacity, self.channels));
+        size.coefficients = size.coefficients.max(3 * self.channels);
+    }
+
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let (frame, channels) = (context.frame, self.channels);
+        let rows = frame.count() * self.pixels;
+        let images = Images {
+            len: rows * channels,
+            input: frame.pointer(self.input),
+            gradient: frame.pointer(self.gradient),
+            residual: self.residual.map(|residual| frame.pointer(residual).cast_const()),
+            output: frame.pointer(self.output),
+        };
+        // SAFETY: the operands were checked.
+        let norm = unsafe {
+            Norm {
+                gamma: frame.input(self.gamma),
+                mean: frame.input(self.mean),
+                inverse_std: frame.input(self.inverse_std),
+                relu: self.relu.map(|affine| frame.affine(affine)),
+            }
+        };
+        let partials = &mut context.scratch.partials[..partials_len(rows, channels)];
+        // SAFETY: the images have `len` elements, and nothing writes to them meanwhile.
+        let (sums, products) = unsafe { reduce(images, &norm, partials, frame.threads) };
+        // SAFETY: the operands were checked.
+        let (gamma_gradient, beta_gradient) =
+            unsafe { (frame.output(self.gamma_gradient), frame.output(self.beta_gradient)) };
+        let n = rows as f64;
+        let (factor, rest) = context.scratch.coefficients.split_at_mut(channels);
+        let (offset, rest) = rest.split_at_mut(channels);
+        let slope = &mut rest[..channels];
+        for c in 0..channels {
+            let inverse_std = f64::from(norm.inverse_std[c]);
+            beta_gradient[c] = sums[c] as f32;
+            gamma_gradient[c] = (products[c] * inverse_std) as f32;
+            factor[c] = (f64::from(norm.gamma[c]) * inverse_std) as f32;
+            offset[c] = (sums[c] / n) as f32;
+            slope[c] = (products[c] * inverse_std * inverse_std / n) as f32;
+        }
+        let coefficients = Coefficients { mean: norm.mean, relu: norm.relu, factor, offset, slope };
+        let (level, len) = (level(), chunk_rows(channels) * channels);
+        (0..images.len.div_ceil(len)).into_par_iter().with_min_len(grain(frame.threads)).for_each(|chunk| {
+            let start = chunk * len;
+            // SAFETY: chunks are disjoint parts of the images; the level is the machine's.
+            unsafe {
+                let images = images.part(start, len.min(images.len - start));
+                launch(level, Apply { images, coefficients });
+            }
+        });
+        Ok(())
+    }
 }
 
-/// g = gradient ⊙ [relu(input) > 0], or the gradient; beta_gradient = Σg, gamma_gradient = Σ g·x̂,
-/// output = gamma·inverse_std·(g − Σg/N − x̂·Σ(g·x̂)/N) + residual.
+/// Σg and Σ g·(x − mean) per channel.
 ///
 /// # Safety
-/// The pointers are good for `len` elements, `output` alone for writing; nothing else uses what
-/// `output` points to meanwhile; it overlaps the others only where it equals `gradient` or
-/// `residual`.
-pub(in crate::device::cpu) unsafe fn dgrad(images: Images, room: Room, threads: Threads, out: Backward) {
-    let channels = out.gamma.len();
-    let rows = images.len / channels;
+/// Input and gradient are good for `len` elements, and nothing writes to them meanwhile.
+unsafe fn reduce<'a>(
+    images: Images,
+    norm: &Norm,
+    partials: &'a mut [f64],
+    threads: Threads,
+) -> (&'a [f64], &'a [f64]) {
+    let (channels, level) = (norm.gamma.len(), level());
     let len = chunk_rows(channels) * channels;
-    let partials = &mut room.partials[..partials_len(rows, channels)];
-    let level = level();
-    {
-        // SAFETY: readable for `len` elements, and nothing is written while these are alive.
-        let (input, gradient) = unsafe {
-            (
-                std::slice::from_raw_parts(images.input, images.len),
-                std::slice::from_raw_parts(images.gradient, images.len),
-            )
-        };
-        input
-            .par_chunks(len)
-            .zip(gradient.par_chunks(len))
-            .zip(partials.par_chunks_mut(2 * channels))
-            .with_min_len(grain(threads))
-            .for_each(|((input, gradient), sums)| {
-                // SAFETY: the level is the machine's.
-                unsafe { launch(level, SumGradients { input, gradient, norm: &out, sums }) }
-            });
-    }
-    let (sums, products) = combine(partials, channels);
-    let n = rows as f64;
-    let (factor, rest) = room.coefficients.split_at_mut(channels);
-    let (offset, rest) = rest.split_at_mut(channels);
-    let slope = &mut rest[..channels];
-    for c in 0..channels {
-        let inverse_std = f64::from(out.inverse_std[c]);
-        out.beta_gradient[c] = sums[c] as f32;
-        out.gamma_gradient[c] = (products[c] * inverse_std) as f32;
-        factor[c] = (f64::from(out.gamma[c]) * inverse_std) as f32;
-        offset[c] = (sums[c] / n) as f32;
-        slope[c] = (products[c] * inverse_std * inverse_std / n) as f32;
-    }
-    let coefficients = Coefficients { mean: out.mean, relu: out.relu, factor, offset, slope };
-    (0..images.len.div_ceil(len)).into_par_iter().with_min_len(grain(threads)).for_each(|chunk| {
-        let start = chunk * len;
-        // SAFETY: chunks are disjoint parts of the images; the level is the machine's.
-        unsafe {
-            let images = images.part(start, len.min(images.len - start));
-            launch(level, Apply { images, coefficients });
-        }
-    });
+    // SAFETY: the caller's promise.
+    let (input, gradient) = unsafe {
+        (
+            std::slice::from_raw_parts(images.input, images.len),
+            std::slice::from_raw_parts(images.gradient, images.len),
+        )
+    };
+    input
+        .par_chunks(len)
+        .zip(gradient.par_chunks(len))
+        .zip(partials.par_chunks_mut(2 * channels))
+        .with_min_len(grain(threads))
+        .for_each(|((input, gradient), sums)| {
+            // SAFETY: the level is the machine's.
+            unsafe { launch(level, SumGradients { input, gradient, norm, sums }) }
+        });
+    combine(partials, channels)
 }
 
 impl Images {

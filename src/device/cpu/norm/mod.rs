@@ -9,11 +9,11 @@ mod sums;
 
 use rayon::prelude::*;
 
-use super::conv::Threads;
+use super::execute::{Context, Execute, ScratchSize};
 use super::grain;
-use super::simd::launch;
-use super::vectorised::level;
-pub(super) use backward::{Backward, Images, Room, dgrad};
+use super::simd::{launch, level};
+use crate::device::ops::{BatchNormAffine, BatchNormStats};
+use crate::error::Result;
 use sums::SumDeviations;
 
 /// Elements of a chunk.
@@ -25,81 +25,82 @@ fn chunk_rows(channels: usize) -> usize {
 }
 
 /// What the reductions need: two f64 sums per channel and chunk.
-pub(super) fn partials_len(rows: usize, channels: usize) -> usize {
+fn partials_len(rows: usize, channels: usize) -> usize {
     rows.div_ceil(chunk_rows(channels)) * 2 * channels
 }
 
-/// What the backward pass needs: three coefficients per channel.
-pub(super) fn coefficients_len(channels: usize) -> usize {
-    3 * channels
-}
-
-/// An affine map per channel, and what it is derived from.
-pub(super) struct AffineOutputs<'a> {
-    pub scale: &'a mut [f32],
-    pub shift: &'a mut [f32],
-}
-
-/// scale = gamma / sqrt(variance + epsilon), shift = beta − mean · scale.
-pub(super) fn affine(
-    gamma: &[f32],
-    beta: &[f32],
-    mean: &[f32],
-    variance: &[f32],
-    epsilon: f32,
-    out: AffineOutputs,
-) {
-    for c in 0..gamma.len() {
-        let scale = f64::from(gamma[c]) / (f64::from(variance[c]) + f64::from(epsilon)).sqrt();
-        out.scale[c] = scale as f32;
-        out.shift[c] = (f64::from(beta[c]) - f64::from(mean[c]) * scale) as f32;
+impl Execute for BatchNormAffine {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let (gamma, beta, mean, variance) = unsafe {
+            (
+                frame.input(self.gamma),
+                frame.input(self.beta),
+                frame.input(self.mean),
+                frame.input(self.variance),
+            )
+        };
+        // SAFETY: as above.
+        let (scales, shifts) = unsafe { frame.affine_output(self.affine) };
+        for c in 0..gamma.len() {
+            let scale = f64::from(gamma[c]) / (f64::from(variance[c]) + f64::from(self.epsilon)).sqrt();
+            scales[c] = scale as f32;
+            shifts[c] = (f64::from(beta[c]) - f64::from(mean[c]) * scale) as f32;
+        }
+        Ok(())
     }
 }
 
-/// Operands of the batch statistics beside the input.
-pub(super) struct Statistics<'a> {
-    pub gamma: &'a [f32],
-    pub beta: &'a [f32],
-    pub momentum: f32,
-    pub epsilon: f32,
-    pub running_mean: &'a mut [f32],
-    pub running_variance: &'a mut [f32],
-    pub mean: &'a mut [f32],
-    pub inverse_std: &'a mut [f32],
-    pub affine: AffineOutputs<'a>,
-}
+/// The sums are of differences from the first row, so that a large mean costs no digits of the variance.
+impl Execute for BatchNormStats {
+    fn reserve(&self, capacity: usize, size: &mut ScratchSize) {
+        size.partials = size.partials.max(partials_len(self.pixels * capacity, self.channels));
+    }
 
-/// Mean and variance over all rows, and everything derived from them. The sums are of differences
-/// from the first row, so that a large mean costs no digits of the variance.
-pub(super) fn statistics(input: &[f32], partials: &mut [f64], threads: Threads, out: Statistics) {
-    let channels = out.gamma.len();
-    let rows = input.len() / channels;
-    let pivot = &input[..channels];
-    let len = chunk_rows(channels) * channels;
-    let partials = &mut partials[..partials_len(rows, channels)];
-    let level = level();
-    input.par_chunks(len).zip(partials.par_chunks_mut(2 * channels)).with_min_len(grain(threads)).for_each(
-        |(chunk, sums)| {
-            // SAFETY: the level is the machine's.
-            unsafe { launch(level, SumDeviations { chunk, pivot, sums }) }
-        },
-    );
-    let (sums, squares) = combine(partials, channels);
-    let n = rows as f64;
-    for c in 0..channels {
-        let deviation = sums[c] / n;
-        let mean = f64::from(pivot[c]) + deviation;
-        let variance = (squares[c] / n - deviation * deviation).max(0.0);
-        let unbiased = variance * n / (n - 1.0).max(1.0);
-        let inverse_std = 1.0 / (variance + f64::from(out.epsilon)).sqrt();
-        let scale = f64::from(out.gamma[c]) * inverse_std;
-        out.mean[c] = mean as f32;
-        out.inverse_std[c] = inverse_std as f32;
-        out.affine.scale[c] = scale as f32;
-        out.affine.shift[c] = (f64::from(out.beta[c]) - mean * scale) as f32;
-        let keep = 1.0 - out.momentum;
-        out.running_mean[c] = keep * out.running_mean[c] + out.momentum * mean as f32;
-        out.running_variance[c] = keep * out.running_variance[c] + out.momentum * unbiased as f32;
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let (frame, channels) = (context.frame, self.channels);
+        // SAFETY: the operands were checked.
+        let (input, gamma, beta) =
+            unsafe { (frame.input(self.input), frame.input(self.gamma), frame.input(self.beta)) };
+        let rows = frame.count() * self.pixels;
+        let pivot = &input[..channels];
+        let len = chunk_rows(channels) * channels;
+        let partials = &mut context.scratch.partials[..partials_len(rows, channels)];
+        let level = level();
+        input
+            .par_chunks(len)
+            .zip(partials.par_chunks_mut(2 * channels))
+            .with_min_len(grain(frame.threads))
+            .for_each(|(chunk, sums)| {
+                // SAFETY: the level is the machine's.
+                unsafe { launch(level, SumDeviations { chunk, pivot, sums }) }
+            });
+        let (sums, squares) = combine(partials, channels);
+        // SAFETY: the operands were checked.
+        let (running_mean, running_variance, means, inverse_stds) = unsafe {
+            let running = (frame.output(self.running_mean), frame.output(self.running_variance));
+            (running.0, running.1, frame.output(self.mean), frame.output(self.inverse_std))
+        };
+        // SAFETY: as above.
+        let (scales, shifts) = unsafe { frame.affine_output(self.affine) };
+        let n = rows as f64;
+        for c in 0..channels {
+            let deviation = sums[c] / n;
+            let mean = f64::from(pivot[c]) + deviation;
+            let variance = (squares[c] / n - deviation * deviation).max(0.0);
+            let unbiased = variance * n / (n - 1.0).max(1.0);
+            let inverse_std = 1.0 / (variance + f64::from(self.epsilon)).sqrt();
+            let scale = f64::from(gamma[c]) * inverse_std;
+            means[c] = mean as f32;
+            inverse_stds[c] = inverse_std as f32;
+            scales[c] = scale as f32;
+            shifts[c] = (f64::from(beta[c]) - mean * scale) as f32;
+            let keep = 1.0 - self.momentum;
+            running_mean[c] = keep * running_mean[c] + self.momentum * mean as f32;
+            running_variance[c] = keep * running_variance[c] + self.momentum * unbiased as f32;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The reductions: two sums per channel over a chunk of rows.
 
-use super::backward::Backward;
+use super::backward::Norm;
 use crate::device::cpu::simd::{Kernel, Simd};
 
 /// Vectors of channels that are summed side by side in registers: whole cache lines in a row.
@@ -123,12 +123,11 @@ unsafe fn flush<S: Simd, const W: usize>(values: &[S::V; W], sums: &mut [f64], n
     }
 }
 
-/// Σg and Σ g·(x − mean) per channel of a chunk, where g = gradient ⊙ [relu(x) > 0]
-/// behind a ReLU.
+/// Σg and Σ g·(x − mean) per channel of a chunk, where g = gradient ⊙ [relu(x) > 0] if a ReLU follows.
 pub(super) struct SumGradients<'a> {
     pub input: &'a [f32],
     pub gradient: &'a [f32],
-    pub norm: &'a Backward<'a>,
+    pub norm: &'a Norm<'a>,
     pub sums: &'a mut [f64],
 }
 
@@ -162,7 +161,7 @@ impl Kernel for SumGradients<'_> {
 unsafe fn gradients<S: Simd, const W: usize>(
     input: &[f32],
     gradient: &[f32],
-    norm: &Backward,
+    norm: &Norm,
     c: usize,
     sums: &mut [f64],
 ) -> usize {

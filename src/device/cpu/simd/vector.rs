@@ -1,57 +1,7 @@
-//! Vectors of f32 at three levels: AVX-512, AVX2 with FMA, portable.
-//!
-//! A kernel is a value that implements [`Kernel`]: generic code over [`Simd`], always inlined.
-//! [`launch`] runs it inside a function compiled for the level's instructions, so the whole kernel
-//! is. The level is found at run time; no build flags.
+//! Vectors of f32: 16, 8 or 4 lanes.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
-
-/// Instruction sets the kernels know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Plain Rust, no fused multiply-add.
-    Portable,
-    /// 8 lanes, FMA.
-    Avx2,
-    /// 16 lanes, FMA, mask registers.
-    Avx512,
-}
-
-impl Level {
-    /// The best level of this machine.
-    pub fn detect() -> Self {
-        Self::all().last().copied().unwrap_or(Level::Portable)
-    }
-
-    /// Every level this machine has, the best one last.
-    pub fn all() -> Vec<Self> {
-        let mut levels = vec![Level::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Level::Avx2);
-            }
-            if is_x86_feature_detected!("avx512f") {
-                levels.push(Level::Avx512);
-            }
-        }
-        levels
-    }
-
-    /// Lanes of a vector.
-    pub fn lanes(self) -> usize {
-        match self {
-            Level::Portable => Portable::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => Avx2::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Avx512::LANES,
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => Portable::LANES,
-        }
-    }
-}
 
 /// Operations on a vector of `LANES` floats.
 ///
@@ -82,45 +32,6 @@ pub trait Simd: Copy {
     unsafe fn positive(a: Self::V) -> u32;
     /// Lanes whose bit is 1, else 0.
     unsafe fn select(a: Self::V, bits: u32) -> Self::V;
-}
-
-/// Generic code that [`launch`] compiles for a level. `run` must be `#[inline(always)]`.
-pub trait Kernel {
-    /// # Safety
-    /// The level's instructions are there; the kernel's own pointers are valid.
-    unsafe fn run<S: Simd>(self);
-}
-
-/// Runs `kernel` with the instructions of `level`.
-///
-/// # Safety
-/// This machine has `level` (it came from [`Level::all`]); the kernel's pointers are valid.
-#[inline]
-pub unsafe fn launch<K: Kernel>(level: Level, kernel: K) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => run_avx512(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => run_avx2(kernel),
-            _ => kernel.run::<Portable>(),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn run_avx512<K: Kernel>(kernel: K) {
-    // SAFETY: the features are enabled here; the rest is the caller's promise.
-    unsafe { kernel.run::<Avx512>() }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2<K: Kernel>(kernel: K) {
-    // SAFETY: as above.
-    unsafe { kernel.run::<Avx2>() }
 }
 
 // Below, every body is a SAFETY case of the trait: instructions and pointers are the caller's.

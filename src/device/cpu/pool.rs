@@ -1,33 +1,38 @@
-//! Max pooling, forward and backward, image by image.
+//! Max pooling and global average pooling, forward and backward, image by image.
 
 use rayon::prelude::*;
 
-use super::conv::{PrologueArgs, Threads};
+use super::classifier::add_scaled;
+use super::execute::{Context, Execute};
 use super::grain;
-use super::vectorised::vectorised;
+use super::simd::vectorised;
 use crate::device::PoolShape;
+use crate::device::ops::{GlobalAvgPool, GlobalAvgPoolDgrad, MaxPool, MaxPoolDgrad};
+use crate::error::Result;
 
-/// output = the largest of each window of the input behind `prologue`, `argmax` where each was.
-pub(super) fn max_pool(
-    shape: &PoolShape,
-    prologue: PrologueArgs,
-    input: &[f32],
-    output: &mut [f32],
-    argmax: Option<&mut [u32]>,
-    threads: Threads,
-) {
-    let (affine, relu) = (prologue.affine, prologue.relu);
-    let images = output.par_chunks_mut(shape.output_len()).zip(input.par_chunks(shape.input_len()));
-    match argmax {
-        Some(argmax) => images
-            .zip(argmax.par_chunks_mut(shape.argmax_words()))
-            .with_min_len(grain(threads))
-            .for_each(|((output, image), argmax)| {
-                pool_image(shape, affine, relu, image, output, bytemuck::cast_slice_mut(argmax));
-            }),
-        None => images
-            .with_min_len(grain(threads))
-            .for_each(|(output, image)| pool_image(shape, affine, relu, image, output, &mut [])),
+impl Execute for MaxPool {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let (frame, shape) = (context.frame, &self.shape);
+        // SAFETY: the operands were checked.
+        let (input, prologue, output) = unsafe {
+            (frame.input(self.input), frame.prologue(&self.prologue, false), frame.output(self.output))
+        };
+        // SAFETY: as above.
+        let argmax = self.argmax.map(|argmax| unsafe { frame.output_words(argmax) });
+        let (affine, relu, grain) = (prologue.affine, prologue.relu, grain(frame.threads));
+        let images = output.par_chunks_mut(shape.output_len()).zip(input.par_chunks(shape.input_len()));
+        match argmax {
+            Some(argmax) => images
+                .zip(argmax.par_chunks_mut(shape.argmax_words()))
+                .with_min_len(grain)
+                .for_each(|((output, image), argmax)| {
+                    pool_image(shape, affine, relu, image, output, bytemuck::cast_slice_mut(argmax));
+                }),
+            None => images
+                .with_min_len(grain)
+                .for_each(|(output, image)| pool_image(shape, affine, relu, image, output, &mut [])),
+        }
+        Ok(())
     }
 }
 
@@ -72,8 +77,7 @@ vectorised! {
     }
 }
 
-/// Where `value` is larger, or no number, it replaces the best so far; then `tap` wins, if anybody wants
-/// to know.
+/// Where `value` is larger, or NaN, it replaces the best so far; `won`, unless empty, becomes `tap` there.
 #[inline(always)]
 fn keep_larger(value: impl Fn(usize) -> f32, tap: u8, best: &mut [f32], won: &mut [u8]) {
     let larger = |c: usize, best: f32| {
@@ -93,22 +97,22 @@ fn keep_larger(value: impl Fn(usize) -> f32, tap: u8, best: &mut [f32], won: &mu
     }
 }
 
-/// output = every window's gradient at the pixel that won it, zero elsewhere.
-pub(super) fn max_pool_dgrad(
-    shape: &PoolShape,
-    gradient: &[f32],
-    argmax: &[u32],
-    output: &mut [f32],
-    threads: Threads,
-) {
-    output
-        .par_chunks_mut(shape.input_len())
-        .zip(gradient.par_chunks(shape.output_len()))
-        .zip(argmax.par_chunks(shape.argmax_words()))
-        .with_min_len(grain(threads))
-        .for_each(|((output, gradient), argmax)| {
-            dgrad_image(shape, gradient, bytemuck::cast_slice(argmax), output);
-        });
+impl Execute for MaxPoolDgrad {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let (frame, shape) = (context.frame, &self.shape);
+        // SAFETY: the operands were checked.
+        let (gradient, argmax, output) =
+            unsafe { (frame.input(self.gradient), frame.words(self.argmax), frame.output(self.output)) };
+        output
+            .par_chunks_mut(shape.input_len())
+            .zip(gradient.par_chunks(shape.output_len()))
+            .zip(argmax.par_chunks(shape.argmax_words()))
+            .with_min_len(grain(frame.threads))
+            .for_each(|((output, gradient), argmax)| {
+                dgrad_image(shape, gradient, bytemuck::cast_slice(argmax), output);
+            });
+        Ok(())
+    }
 }
 
 vectorised! {
@@ -167,5 +171,52 @@ impl Window {
                 visit(self.tap(row, column), (row - self.pad) * self.width + column - self.pad);
             }
         }
+    }
+}
+
+impl Execute for GlobalAvgPool {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let (input, output) = unsafe { (frame.input(self.input), frame.output(self.output)) };
+        output
+            .par_chunks_mut(self.channels)
+            .zip(input.par_chunks(self.pixels * self.channels))
+            .with_min_len(grain(frame.threads))
+            .for_each(|(output, image)| average_image(image, output));
+        Ok(())
+    }
+}
+
+vectorised! {
+    fn average_image(image: &[f32], output: &mut [f32]) {
+        let pixels = image.len() / output.len();
+        output.fill(0.0);
+        for pixel in image.chunks_exact(output.len()) {
+            add_scaled(output, pixel, 1.0);
+        }
+        for value in output {
+            *value /= pixels as f32;
+        }
+    }
+}
+
+impl Execute for GlobalAvgPoolDgrad {
+    fn execute(&self, context: &mut Context) -> Result<()> {
+        let frame = context.frame;
+        // SAFETY: the operands were checked.
+        let (gradient, output) = unsafe { (frame.input(self.gradient), frame.output(self.output)) };
+        output
+            .par_chunks_mut(self.pixels * self.channels)
+            .zip(gradient.par_chunks(self.channels))
+            .with_min_len(grain(frame.threads))
+            .for_each(|(image, gradient)| {
+                let (first, rest) = image.split_at_mut(self.channels);
+                for (value, g) in first.iter_mut().zip(gradient) {
+                    *value = g / self.pixels as f32;
+                }
+                rest.chunks_exact_mut(self.channels).for_each(|pixel| pixel.copy_from_slice(first));
+            });
+        Ok(())
     }
 }
