@@ -1,6 +1,9 @@
 //! Convolution as its definition says: NHWC images, KCRS filters, one loop per index.
 
+use super::interpret::{Interpret, Step};
+use crate::device::ops::{Conv, ConvDgrad, ConvWgrad, LoadFilter};
 use crate::device::{ConvShape, mask_words};
+use crate::error::Result;
 
 /// Calls `visit(output, weight, input)` with the positions of every product of one image.
 fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
@@ -79,4 +82,64 @@ pub fn mask(values: &[f64], channels: usize) -> Vec<u32> {
 pub fn passes(mask: &[u32], channels: usize, i: usize) -> bool {
     let (pixel, c) = (i / channels, i % channels);
     mask[pixel * mask_words(1, channels) + c / 32] >> (c % 32) & 1 == 1
+}
+
+impl Interpret for LoadFilter {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let per_filter = self.weights.len / step.program.filters[self.filter.0].shape.out_channels;
+        let mut values = step.read(self.weights);
+        if let Some(scale) = self.scale.map(|scale| step.read(scale)) {
+            values.iter_mut().enumerate().for_each(|(i, value)| *value *= scale[i / per_filter]);
+        }
+        step.machine.filters[self.filter.0] = step.rounded(values);
+        Ok(())
+    }
+}
+
+impl Interpret for Conv {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let channels = self.shape.in_channels;
+        let input = step.prologue(channels, &self.prologue, self.input);
+        let operand = step.rounded(input.clone());
+        let mut values = fprop(&self.shape, &operand, &step.machine.filters[self.filter.0]);
+        if let Some(bias) = self.bias.map(|bias| step.read(bias)) {
+            values.iter_mut().enumerate().for_each(|(i, value)| *value += bias[i % bias.len()]);
+        }
+        step.add(&mut values, self.residual, step.rounded.residual);
+        if let Some(bits) = self.prologue.mask {
+            let words: Vec<f64> = mask(&input, channels).into_iter().map(f64::from).collect();
+            step.write(bits, &words);
+        }
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for ConvDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let channels = self.shape.in_channels;
+        let gradient = step.rounded(step.read(self.gradient));
+        let mut values = dgrad(&self.shape, &gradient, &step.machine.filters[self.filter.0]);
+        step.add(&mut values, self.add, step.rounded.add);
+        let mask = self.mask.map(|mask| step.words(mask));
+        let scale = self.scale.map(|scale| step.read(scale));
+        for (i, value) in values.iter_mut().enumerate() {
+            *value *= scale.as_ref().map_or(1.0, |scale| scale[i % channels]);
+            if mask.as_ref().is_some_and(|mask| !passes(mask, channels, i)) {
+                *value = 0.0;
+            }
+        }
+        step.add(&mut values, self.residual, step.rounded.residual);
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for ConvWgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let input = step.rounded(step.prologue(self.shape.in_channels, &self.prologue, self.input));
+        let values = wgrad(&self.shape, &input, &step.rounded(step.read(self.gradient)));
+        step.write(self.weight_gradient, &values);
+        Ok(())
+    }
 }

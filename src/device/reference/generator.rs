@@ -1,6 +1,9 @@
-//! What image networks have beside a classifier's layers: upsampling, and the squashing of their output.
+//! What image-to-image generators have besides the layers of a classifier: upsampling and the scaled tanh.
 
-use crate::device::SCALED_TANH_DIVISOR;
+use super::interpret::{Interpret, Step};
+use crate::device::ops::{ScaledTanh, ScaledTanhDgrad, Upsample, UpsampleDgrad};
+use crate::device::{Prologue, SCALED_TANH_DIVISOR};
+use crate::error::Result;
 
 /// An image's sizes.
 #[derive(Clone, Copy)]
@@ -64,6 +67,48 @@ pub fn scaled_tanh(x: f64) -> f64 {
 /// Its derivative.
 pub fn scaled_tanh_slope(x: f64) -> f64 {
     x.cosh().powi(2).recip() / SCALED_TANH_DIVISOR
+}
+
+impl Interpret for Upsample {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let size = Size { height: self.height, width: self.width, channels: self.channels };
+        let values = upsample(size, &step.prologue(self.channels, &self.prologue, self.input));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for UpsampleDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let size = Size { height: self.height, width: self.width, channels: self.channels };
+        let values = upsample_dgrad(size, &step.read(self.gradient));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for ScaledTanh {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let before = Prologue { affine: self.affine, ..Prologue::default() };
+        let values = step.prologue(self.channels, &before, self.input).into_iter().map(scaled_tanh);
+        step.write(self.output, &values.collect::<Vec<f64>>());
+        Ok(())
+    }
+}
+
+impl Interpret for ScaledTanhDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let before = Prologue { affine: self.affine, ..Prologue::default() };
+        let (values, gradient) =
+            (step.prologue(self.channels, &before, self.input), step.read(self.gradient));
+        let scale = self.scale.map(|scale| step.read(scale));
+        let value = |(i, (x, g)): (usize, (f64, f64))| {
+            g * scaled_tanh_slope(x) * scale.as_ref().map_or(1.0, |s| s[i % self.channels])
+        };
+        let values: Vec<f64> = values.into_iter().zip(gradient).enumerate().map(value).collect();
+        step.write(self.output, &values);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

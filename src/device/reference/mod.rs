@@ -1,13 +1,16 @@
 //! The reference: every op in f64, as its definition says, slow and obvious. Other devices are
 //! checked against it; it runs any program any device runs.
 
-pub mod attack;
+mod add;
+mod classifier;
 pub mod conv;
-pub mod generator;
-pub mod head;
+mod generator;
+mod images;
 mod interpret;
-pub mod norm;
-pub mod pooling;
+mod norm;
+mod optimizer;
+mod pgd;
+mod pool;
 #[cfg(test)]
 pub(crate) mod tests;
 

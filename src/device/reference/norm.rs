@@ -1,5 +1,9 @@
 //! Batch norm over rows (images × pixels) of channels.
 
+use super::interpret::{Interpret, Step};
+use crate::device::ops::{BatchNormAffine, BatchNormDgrad, BatchNormStats};
+use crate::error::{Error, Result};
+
 /// Scale and shift per channel.
 pub type Affine = (Vec<f64>, Vec<f64>);
 
@@ -59,6 +63,65 @@ pub fn dgrad(input: &[f64], gradient: &[f64], gamma: &[f64], mean: &[f64], inver
     };
     let output = gradient.iter().enumerate().map(map).collect();
     Backward { output, gamma_gradient, beta_gradient }
+}
+
+impl Interpret for BatchNormAffine {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let (gamma, beta) = (step.read(self.gamma), step.read(self.beta));
+        let (mean, variance) = (step.read(self.mean), step.read(self.variance));
+        let (scale, shift) = affine(&gamma, &beta, &mean, &variance, f64::from(self.epsilon));
+        step.write(self.affine.scale, &scale);
+        step.write(self.affine.shift, &shift);
+        Ok(())
+    }
+}
+
+impl Interpret for BatchNormStats {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        if step.slice.count == 0 {
+            return Err(Error::run("batch statistics of no images"));
+        }
+        let found = statistics(&step.read(self.input), self.channels);
+        let (gamma, beta) = (step.read(self.gamma), step.read(self.beta));
+        let epsilon = f64::from(self.epsilon);
+        let (scale, shift) = affine(&gamma, &beta, &found.mean, &found.variance, epsilon);
+        let inverse: Vec<f64> = found.variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
+        let rows = found.rows as f64;
+        let unbiased: Vec<f64> = found.variance.iter().map(|v| v * rows / (rows - 1.0).max(1.0)).collect();
+        let momentum = f64::from(self.momentum);
+        for (span, values) in [(self.running_mean, &found.mean), (self.running_variance, &unbiased)] {
+            let old = step.read(span);
+            let moved = old.iter().zip(values).map(|(old, new)| (1.0 - momentum) * old + momentum * new);
+            step.write(span, &moved.collect::<Vec<f64>>());
+        }
+        step.write(self.mean, &found.mean);
+        step.write(self.inverse_std, &inverse);
+        step.write(self.affine.scale, &scale);
+        step.write(self.affine.shift, &shift);
+        Ok(())
+    }
+}
+
+impl Interpret for BatchNormDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let (input, gamma) = (step.read(self.input), step.read(self.gamma));
+        let mut gradient = step.read(self.gradient);
+        if let Some((scale, shift)) = self.relu.map(|affine| step.affine(affine)) {
+            for (i, g) in gradient.iter_mut().enumerate() {
+                let c = i % gamma.len();
+                if scale[c] * input[i] + shift[c] <= 0.0 {
+                    *g = 0.0;
+                }
+            }
+        }
+        let (mean, inverse_std) = (step.read(self.mean), step.read(self.inverse_std));
+        let mut backward = dgrad(&input, &gradient, &gamma, &mean, &inverse_std);
+        step.add(&mut backward.output, self.residual, false);
+        step.write(self.output, &backward.output);
+        step.write(self.gamma_gradient, &backward.gamma_gradient);
+        step.write(self.beta_gradient, &backward.beta_gradient);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

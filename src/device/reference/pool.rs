@@ -1,9 +1,12 @@
-//! Max pooling and adaptive average pooling.
+//! Max pooling, global and adaptive average pooling.
 
+use super::interpret::{Interpret, Step};
 use crate::device::PoolShape;
+use crate::device::ops::{AdaptiveAvgPool, AdaptiveAvgPoolDgrad, GlobalAvgPool, GlobalAvgPoolDgrad, MaxPool, MaxPoolDgrad};
+use crate::error::Result;
 
 /// The largest of each window, and which of the window's pixels has it: the first, or the last NaN.
-/// After a ReLU (`relu`) a window without a positive value has no winner.
+/// After a ReLU (`relu`) a window without a positive value has none.
 pub fn max_pool(shape: &PoolShape, input: &[f64], relu: bool) -> (Vec<f64>, Vec<u8>) {
     let (mut output, mut argmax) = (Vec::new(), Vec::new());
     for image in input.chunks_exact(shape.input_len()) {
@@ -26,7 +29,7 @@ pub fn max_pool(shape: &PoolShape, input: &[f64], relu: bool) -> (Vec<f64>, Vec<
     (output, argmax)
 }
 
-/// Every window's gradient to the pixel that won it.
+/// Every window's gradient to the pixel that is its maximum.
 pub fn max_pool_dgrad(shape: &PoolShape, argmax: &[u8], gradient: &[f64]) -> Vec<f64> {
     let images = gradient.len() / shape.output_len();
     let mut output = vec![0.0; images * shape.input_len()];
@@ -95,16 +98,87 @@ pub fn adaptive_dgrad([height, width, channels]: [usize; 3], side: usize, gradie
     output
 }
 
-/// Winners as words: four to a word, every pixel beginning a new one.
+/// Numbers of pixels as words: four to a word; every output pixel begins a new one.
 pub fn pack(argmax: &[u8], channels: usize) -> Vec<u32> {
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
     argmax.chunks_exact(channels).flat_map(|pixel| pixel.chunks(4).map(word)).collect()
 }
 
-/// The argmax in words.
+/// The reverse of [`pack`].
 pub fn unpack(words: &[u32], channels: usize) -> Vec<u8> {
     let pixels = words.chunks_exact(channels.div_ceil(4));
     pixels.flat_map(|pixel| (0..channels).map(|c| (pixel[c / 4] >> (c % 4 * 8)) as u8)).collect()
+}
+
+/// Mean over the pixels of each image.
+pub fn average_pool(pixels: usize, channels: usize, input: &[f64]) -> Vec<f64> {
+    let images = input.chunks_exact(pixels * channels);
+    let mean = |image: &[f64], c: usize| image.iter().skip(c).step_by(channels).sum::<f64>() / pixels as f64;
+    images.flat_map(|image| (0..channels).map(move |c| mean(image, c))).collect()
+}
+
+/// gradient / pixels on every pixel.
+pub fn average_pool_dgrad(pixels: usize, channels: usize, gradient: &[f64]) -> Vec<f64> {
+    let images = gradient.chunks_exact(channels);
+    images
+        .flat_map(|image| (0..pixels * channels).map(move |i| image[i % channels] / pixels as f64))
+        .collect()
+}
+
+impl Interpret for MaxPool {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let input = step.prologue(self.shape.channels, &self.prologue, self.input);
+        let (values, taps) = max_pool(&self.shape, &input, self.prologue.relu);
+        step.write(self.output, &values);
+        if let Some(argmax) = self.argmax {
+            let words = pack(&taps, self.shape.channels);
+            step.write(argmax, &words.into_iter().map(f64::from).collect::<Vec<_>>());
+        }
+        Ok(())
+    }
+}
+
+impl Interpret for MaxPoolDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let taps = unpack(&step.words(self.argmax), self.shape.channels);
+        let values = max_pool_dgrad(&self.shape, &taps, &step.read(self.gradient));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for GlobalAvgPool {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let values = average_pool(self.pixels, self.channels, &step.read(self.input));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for GlobalAvgPoolDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let values = average_pool_dgrad(self.pixels, self.channels, &step.read(self.gradient));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for AdaptiveAvgPool {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let sizes = [self.height, self.width, self.channels];
+        let values = adaptive(sizes, self.side, &step.read(self.input));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for AdaptiveAvgPoolDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let sizes = [self.height, self.width, self.channels];
+        let values = adaptive_dgrad(sizes, self.side, &step.read(self.gradient));
+        step.write(self.output, &values);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equals_wins_and_no_number_shows() {
+    fn the_first_of_equals_is_the_maximum_and_nan_shows() {
         let shape = PoolShape { height: 2, width: 2, channels: 1, kernel: 2, stride: 2, pad: 0 };
         assert_eq!(max_pool(&shape, &[1.0, 3.0, 3.0, 2.0], false), (vec![3.0], vec![1]));
         let (value, argmax) = max_pool(&shape, &[1.0, f64::NAN, 3.0, 2.0], false);

@@ -1,19 +1,8 @@
-//! Pooling, the linear layer, the loss and the score.
+//! The linear layer, the loss and the score.
 
-/// Mean over the pixels of each image.
-pub fn pool(pixels: usize, channels: usize, input: &[f64]) -> Vec<f64> {
-    let images = input.chunks_exact(pixels * channels);
-    let mean = |image: &[f64], c: usize| image.iter().skip(c).step_by(channels).sum::<f64>() / pixels as f64;
-    images.flat_map(|image| (0..channels).map(move |c| mean(image, c))).collect()
-}
-
-/// gradient / pixels on every pixel.
-pub fn pool_dgrad(pixels: usize, channels: usize, gradient: &[f64]) -> Vec<f64> {
-    let images = gradient.chunks_exact(channels);
-    images
-        .flat_map(|image| (0..pixels * channels).map(move |i| image[i % channels] / pixels as f64))
-        .collect()
-}
+use super::interpret::{Interpret, Step};
+use crate::device::ops::{CosineSimilarity, CrossEntropy, Linear, LinearDgrad, LinearWgrad};
+use crate::error::{Error, Result};
 
 /// weight (outputs × inputs) · input + bias.
 pub fn linear(weight: &[f64], bias: &[f64], input: &[f64]) -> Vec<f64> {
@@ -88,9 +77,76 @@ pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
     if norms > 0.0 { product(a, b) / norms } else { 0.0 }
 }
 
+impl Interpret for Linear {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let values = linear(&step.read(self.weight), &step.read(self.bias), &step.read(self.input));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for LinearDgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let values = linear_dgrad(self.inputs, &step.read(self.weight), &step.read(self.gradient));
+        step.write(self.output, &values);
+        Ok(())
+    }
+}
+
+impl Interpret for LinearWgrad {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let (input, gradient) = (step.read(self.input), step.read(self.gradient));
+        let (weight, bias) = linear_wgrad(self.inputs, self.outputs, &input, &gradient);
+        step.write(self.weight_gradient, &weight);
+        step.write(self.bias_gradient, &bias);
+        Ok(())
+    }
+}
+
+impl Interpret for CrossEntropy {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let classes = self.classes;
+        let (logits, labels) = (step.read(self.logits), step.words(self.labels));
+        let weight = f64::from(step.params.distill_weight);
+        let temperature = f64::from(step.params.temperature);
+        let teacher = self.teacher.filter(|_| weight != 0.0).map(|teacher| step.read(teacher));
+        let divisor = if self.mean { step.slice.count as f64 } else { 1.0 };
+        let (mut losses, mut gradients) = (Vec::new(), Vec::new());
+        for (i, row) in logits.chunks_exact(classes).enumerate() {
+            let label = labels[i] as usize;
+            if label >= classes {
+                return Err(Error::run(format!("label {label} of {classes} classes")));
+            }
+            let distillation = teacher.as_ref().map(|teacher| {
+                let teacher = &teacher[i * classes..(i + 1) * classes];
+                Distillation { teacher, weight, temperature }
+            });
+            let (value, slope) = cross_entropy(row, label, distillation);
+            losses.push(value);
+            gradients.extend(slope.into_iter().map(|g| g / divisor));
+        }
+        step.write(self.loss, &losses);
+        if let Some(gradient) = self.gradient {
+            step.write(gradient, &gradients);
+        }
+        Ok(())
+    }
+}
+
+impl Interpret for CosineSimilarity {
+    fn interpret(&self, step: &mut Step) -> Result<()> {
+        let (a, b) = (step.read(self.logits), step.read(self.reference));
+        let rows = a.chunks_exact(self.classes).zip(b.chunks_exact(self.classes));
+        let values: Vec<f64> = rows.map(|(a, b)| cosine(a, b)).collect();
+        step.write(self.score, &values);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::reference::pool::{average_pool, average_pool_dgrad};
     use crate::device::reference::tests::{difference, draw};
 
     #[test]
@@ -111,11 +167,11 @@ mod tests {
         let (weight, bias) = (draw(1, inputs * outputs), draw(2, outputs));
         let (input, seed) = (draw(3, images * pixels * inputs), draw(4, images * outputs));
         let loss = |weight: &[f64], bias: &[f64], input: &[f64]| {
-            product(&linear(weight, bias, &pool(pixels, inputs, input)), &seed)
+            product(&linear(weight, bias, &average_pool(pixels, inputs, input)), &seed)
         };
-        let pooled = pool(pixels, inputs, &input);
+        let pooled = average_pool(pixels, inputs, &input);
         let (weight_gradient, bias_gradient) = linear_wgrad(inputs, outputs, &pooled, &seed);
-        let input_gradient = pool_dgrad(pixels, inputs, &linear_dgrad(inputs, &weight, &seed));
+        let input_gradient = average_pool_dgrad(pixels, inputs, &linear_dgrad(inputs, &weight, &seed));
         difference(&weight, &weight_gradient, |weight| loss(weight, &bias, &input));
         difference(&bias, &bias_gradient, |bias| loss(&weight, bias, &input));
         difference(&input, &input_gradient, |input| loss(&weight, &bias, input));
