@@ -1,35 +1,12 @@
 //! The check of a program against a layout, once, when it is prepared: what makes the devices'
 //! unchecked accesses sound.
 
-use std::ops::Range;
-
 use super::ops::{Access, Operand};
 use super::{
-    BatchSlice, ConvShape, Direction, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op, Program, Region,
-    Span,
+    BatchSlice, ConvShape, Direction, FilterId, FilterSpec, ImageSlot, MemoryLayout, Program, Region, Span,
 };
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
-
-impl MemoryLayout {
-    /// Bytes of all regions.
-    pub fn bytes(&self) -> usize {
-        Region::ALL.iter().map(|&region| self.len(region) * size_of::<f32>()).sum()
-    }
-
-    /// Elements of a region.
-    pub fn len(&self, region: Region) -> usize {
-        match region {
-            Region::Weights => self.weights,
-            Region::Gradients => self.gradients,
-            Region::Momentum => self.momentum,
-            Region::Average => self.average,
-            Region::Derived => self.derived,
-            Region::Arena => self.arena,
-            Region::Staging => self.staging,
-        }
-    }
-}
 
 /// Checks every operand of a program: size, region, bounds, that nothing an op writes overlaps what
 /// else it touches except where it may work in place, and that what workers write is their own.
@@ -205,29 +182,5 @@ pub fn check_images(set: &ImageSet, size: (usize, usize, usize), indices: &[u32]
     match indices.iter().find(|&&index| index as usize >= set.len()) {
         Some(index) => Err(Error::run(format!("image {index} of a set of {}", set.len()))),
         None => Ok(()),
-    }
-}
-
-impl Program {
-    /// The ops of a run in their order, those of the loop `repeats` times.
-    pub(super) fn steps(&self, repeats: usize) -> impl Iterator<Item = &Op> {
-        self.order(repeats).map(|index| &self.ops[index])
-    }
-
-    /// The ops that run as often as op `index`: repetition cuts a program into three parts.
-    pub(super) fn part(&self, index: usize) -> Range<usize> {
-        let Range { start, end } = self.loop_body;
-        match index {
-            _ if index < start => 0..start,
-            _ if index < end => start..end,
-            _ => end.max(start)..self.ops.len(),
-        }
-    }
-
-    /// The steps as indices.
-    pub(super) fn order(&self, repeats: usize) -> impl Iterator<Item = usize> + use<> {
-        let Range { start, end } = self.loop_body;
-        let again = (0..repeats).flat_map(move |_| start..end);
-        (0..start).chain(again).chain(end..self.ops.len())
     }
 }

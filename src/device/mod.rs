@@ -8,11 +8,10 @@ mod operand;
 pub mod ops;
 mod patch;
 mod precision;
+mod program;
 pub mod reference;
 mod roofline;
 mod shape;
-
-use std::ops::Range;
 
 use serde::Serialize;
 
@@ -22,134 +21,14 @@ pub use cost::Cost;
 pub use operand::*;
 pub use ops::{Access, Op};
 pub use precision::{Bf16Tensors, DtypeRule, Precision, all_f32};
+pub use program::*;
 pub use roofline::{Bound, Roofline};
 pub use shape::{ConvShape, PoolShape};
-
-/// Element counts of every region, fixed before a session opens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryLayout {
-    /// `Region::Weights`.
-    pub weights: usize,
-    /// `Region::Gradients`.
-    pub gradients: usize,
-    /// `Region::Momentum`.
-    pub momentum: usize,
-    /// `Region::Average`.
-    pub average: usize,
-    /// `Region::Derived`.
-    pub derived: usize,
-    /// `Region::Arena`, all workers together.
-    pub arena: usize,
-    /// `Region::Staging`.
-    pub staging: usize,
-}
-
-/// A list of ops that run in order, with what a device needs to prepare for them.
-#[derive(Clone, Debug, Default)]
-pub struct Program {
-    /// The ops.
-    pub ops: Vec<Op>,
-    /// The filters the ops refer to, one table for all programs of a session.
-    pub filters: Vec<FilterSpec>,
-    /// Ops that run [`StepParams::repeats`] times in a row: the steps of an attack. Empty for none.
-    pub loop_body: Range<usize>,
-    /// Images a slice has at most.
-    pub capacity: usize,
-    /// Arena elements a slice needs (its worker's size).
-    pub arena: usize,
-    /// Slices are independent of each other and run on one worker each, single-threaded; else one
-    /// slice at a time, with all threads inside each op.
-    pub data_parallel: bool,
-}
-
-/// A program a session has prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProgramId(pub usize);
-
-/// One run of a program's ops over `count` images whose staging rows start at `first`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchSlice {
-    /// First staging row.
-    pub first: usize,
-    /// Images; at most the program's capacity.
-    pub count: usize,
-}
-
-/// Scalars that change from step to step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepParams {
-    /// SGD step size.
-    pub learning_rate: f32,
-    /// SGD momentum.
-    pub momentum: f32,
-    /// L2 penalty, on every trainable parameter as PyTorch does.
-    pub weight_decay: f32,
-    /// Nesterov's form of the momentum.
-    pub nesterov: bool,
-    /// Adam's β₁ and β₂.
-    pub betas: (f32, f32),
-    /// Adam's step, from 1.
-    pub step: u32,
-    /// d of the moving average; 0 leaves that out.
-    pub average_decay: f32,
-    /// Weight of the distillation term.
-    pub distill_weight: f32,
-    /// Its temperature.
-    pub temperature: f32,
-    /// Seed of augmentation and random starts.
-    pub seed: u64,
-    /// Epoch of augmentation and random starts.
-    pub epoch: u32,
-    /// Probability of each rectangle of [`Op::RandomErasing`].
-    pub erasing_probability: f32,
-    /// Times a program's `loop_body` ops run: PGD steps.
-    pub repeats: usize,
-    /// PGD starts inside the ball.
-    pub random_start: bool,
-    /// PGD stays inside [0, 1].
-    pub clamp: bool,
-}
-
-/// What Adam's second moments are kept from zero by, PyTorch's default.
-pub const ADAM_EPSILON: f32 = 1e-8;
-/// What the published generators divide by (Nguyen & Tran, 2020), so that their images stay inside (0, 1).
-pub const SCALED_TANH_DIVISOR: f64 = 2.0 + 1e-7;
-
-impl StepParams {
-    /// Adam's step size with the bias of the first moments corrected, and the factor of the root of the
-    /// second that corrects theirs.
-    pub fn adam_scales(&self) -> (f64, f64) {
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(self.step));
-        (f64::from(self.learning_rate) / correction(self.betas.0), 1.0 / correction(self.betas.1).sqrt())
-    }
-}
-
-impl Default for StepParams {
-    fn default() -> Self {
-        Self {
-            learning_rate: 0.0,
-            momentum: 0.9,
-            weight_decay: 5e-4,
-            nesterov: true,
-            betas: (0.9, 0.999),
-            step: 1,
-            average_decay: 0.0,
-            distill_weight: 0.0,
-            temperature: 1.0,
-            seed: 0,
-            epoch: 0,
-            erasing_probability: 0.0,
-            repeats: 1,
-            random_start: true,
-            clamp: true,
-        }
-    }
-}
 
 /// Memory that belongs to a device alone, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// Not in use by anybody.
+    /// Not in use.
     pub free: usize,
     /// In all.
     pub total: usize,

@@ -1,4 +1,4 @@
-//! What convolutions multiply.
+//! The data type of convolutions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use half::bf16;
 
 use super::Program;
 
-/// The format of a convolution's operands: its input behind the prologue, its filter behind the scale, its
+/// The format of a convolution's operands: its input after the prologue, its filter after the scale, its
 /// output gradient. Sums and everything else are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {

@@ -108,7 +108,7 @@ const RUNS: usize = 6;
 fn rate(device: &dyn Device, program: &Program, of: fn(&Cost) -> u64) -> Result<f64> {
     let arena = program.arena * if program.data_parallel { device.workers() } else { 1 };
     let mut session = device.open(MemoryLayout { arena, ..MemoryLayout::default() })?;
-    // Pages that nobody wrote are all one page.
+    // Pages that were never written to are all the same page.
     session.write(Region::Arena, 0, &vec![1.0; program.arena])?;
     let all = program.costs(COUNT, device.precision());
     let cost = all.last().map_or(0, of);

@@ -93,10 +93,10 @@ pub(super) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// A frame for ops of a checked program: every span lies inside the memory for this slice,
-    /// and nobody else uses what the ops write through it while it is in use.
+    /// and nothing else uses what the ops write through it while it is in use.
     ///
     /// # Safety
-    /// The caller vouches for that: `check::check` accepted the program, `slice` is within
+    /// `check::check` accepted the program, `slice` is within
     /// its capacity and staging rows, and frames in use at the same time differ in arena part and
     /// staging rows.
     pub unsafe fn new(

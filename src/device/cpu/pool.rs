@@ -49,27 +49,27 @@ vectorised! {
         let (channels, bytes) = (shape.channels, 4 * shape.pixel_words());
         for (at, best) in output.chunks_exact_mut(channels).enumerate() {
             let window = Window::new(shape, at);
-            let (won, rest) = match argmax.get_mut(at * bytes..(at + 1) * bytes) {
+            let (taps, rest) = match argmax.get_mut(at * bytes..(at + 1) * bytes) {
                 Some(pixel) => pixel.split_at_mut(channels),
                 None => Default::default(),
             };
             best.fill(f32::NEG_INFINITY);
-            won.fill(window.first_tap());
+            taps.fill(window.first_tap());
             rest.fill(0);
             window.visit(|tap, pixel| {
                 let values = &image[pixel * channels..(pixel + 1) * channels];
                 match affine {
                     Some((scale, shift)) => {
                         let (scale, shift) = (&scale[..channels], &shift[..channels]);
-                        keep_larger(|c| scale[c] * values[c] + shift[c], tap, best, won);
+                        keep_larger(|c| scale[c] * values[c] + shift[c], tap, best, taps);
                     }
-                    None => keep_larger(|c| values[c], tap, best, won),
+                    None => keep_larger(|c| values[c], tap, best, taps),
                 }
             });
             // The largest of what a ReLU lets through is what it lets through of the largest.
             if relu {
-                for (won, value) in won.iter_mut().zip(&*best) {
-                    *won = if *value > 0.0 { *won } else { PoolShape::NO_ARGMAX };
+                for (tap, value) in taps.iter_mut().zip(&*best) {
+                    *tap = if *value > 0.0 { *tap } else { PoolShape::NO_ARGMAX };
                 }
                 best.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
             }
@@ -77,22 +77,22 @@ vectorised! {
     }
 }
 
-/// Where `value` is larger, or NaN, it replaces the best so far; `won`, unless empty, becomes `tap` there.
+/// Where `value` is larger, or NaN, it replaces the best so far; `taps`, unless empty, becomes `tap` there.
 #[inline(always)]
-fn keep_larger(value: impl Fn(usize) -> f32, tap: u8, best: &mut [f32], won: &mut [u8]) {
+fn keep_larger(value: impl Fn(usize) -> f32, tap: u8, best: &mut [f32], taps: &mut [u8]) {
     let larger = |c: usize, best: f32| {
         let value = value(c);
         (value > best || value.is_nan()).then_some(value)
     };
-    if won.is_empty() {
+    if taps.is_empty() {
         for (c, best) in best.iter_mut().enumerate() {
             *best = larger(c, *best).unwrap_or(*best);
         }
         return;
     }
-    for (c, (best, won)) in best.iter_mut().zip(won).enumerate() {
+    for (c, (best, best_tap)) in best.iter_mut().zip(taps).enumerate() {
         if let Some(value) = larger(c, *best) {
-            (*best, *won) = (value, tap);
+            (*best, *best_tap) = (value, tap);
         }
     }
 }
@@ -120,11 +120,11 @@ vectorised! {
         let (channels, bytes) = (shape.channels, 4 * shape.pixel_words());
         output.fill(0.0);
         for (at, gradient) in gradient.chunks_exact(channels).enumerate() {
-            let won = &argmax[at * bytes..at * bytes + channels];
+            let taps = &argmax[at * bytes..at * bytes + channels];
             Window::new(shape, at).visit(|tap, pixel| {
                 let sums = &mut output[pixel * channels..(pixel + 1) * channels];
-                for ((sum, won), g) in sums.iter_mut().zip(won).zip(gradient) {
-                    *sum += if *won == tap { *g } else { 0.0 };
+                for ((sum, best), g) in sums.iter_mut().zip(taps).zip(gradient) {
+                    *sum += if *best == tap { *g } else { 0.0 };
                 }
             });
         }

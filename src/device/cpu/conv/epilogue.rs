@@ -21,7 +21,7 @@ impl Epilogue {
     /// Finishes channels `c..c + n` of a pixel; n = LANES where `WHOLE`, else fewer.
     ///
     /// # Safety
-    /// The pixel and its channels exist behind every pointer.
+    /// The pixel and its channels exist at every pointer.
     #[inline(always)]
     pub unsafe fn finish<S: Simd, const WHOLE: bool>(&self, mut v: S::V, pixel: usize, c: usize, n: usize) {
         let at = pixel * self.channels + c;

@@ -169,7 +169,7 @@ fn or_null(values: Option<&[f32]>) -> *const f32 {
 /// output = conv(prologue(input)) + bias + residual.
 ///
 /// # Safety
-/// `output` has room for `count` images, and nobody else uses them. `residual`, where given, has as
+/// `output` has room for `count` images, and nothing else uses them. `residual`, where given, has as
 /// many elements as `output` and may be `output` itself. `filter` was loaded for this shape's fprop.
 #[allow(clippy::too_many_arguments)]
 pub unsafe fn fprop(
@@ -220,7 +220,7 @@ pub unsafe fn fprop(
 /// output = (dgrad(gradient) + add) ⊙ mask · scale + residual, `output` being the input's gradient.
 ///
 /// # Safety
-/// `output` has room for `count` images, and nobody else uses them. `add` and `residual`, where
+/// `output` has room for `count` images, and nothing else uses them. `add` and `residual`, where
 /// given, have as many elements as `output`, and each may be `output` itself. `filter` was loaded for this shape's dgrad.
 #[allow(clippy::too_many_arguments)]
 pub unsafe fn dgrad(

@@ -73,7 +73,7 @@ impl Rows {
         unsafe { self.buffer.add(y % self.ring * self.row_len()) }
     }
 
-    /// Makes padded rows `first..=last` present. Rows before `first` that nobody needed are
+    /// Makes padded rows `first..=last` present. Rows before `first` that were not needed are
     /// skipped, unless their mask bits are wanted.
     ///
     /// # Safety
