@@ -1,14 +1,13 @@
 //! The roofline of a processor: what arithmetic and memory allow at best.
 
-use crate::device::ops;
 use serde::Serialize;
 
 use super::cost::Cost;
-use super::ops::Op;
+use super::ops::{self, Op};
 use super::{
-    BatchSlice, ConvShape, Device, Direction, FilterSpec, MemoryLayout, Precision, Program, StepParams,
+    BatchSlice, ConvShape, Device, Direction, FilterId, FilterSpec, MemoryLayout, Precision, Program,
+    Prologue, Region, Span, StepParams,
 };
-use super::{FilterId, Prologue, Region, Span};
 use crate::error::Result;
 
 /// Peaks of a processor.

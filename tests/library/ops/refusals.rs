@@ -27,7 +27,7 @@ fn spans_that_overlap() {
     })];
     refused(&case, &["op 0 (Copy)", "output overlaps input"]);
     case.ops = vec![Op::GlobalAvgPool(ops::GlobalAvgPool { pixels: 3, channels: 4, input, output })];
-    refused(&case, &["op 0 (Pool)", "output overlaps input"]);
+    refused(&case, &["op 0 (GlobalAvgPool)", "output overlaps input"]);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn spans_of_the_wrong_size_or_place() {
     let pool =
         |input, output| vec![Op::GlobalAvgPool(ops::GlobalAvgPool { pixels: 3, channels: 4, input, output })];
     case.ops = pool(Span { len: 11, ..input }, output);
-    refused(&case, &["op 0 (Pool)", "input: 11 elements, not 12"]);
+    refused(&case, &["op 0 (GlobalAvgPool)", "input: 11 elements, not 12"]);
     case.ops = pool(weights, output);
     refused(&case, &["input", "Weights"]);
     case.ops = pool(input, Span { offset: usize::MAX - 2, ..output });
@@ -96,7 +96,7 @@ fn windows_without_a_pixel() {
 }
 
 #[test]
-fn lanes_that_would_meet() {
+fn workers_that_would_write_the_same() {
     let mut case = Case::new(4, 2, 1);
     let (input, output) = pool(&mut case);
     let gradients = case.whole(Region::Gradients, 4);
