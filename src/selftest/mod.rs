@@ -74,7 +74,7 @@ pub fn run(
 ) -> Result<SelftestReport> {
     let cpu = CpuDevice::new(None)?;
     let mut report = empty_report(device, only)?;
-    let wanted = |report: &SelftestReport, case: &Case| case.ops.iter().any(|op| has_row(report, &op.name()));
+    let wanted = |report: &SelftestReport, case: &Case| case.ops.iter().any(|op| has_row(report, op.name()));
     let networks = if network::is_wanted(&report) { network::network_cases(depth) } else { Vec::new() };
     let mut total = networks.len();
     cases::visit(depth, device.precision(), &mut |_, case| {
@@ -152,7 +152,7 @@ fn test_case(
         Ok(found) => found,
         Err(error) => {
             for op in case.setup.iter().chain(&case.ops).filter(|op| !matches!(op, Op::LoadFilter(_))) {
-                report.failed(&op.name(), "f64", label, &error);
+                report.failed(op.name(), "f64", label, &error);
             }
             return Ok(());
         }
