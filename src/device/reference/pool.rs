@@ -2,7 +2,9 @@
 
 use super::interpret::{Interpret, Step};
 use crate::device::PoolShape;
-use crate::device::ops::{AdaptiveAvgPool, AdaptiveAvgPoolDgrad, GlobalAvgPool, GlobalAvgPoolDgrad, MaxPool, MaxPoolDgrad};
+use crate::device::ops::{
+    AdaptiveAvgPool, AdaptiveAvgPoolDgrad, GlobalAvgPool, GlobalAvgPoolDgrad, MaxPool, MaxPoolDgrad,
+};
 use crate::error::Result;
 
 /// The largest of each window, and which of the window's pixels has it: the first, or the last NaN.
