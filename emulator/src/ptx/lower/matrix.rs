@@ -47,7 +47,7 @@ impl<'a> Lowering<'a, '_> {
             ("m8n8k16", (8, 8, 16)),
         ];
         let shape = modifiers.require("shape", &shapes)?;
-        modifiers.expect("reg")?;
+        modifiers.expect("row")?;
         modifiers.expect("col")?;
         let d_type = modifiers.ty("f16 f32 s32")?;
         let a_type = modifiers.ty("f16 bf16 tf32 u8 s8")?;
