@@ -297,7 +297,7 @@ __device__ __forceinline__ u32 taps_below(u32 residue, u32 kernel, u32 stride) {
 }
 
 // The position of a tap in a dgrad filter. Its taps are sorted by (row % stride, column % stride), so that the taps of
-// one phase (conv_bf16.cu) are contiguous. With stride 1 the order is unchanged.
+// one phase (conv.cu) are contiguous. With stride 1 the order is unchanged.
 __device__ __forceinline__ u32 dgrad_tap_index(u32 tap, u32 kernel, u32 stride) {
     u32 r = tap / kernel, s = tap % kernel;
     u32 before_y = taps_below(r % stride, kernel, stride), before_x = taps_below(s % stride, kernel, stride);

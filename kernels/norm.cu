@@ -10,7 +10,7 @@
 // Tensors are (rows, channels); gamma, beta, mean, ... (channels). A reduction over rows has two passes: partial sums
 // (parts, 2, channels) in f64 over rows_per_part rows each (..._partial), then the sum of the parts. Both orders depend
 // on sizes alone. The statistics sum differences from the first row, a pivot, so that a large mean costs no digits of
-// the variance. A tensor-core convolution (conv_bf16.cu) writes the partial sums itself, without a pivot, one part a
+// the variance. A convolution (conv.cu) writes the partial sums itself, without a pivot, one part a
 // tile.
 //
 // Memory-bound: a thread holds four channels' constants in registers and walks down the rows with several 16-byte loads

@@ -1,5 +1,5 @@
 // One element of an L-infinity PGD step. Used by the step's own kernel (pgd.cu) and by the epilogue of the convolution
-// that computes the image's gradient (conv_bf16.cu).
+// that computes the image's gradient (conv.cu).
 #pragma once
 #include "common.cuh"
 
