@@ -165,7 +165,7 @@ fn test_case(
             continue;
         }
         for difference in compare::floats(case, &found, expected).into_iter().skip(setup) {
-            report.add(&difference.op, against, difference.error, label, &difference.place);
+            report.add(difference.op, against, difference.error, label, &difference.place);
         }
     }
     for (row, name) in EXACT {
