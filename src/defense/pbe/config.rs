@@ -141,7 +141,7 @@ impl Pbe {
     /// Images that the initial set is chosen from, out of `images`.
     pub fn candidates(&self, images: usize) -> usize {
         let InitialSet { share, limit, .. } = self.initial_set;
-        let count = ((share * images as f64).round() as usize).clamp(1, images);
+        let count = ((share * images as f64).round() as usize).max(1).min(images);
         if limit > 0 { count.min(limit) } else { count }
     }
 
