@@ -1,4 +1,4 @@
-"""Makes tests/golden/checkpoints: the model of tests/golden/one-class as PyTorch saves models.
+"""Makes tests/golden/checkpoints: models of tests/golden as PyTorch saves models.
 
 Needs torch, safetensors and numpy. The files are committed; the tests need no Python.
 """
@@ -17,6 +17,8 @@ def main():
     out = GOLDEN / "checkpoints"
     out.mkdir(exist_ok=True)
     torch.save(state, out / "plain.pt")
+    for name in ("resnet50", "vgg11-bn-small-head"):
+        torch.save(load_file(GOLDEN / "networks" / name / "model.safetensors"), out / f"{name}.pt")
     # As DataParallel and a training script would: a prefix, other things beside, parameters.
     wrapped = collections.OrderedDict((f"module.{name}", tensor) for name, tensor in state.items())
     wrapped["module.conv1.weight"] = torch.nn.Parameter(state["conv1.weight"])

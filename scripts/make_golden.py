@@ -31,6 +31,23 @@ CASES = {
     "resnet18": dict(model_width=2, classes=5, channels=3, height=37, width=33, batch=4),
     "resnet18-small-stem": dict(model_width=2, classes=3, channels=1, height=13, width=18, batch=4),
 }
+# Of these only logits and gradients, at several sizes (of which the larger ones are sampled).
+SMALL = dict(classes=4, channels=3, height=32, width=32, batch=3)
+NETWORKS = {
+    "preact-resnet34": dict(model_width=1, depths=(3, 4, 6, 3)),
+    "resnet34": dict(model_width=1, depths=(3, 4, 6, 3)),
+    "resnet50": dict(model_width=1, depths=(3, 4, 6, 3)),
+    "vgg11-bn": dict(model_width=1, depths=(1, 1, 2, 2, 2)),
+    "vgg13-bn": dict(model_width=1, depths=(2, 2, 2, 2, 2)),
+    "vgg16-bn": dict(model_width=1, depths=(2, 2, 3, 3, 3)),
+    "vgg19-bn": dict(model_width=1, depths=(2, 2, 4, 4, 4)),
+    "vgg11-bn-small-head": dict(model_width=2, depths=(1, 1, 2, 2, 2)),
+    "vgg13-bn-small-head": dict(model_width=2, depths=(2, 2, 2, 2, 2)),
+    "vgg16-bn-small-head": dict(model_width=2, depths=(2, 2, 3, 3, 3)),
+    "vgg19-bn-small-head": dict(model_width=2, depths=(2, 2, 4, 4, 4)),
+}
+SIZES = (32, 64, 224)
+SAMPLE = 64  # elements of a tensor
 NORMALISATION = {3: ([0.4914, 0.4822, 0.4465], [0.247, 0.243, 0.261]), 1: ([0.5], [0.25])}
 
 
@@ -67,16 +84,17 @@ class Normalised(nn.Module):
 
 
 class Network(Normalised):
-    """Pre-activation ResNet-18."""
+    """Pre-activation ResNet, 18 layers or more."""
 
-    def __init__(self, model_width, classes, channels):
+    def __init__(self, model_width, classes, channels, depths=(2, 2, 2, 2)):
         super().__init__(channels)
         self.conv1 = nn.Conv2d(channels, model_width, 3, 1, 1, bias=False)
         inputs = model_width
         for stage in range(4):
             outputs = model_width << stage
             first = Block(inputs, outputs, 1 if stage == 0 else 2)
-            setattr(self, f"layer{stage + 1}", nn.Sequential(first, Block(outputs, outputs, 1)))
+            others = [Block(outputs, outputs, 1) for _ in range(depths[stage] - 1)]
+            setattr(self, f"layer{stage + 1}", nn.Sequential(first, *others))
             inputs = outputs
         self.linear = nn.Linear(inputs, classes)
 
@@ -109,10 +127,69 @@ class PostBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + side)
 
 
-class ResNet(Normalised):
-    """ResNet-18: torchvision's with a 7x7 stem and max pooling, or kuangliu's with a 3x3 stem."""
+class Bottleneck(nn.Module):
+    """1x1, 3x3 with the stride, 1x1 to four times the channels: torchvision's (v1.5)."""
 
-    def __init__(self, model_width, classes, channels, small_stem):
+    def __init__(self, inputs, channels, stride):
+        super().__init__()
+        outputs = 4 * channels
+        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        side = x if self.downsample is None else self.downsample(x)
+        h = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return F.relu(self.bn3(self.conv3(h)) + side)
+
+
+class Vgg(Normalised):
+    """VGG with batch norm: torchvision's with three linear layers (without its dropout), or kuangliu's with one."""
+
+    def __init__(self, model_width, classes, channels, depths, small_head):
+        super().__init__(channels)
+        layers, inputs = [], channels
+        for stage, depth in enumerate(depths):
+            outputs = model_width << min(stage, 3)
+            for _ in range(depth):
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+                inputs = outputs
+            layers.append(nn.MaxPool2d(2, 2))
+        # The image is an argument of `features`, so that the layers have a name of their own.
+        self.layers = nn.Sequential(*layers)
+        self.small_head = small_head
+        hidden = 64 * model_width
+        self.classifier = nn.Linear(inputs, classes) if small_head else nn.Sequential(
+            nn.Linear(49 * inputs, hidden), nn.ReLU(), nn.Identity(),
+            nn.Linear(hidden, hidden), nn.ReLU(), nn.Identity(),
+            nn.Linear(hidden, classes))
+
+    def features(self, x):
+        x = self.layers((x - self.mean) / self.std)
+        if self.small_head:
+            return F.adaptive_avg_pool2d(x, 1).flatten(1)
+        return self.classifier[:-1](F.adaptive_avg_pool2d(x, 7).flatten(1))
+
+    def head(self, features):
+        return (self.classifier if self.small_head else self.classifier[-1])(features)
+
+
+def state_dict(net):
+    """The published names."""
+    return {name.replace("layers.", "features.", 1): value for name, value in net.state_dict().items()}
+
+
+class ResNet(Normalised):
+    """torchvision's ResNets with a 7x7 stem and max pooling, or kuangliu's ResNet-18 with a 3x3 stem."""
+
+    def __init__(self, model_width, classes, channels, small_stem, depths=(2, 2, 2, 2), bottleneck=False):
         super().__init__(channels)
         kernel, stride, shortcut = (3, 1, "shortcut") if small_stem else (7, 2, "downsample")
         self.conv1 = nn.Conv2d(channels, model_width, kernel, stride, kernel // 2, bias=False)
@@ -120,10 +197,13 @@ class ResNet(Normalised):
         self.pool = (lambda x: x) if small_stem else (lambda x: F.max_pool2d(x, 3, 2, 1))
         inputs = model_width
         for stage in range(4):
-            outputs = model_width << stage
-            first = PostBlock(inputs, outputs, 1 if stage == 0 else 2, shortcut)
-            setattr(self, f"layer{stage + 1}", nn.Sequential(first, PostBlock(outputs, outputs, 1, shortcut)))
-            inputs = outputs
+            outputs, stride = model_width << stage, 1 if stage == 0 else 2
+            blocks = []
+            for block in range(depths[stage]):
+                sizes = (inputs, outputs, stride if block == 0 else 1)
+                blocks.append(Bottleneck(*sizes) if bottleneck else PostBlock(*sizes, shortcut))
+                inputs = 4 * outputs if bottleneck else outputs
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.last = "linear" if small_stem else "fc"
         setattr(self, self.last, nn.Linear(inputs, classes))
 
@@ -140,7 +220,13 @@ class ResNet(Normalised):
 def make_network(name, case, images):
     """Default initial weights; batch norm with scales of both signs and statistics near the data's."""
     sizes = (case["model_width"], case["classes"], case["channels"])
-    net = ResNet(*sizes, "small" in name) if name.startswith("resnet18") else Network(*sizes)
+    depths = case.get("depths", (2, 2, 2, 2))
+    if name.startswith("vgg"):
+        net = Vgg(*sizes, depths, "small" in name)
+    elif name.startswith("resnet"):
+        net = ResNet(*sizes, "small" in name, depths, name == "resnet50")
+    else:
+        net = Network(*sizes, depths)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     with torch.no_grad():
         for norm in norms:
@@ -286,6 +372,51 @@ def report(name, singles, doubles):
     print(name, *(f"  {group:24s} {error:.1e}" for group, error in worst.items()), sep="\n")
 
 
+def formula_images(count, size):
+    """Noise that the test can make again: count x 3 x size x size."""
+    index = np.arange(count * size * size * 3, dtype=np.uint64)
+    pixels = ((index * 2654435761) % 2**32 >> 11) & 255
+    return torch.from_numpy(pixels.astype(np.uint8).reshape(count, size, size, 3)).permute(0, 3, 1, 2).contiguous()
+
+
+def sample(x):
+    """Every so many elements, SAMPLE of them at most."""
+    flat = x.flatten()
+    return flat[:: -(-len(flat) // SAMPLE)]
+
+
+def make_network_case(name, case, folder):
+    """Logits, input gradients and parameter gradients of one network at several sizes."""
+    torch.manual_seed(sum(name.encode()))
+    net = make_network(name, case, formula_images(8, 64).float())
+    doubles, out = copy.deepcopy(net).double(), {}
+    for size in SIZES:
+        x = formula_images(case["batch"], size).double() / 255
+        y = torch.arange(case["batch"]) % case["classes"]
+        values = evaluate(doubles, x, y)
+        gradients = train_once(doubles, x, y)
+        out |= {f"{size}.logits": values["logits"].detach(), f"{size}.features": values["features"].detach()}
+        direction = F.normalize(values["input_gradient"].flatten(1))
+        out |= {f"{size}.input_direction": sample(direction).float()}
+        for key, value in gradients.items():
+            key = key.replace(".layers.", ".features.", 1)
+            if key.startswith(("gradient.", "after.")):
+                out[f"{size}.{key}"] = sample(value.detach()).float()
+        out[f"{size}.loss"] = gradients["loss"].detach()
+    mean, std = (",".join(map(str, v)) for v in NORMALISATION[case["channels"]])
+    metadata = {"pbe.mean": mean, "pbe.std": std, "pbe.input": "32x32"}
+    write(folder, {"model": (state_dict(net), metadata), "expected": (out, {"torch": torch.__version__})})
+    print(name, {k: [round(v, 3) for v in out[k].flatten()[:4].tolist()] for k in out if k.endswith("logits")})
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, (tensors, about) in files.items():
+        path = folder / f"{file}.safetensors"
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path, about)
+        path.chmod(0o644)
+
+
 def make_case(name, case, folder):
     torch.manual_seed(sum(name.encode()))
     shape = (case["batch"], case["channels"], case["height"], case["width"])
@@ -302,14 +433,7 @@ def make_case(name, case, folder):
     out |= select(name, singles, doubles)
     mean, std = (",".join(map(str, v)) for v in NORMALISATION[case["channels"]])
     metadata = {"pbe.mean": mean, "pbe.std": std, "pbe.input": f"{case['height']}x{case['width']}"}
-    folder.mkdir(parents=True, exist_ok=True)
-    contiguous = {k: v.contiguous() for k, v in out.items()}
-    for file, tensors, about in (
-        ("model.safetensors", net.state_dict(), metadata),
-        ("expected.safetensors", contiguous, {"torch": torch.__version__}),
-    ):
-        save_file(tensors, folder / file, about)
-        (folder / file).chmod(0o644)
+    write(folder, {"model": (net.state_dict(), metadata), "expected": (out, {"torch": torch.__version__})})
 
 
 def main():
@@ -323,6 +447,9 @@ def main():
     for name, case in CASES.items():
         if name in arguments.cases or not arguments.cases:
             make_case(name, case, output / name)
+    for name, case in NETWORKS.items():
+        if name in arguments.cases or not arguments.cases:
+            make_network_case(name, SMALL | case, output / "networks" / name)
     size = sum(file.stat().st_size for file in output.rglob("*.safetensors"))
     print(f"{size / 1e6:.2f} MB in {output}")
 

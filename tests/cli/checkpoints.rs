@@ -24,6 +24,19 @@ fn a_checkpoint_becomes_safetensors() {
 }
 
 #[test]
+fn a_network_is_recognised_by_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    for network in ["resnet50", "vgg11-bn-small-head"] {
+        let source = golden("checkpoints").join(format!("{network}.pt"));
+        let output = folder.path().join(format!("{network}.safetensors"));
+        let said = succeeds(&["convert", "--model", word(&source), "--output", word(&output)]);
+        assert_says(&said, &[&format!("{network} of width")]);
+        let original = golden("networks").join(network).join("model.safetensors");
+        assert_eq!(pbe::model::load(&output).unwrap().values, pbe::model::load(original).unwrap().values);
+    }
+}
+
+#[test]
 fn a_checkpoint_that_would_run_something_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (model, output) = (folder.path().join("evil.pt"), folder.path().join("out.safetensors"));

@@ -213,3 +213,108 @@ fn cosine_scores() {
         }
     }
 }
+
+/// The images of `scripts/make_golden.py`'s networks: noise by a formula, labels counted up.
+fn formula_images(count: usize, size: usize, classes: usize) -> ImageSet {
+    let pixels = (0..(count * size * size * 3) as u64).map(|i| ((i * 2_654_435_761) as u32 >> 11) as u8);
+    let labels: Vec<u32> = (0..count).map(|i| (i % classes) as u32).collect();
+    ImageSet {
+        pixels: Arc::new(pixels.collect()),
+        names: Arc::new(labels.iter().map(u32::to_string).collect()),
+        labels: Arc::new(labels),
+        classes: Arc::new((0..classes).map(|class| class.to_string()).collect()),
+        height: size,
+        width: size,
+        channels: 3,
+    }
+}
+
+/// The elements that the golden files keep of a tensor.
+fn sample(values: &[f32]) -> Vec<f32> {
+    values.iter().copied().step_by(values.len().div_ceil(64)).collect()
+}
+
+/// The gradient of each image's loss to its pixels, over its length: what a step of L2 PGD adds.
+fn input_direction(engine: &mut Engine, images: &ImageSet, indices: &[u32]) -> Vec<f32> {
+    let far = 1e3;
+    let target = AttackBatch {
+        source: Source::Images,
+        indices,
+        labels: &images.labels,
+        budgets: &vec![Budget { epsilon: far, alpha: far }; indices.len()],
+        predict: false,
+    };
+    let params = StepParams { repeats: 1, random_start: false, clamp: false, ..StepParams::default() };
+    let mut moved = vec![0.0; indices.len() * images.image_len()];
+    engine
+        .attack(&target, &params, |rows| rows.adversarial(&mut moved[rows.first * images.image_len()..]))
+        .unwrap();
+    moved
+        .iter()
+        .zip(images.pixels.iter())
+        .map(|(moved, &pixel)| (moved - f32::from(pixel) / 255.0) / far)
+        .collect()
+}
+
+/// A published network at several sizes: logits and features, the image's gradient, every parameter's.
+fn network(name: &'static str) {
+    let case = Case::open(name);
+    let architecture = case.weights.architecture;
+    assert_eq!(architecture.network.name(), name.trim_start_matches("networks/"));
+    for size in [32, 64, 224] {
+        let images = formula_images(3, size, architecture.classes);
+        let graph = architecture.graph(case.weights.normalisation.as_ref().unwrap(), size, size).unwrap();
+        let options = EngineOptions { batch: 3, attack: true, norm: Norm::L2, ..EngineOptions::default() };
+        let device = CpuDevice::new(Some(2)).unwrap();
+        let mut engine = Engine::open(&device, &graph, &case.weights.values, &options).unwrap();
+        engine.attach(&images).unwrap();
+        let (indices, (classes, width)) = ([0, 1, 2], (graph.classes(), graph.features()));
+        let (mut logits, mut features) = (vec![0.0; 3 * classes], vec![0.0; 3 * width]);
+        engine
+            .infer(Source::Images, &indices, &StepParams::default(), |rows| {
+                rows.logits(&mut logits[rows.first * classes..])?;
+                rows.features(&mut features[rows.first * width..])
+            })
+            .unwrap();
+        case.close(&format!("{size}.logits"), &logits, 1e-4);
+        case.close(&format!("{size}.features"), &features, 1e-4);
+        let direction = input_direction(&mut engine, &images, &indices);
+        case.close(&format!("{size}.input_direction"), &sample(&direction), 1e-3);
+        let params = StepParams::default();
+        let loss = engine.train_step(Source::Images, &indices, &images.labels, None, &params).unwrap();
+        case.close(&format!("{size}.loss"), &[loss], 1e-4);
+        let (gradients, after) = (engine.gradients().unwrap(), engine.weights().unwrap());
+        for slot in case.weights.layout().slots() {
+            let name = &slot.tensor.name;
+            if slot.range.start < case.weights.trainable() {
+                case.close(&format!("{size}.gradient.{name}"), &sample(&gradients[slot.range.clone()]), 1e-3);
+            } else {
+                case.close(&format!("{size}.after.{name}"), &sample(&after[slot.range.clone()]), 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn deeper_resnets() {
+    ["networks/preact-resnet34", "networks/resnet34", "networks/resnet50"].into_iter().for_each(network);
+}
+
+#[test]
+fn vggs_with_three_linear_layers() {
+    ["networks/vgg11-bn", "networks/vgg13-bn", "networks/vgg16-bn", "networks/vgg19-bn"]
+        .into_iter()
+        .for_each(network);
+}
+
+#[test]
+fn vggs_with_one_linear_layer() {
+    [
+        "networks/vgg11-bn-small-head",
+        "networks/vgg13-bn-small-head",
+        "networks/vgg16-bn-small-head",
+        "networks/vgg19-bn-small-head",
+    ]
+    .into_iter()
+    .for_each(network);
+}
