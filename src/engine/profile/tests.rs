@@ -38,18 +38,12 @@ fn done<'a>(launches: impl IntoIterator<Item = &'a KernelLaunch>) -> (u64, u64) 
         .fold((0, 0), |(products, bytes), launch| (products + launch.products, bytes + launch.bytes))
 }
 
-/// Launches do all the arithmetic of their op and touch no less than it must; in bf16 ops do part of each
-/// other's work, and a program's have to.
+/// The launches of a program do all the arithmetic of its ops and touch no less than these must. An op's own launches
+/// need not: some do part of another op's work.
 #[test]
-fn launches_do_what_their_op_does() {
+fn launches_do_what_their_ops_do() {
     for precision in [Precision::F32, Precision::Bf16] {
         for profile in estimate(&published(), 4, precision).unwrap() {
-            for op in &profile.ops {
-                let (products, bytes) = done(&op.launches);
-                let alike = products == op.cost.products && bytes >= op.cost.bytes && !op.launches.is_empty();
-                let apart = precision == Precision::F32;
-                assert!(!apart || alike, "{} {}: {products}, {bytes}", op.op, op.shape);
-            }
             let (products, bytes) = done(profile.ops.iter().flat_map(|op| &op.launches));
             let wanted = sum(&profile);
             assert!(products == wanted.products && bytes >= wanted.bytes, "{wanted:?}: {products}, {bytes}");
