@@ -67,7 +67,7 @@ fn storing_nan(folder: &Path, module: &str, kernel: &str) -> String {
     let stores = || body.lines().map(str::trim).filter(|line| line.starts_with("st.global.f32"));
     // A loss is the last value that comes from f64.
     let loss = |store: &&str| body.contains(&format!("cvt.rn.f32.f64 \t{},", value(store)));
-    let store = stores().filter(loss).next_back().or_else(|| stores().next_back()).unwrap();
+    let store = stores().rfind(loss).or_else(|| stores().next_back()).unwrap();
     let value = value(store);
     let broken = format!("mov.f32 {value}, 0f7FC00000; {store}");
     let patches = folder.join(format!("{kernel}.json"));

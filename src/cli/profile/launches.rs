@@ -52,7 +52,7 @@ pub fn text(args: &ProfileArgs, workload: &Workload) -> Result<String> {
 
 fn mode(profile: &ModeProfile) -> Launches<'_> {
     let launches = profile.ops.iter().flat_map(|op| {
-        op.launches.iter().map(|launch| Launch { op: &op.op, shape: &op.shape, in_loop: op.in_loop, launch })
+        op.launches.iter().map(|launch| Launch { op: op.op, shape: &op.shape, in_loop: op.in_loop, launch })
     });
     Launches { mode: profile.mode.to_string(), launches: launches.collect() }
 }
