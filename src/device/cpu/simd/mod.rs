@@ -1,7 +1,7 @@
 //! Vector instructions at three levels: AVX-512, AVX2 with FMA, portable. The level is found at run time; no build
 //! flags.
 //!
-//! - [`vectorised!`] compiles a loop in plain Rust once for each level. Products and sums are never contracted, so
+//! - `vectorised!` compiles a loop in plain Rust once for each level. Products and sums are never contracted, so
 //!   all levels give the same bits. This is the rule.
 //! - A [`Kernel`] is generic code over [`Simd`] vectors, for loops that the compiler can't vectorise well.
 //!   [`launch`] runs it inside a function compiled for the level's instructions.

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 /// Operations on a vector of `LANES` floats.
 ///
 /// # Safety
-/// Every method needs the level's instructions (be called below [`launch`]) and valid pointers;
+/// Every method needs the level's instructions (be called below `launch`) and valid pointers;
 /// `n` of the partial forms is in 1..=LANES, and lanes from `n` on read as 0 and aren't written.
 #[allow(clippy::missing_safety_doc)] // one promise for all methods, above
 pub trait Simd: Copy {
