@@ -85,7 +85,9 @@ impl Slots {
                     _ => {}
                 }
             });
-            for new in born {
+            // An op's output is the last of what it writes, and comes first here: a mask of one channel is as large,
+            // but isn't written where the op has read.
+            for new in born.into_iter().rev() {
                 let fits =
                     |&&old: &&usize| self.len[old] == self.len[new] && !taken[old] && !read.contains(&old);
                 if let Some(&old) = dying.iter().find(fits) {
@@ -148,7 +150,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::ops;
+    use crate::device::{ConvShape, FilterId, Prologue, ops};
 
     fn copy(input: Span, output: Span) -> Op {
         Op::Copy(ops::Copy { elements: input.len, input, output })
@@ -166,6 +168,21 @@ mod tests {
             op.visit_spans(&mut |span, _| seen.push(span.offset));
             assert_ne!(seen[0], seen[1]);
         }
+    }
+
+    #[test]
+    fn a_mask_as_large_as_the_output_does_not_take_its_place() {
+        let shape =
+            ConvShape { height: 2, width: 2, in_channels: 1, out_channels: 1, kernel: 1, stride: 1, pad: 0 };
+        let mut slots = Slots::default();
+        let [input, mask, residual, output] = [(); 4].map(|()| slots.add(4));
+        let prologue = Prologue { affine: None, relu: true, mask: Some(mask) };
+        let (filter, bias, residual) = (FilterId(0), None, Some(residual));
+        let mut ops = vec![Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output })];
+        slots.place(&mut ops, 1);
+        let Op::Conv(conv) = &ops[0] else { panic!() };
+        assert_eq!(conv.residual.map(|span| span.offset), Some(conv.output.offset));
+        assert_ne!(conv.prologue.mask, Some(conv.output));
     }
 
     #[test]
