@@ -32,11 +32,11 @@ CASES = {
     "resnet18-small-stem": dict(model_width=2, classes=3, channels=1, height=13, width=18, batch=4),
 }
 # Of these only logits and gradients, at several sizes (of which the larger ones are sampled).
-SMALL = dict(classes=4, channels=3, height=32, width=32, batch=3)
+SMALL = dict(classes=4, channels=3, height=32, width=32, batch=8)
 NETWORKS = {
-    "preact-resnet34": dict(model_width=1, depths=(3, 4, 6, 3)),
-    "resnet34": dict(model_width=1, depths=(3, 4, 6, 3)),
-    "resnet50": dict(model_width=1, depths=(3, 4, 6, 3)),
+    "preact-resnet34": dict(model_width=2, depths=(3, 4, 6, 3)),
+    "resnet34": dict(model_width=2, depths=(3, 4, 6, 3)),
+    "resnet50": dict(model_width=2, depths=(3, 4, 6, 3)),
     "vgg11-bn": dict(model_width=1, depths=(1, 1, 2, 2, 2)),
     "vgg13-bn": dict(model_width=1, depths=(2, 2, 2, 2, 2)),
     "vgg16-bn": dict(model_width=1, depths=(2, 2, 3, 3, 3)),
