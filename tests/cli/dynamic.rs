@@ -120,7 +120,7 @@ fn what_makes_no_sense_is_refused() {
         (&["infect", "--data", DATA, "--attack", "dynamic", "--batch", "1"], &["--batch 1"]),
         (
             &["infect", "--data", DATA, "--attack", "dynamic", "--generator-width", "0"],
-            &["--generator-width 0"],
+            &["generator-width is 0"],
         ),
         (&["infect", "--data", DATA, "--attack", "blend", "--mask-steps", "5"], &["--mask-steps", "dynamic"]),
     ];

@@ -76,7 +76,7 @@ fn training_starts_from_a_given_model() {
     arguments.extend(still);
     let done = run(&arguments);
     assert!(done.status.success(), "{}", text(&done.stderr));
-    assert_says(&text(&done.stderr), &["--init has 4 classes, the data 2: the linear layer is begun anew"]);
+    assert_says(&text(&done.stderr), &["--init has 4 classes, the data 2: the linear layer is a new one"]);
     let other = pbe::model::load(output.join("model.safetensors")).unwrap();
     assert_eq!(other.architecture.classes, 2);
     for slot in other.layout().slots().iter().filter(|slot| slot.range.start < other.trainable()) {
