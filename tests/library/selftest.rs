@@ -263,12 +263,14 @@ fn a_part_of_the_rows_runs_what_they_need() {
     };
     let (rows, labels) = names("MaxPool");
     assert_eq!(rows, "MaxPool f64, MaxPool cpu, MaxPoolDgrad f64, MaxPoolDgrad cpu, MaxPool, argmax cpu");
-    assert!(!labels.is_empty() && labels.iter().all(|label| label.starts_with("MaxPooling ")), "{labels:?}");
+    assert!(!labels.is_empty() && labels.iter().all(|label| label.starts_with("MaxPoolCase ")), "{labels:?}");
     let (rows, labels) = names("mask bits");
     assert_eq!(rows, "Conv, mask bits cpu");
     let convolution = |label: &String| {
         label.contains(" stride ")
-            || ["Diverged ", "Chain ", "Convolved ", "Stepping "].iter().any(|start| label.starts_with(start))
+            || ["NanInputCase ", "ConvChainCase ", "ConvStatisticsCase ", "TrainStepsCase "]
+                .iter()
+                .any(|start| label.starts_with(start))
     };
     assert!(labels.len() > 10 && labels.iter().all(convolution), "{labels:?}");
     let (rows, labels) = names("network: random start");
