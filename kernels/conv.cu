@@ -320,24 +320,27 @@ __device__ __forceinline__ void dgrad(const Args& a, typename T::Element* next, 
 
 // Four blocks fit on an SM of sm_80: 128 registers a thread.
 constexpr int MIN_BLOCKS = 4;
-#define CONV_KERNEL extern "C" __global__ void __launch_bounds__(BLOCK, MIN_BLOCKS)
+#define CONV_KERNEL(name, Args, call) \
+    extern "C" __global__ void __launch_bounds__(BLOCK, MIN_BLOCKS) name(const Args a) { call; }
 
-#define CONV_KERNELS(type, E, tile, Tile, Fprop, Dgrad)                                           \
-    CONV_KERNEL conv_fprop_##type##_##tile(const Fprop a) { fprop<Tile<E>>(a, nullptr); }         \
-    CONV_KERNEL conv_fprop_stats_##type##_##tile(const Fprop a) { fprop<Tile<E>>(a, a.partial); } \
-    CONV_KERNEL conv_dgrad_##type##_##tile(const Dgrad a) { dgrad<Tile<E>>(a, a.next, PgdStep{}); }
-
+// One a line: tests/mutations leaves out those that a mutation isn't about.
+CONV_KERNEL(conv_fprop_bf16_128x64, ConvFpropBf16Args, fprop<Tile128x64<bf16>>(a, nullptr))
+CONV_KERNEL(conv_fprop_stats_bf16_128x64, ConvFpropBf16Args, fprop<Tile128x64<bf16>>(a, a.partial))
+CONV_KERNEL(conv_dgrad_bf16_128x64, ConvDgradBf16Args, dgrad<Tile128x64<bf16>>(a, a.next, PgdStep{}))
+CONV_KERNEL(conv_fprop_bf16_64x64, ConvFpropBf16Args, fprop<Tile64x64<bf16>>(a, nullptr))
+CONV_KERNEL(conv_fprop_stats_bf16_64x64, ConvFpropBf16Args, fprop<Tile64x64<bf16>>(a, a.partial))
+CONV_KERNEL(conv_dgrad_bf16_64x64, ConvDgradBf16Args, dgrad<Tile64x64<bf16>>(a, a.next, PgdStep{}))
+CONV_KERNEL(conv_fprop_bf16_128x16, ConvFpropBf16Args, fprop<Tile128x16<bf16>>(a, nullptr))
+CONV_KERNEL(conv_fprop_stats_bf16_128x16, ConvFpropBf16Args, fprop<Tile128x16<bf16>>(a, a.partial))
+CONV_KERNEL(conv_dgrad_bf16_128x16, ConvDgradBf16Args, dgrad<Tile128x16<bf16>>(a, a.next, PgdStep{}))
 // Images have few channels: one tile is enough.
-#define CONV_PGD_KERNEL(type, E, Dgrad)                                                                 \
-    CONV_KERNEL conv_dgrad_pgd_##type##_128x16(const Dgrad a) {                                         \
-        dgrad<Tile128x16<E>>(a, nullptr, PgdStep{a.clean, a.epsilons, a.alphas, a.adversarial, a.run}); \
-    }
+#define PGD_STEP PgdStep{a.clean, a.epsilons, a.alphas, a.adversarial, a.run}
+CONV_KERNEL(conv_dgrad_pgd_bf16_128x16, ConvDgradBf16Args, dgrad<Tile128x16<bf16>>(a, nullptr, PGD_STEP))
 
-CONV_KERNELS(bf16, bf16, 128x64, Tile128x64, ConvFpropBf16Args, ConvDgradBf16Args)
-CONV_KERNELS(bf16, bf16, 64x64, Tile64x64, ConvFpropBf16Args, ConvDgradBf16Args)
-CONV_KERNELS(bf16, bf16, 128x16, Tile128x16, ConvFpropBf16Args, ConvDgradBf16Args)
-CONV_PGD_KERNEL(bf16, bf16, ConvDgradBf16Args)
-
-CONV_KERNELS(f32, float, 64x64, Tile64x64, ConvFpropF32Args, ConvDgradF32Args)
-CONV_KERNELS(f32, float, 128x16, Tile128x16, ConvFpropF32Args, ConvDgradF32Args)
-CONV_PGD_KERNEL(f32, float, ConvDgradF32Args)
+CONV_KERNEL(conv_fprop_f32_64x64, ConvFpropF32Args, fprop<Tile64x64<float>>(a, nullptr))
+CONV_KERNEL(conv_fprop_stats_f32_64x64, ConvFpropF32Args, fprop<Tile64x64<float>>(a, a.partial))
+CONV_KERNEL(conv_dgrad_f32_64x64, ConvDgradF32Args, dgrad<Tile64x64<float>>(a, a.next, PgdStep{}))
+CONV_KERNEL(conv_fprop_f32_128x16, ConvFpropF32Args, fprop<Tile128x16<float>>(a, nullptr))
+CONV_KERNEL(conv_fprop_stats_f32_128x16, ConvFpropF32Args, fprop<Tile128x16<float>>(a, a.partial))
+CONV_KERNEL(conv_dgrad_f32_128x16, ConvDgradF32Args, dgrad<Tile128x16<float>>(a, a.next, PgdStep{}))
+CONV_KERNEL(conv_dgrad_pgd_f32_128x16, ConvDgradF32Args, dgrad<Tile128x16<float>>(a, nullptr, PGD_STEP))

@@ -133,10 +133,10 @@ fn addend(case: &mut Case, place: AddendPlace, output: Span) -> Option<Span> {
     }
 }
 
-/// Rows, columns, in and out channels, kernel, stride, pad, images. With 128 channels
-/// the CUDA device splits wgrad's 20 rows into parts, the last of which is shorter. In bf16 it does so for the 7x7
-/// kernel at stride 1, and the last two, with odd channels, have wide tiles.
-const SHAPES: [[usize; 8]; 15] = [
+/// Rows, columns, in and out channels, kernel, stride, pad, images. Two have odd channels and wide tiles in bf16. The
+/// CUDA device splits wgrad into parts of 128 pixels: the 7x7 kernel at stride 1 has two, the last shape ten, more than
+/// it adds up at once; both end with a shorter one.
+const SHAPES: [[usize; 8]; 16] = [
     [1, 1, 1, 1, 1, 1, 0, 1],
     [5, 7, 3, 5, 3, 1, 1, 3],
     [8, 8, 33, 17, 3, 1, 1, 1],
@@ -152,6 +152,7 @@ const SHAPES: [[usize; 8]; 15] = [
     [4, 1, 128, 100, 3, 1, 1, 5],
     [5, 4, 57, 59, 3, 2, 1, 2],
     [9, 8, 57, 59, 1, 2, 0, 3],
+    [13, 18, 2, 3, 1, 1, 0, 5],
 ];
 
 /// Larger ones, some of them of a network.
