@@ -115,6 +115,15 @@ impl ModeProfile {
 /// # Errors
 /// A graph that the lowering has no rule for.
 pub fn estimate(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec<ModeProfile>> {
+    let of = |(mode, program): (Mode, Program)| {
+        let launches = cuda::launches(&program, batch, precision)?;
+        Ok(ModeProfile::new(mode, &program, batch, precision, launches))
+    };
+    programs(graph, batch)?.into_iter().map(of).collect()
+}
+
+/// The program of every job for `batch` images at once.
+fn programs(graph: &Graph, batch: usize) -> Result<[(Mode, Program); 4]> {
     let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
     let shared = Shared::new(graph, true);
     let staging = Staging::new(batch, graph.classes(), graph.features(), graph.image_len(), 0);
@@ -127,17 +136,12 @@ pub fn estimate(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec
         worker_batch: batch,
         batch,
     };
-    let programs = [
+    Ok([
         (Mode::Prepare, builder.prepare()),
         (Mode::Infer, builder.infer(Source::Images, false)?),
         (Mode::Attack, builder.attack(Source::Images)?),
         (Mode::Train, builder.train(Source::Images, false)?),
-    ];
-    let of = |(mode, program): (Mode, Program)| {
-        let launches = cuda::launches(&program, batch, precision)?;
-        Ok(ModeProfile::new(mode, &program, batch, precision, launches))
-    };
-    programs.into_iter().map(of).collect()
+    ])
 }
 
 /// A network on a device whose ops are timed.

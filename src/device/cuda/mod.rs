@@ -50,6 +50,9 @@ pub fn launches(program: &Program, count: usize, precision: Precision) -> Result
     plan::describe(program, count, precision)
 }
 
+#[cfg(test)]
+pub(crate) use plan::work;
+
 /// Arena elements of an inference or attack slice at most: 512 MiB. A GPU wants enough images to
 /// fill all its processors with one launch and gains little beyond.
 const ARENA_ELEMENTS: usize = 1 << 27;

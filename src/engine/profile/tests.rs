@@ -1,5 +1,6 @@
 use super::*;
 use crate::data::Normalisation;
+use crate::device::{Access, Span};
 use crate::model::{Architecture, NetworkKind};
 
 fn published() -> Graph {
@@ -38,17 +39,100 @@ fn done<'a>(launches: impl IntoIterator<Item = &'a KernelLaunch>) -> (u64, u64) 
         .fold((0, 0), |(products, bytes), launch| (products + launch.products, bytes + launch.bytes))
 }
 
-/// The launches of a program do all the arithmetic of its ops and touch no less than these must. An op's own launches
-/// need not: some do part of another op's work.
+const BATCH: usize = 4;
+
+/// The launches of ops that share them do all the arithmetic of these ops and touch no less than they must, and no ops
+/// are without a launch. All launches of a program touch no less than all its ops, each by itself.
 #[test]
 fn launches_do_what_their_ops_do() {
     for precision in [Precision::F32, Precision::Bf16] {
-        for profile in estimate(&published(), 4, precision).unwrap() {
-            let (products, bytes) = done(profile.ops.iter().flat_map(|op| &op.launches));
-            let wanted = sum(&profile);
+        for (mode, program) in programs(&published(), BATCH).unwrap() {
+            let launches = cuda::launches(&program, BATCH, precision).unwrap();
+            let (products, bytes) = done(launches.iter().flatten());
+            let wanted: Cost = program.costs(BATCH, precision).into_iter().sum();
             assert!(products == wanted.products && bytes >= wanted.bytes, "{wanted:?}: {products}, {bytes}");
+            for group in groups(&program, precision) {
+                let own: Vec<_> = group.iter().flat_map(|&op| &launches[op]).collect();
+                let wanted = least(&program, &group, precision);
+                let (products, bytes) = done(own.iter().copied());
+                let alike = products == wanted.products && bytes >= wanted.bytes && !own.is_empty();
+                let names: Vec<_> = group.iter().map(|&op| program.ops[op].name()).collect();
+                assert!(alike, "{precision:?} {mode} {names:?}: {products}, {bytes}, not {wanted:?}");
+            }
         }
     }
+}
+
+/// The ops of a program, those together whose launches do each other's work.
+fn groups(program: &Program, precision: Precision) -> Vec<Vec<usize>> {
+    let mut group: Vec<usize> = (0..program.ops.len()).collect();
+    for (op, work) in cuda::work(program, precision).into_iter().enumerate() {
+        let (old, new) = (group[op], group[work.by]);
+        group.iter_mut().filter(|group| **group == old).for_each(|group| *group = new);
+    }
+    let members = |wanted| (0..group.len()).filter(|&op| group[op] == wanted).collect::<Vec<_>>();
+    (0..group.len()).map(members).filter(|ops| !ops.is_empty()).collect()
+}
+
+/// What ops do that share launches. These touch a tensor once, and need not touch one of the arena that no other op
+/// reads.
+fn least(program: &Program, group: &[usize], precision: Precision) -> Cost {
+    let costs = program.costs(BATCH, precision);
+    let mut cost: Cost = group.iter().map(|&op| costs[op]).sum();
+    let works = cuda::work(program, precision);
+    let bytes = |span: &Span, words: bool| {
+        let per_image = matches!(span.region, Region::Arena | Region::Staging);
+        let short = span.region == Region::Arena && !words;
+        let bytes = span.len * size_of::<f32>() / if short { precision.per_word() } else { 1 };
+        (if per_image { BATCH * bytes } else { bytes }) as u64
+    };
+    for &op in group {
+        cost.bytes += works[op].more.iter().map(|span| bytes(span, true)).sum::<u64>();
+        cost.bytes -= works[op].less.iter().map(|span| bytes(span, true)).sum::<u64>();
+    }
+    let spans: Vec<(usize, Span, Access)> = group.iter().flat_map(|&op| spans(program, op)).collect();
+    for (at, &(op, span, access)) in spans.iter().enumerate() {
+        let others = spans.iter().enumerate().filter(|(other, _)| *other != at);
+        let elements = match access {
+            Access::Read | Access::ReadInPlace => {
+                let touched = others.filter(|(other, (.., access))| access.writes() || *other < at);
+                touched.map(|(_, (_, one, _))| shared(one, &span)).max().unwrap_or(0)
+            }
+            Access::Write => {
+                let read =
+                    others.into_iter().any(|(_, (_, one, access))| *one == span && *access != Access::Write);
+                let inside = read && span.region == Region::Arena && !read_later(program, op, group, &span);
+                if inside { span.len } else { 0 }
+            }
+            Access::Update => 0,
+        };
+        cost.bytes -= bytes(&Span { len: elements, ..span }, false);
+    }
+    cost
+}
+
+fn spans(program: &Program, op: usize) -> impl Iterator<Item = (usize, Span, Access)> {
+    program.ops[op].spans().map(move |(span, access)| (op, span, access))
+}
+
+/// Elements that are in both.
+fn shared(one: &Span, other: &Span) -> usize {
+    let end = (one.offset + one.len).min(other.offset + other.len);
+    if one.region == other.region { end.saturating_sub(one.offset.max(other.offset)) } else { 0 }
+}
+
+/// Whether an op outside `group` reads what op `writer` wrote, after it or in the next turn of the loop.
+fn read_later(program: &Program, writer: usize, group: &[usize], span: &Span) -> bool {
+    let read_first = |ops: &mut dyn Iterator<Item = usize>| {
+        let touching = |op| spans(program, op).filter(|(_, other, _)| shared(other, span) > 0);
+        ops.filter(|op| !group.contains(op))
+            .flat_map(touching)
+            .next()
+            .is_some_and(|(_, _, access)| access != Access::Write)
+    };
+    let part = program.loop_body.clone();
+    let again = part.contains(&writer) && read_first(&mut (writer + 1..part.end).chain(part.start..writer));
+    again || read_first(&mut (writer + 1..program.ops.len()))
 }
 
 #[test]

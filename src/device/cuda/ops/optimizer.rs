@@ -37,8 +37,10 @@ pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
         reserve: update.words() * size_of::<u32>(),
     };
     let average = update.average_span(to.program).filter(|_| to.switches.average);
+    // The average is also of weights that aren't trained.
+    let touched = average.map_or(weights.len, |average| average.len.max(weights.len));
     let arguments = SgdWithFiltersArgs {
-        weights: w,
+        weights: to.part(weights, touched),
         gradients,
         velocity,
         average: to.optional(average),

@@ -16,6 +16,8 @@ use super::ops;
 use super::ops::optimizer::Update;
 use super::ops::tiles;
 
+#[cfg(test)]
+use crate::device::Op;
 use crate::device::{
     Affine, Bf16Tensors, FilterId, KernelLaunch, Precision, Program, Prologue, Region, Span, StepParams,
 };
@@ -212,6 +214,48 @@ pub(super) fn describe(
         ops[launch.op].push(launch.describe());
     }
     Ok(ops)
+}
+
+/// Who does the work of an op of a plan.
+#[cfg(test)]
+pub(crate) struct OpWork {
+    /// The op whose launches do some or all of it.
+    pub by: usize,
+    /// What its convolution's prologue reads and writes, where another launch has applied that.
+    pub less: Vec<Span>,
+    /// The same of another op's prologue that its launch applies.
+    pub more: Vec<Span>,
+}
+
+/// For tests: of each op of a program.
+#[cfg(test)]
+pub(crate) fn work(program: &Program, precision: Precision) -> Vec<OpWork> {
+    let plan = Plan::new(program, precision);
+    let all = plan.ops.iter().zip(&program.ops).enumerate();
+    all.map(|(index, (plan_of, op))| {
+        let by = match (plan_of.fusion, &plan.update) {
+            (Fusion::Into(by), _) => by,
+            (Fusion::StatsReady, _) => index - 1,
+            (_, Some(update)) if index < update.opening => update.sgd,
+            _ => index,
+        };
+        let prologue = match op {
+            Op::Conv(conv) => conv.prologue,
+            Op::ConvWgrad(conv) => conv.prologue,
+            _ => Prologue::default(),
+        };
+        let affine = |prologue: Prologue| prologue.affine.map(|affine| [affine.scale, affine.shift]);
+        let affines = |prologue| affine(prologue).into_iter().flatten();
+        let applied = (!plan_of.input.fill).then_some(prologue);
+        let masked = prologue.mask.filter(|_| plan_of.masked);
+        let applies = plan_of.forward.map(|forward| forward.prologue);
+        OpWork {
+            by,
+            less: applied.into_iter().flat_map(affines).chain(masked).collect(),
+            more: applies.into_iter().flat_map(|one| affines(one).chain(one.mask)).collect(),
+        }
+    })
+    .collect()
 }
 
 /// One op on its way to launches.
