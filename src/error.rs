@@ -8,13 +8,16 @@ pub enum Error {
     /// A file or folder can't be used: the message names it and the cause.
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: String },
+    /// A file can't be written: the message names it and the cause.
+    #[error("{}: can't be written: {cause}", path.display())]
+    Write { path: PathBuf, cause: String },
     /// Arguments or inputs that don't fit, with the cause.
     #[error("{0}")]
     Input(String),
     /// The run itself failed (a loss became NaN, a device failed).
     #[error("{0}")]
     Run(String),
-    /// Ctrl-C: stopped after the current batch.
+    /// Ctrl-C or SIGTERM: stopped after the current batch.
     #[error("interrupted: {0}")]
     Interrupted(String),
 }
@@ -25,6 +28,11 @@ impl Error {
     /// A fault of the file at `path`.
     pub fn file(path: impl AsRef<Path>, cause: impl std::fmt::Display) -> Self {
         Error::File { path: path.as_ref().to_path_buf(), cause: cause.to_string() }
+    }
+
+    /// The file at `path` can't be written.
+    pub fn write(path: impl AsRef<Path>, cause: impl std::fmt::Display) -> Self {
+        Error::Write { path: path.as_ref().to_path_buf(), cause: cause.to_string() }
     }
 
     /// A fault in the arguments.
@@ -41,7 +49,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::File { .. } | Error::Input(_) => 2,
-            Error::Run(_) => 1,
+            Error::Run(_) | Error::Write { .. } => 1,
             Error::Interrupted(_) => 130,
         }
     }

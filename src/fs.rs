@@ -2,10 +2,29 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+
+/// The bytes of a file. A pipe or a device, which may have no end, is refused, and so is a file of more than `most`
+/// bytes.
+pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = std::fs::metadata(path)?;
+    let refused = |cause: String| Err(io::Error::other(cause));
+    if !file.is_file() {
+        return refused(format!(
+            "is a {}, not a file",
+            if file.is_dir() { "folder" } else { "pipe or device" }
+        ));
+    }
+    if file.len() > most {
+        return refused(format!("has {} bytes, more than the {most} that are read", file.len()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// Replaces the file at `path` by `bytes`; see [`write_atomic_with`].
 pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
@@ -27,7 +46,7 @@ pub fn write_atomic_with(
         Ok(special) if !special.is_dir() => File::create(path).and_then(|file| fill(file, write).map(drop)),
         _ => replace(path, write),
     };
-    replaced.map_err(|cause| Error::file(path, format!("can't be written: {cause}")))
+    replaced.map_err(|cause| Error::write(path, cause))
 }
 
 /// The temporary name of a file that is being written; each process has its own.
@@ -38,11 +57,12 @@ fn temporary_name(name: &OsStr) -> OsString {
     temporary
 }
 
-/// Whether a killed process may have left a file of this name while it wrote `name`.
-pub(crate) fn is_leftover(found: &OsStr, name: &str) -> bool {
+/// Whether a file of this name is what a killed process was writing: `.NAME.PROCESS.tmp`.
+pub(crate) fn is_leftover(found: &OsStr) -> bool {
     let found = found.to_string_lossy();
-    let process = found.strip_prefix(&format!(".{name}.")).and_then(|rest| rest.strip_suffix(".tmp"));
-    process.is_some_and(|process| process.bytes().all(|byte| byte.is_ascii_digit()))
+    let parts = found.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp")?.rsplit_once('.'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    parts.is_some_and(|(name, process)| !name.is_empty() && is_number(process))
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
@@ -121,9 +141,10 @@ mod tests {
     #[test]
     fn a_leftover_is_recognised_by_its_name() {
         let own = temporary_name("config.toml".as_ref());
-        assert!(is_leftover(&own, "config.toml") && !is_leftover(&own, "result.json"));
-        assert!(!is_leftover(".config.toml.swp".as_ref(), "config.toml"));
-        assert!(!is_leftover(".config.toml.mine.tmp".as_ref(), "config.toml"));
+        assert!(is_leftover(&own));
+        for other in [".config.toml.swp", ".config.toml.mine.tmp", "config.toml.17.tmp", ".17.tmp", "..tmp"] {
+            assert!(!is_leftover(other.as_ref()), "{other}");
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -11,11 +11,15 @@ use std::path::Path;
 /// The file is absent, a folder, empty, or can't be opened or mapped.
 #[allow(unsafe_code)]
 pub fn map_file(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(|error| Error::file(path, error))?;
-    let metadata = file.metadata().map_err(|error| Error::file(path, error))?;
+    // Opening a pipe waits for whoever writes into it.
+    let metadata = std::fs::metadata(path).map_err(|error| Error::file(path, error))?;
     if metadata.is_dir() {
         return Err(Error::file(path, "is a folder, not a file"));
     }
+    if !metadata.is_file() {
+        return Err(Error::file(path, "is a pipe or device, not a file"));
+    }
+    let file = File::open(path).map_err(|error| Error::file(path, error))?;
     if metadata.len() == 0 {
         return Err(Error::file(path, "is empty"));
     }

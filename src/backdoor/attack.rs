@@ -62,7 +62,8 @@ impl Attack {
                 fault(format!("sig delta {delta} and frequency {frequency} must be above 0"))
             }
             Attack::Wanet(Warp { grid, strength, field }) => {
-                if *grid < 2 || field.len() != 2 * grid * grid {
+                let values = grid.checked_mul(*grid).and_then(|points| points.checked_mul(2));
+                if *grid < 2 || values != Some(field.len()) {
                     return fault(format!(
                         "wanet field of {} values is not 2·k·k for k = {grid} ≥ 2",
                         field.len()

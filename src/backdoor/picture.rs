@@ -4,8 +4,9 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, GrayImage, ImageFormat, ImageReader, Luma, Rgb, RgbImage};
+use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 
+use crate::data::open_image;
 use crate::error::{Error, Result};
 
 /// An 8-bit grey or RGB image.
@@ -39,9 +40,7 @@ impl Picture {
 
     /// Reads a picture in any format this build decodes; transparency is dropped.
     pub fn load(path: &Path) -> Result<Self> {
-        let reader = ImageReader::open(path).map_err(|e| Error::file(path, e))?;
-        let reader = reader.with_guessed_format().map_err(|e| Error::file(path, e))?;
-        let image = reader.decode().map_err(|e| Error::file(path, e))?;
+        let image = open_image(path).map_err(|cause| Error::file(path, cause))?.image;
         let grey = !image.color().has_color();
         let image = if grey { image.to_luma8().into() } else { image.to_rgb8().into() };
         Ok(Self { image })

@@ -2,7 +2,7 @@
 //!
 //! Pictures (PNG) and trained generators (safetensors) are separate files; their paths are relative to this one.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -236,18 +236,24 @@ fn parse<T: DeserializeOwned>(value: Value) -> std::result::Result<T, String> {
 
 fn load_attack(name: &str, params: Value, path: &Path, folder: &Path) -> Result<Attack> {
     let fault = |cause: String| Error::file(path, format!("params of {name}: {cause}"));
+    // A file from elsewhere has no business with other files of this machine.
+    let beside = |file: PathBuf| match file
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    {
+        true => Ok(folder.join(file)),
+        false => Err(fault(format!("{} doesn't lie beside it", file.display()))),
+    };
+    let picture = |file: PathBuf| Picture::load(&beside(file)?);
     let attack = match name {
         // `custom` is another program's name for a patch.
         "badnets" | "custom" => {
             let params: BadnetsParams = parse(params).map_err(fault)?;
-            Attack::Badnets {
-                mask: Picture::load(&folder.join(params.mask))?,
-                pattern: Picture::load(&folder.join(params.pattern))?,
-            }
+            Attack::Badnets { mask: picture(params.mask)?, pattern: picture(params.pattern)? }
         }
         "blend" => {
             let params: BlendParams = parse(params).map_err(fault)?;
-            Attack::Blend { alpha: params.alpha, pattern: Picture::load(&folder.join(params.pattern))? }
+            Attack::Blend { alpha: params.alpha, pattern: picture(params.pattern)? }
         }
         "sig" => {
             let SigParams { delta, frequency } = parse(params).map_err(fault)?;
@@ -259,7 +265,7 @@ fn load_attack(name: &str, params: Value, path: &Path, folder: &Path) -> Result<
         }
         "dynamic" => {
             let DynamicParams { generators } = parse(params).map_err(fault)?;
-            Attack::Dynamic(Arc::new(Dynamic::load(&folder.join(generators))?))
+            Attack::Dynamic(Arc::new(Dynamic::load(&beside(generators)?)?))
         }
         other => {
             let cause = format!("attack `{other}` is not known: badnets, blend, sig, wanet, dynamic, custom");

@@ -1,5 +1,6 @@
 //! Options that several commands share, and how results are printed.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use clap::Args;
 use pbe::data::{Dataset, Format, ImageSet, LoadOptions, Normalisation, SampleSize, stratified_sample};
 use pbe::device::Precision;
 use pbe::error::{Error, Result};
-use pbe::report::{COMMIT, RunResult, comparison};
+use pbe::report::{Begin, COMMIT, RunResult, comparison};
 use serde::Serialize;
 
 use super::progress::Progress;
@@ -48,6 +49,35 @@ pub struct NormalisationArgs {
     #[arg(long, value_name = "MEAN/STD")]
     pub normalisation: Option<Normalisation>,
 }
+
+/// The folder of a run.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Folder of the run: config.toml, model.safetensors, result.json, metrics.csv and more
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Go on with the interrupted run in the output folder
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
+    /// Replace the run in the output folder
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl RunArgs {
+    /// How the run takes its folder.
+    pub fn begin(&self) -> Begin {
+        if self.resume { Begin::Resume } else { begin(self.force) }
+    }
+}
+
+/// How a command that nothing interrupts takes its folder.
+pub fn begin(force: bool) -> Begin {
+    if force { Begin::Replace } else { Begin::New }
+}
+
+/// Digests of what a run depends on beside its settings, by name.
+pub type Digests = BTreeMap<&'static str, String>;
 
 /// A data set and which of its training images are used.
 pub struct Loaded {
@@ -186,7 +216,7 @@ pub fn megabytes(bytes: usize) -> String {
 /// Removes a file if it exists.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Error::file(path, cause)),
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Error::write(path, cause)),
         _ => Ok(()),
     }
 }

@@ -48,6 +48,9 @@ pub struct DemoArgs {
     /// Folder to keep both runs in: infected/ and purified/ [default: none is kept]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Replace the runs in that folder
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -108,6 +111,7 @@ fn command(name: &str, script: &Script, output: &Path, args: &DemoArgs) -> Vec<O
         line.extend(["--precision".into(), precision.to_string().into()]);
     }
     line.extend(["--seed".into(), args.compute.seed().to_string().into(), "--output".into(), output.into()]);
+    line.extend(args.force.then(|| "--force".into()));
     line
 }
 

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pbe::data::{Dataset, Format, ImageSet, Normalisation};
+use pbe::data::{Dataset, Format, ImageSet, LARGEST_SIDE, Normalisation};
 use pbe::defense::{Defense, Facts, Pbe};
 use pbe::device::Device;
 use pbe::device::cuda::{CudaDevice, ptx_dir};
 use pbe::error::{Error, Result};
+use pbe::memory;
 use pbe::model::{Architecture, NetworkKind, Weights};
 use serde::Serialize;
 
@@ -147,8 +148,8 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         precision_reason: args.compute.why(device.precision()),
         threads: rayon::current_num_threads(),
         cuda: Cuda::probe(),
-        memory_total: memory("MemTotal"),
-        memory_available: memory("MemAvailable"),
+        memory_total: memory::total(),
+        memory_available: memory::available(),
         run: need(args, device.as_ref())?,
     };
     if args.compute.json {
@@ -185,21 +186,14 @@ fn amount(bytes: Option<u64>) -> String {
     }
 }
 
-/// A line of /proc/meminfo, which other systems than Linux don't have.
-fn memory(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
 /// The memory of a purification, where a network or data was named.
 fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<RunNeed>> {
     if args.model.is_none() && args.data.is_none() && args.width.is_none() && args.size.is_none() {
         return Ok(None);
     }
     for (name, value) in [("width", args.width), ("size", args.size), ("batch", Some(args.batch))] {
-        if value == Some(0) {
-            return Err(Error::input(format!("--{name} is 0, but must be at least 1")));
+        if value.is_some_and(|value| !(1..=LARGEST_SIDE).contains(&value)) {
+            return Err(Error::input(format!("--{name} is not from 1 to {LARGEST_SIDE}")));
         }
     }
     let model = args.model.as_deref().map(Model::load).transpose()?;

@@ -7,6 +7,7 @@ use pbe::device::Device;
 use pbe::engine::graph::Graph;
 use pbe::engine::{EngineOptions, EnginePlan};
 use pbe::error::{Error, Result};
+use pbe::memory;
 
 use super::common::megabytes;
 
@@ -91,6 +92,12 @@ impl<'a> MemoryEstimate<'a> {
     /// It hasn't: what is needed, what is free, and which batch would fit.
     pub fn check(&self) -> Result<MemoryNeed> {
         let need = self.need()?;
+        if !need.own && memory::available().is_some_and(|free| need.networks as u64 > free) {
+            let networks = megabytes(need.networks);
+            return Err(Error::input(format!(
+                "{networks} of memory are needed for the networks, more than is free"
+            )));
+        }
         let free = match self.device.memory() {
             Some(memory) if need.total() > memory.free => memory.free,
             _ => return Ok(need),

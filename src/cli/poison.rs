@@ -1,6 +1,7 @@
 //! `pbe poison`: a poisoned data set as an image folder, for any tool.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pbe::data::write_folder;
@@ -9,7 +10,7 @@ use pbe::error::{Error, Result};
 use pbe::report::RunFolder;
 use serde::Serialize;
 
-use super::common::{DataArgs, DataConfig, Provenance, print};
+use super::common::{DataArgs, DataConfig, Provenance, begin, print};
 use super::progress::Progress;
 use super::trigger::{PoisonSettings, TriggerArgs};
 
@@ -23,6 +24,9 @@ pub struct PoisonArgs {
     /// Folder to write: train/<class>/, test/<class>/ (clean), poison.json
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// Replace what an earlier run has left in that folder
+    #[arg(long)]
+    force: bool,
     /// Decides which images are poisoned
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
@@ -34,6 +38,14 @@ struct PoisonConfig<'a> {
     provenance: Provenance,
     attack: &'a PoisonSettings,
     data: DataConfig,
+}
+
+/// Removes what an earlier run has written.
+fn remove_folder(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Error::write(folder, cause)),
+        _ => Ok(()),
+    }
 }
 
 /// Runs the command.
@@ -49,7 +61,10 @@ pub fn run(args: &PoisonArgs) -> Result<()> {
         data,
     };
     let mut data_set = settings.poison(loaded.limited(loaded.set.train.clone()), args.seed)?;
-    let folder = RunFolder::create(&args.output, "poison", &config, false)?;
+    let folder = RunFolder::create(&args.output, "poison", &config, begin(args.force))?;
+    for split in ["train", "test"].map(|split| folder.path().join(split)).iter().filter(|_| args.force) {
+        remove_folder(split)?;
+    }
     progress.log(&format!("writing {} images", data_set.poisoned.images.len()));
     let order = write_folder(folder.path(), "train", &data_set.poisoned.images)?;
     if let Some(test) = &loaded.set.test {

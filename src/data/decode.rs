@@ -3,14 +3,36 @@
 use super::listing::ImageFile;
 use super::{Counter, resize};
 use crate::error::{Error, Result};
-use image::{DynamicImage, ImageError, ImageFormat};
+use crate::fs::read_file;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use rayon::prelude::*;
 use std::error::Error as _;
-use std::io::ErrorKind;
+use std::io::{Cursor, ErrorKind};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Images a task decodes between two reports of progress.
 const CHUNK: usize = 32;
+
+/// Bytes of an image file at most.
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// Pixels of an image at most: a file of some hundred bytes can claim any number.
+const MOST_PIXELS: u64 = 64 << 20;
+
+/// Bytes of a decoded image at most.
+const MOST_BYTES: u64 = 512 << 20;
+
+/// Images with more pixels are decoded one at a time.
+const MANY_PIXELS: u64 = 8 << 20;
+
+static LARGE: Mutex<()> = Mutex::new(());
+
+/// A decoded image; while it is there, no other large one is decoded.
+pub(crate) struct OpenImage {
+    pub image: DynamicImage,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
 
 /// The height and width images get.
 #[derive(Clone, Debug)]
@@ -58,7 +80,7 @@ pub(super) fn decode_all(
     };
     let wide = channels.unwrap_or(3);
     let image_len = height * width * wide;
-    let mut pixels = zeroed(files, image_len)?;
+    let mut pixels = resize::zeros(files.len(), image_len)?;
     let outcomes: Vec<Vec<FileOutcome>> = pixels
         .par_chunks_mut(image_len * CHUNK)
         .zip(files.par_chunks(CHUNK))
@@ -82,27 +104,14 @@ pub(super) fn decode_all(
     Ok(Decoded { pixels, height, width, channels, kept, skipped })
 }
 
-/// Memory for all images, or an error: photographs at full size can need more than the machine has.
-fn zeroed(files: &[ImageFile], image_len: usize) -> Result<Vec<u8>> {
-    let mut pixels = Vec::new();
-    let length = files.len().saturating_mul(image_len);
-    pixels.try_reserve_exact(length).map_err(|_| {
-        let gigabytes = length as f64 / 1e9;
-        Error::input(format!(
-            "no memory for {} images of {image_len} bytes ({gigabytes:.0} GB): give a smaller --size or a --limit",
-            files.len()
-        ))
-    })?;
-    pixels.resize(length, 0);
-    Ok(pixels)
-}
-
 /// Height, width and name of the first file that decodes.
 fn first_size(files: &[ImageFile]) -> Result<(usize, usize, Option<&str>)> {
     let mut cause = String::new();
     for file in files {
         match open(&file.path) {
-            Ok(image) => return Ok((image.height() as usize, image.width() as usize, Some(&file.name))),
+            Ok(OpenImage { image, .. }) => {
+                return Ok((image.height() as usize, image.width() as usize, Some(&file.name)));
+            }
             Err(error) if cause.is_empty() => cause = error,
             Err(_) => {}
         }
@@ -118,8 +127,8 @@ fn decode_into(
     channels: usize,
     out: &mut [u8],
 ) -> FileOutcome {
-    let image = match open(path) {
-        Ok(image) => image,
+    let OpenImage { image, _turn } = match open(path) {
+        Ok(opened) => opened,
         Err(cause) => return FileOutcome::Bad(cause),
     };
     let own = (image.height() as usize, image.width() as usize);
@@ -136,8 +145,8 @@ fn decode_into(
 }
 
 /// Reads and decodes one file; the error is the cause alone.
-fn open(path: &Path) -> std::result::Result<DynamicImage, String> {
-    let bytes = std::fs::read(path).map_err(|cause| cause.to_string())?;
+pub(crate) fn open(path: &Path) -> std::result::Result<OpenImage, String> {
+    let bytes = read_file(path, LARGEST_FILE).map_err(|cause| cause.to_string())?;
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
@@ -148,7 +157,37 @@ fn open(path: &Path) -> std::result::Result<DynamicImage, String> {
     if format == ImageFormat::Jpeg && !reaches_its_end(&bytes) {
         return Err("truncated JPEG: no end-of-image marker".into());
     }
-    image::load_from_memory_with_format(&bytes, format).map_err(|cause| describe(&cause, format))
+    if format == ImageFormat::Png && !has_whole_palette(&bytes) {
+        return Err("damaged PNG: its palette has no whole number of colours".into());
+    }
+    decode(&bytes, format)
+}
+
+/// Whether a PNG's palette, if there is one, has three bytes for each colour. The decoder takes that for granted.
+fn has_whole_palette(bytes: &[u8]) -> bool {
+    let mut at = 8usize;
+    while let Some([a, b, c, d, kind @ ..]) = bytes.get(at..at.saturating_add(8)) {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        if kind == b"PLTE" && (length == 0 || length % 3 != 0) {
+            return false;
+        }
+        at = at.saturating_add(length).saturating_add(12);
+    }
+    true
+}
+
+fn decode(bytes: &[u8], format: ImageFormat) -> std::result::Result<OpenImage, String> {
+    let fault = |cause| describe(&cause, format);
+    let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(fault)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MOST_PIXELS || decoder.total_bytes() > MOST_BYTES {
+        return Err(format!("{width}x{height}: an image may have {MOST_PIXELS} pixels"));
+    }
+    // Poisoned or not, the lock is only there for its turn.
+    let turn = (pixels > MANY_PIXELS).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+    let image = DynamicImage::from_decoder(decoder).map_err(fault)?;
+    Ok(OpenImage { image, _turn: turn })
 }
 
 /// The decoder's message on one line, with the format.

@@ -14,6 +14,13 @@ use std::sync::Arc;
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
 
+/// Images of a file at most. The largest known set, EMNIST, has 814,255.
+const MOST_RECORDS: usize = 1 << 22;
+/// Rows and columns of an image at most.
+const LARGEST_SIDE: usize = 4096;
+/// Bytes of a file at most, unpacked.
+const MOST_BYTES: usize = 2 << 30;
+
 /// Whether `dir` has training images in this format.
 pub(super) fn find(dir: &Path) -> bool {
     locate(dir, "train", "images", 3).is_some()
@@ -137,8 +144,14 @@ fn read_file<const RANK: usize>(path: &Path, magic: u32, what: &str) -> Result<(
     for side in &mut shape {
         *side = word()? as usize;
     }
-    let Some(expected) = shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side)) else {
-        return Err(Error::file(path, format!("impossible dimensions {shape:?}")));
+    let expected = shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
+    // Packed, a file of some kilobytes may unpack to any size.
+    let fits = shape[0] <= MOST_RECORDS && shape[1..].iter().all(|&side| side <= LARGEST_SIDE);
+    let Some(expected) = expected.filter(|&expected| fits && expected <= MOST_BYTES) else {
+        return Err(Error::file(
+            path,
+            format!("impossible dimensions {shape:?}: {MOST_RECORDS} {what} and {MOST_BYTES} bytes are read"),
+        ));
     };
     let mut bytes = Vec::new();
     // One byte more than promised is enough to notice that there are more.

@@ -1,5 +1,6 @@
 //! Labelled images: u8, NHWC, shared. Cloning is cheap; pixels are never copied per use.
 
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 use std::path::Path;
@@ -39,6 +40,12 @@ impl ImageSet {
             width: side,
             channels,
         }
+    }
+    /// A digest of all that a network sees of the set.
+    pub fn digest(&self) -> String {
+        let shape = [self.height, self.width, self.channels];
+        let digest = Digest::default().numbers(&shape).numbers(&self.labels).bytes(&self.pixels);
+        digest.texts(&self.classes).finish()
     }
     /// Images in the set.
     pub fn len(&self) -> usize {

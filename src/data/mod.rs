@@ -24,12 +24,23 @@ use crate::error::{Error, Result};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub(crate) use decode::open as open_image;
 pub use format::Format;
 pub use image_set::ImageSet;
 pub use normalisation::Normalisation;
 pub use sample::{SampleSize, stratified_sample};
 pub use synthetic::synthetic;
 pub use write::{png, write_folder};
+
+/// Rows and columns of an image at most.
+pub const LARGEST_SIDE: usize = 65_535;
+
+/// Height and width as model files have them: `32x32`, each from 1 to [`LARGEST_SIDE`].
+pub(crate) fn parse_size(text: &str) -> Option<(usize, usize)> {
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=LARGEST_SIDE).contains(side));
+    let (height, width) = text.split_once('x')?;
+    Some((side(height)?, side(width)?))
+}
 
 /// What to read, and as what.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +122,7 @@ fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: Pro
         None => loaded.train,
     };
     let fit = |images: ImageSet| resize::fit(images, options.size, options.channels);
-    let (train, test) = (fit(train), loaded.test.map(fit));
+    let (train, test) = (fit(train)?, loaded.test.map(fit).transpose()?);
     let total = train.len() + test.as_ref().map_or(0, ImageSet::len);
     progress(total, total);
     let normalisation = format.normalisation(&train);
@@ -126,9 +137,11 @@ struct Splits {
 
 fn check_options(options: &LoadOptions) -> Result<()> {
     if let Some((height, width)) = options.size
-        && (height == 0 || width == 0)
+        && (height.min(width) == 0 || height.max(width) > LARGEST_SIDE)
     {
-        return Err(Error::input(format!("image size {height}x{width}: both sides must be at least 1")));
+        return Err(Error::input(format!(
+            "image size {height}x{width}: both sides must be from 1 to {LARGEST_SIDE}"
+        )));
     }
     if let Some(channels) = options.channels
         && !matches!(channels, 1 | 3)

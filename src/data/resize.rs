@@ -1,25 +1,44 @@
 //! Size and channels: bilinear with antialiasing (as PIL's, which torchvision uses), grey and colour.
 
 use super::ImageSet;
+use crate::error::{Error, Result};
+use crate::memory;
 use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Luma, Rgb};
 use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Brings a set to a model's input: `size` (height, width) and `channels`, each kept where `None`.
-pub(super) fn fit(images: ImageSet, size: Option<(usize, usize)>, channels: Option<usize>) -> ImageSet {
+///
+/// # Errors
+/// There is no memory for it.
+pub(super) fn fit(
+    images: ImageSet,
+    size: Option<(usize, usize)>,
+    channels: Option<usize>,
+) -> Result<ImageSet> {
     let (height, width) = size.unwrap_or((images.height, images.width));
     let channels = channels.unwrap_or(images.channels);
     let source = (images.height, images.width);
     if source == (height, width) && channels == images.channels {
-        return images;
+        return Ok(images);
     }
-    let mut pixels = vec![0; images.len() * height * width * channels];
+    let mut pixels = zeros(images.len(), height * width * channels)?;
     pixels.par_chunks_exact_mut(height * width * channels).enumerate().for_each(|(index, out)| {
         let converted = convert(images.image(index), images.channels, channels);
         out.copy_from_slice(&resize(converted, source, (height, width), channels));
     });
-    ImageSet { pixels: Arc::new(pixels), height, width, channels, ..images }
+    Ok(ImageSet { pixels: Arc::new(pixels), height, width, channels, ..images })
+}
+
+/// Memory for `count` images, or an error: photographs at full size can need more than the machine has.
+pub(super) fn zeros(count: usize, image_len: usize) -> Result<Vec<u8>> {
+    memory::zeros(count, image_len).ok_or_else(|| {
+        let gigabytes = count as f64 * image_len as f64 / 1e9;
+        Error::input(format!(
+            "no memory for {count} images of {image_len} bytes ({gigabytes:.0} GB): give a smaller --size or a --limit"
+        ))
+    })
 }
 
 /// Grey to colour by repeating, colour to grey as ITU-R 601 luma in PIL's integer form (equal

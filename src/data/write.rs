@@ -21,14 +21,14 @@ pub fn write_folder(dir: &Path, split: &str, images: &ImageSet) -> Result<Vec<u3
     let classes: Vec<PathBuf> =
         folder_names(&images.classes).iter().map(|name| dir.join(split).join(name)).collect();
     for class in &classes {
-        fs::create_dir_all(class).map_err(|cause| Error::file(class, cause))?;
+        fs::create_dir_all(class).map_err(|cause| Error::write(class, cause))?;
     }
     let digits = images.len().to_string().len();
     (0..images.len()).into_par_iter().try_for_each(|index| {
         let name = format!("{index:0digits$}_{}.png", stem(&images.names[index]));
         let path = classes[images.labels[index] as usize].join(name);
         let bytes = encode(images, index).map_err(|cause| Error::file(&path, cause))?;
-        fs::write(&path, bytes).map_err(|cause| Error::file(&path, cause))
+        fs::write(&path, bytes).map_err(|cause| Error::write(&path, cause))
     })?;
     let mut order: Vec<u32> = (0..images.len() as u32).collect();
     order.sort_by_key(|&index| images.labels[index as usize]);

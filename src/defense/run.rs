@@ -96,18 +96,9 @@ pub fn purify(
     }
     let report = Reporter { observer, round: state.cursor.round, phase: START };
     let clock = Instant::now();
-    defense.run(&mut Run {
-        infected,
-        model,
-        images,
-        clean_set,
-        seed,
-        state,
-        report,
-        defense,
-        clock,
-        offered: 0,
-    })
+    let mut run = Run { infected, model, images, clean_set, seed, state, report, defense, clock, offered: 0 };
+    defense.run(&mut run)?;
+    run.check_end()
 }
 
 impl Run<'_> {
@@ -155,6 +146,18 @@ impl Run<'_> {
             let record = run.record().clone();
             run.report.observer.round_done(&record, run.model)
         })
+    }
+
+    /// Refuses a run that began at a place it doesn't have: none of its steps was done.
+    fn check_end(&self) -> Result<()> {
+        let (end, cursor) = (self.report.round + 1, self.state.cursor);
+        match (cursor.round, cursor.step) == (end, 0) {
+            true => Ok(()),
+            false => Err(Error::input(format!(
+                "the checkpoint is in round {} at step {}, but there are {end} rounds",
+                cursor.round, cursor.step
+            ))),
+        }
     }
 
     /// From here on time and progress are those of `phase`.

@@ -6,6 +6,7 @@
 use super::graph::Graph;
 use super::lower::{Lowering, Mode};
 use super::programs::{IMAGES, Source, gather};
+use super::run::length;
 use super::runner::Runner;
 use super::shared::Shared;
 use crate::data::ImageSet;
@@ -203,6 +204,7 @@ impl ImageEngine {
 
     /// Replaces parameters and statistics.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
+        length("weights", weights.len(), self.graph.weights)?;
         self.pending = None;
         self.runner.set_weights(weights)
     }
@@ -224,6 +226,7 @@ impl ImageEngine {
 
     /// Replaces Adam's moments.
     pub fn set_moments(&mut self, moments: &[f32]) -> Result<()> {
+        length("moments", moments.len(), 2 * self.graph.trainable)?;
         self.runner.session.write(Region::Momentum, 0, moments)
     }
 

@@ -41,13 +41,39 @@ pub struct Rows<'a> {
     pub first: usize,
     /// Images in the chunk.
     pub count: usize,
+    /// The columns that the pass has written; the others still hold what an earlier one has left.
+    written: &'static [Column],
+}
+
+/// What a pass may give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Logits,
+    Features,
+    Score,
+    Adversarial,
 }
 
 impl Rows<'_> {
     /// # Errors
     /// The device fails, or a value is not finite.
-    fn read(&self, what: &str, column: Span, out: &mut [f32]) -> Result<()> {
-        let out = &mut out[..self.count * column.len];
+    fn read(&self, column: Column, out: &mut [f32]) -> Result<()> {
+        let (what, span) = match column {
+            Column::Logits => ("logits", self.staging.logits),
+            Column::Features => ("features", self.staging.features),
+            Column::Score => ("score", self.staging.score),
+            Column::Adversarial => ("adversarial example", self.staging.adversarial),
+        };
+        if !self.written.contains(&column) {
+            return Err(Error::input(format!("this pass has made no {what}")));
+        }
+        let (column, len, room) = (span, self.count * span.len, out.len());
+        let out = out.get_mut(..len).ok_or_else(|| {
+            Error::input(format!(
+                "{what} of {} images are {len} numbers, and there is room for {room}",
+                self.count
+            ))
+        })?;
         self.session.read(column.region, column.offset, out)?;
         match out.iter().position(|value| !value.is_finite()) {
             Some(at) => {
@@ -60,21 +86,22 @@ impl Rows<'_> {
     /// Logits, `count` × classes, to the front of `out`.
     ///
     /// # Errors
-    /// The device fails, or one is not finite. The same holds for the three below.
+    /// The device fails, one is not finite, the pass makes none, or `out` is too short. The same holds for the three
+    /// below.
     pub fn logits(&self, out: &mut [f32]) -> Result<()> {
-        self.read("logits", self.staging.logits, out)
+        self.read(Column::Logits, out)
     }
     /// Features, `count` × features, to the front of `out`.
     pub fn features(&self, out: &mut [f32]) -> Result<()> {
-        self.read("features", self.staging.features, out)
+        self.read(Column::Features, out)
     }
     /// Cosine scores to the front of `out`.
     pub fn scores(&self, out: &mut [f32]) -> Result<()> {
-        self.read("score", self.staging.score, out)
+        self.read(Column::Score, out)
     }
     /// Adversarial images, `count` × image length, to the front of `out`.
     pub fn adversarial(&self, out: &mut [f32]) -> Result<()> {
-        self.read("adversarial example", self.staging.adversarial, out)
+        self.read(Column::Adversarial, out)
     }
 }
 
@@ -95,6 +122,8 @@ pub struct Engine {
     staging: Staging,
     programs: ProgramIds,
     losses: Vec<f32>,
+    /// Images of the attached set.
+    images: usize,
 }
 
 impl Engine {
@@ -119,6 +148,7 @@ impl Engine {
             staging: plan.staging,
             programs,
             losses: vec![0.0; rows],
+            images: 0,
         };
         engine.set_weights(weights)?;
         Ok(engine)
@@ -141,11 +171,28 @@ impl Engine {
 
     /// Makes `images` the set that indices refer to.
     pub fn attach(&mut self, images: &ImageSet) -> Result<()> {
+        if images.image_len() != self.graph.image_len() {
+            let (own, theirs) = (self.graph.image_len(), images.image_len());
+            return Err(Error::input(format!("images of {theirs} bytes, but the network's have {own}")));
+        }
+        self.images = images.len();
         self.runner.session.attach(IMAGES, images)
     }
 
+    /// Refuses indices of images that aren't there, and lists beside them of another length.
+    fn check_batch(&self, indices: &[u32], lists: &[(&str, usize, usize)]) -> Result<()> {
+        if let Some(index) = indices.iter().find(|index| **index as usize >= self.images) {
+            return Err(Error::input(format!("image {index} of {} attached ones", self.images)));
+        }
+        lists.iter().try_for_each(|&(what, len, each)| length(what, len, indices.len() * each))
+    }
+
     /// Replaces parameters and statistics.
+    ///
+    /// # Errors
+    /// Another number than the network has; the device fails. The same holds for momentum and average.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
+        length("weights", weights.len(), self.graph.weights)?;
         self.runner.set_weights(weights)
     }
 
@@ -171,11 +218,13 @@ impl Engine {
 
     /// Replaces SGD's momentum.
     pub fn set_momentum(&mut self, momentum: &[f32]) -> Result<()> {
+        length("momentum", momentum.len(), self.graph.trainable)?;
         self.runner.session.write(Region::Momentum, 0, momentum)
     }
 
     /// Replaces the weight average.
     pub fn set_average(&mut self, average: &[f32]) -> Result<()> {
+        length("average", average.len(), self.graph.weights)?;
         self.runner.session.write(Region::Average, 0, average)
     }
 
@@ -189,11 +238,12 @@ impl Engine {
         mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
         let program = planned(self.programs.infer[source as usize])?;
+        self.check_batch(indices, &[])?;
         self.runner.evaluation()?;
         for (chunk, part) in indices.chunks(self.staging.rows).enumerate() {
             self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             self.runner.run_slices(program, part.len(), params)?;
-            visit(self.rows_at(chunk, part.len()))?;
+            visit(self.rows_at(chunk, part.len(), &[Column::Logits, Column::Features]))?;
         }
         Ok(())
     }
@@ -222,15 +272,16 @@ impl Engine {
         reference: &[f32],
         mut visit: impl FnMut(Rows) -> Result<()>,
     ) -> Result<()> {
-        self.runner.evaluation()?;
         let (rows, classes) = (self.staging.rows, self.graph.classes());
+        self.check_batch(indices, &[("logits to compare with", reference.len(), classes)])?;
+        self.runner.evaluation()?;
         for (chunk, part) in indices.chunks(rows).enumerate() {
             let first = chunk * rows;
             self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             let reference = &reference[first * classes..(first + part.len()) * classes];
             self.runner.session.write(Region::Staging, self.staging.teacher.offset, reference)?;
             self.runner.run_slices(self.programs.score, part.len(), &StepParams::default())?;
-            visit(self.rows_at(chunk, part.len()))?;
+            visit(self.rows_at(chunk, part.len(), &[Column::Logits, Column::Features, Column::Score]))?;
         }
         Ok(())
     }
@@ -246,8 +297,13 @@ impl Engine {
         let &AttackBatch { source, indices, labels, budgets, predict } = target;
         let program = self.programs.attack.get(source as usize).copied().flatten();
         let program = planned(program)?;
+        self.check_batch(indices, &[("labels", labels.len(), 1), ("budgets", budgets.len(), 1)])?;
         self.runner.evaluation()?;
         let rows = self.staging.rows;
+        let written: &[Column] = match predict {
+            true => &[Column::Adversarial, Column::Logits, Column::Features],
+            false => &[Column::Adversarial],
+        };
         let mut column = vec![0.0; rows.min(indices.len())];
         for (chunk, part) in indices.chunks(rows).enumerate() {
             let (first, count) = (chunk * rows, part.len());
@@ -266,7 +322,7 @@ impl Engine {
                 let infer = planned(self.programs.infer[Source::Adversarial as usize])?;
                 self.runner.run_slices(infer, count, params)?;
             }
-            visit(self.rows_at(chunk, count))?;
+            visit(self.rows_at(chunk, count, written))?;
         }
         Ok(())
     }
@@ -275,6 +331,14 @@ impl Engine {
     /// [`Source::Adversarial`].
     pub fn stage(&mut self, indices: &[u32], params: &StepParams) -> Result<()> {
         let program = planned(self.programs.stage)?;
+        self.check_batch(indices, &[])?;
+        if indices.len() > self.staging.rows {
+            return Err(Error::input(format!(
+                "{} images to stage, {} at most",
+                indices.len(),
+                self.staging.rows
+            )));
+        }
         self.runner.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
         self.runner.run_slices(program, indices.len(), params)
     }
@@ -287,6 +351,7 @@ impl Engine {
     /// Replaces the staged image of a row.
     pub fn set_staged(&mut self, row: usize, image: &[f32]) -> Result<()> {
         let Span { region, offset, len } = self.staging.adversarial;
+        self.check_row(row, len, image.len())?;
         self.runner.session.write(region, offset + row * len, image)
     }
 
@@ -295,7 +360,16 @@ impl Engine {
         self.read_row(self.staging.input_gradient, row, gradient)
     }
 
+    fn check_row(&self, row: usize, len: usize, given: usize) -> Result<()> {
+        length("numbers of an image", given, len)?;
+        match row < self.staging.rows {
+            true => Ok(()),
+            false => Err(Error::input(format!("row {row} of {}", self.staging.rows))),
+        }
+    }
+
     fn read_row(&self, Span { region, offset, len }: Span, row: usize, out: &mut [f32]) -> Result<()> {
+        self.check_row(row, len, out.len())?;
         self.runner.session.read(region, offset + row * len, out)
     }
 
@@ -312,12 +386,20 @@ impl Engine {
         params: &StepParams,
     ) -> Result<f32> {
         let program = planned(self.programs.train[source as usize][usize::from(teacher.is_some())])?;
+        let (count, classes) = (indices.len(), self.graph.classes());
+        let taught = teacher.map_or(count * classes, <[f32]>::len);
+        self.check_batch(
+            indices,
+            &[("labels", labels.len(), 1), ("logits to distil from", taught, classes)],
+        )?;
+        if !(1..=self.staging.rows).contains(&count) {
+            return Err(Error::input(format!("a batch of {count} images, not 1 to {}", self.staging.rows)));
+        }
         self.runner.session.write_words(Region::Staging, self.staging.indices.offset, indices)?;
         self.write_labels(labels)?;
         if let Some(teacher) = teacher {
             self.runner.session.write(Region::Staging, self.staging.teacher.offset, teacher)?;
         }
-        let count = indices.len();
         self.runner.run_training(program, count, params)?;
         let losses = &mut self.losses[..count];
         self.runner.session.read(Region::Staging, self.staging.loss.offset, losses)?;
@@ -325,12 +407,24 @@ impl Engine {
     }
 
     fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
+        let classes = self.graph.classes();
+        if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
+            return Err(Error::input(format!("label {label} of {classes} classes")));
+        }
         self.runner.session.write_words(Region::Staging, self.staging.labels.offset, labels)
     }
 
-    fn rows_at(&self, chunk: usize, count: usize) -> Rows<'_> {
+    fn rows_at(&self, chunk: usize, count: usize, written: &'static [Column]) -> Rows<'_> {
         let first = chunk * self.staging.rows;
-        Rows { session: self.runner.session.as_ref(), staging: &self.staging, first, count }
+        Rows { session: self.runner.session.as_ref(), staging: &self.staging, first, count, written }
+    }
+}
+
+/// Refuses a list of another length than the network needs.
+pub(super) fn length(what: &str, given: usize, needed: usize) -> Result<()> {
+    match given == needed {
+        true => Ok(()),
+        false => Err(Error::input(format!("{given} {what}, but there have to be {needed}"))),
     }
 }
 

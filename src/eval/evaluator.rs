@@ -3,6 +3,7 @@
 use super::metrics::{Metrics, accuracy, attack_metrics};
 use super::predict::predict;
 use crate::data::ImageSet;
+use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::error::Result;
 
@@ -37,6 +38,16 @@ impl Evaluator {
             Some((images, wanted)) => attack_metrics(&predict(engine, images)?, &images.labels, wanted),
         };
         Ok(Metrics { clean_accuracy: acc, ..attack })
+    }
+
+    /// Digests of the images that it measures on, by name.
+    pub fn digests(&self) -> Vec<(&'static str, String)> {
+        let mut digests = vec![("test_images", self.clean.digest())];
+        if let Some((images, wanted)) = &self.triggered {
+            let digest = Digest::default().texts(&[images.digest()]).numbers(wanted);
+            digests.push(("triggered_images", digest.finish()));
+        }
+        digests
     }
 
     /// Bytes of images it holds beside those it was made from.

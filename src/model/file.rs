@@ -11,8 +11,8 @@ use super::container::{self, Entry, Metadata};
 use super::infer::infer;
 use super::layout::TensorRole;
 use super::weights::Weights;
-use crate::data::Normalisation;
 use crate::data::normalisation::{join, split};
+use crate::data::{LARGEST_SIDE, Normalisation, parse_size};
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 use crate::map::map_file;
@@ -117,16 +117,12 @@ fn read_metadata(metadata: &Metadata, weights: &mut Weights) -> std::result::Res
         _ => return Err("metadata has one of pbe.mean and pbe.std without the other".into()),
     };
     weights.input_size = match metadata.get("pbe.input") {
-        Some(text) => Some(size(text).ok_or(format!("metadata pbe.input is {text}, expected as in 32x32"))?),
+        Some(text) => Some(parse_size(text).ok_or_else(|| {
+            format!("metadata pbe.input is {text}, expected as in 32x32, each side at most {LARGEST_SIDE}")
+        })?),
         None => None,
     };
     Ok(())
-}
-
-/// `heightxwidth`, both positive.
-fn size(text: &str) -> Option<(usize, usize)> {
-    let (height, width) = text.split_once('x')?;
-    Some((height.parse().ok()?, width.parse().ok()?)).filter(|(height, width)| *height > 0 && *width > 0)
 }
 
 fn encode(weights: &Weights) -> Vec<u8> {

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// Weight of the newest batch in the running statistics.
 const NORM_MOMENTUM: f32 = 0.05;
+/// Channels of the first step at most.
+const WIDEST: usize = 1 << 16;
 /// Steps down and up at most.
 const STEPS: usize = 3;
 /// Where initial values' streams of these networks begin, after those of any classifier.
@@ -54,7 +56,10 @@ impl Generator {
         channels: usize,
     ) -> Result<Self> {
         let steps = height.trailing_zeros().min(columns.trailing_zeros()).min(STEPS as u32) as usize;
-        if height * columns == 0 || steps == 0 {
+        if width > WIDEST {
+            return Err(Error::input(format!("generators of width {width}: {WIDEST} at most")));
+        }
+        if height == 0 || columns == 0 || steps == 0 {
             return Err(Error::input(format!(
                 "the dynamic attack halves images: {height}x{columns} ones can't be; --size resizes them"
             )));

@@ -7,6 +7,9 @@ use super::network::NetworkKind;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 
+/// Channels of a network's first stage at most: a file may claim any number for a tensor without elements.
+pub const WIDEST: usize = 1 << 16;
+
 /// NetworkKind, width, class count and input channels from the tensors' names and shapes.
 ///
 /// Width is what most tensors agree on, so that one wrong tensor is later named as wrong and not
@@ -33,6 +36,7 @@ pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> R
         if let Some(&outputs) = found.first()
             && outputs > 0
             && outputs % unit == 0
+            && outputs / unit <= WIDEST
         {
             *votes.entry(outputs / unit).or_default() += 1;
         }

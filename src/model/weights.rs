@@ -3,6 +3,7 @@
 use super::architecture::Architecture;
 use super::layout::Layout;
 use crate::data::Normalisation;
+use crate::digest::Digest;
 use std::ops::Range;
 
 /// A network's numbers, with what is needed to feed it.
@@ -44,6 +45,11 @@ impl Weights {
             }
         }
         Self { normalisation: self.normalisation, input_size: self.input_size, ..fresh }
+    }
+
+    /// A digest of the numbers.
+    pub fn digest(&self) -> String {
+        Digest::default().numbers(&self.values).finish()
     }
 
     /// Where each tensor lies in `values`.

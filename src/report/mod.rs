@@ -8,5 +8,5 @@ pub mod svg;
 mod table;
 
 pub use result::{COMMIT, FilterResult, RoundResult, RunResult, SCHEMA, Seconds};
-pub use run_folder::RunFolder;
+pub use run_folder::{Begin, RunFolder};
 pub use table::{Table, comparison, two_decimals};

@@ -1,80 +1,153 @@
 //! The output folder of a run: enough to see what was done and to repeat it.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use toml::{Table, Value};
 
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::fs::{is_leftover, write_atomic};
 
 const CONFIG: &str = "config.toml";
 
+/// What commands leave in a run folder beside `config.toml`.
+const RESULTS: [&str; 9] = [
+    "checkpoint.safetensors",
+    "result.json",
+    "metrics.csv",
+    "model.safetensors",
+    "poison.json",
+    "dynamic.safetensors",
+    "badnets-mask.png",
+    "badnets-pattern.png",
+    "blend-pattern.png",
+];
+
+/// How a run takes its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// No run has left anything there.
+    New,
+    /// The same run is there, and goes on.
+    Resume,
+    /// A run that is there goes.
+    Replace,
+}
+
 /// The folder given as `--output`. It belongs to one run: one command with one configuration.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RunFolder {
     folder: PathBuf,
+    /// Of `config.toml`.
+    digest: String,
+    /// The open folder: while it is, no other run can lock it.
+    lock: std::io::Result<File>,
 }
 
 impl RunFolder {
     /// Makes the folder, or takes an existing one, and writes `config.toml` into it.
     ///
-    /// `config` holds every setting the result depends on, resolved; it is compared with an existing one. A new run
-    /// may begin in a folder that doesn't exist, is empty, or holds the same run, which it then replaces. With
-    /// `resume` the same run has to be there.
+    /// `config` holds every setting the result depends on, resolved, and digests of the inputs; it is compared with an
+    /// existing one. The folder stays locked until the value is dropped or the process ends.
     ///
-    /// Errors, one line each: another run in the folder, with the first setting that differs;
-    /// files that are no run of this program; nothing to resume; a folder that can't be written.
-    pub fn create(folder: &Path, command: &str, config: &impl Serialize, resume: bool) -> Result<Self> {
-        let run = Self { folder: folder.to_path_buf() };
-        let path = run.config();
+    /// Errors, one line each: another process has the folder; another run in it, with the first setting or input that
+    /// differs; a run that would be lost; files that are no run of this program; nothing to resume; a folder that can't
+    /// be written.
+    pub fn create(folder: &Path, command: &str, config: &impl Serialize, begin: Begin) -> Result<Self> {
+        let path = folder.join(CONFIG);
         let (text, wanted) = resolve(&path, command, config)?;
+        if begin == Begin::Resume && !folder.exists() {
+            return Err(Error::file(folder, "no run to resume: there is no such folder"));
+        }
+        fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("can't be made: {e}")))?;
+        let digest = Digest::default().texts(&[&text]).finish();
+        let run = Self { folder: folder.to_path_buf(), digest, lock: lock(folder)? };
         match fs::read_to_string(&path) {
-            Ok(present) => {
-                let present: Table = present
-                    .parse()
-                    .map_err(|e: toml::de::Error| Error::file(&path, format!("not TOML: {}", e.message())))?;
-                if let Some(difference) = first_difference(&present, &wanted) {
-                    let hint = match resume {
-                        true if difference.starts_with("device ") => {
-                            "; it goes on to the same bits only there: say so with --device"
-                        }
-                        true if difference.starts_with("precision ") => {
-                            "; it goes on to the same bits only so: say so with --precision"
-                        }
-                        true => "",
-                        false => "; choose another --output",
-                    };
-                    let cause = format!("holds a different run: {difference}{hint}");
-                    return Err(Error::file(folder, cause));
-                }
+            Ok(present) => run.take_run(&present, &wanted, begin)?,
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::file(&path, e)),
+            Err(_) if begin == Begin::Resume => {
+                return Err(Error::file(folder, "no run to resume: it has no config.toml"));
             }
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound && folder.is_dir() => {
-                return Err(Error::file(&path, e));
-            }
-            Err(_) if resume => return Err(Error::file(folder, "no run to resume: it has no config.toml")),
             Err(_) => run.take_new()?,
         }
-        write_atomic(&path, text.as_bytes())?;
+        write_atomic(&path, text.as_bytes()).map_err(Error::input)?;
         Ok(run)
     }
 
-    /// Makes the folder; one that exists has to be empty.
-    fn take_new(&self) -> Result<()> {
-        let folder = &self.folder;
-        fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("can't be made: {e}")))?;
-        for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
-            let name = entry.map_err(|e| Error::file(folder, e))?.file_name();
-            if !is_leftover(&name, CONFIG) {
-                let cause = format!(
-                    "holds files but no run of this program ({} is there, config.toml is not); choose another --output",
-                    name.display()
-                );
-                return Err(Error::file(folder, cause));
+    /// Takes a folder that holds a run.
+    fn take_run(&self, present: &str, wanted: &Table, begin: Begin) -> Result<()> {
+        let fault = |cause: String| Err(Error::file(&self.folder, cause));
+        if begin != Begin::Replace {
+            let present: Table = present.parse().map_err(|e: toml::de::Error| {
+                Error::file(self.config(), format!("not TOML: {}", e.message()))
+            })?;
+            if let Some(difference) = first_difference(&present, wanted) {
+                return fault(different(&difference, begin));
+            }
+        }
+        let results = self.results()?;
+        match (begin, results.first()) {
+            (Begin::New, Some(file)) => {
+                let name = file.file_name().unwrap_or_default().display();
+                let resumes = if self.checkpoint().exists() { "--resume goes on with it, " } else { "" };
+                fault(format!("holds this run already ({name} is there): {resumes}--force begins it anew"))
+            }
+            (Begin::Replace, _) => {
+                let remove = |file: &PathBuf| fs::remove_file(file).map_err(|e| Error::file(file, e));
+                results.iter().try_for_each(remove)
+            }
+            _ => Ok(()),
+        }
+        .and_then(|()| self.remove_leftovers())
+    }
+
+    /// What a run has left.
+    fn results(&self) -> Result<Vec<PathBuf>> {
+        let files = RESULTS.iter().map(|name| self.folder.join(name));
+        Ok(files.filter(|file| file.symlink_metadata().is_ok()).collect())
+    }
+
+    /// Removes what killed processes were writing: the lock says that nobody writes now.
+    fn remove_leftovers(&self) -> Result<()> {
+        for name in self.names()? {
+            if is_leftover(&name) {
+                let file = self.folder.join(name);
+                fs::remove_file(&file).map_err(|e| Error::file(&file, e))?;
             }
         }
         Ok(())
+    }
+
+    /// Takes a folder without a run, which has to be empty.
+    fn take_new(&self) -> Result<()> {
+        if let Some(name) = self.names()?.iter().find(|name| !is_leftover(name)) {
+            let cause = format!(
+                "holds files but no run of this program ({} is there, config.toml is not); choose another --output",
+                name.display()
+            );
+            return Err(Error::file(&self.folder, cause));
+        }
+        self.remove_leftovers()
+    }
+
+    fn names(&self) -> Result<Vec<OsString>> {
+        let fault = |e| Error::file(&self.folder, e);
+        let entries = fs::read_dir(&self.folder).map_err(fault)?;
+        entries.map(|entry| Ok(entry.map_err(fault)?.file_name())).collect()
+    }
+
+    /// A digest of the configuration, which tells this run from others.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Why the folder isn't locked, where its file system can't do that.
+    pub fn unlocked(&self) -> Option<&std::io::Error> {
+        self.lock.as_ref().err()
     }
 
     /// The folder itself.
@@ -105,6 +178,42 @@ impl RunFolder {
     pub fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint.safetensors")
     }
+}
+
+/// Locks the folder. Where its file system has no locks, the error is the value.
+fn lock(folder: &Path) -> Result<std::io::Result<File>> {
+    let file = match File::open(folder) {
+        Ok(file) => file,
+        Err(cause) => return Ok(Err(cause)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Ok(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::file(folder, "another process of pbe is working in it")),
+        Err(TryLockError::Error(cause)) => Ok(Err(cause)),
+    }
+}
+
+/// Why a folder that holds another run is refused.
+fn different(difference: &str, begin: Begin) -> String {
+    let digest = difference.strip_prefix("digests.").and_then(|digest| digest.split_once(" is "));
+    if let Some((input, digests)) = digest {
+        let input = input.replace('_', " ");
+        return format!(
+            "holds a run of other inputs: the {input} of then and now differ (SHA-256 {})",
+            digests.replace('"', "")
+        );
+    }
+    let hint = match begin {
+        Begin::Resume if difference.starts_with("device ") => {
+            "; it goes on to the same bits only there: say so with --device"
+        }
+        Begin::Resume if difference.starts_with("precision ") => {
+            "; it goes on to the same bits only so: say so with --precision"
+        }
+        Begin::Resume => "",
+        _ => "; choose another --output",
+    };
+    format!("holds a different run: {difference}{hint}")
 }
 
 /// `config` with the command in front, as text and parsed.
@@ -170,8 +279,8 @@ mod tests {
         TestConfig { seed: 1, clean: None, attack: TestAttack { epsilon, steps: 7 } }
     }
 
-    fn refusal(folder: &Path, command: &str, config: &TestConfig, resume: bool) -> String {
-        let message = RunFolder::create(folder, command, config, resume).unwrap_err().to_string();
+    fn refusal(folder: &Path, command: &str, config: &TestConfig, begin: Begin) -> String {
+        let message = RunFolder::create(folder, command, config, begin).unwrap_err().to_string();
         assert!(!message.contains('\n') && message.contains(&folder.display().to_string()), "{message}");
         message
     }
@@ -180,8 +289,9 @@ mod tests {
     fn a_run_is_begun_begun_again_and_resumed() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("runs/1");
-        for resume in [false, false, true] {
-            let run = RunFolder::create(&folder, "purify", &config(0.5), resume).unwrap();
+        for begin in [Begin::New, Begin::New, Begin::Resume, Begin::Replace] {
+            let run = RunFolder::create(&folder, "purify", &config(0.5), begin).unwrap();
+            assert!(run.unlocked().is_none());
             let text = fs::read_to_string(run.config()).unwrap();
             assert_eq!(text, "command = \"purify\"\nseed = 1\n\n[attack]\nepsilon = 0.5\nsteps = 7\n");
         }
@@ -191,25 +301,53 @@ mod tests {
     fn an_empty_folder_may_be_used() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(".config.toml.17.tmp"), "of a killed run").unwrap();
-        RunFolder::create(folder.path(), "purify", &config(0.1), false).unwrap();
+        let run = RunFolder::create(folder.path(), "purify", &config(0.1), Begin::New).unwrap();
+        assert_eq!(run.names().unwrap(), [CONFIG]);
+    }
+
+    #[test]
+    fn a_run_is_replaced_only_where_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let run = RunFolder::create(folder, "purify", &config(0.5), Begin::New).unwrap();
+        fs::write(run.checkpoint(), "hours of work").unwrap();
+        fs::write(folder.join(".model.safetensors.17.tmp"), "of a killed run").unwrap();
+        fs::write(folder.join("notes.txt"), "of the user").unwrap();
+        assert!(refusal(folder, "purify", &config(0.5), Begin::New).contains("another process"));
+        drop(run);
+        let message = refusal(folder, "purify", &config(0.5), Begin::New);
+        assert!(message.contains("checkpoint.safetensors") && message.contains("--force"), "{message}");
+        let run = RunFolder::create(folder, "purify", &config(0.5), Begin::Resume).unwrap();
+        assert!(run.checkpoint().exists() && !folder.join(".model.safetensors.17.tmp").exists());
+        drop(run);
+        let run = RunFolder::create(folder, "purify", &config(0.25), Begin::Replace).unwrap();
+        assert!(!run.checkpoint().exists() && folder.join("notes.txt").exists());
+    }
+
+    #[test]
+    fn an_input_that_changed_is_named() {
+        let difference = r#"digests.training_images is "ab" there and "cd" here"#;
+        let message = different(difference, Begin::Resume);
+        assert!(message.contains("the training images of then and now differ"), "{message}");
+        assert!(message.ends_with("(SHA-256 ab there and cd here)"), "{message}");
     }
 
     #[test]
     fn another_run_is_refused_with_the_first_difference() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        RunFolder::create(folder, "purify", &config(0.5), false).unwrap();
+        RunFolder::create(folder, "purify", &config(0.5), Begin::New).unwrap();
         let before = fs::read(folder.join(CONFIG)).unwrap();
-        for resume in [false, true] {
-            let message = refusal(folder, "purify", &config(0.25), resume);
+        for begin in [Begin::New, Begin::Resume] {
+            let message = refusal(folder, "purify", &config(0.25), begin);
             assert!(message.contains("attack.epsilon is 0.5 there and 0.25 here"), "{message}");
-            let message = refusal(folder, "infect", &config(0.25), resume);
+            let message = refusal(folder, "infect", &config(0.25), begin);
             assert!(message.contains("command is \"purify\" there and \"infect\" here"), "{message}");
             let other = TestConfig { clean: Some("set".into()), ..config(0.25) };
-            let message = refusal(folder, "purify", &other, resume);
+            let message = refusal(folder, "purify", &other, begin);
             assert!(message.contains("attack.epsilon"), "{message}");
             let other = TestConfig { clean: Some("set".into()), ..config(0.5) };
-            let message = refusal(folder, "purify", &other, resume);
+            let message = refusal(folder, "purify", &other, begin);
             assert!(message.contains("clean is not set there and \"set\" here"), "{message}");
         }
         assert_eq!(fs::read(folder.join(CONFIG)).unwrap(), before);
@@ -219,12 +357,14 @@ mod tests {
     fn folders_that_hold_no_run_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
-        assert!(refusal(&missing, "purify", &config(0.1), true).contains("no run to resume"));
+        assert!(refusal(&missing, "purify", &config(0.1), Begin::Resume).contains("no run to resume"));
         assert!(!missing.exists());
         fs::write(folder.path().join("thesis.tex"), "").unwrap();
-        assert!(refusal(folder.path(), "purify", &config(0.1), false).contains("thesis.tex"));
-        assert!(refusal(&folder.path().join("thesis.tex"), "purify", &config(0.1), false).contains("made"));
+        assert!(refusal(folder.path(), "purify", &config(0.1), Begin::New).contains("thesis.tex"));
+        assert!(
+            refusal(&folder.path().join("thesis.tex"), "purify", &config(0.1), Begin::New).contains("made")
+        );
         fs::write(folder.path().join(CONFIG), "= nothing\n").unwrap();
-        assert!(refusal(folder.path(), "purify", &config(0.1), false).contains("not TOML"));
+        assert!(refusal(folder.path(), "purify", &config(0.1), Begin::New).contains("not TOML"));
     }
 }

@@ -52,6 +52,19 @@ impl TrainCursor {
         format!("in epoch {} at batch {}", self.epoch + 1, self.batch + 1)
     }
 
+    /// Refuses a place that a phase of so many epochs and batches doesn't have: it would never end.
+    pub(crate) fn check(&self, epochs: usize, batches: usize) -> Result<()> {
+        let inside = self.epoch < epochs && self.batch < batches;
+        let end = (self.epoch, self.batch) == (epochs, 0);
+        match inside || end || epochs == 0 {
+            true => Ok(()),
+            false => Err(Error::input(format!(
+                "the checkpoint is {}, but there are {epochs} epochs of {batches} batches",
+                self.describe()
+            ))),
+        }
+    }
+
     /// Counts a batch of this loss; returns whether it ended the epoch of `batches` batches.
     pub(crate) fn advance(&mut self, loss: f64, batches: usize) -> bool {
         self.batch += 1;
@@ -126,6 +139,7 @@ pub fn train(
     if epochs > 0 && job.indices.is_empty() {
         return Err(Error::run("there are no images to train on"));
     }
+    cursor.check(epochs, batches)?;
     if cursor.epoch == 0 && cursor.batch == 0 {
         engine.set_momentum(&vec![0.0; engine.graph().trainable])?;
         engine.set_average(&engine.weights()?)?;

@@ -222,7 +222,7 @@ fn a_ranking_that_is_nan_stops_the_run() {
 fn memory_that_is_taken_after_the_run_was_planned() {
     let parent = tempfile::tempdir().unwrap();
     let output = parent.path().join("run");
-    let line = infection(&output, &["--batch", "8"]);
+    let line = infection(&output, &["--batch", "8", "--force"]);
     // At the first allocation; after the regions have been allocated.
     for (take, what) in [
         ("8G@1", "allocating device memory: CUDA_ERROR_OUT_OF_MEMORY"),
@@ -232,6 +232,7 @@ fn memory_that_is_taken_after_the_run_was_planned() {
         assert_says(&message, &[what, "another program has taken some since"]);
         assert!(!output.join("result.json").exists());
     }
+    let line = infection(&output, &["--batch", "8"]);
     let resumed = resumed(&line);
     success(&resumed, &run(&resumed, NO_FAULT));
 }

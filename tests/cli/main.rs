@@ -12,6 +12,7 @@ mod cuda_faults;
 mod cuda_run;
 mod dynamic;
 mod emulated;
+mod faults;
 mod inspect;
 mod networks;
 mod observe;

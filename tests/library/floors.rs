@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From low to high; a module may import those of the lines above its own.
 const LAYERS: [&[&str]; 9] = [
     &["error", "rng"],
-    &["fs", "map"],
+    &["digest", "fs", "map", "memory"],
     &["data"],
     &["device"],
     &["engine", "model"],

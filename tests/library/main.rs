@@ -7,6 +7,7 @@ mod generators;
 mod golden;
 mod layers;
 mod memory;
+mod misuse;
 mod ops;
 mod selftest;
 mod theorem;

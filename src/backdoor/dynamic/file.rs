@@ -6,8 +6,8 @@ use std::path::Path;
 use safetensors::Dtype;
 
 use super::Dynamic;
-use crate::data::Normalisation;
 use crate::data::normalisation::{join, split};
+use crate::data::{Normalisation, parse_size};
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 use crate::map::map_file;
@@ -72,12 +72,11 @@ impl Dynamic {
         let (file, metadata) = read(bytes)?;
         let text = |key: &str| metadata.get(key).ok_or(format!("no generators: metadata has no {key}"));
         let size = text("pbe.input")?;
-        let (height, width) = size.split_once('x').ok_or(format!("metadata pbe.input is {size}"))?;
-        let side = |side: &str| side.parse::<usize>().map_err(|_| format!("metadata pbe.input is {size}"));
+        let (height, width) = parse_size(size).ok_or_else(|| format!("metadata pbe.input is {size}"))?;
         let numbers = |key: &str| split(text(key)?).map_err(|error| error.to_string());
         let mut dynamic = Self {
-            height: side(height)?,
-            width: side(width)?,
+            height,
+            width,
             normalisation: Normalisation::new(numbers("pbe.mean")?, numbers("pbe.std")?)
                 .map_err(|error| error.to_string())?,
             generator_width: text("pbe.generator-width")?
@@ -88,6 +87,12 @@ impl Dynamic {
         };
         for (part, role) in PARTS {
             let layout = dynamic.network(role).map_err(|error| error.to_string())?.layout();
+            if layout.len() > bytes.len() / 4 {
+                return Err(format!(
+                    "generators of width {}: its tensors don't fit into the file",
+                    dynamic.generator_width
+                ));
+            }
             let mut values = vec![0.0; layout.len()];
             for slot in layout.slots() {
                 let name = format!("{part}.{}", slot.tensor.name);

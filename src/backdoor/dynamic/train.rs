@@ -47,6 +47,12 @@ fn mask_phase(
     let (pairs, none) = (mask_pairs(job), Drawn::default());
     let batches = job.images.len().div_ceil(pairs).max(1);
     let number = |step: usize| MASK_EPOCHS + (step / batches) as u32;
+    if cursor.mask_step > job.generators.mask_steps {
+        return Err(Error::input(format!(
+            "the checkpoint is at step {} of the mask phase",
+            cursor.mask_step
+        )));
+    }
     let mut epoch = EpochPlan::new(job, number(cursor.mask_step), &none);
     while cursor.mask_step < job.generators.mask_steps {
         if epoch.number != number(cursor.mask_step) {
@@ -70,6 +76,7 @@ fn attack_phase(
     on_step: OnStep,
 ) -> Result<()> {
     let batches = steps_per_epoch(job.images.len(), job.classifier.trainer.batch, 0);
+    cursor.classifier.check(job.classifier.epochs, batches)?;
     while cursor.classifier.epoch < job.classifier.epochs {
         let drawn = (job.draw)(cursor.classifier.epoch as u32)?;
         let epoch = EpochPlan::new(job, cursor.classifier.epoch as u32, &drawn);

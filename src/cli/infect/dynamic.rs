@@ -10,6 +10,7 @@ use pbe::device::{Augment, Device};
 use pbe::engine::graph::Graph;
 use pbe::engine::{Engine, EngineOptions, ImageEngine, ImageOptions, ImagePlan};
 use pbe::error::Result;
+use pbe::eval::Evaluator;
 use pbe::model::{GeneratorRole, save};
 use pbe::report::{RunFolder, RunResult};
 
@@ -21,9 +22,6 @@ use crate::cli::common::{DataConfig, Loaded, Provenance, remove};
 use crate::cli::memory::{ImageBytes, MemoryEstimate};
 use crate::cli::progress::Progress;
 use crate::cli::trigger::{ORDER, PoisonSettings};
-
-/// The file of the trained networks in the run folder.
-const GENERATORS: &str = "dynamic.safetensors";
 
 /// Trains the three networks and writes the run folder.
 pub fn infect(
@@ -43,6 +41,7 @@ pub fn infect(
     let shape = Shape { device: device.as_ref(), graph: &graph, graphs: &graphs, config: &config };
     let test = loaded.set.test.as_ref();
     let need = shape.memory_estimate(&images, test).check()?;
+    let digests = super::digests(&weights, &images, test.map(Evaluator::new).as_ref());
     let settings = InfectSettings {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         network: weights.architecture.network.name(),
@@ -53,15 +52,13 @@ pub fn infect(
         fresh: args.fresh,
         train: &config,
         generators: Some(&generators),
+        digests: &digests,
     };
-    let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
-    let from = match resume_state::<DynamicMeta>(&folder, args.resume)? {
+    let folder = RunFolder::create(&args.run.output, "infect", &settings, args.run.begin())?;
+    let from = match resume_state::<DynamicMeta>(&folder, args.run.begin())? {
         ResumeState::Finished(result) => return Ok(*result),
         ResumeState::From(checkpoint) => Some(checkpoint),
-        ResumeState::Fresh => {
-            remove(&folder.path().join(GENERATORS))?;
-            None
-        }
+        ResumeState::Fresh => None,
     };
     let mut networks = shape.open(&weights.values, &dynamic)?;
     let meta = match from {

@@ -95,12 +95,7 @@ impl InfectRun<'_> {
 
     fn store(&self, engine: &Engine, meta: &InfectMeta) -> Result<()> {
         let (weights, momentum) = (engine.weights()?, engine.momentum()?);
-        checkpoint::save(
-            &self.folder.checkpoint(),
-            meta,
-            &[("weights", &weights), ("momentum", &momentum)],
-            &[],
-        )
+        checkpoint::save(self.folder, meta, &[("weights", &weights), ("momentum", &momentum)], &[])
     }
 }
 

@@ -125,7 +125,7 @@ impl DynamicRun<'_> {
             ("mask.moments", mask.moments()?),
         ];
         let arrays: Vec<(&str, &[f32])> = arrays.iter().map(|(name, values)| (*name, &values[..])).collect();
-        checkpoint::save(&self.folder.checkpoint(), &self.meta, &arrays, &[])
+        checkpoint::save(self.folder, &self.meta, &arrays, &[])
     }
 }
 

@@ -12,16 +12,16 @@ mod job;
 mod joint;
 mod setup;
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
 use pbe::backdoor::triggered_evaluator;
+use pbe::data::ImageSet;
 use pbe::device::Device;
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
 use pbe::eval::Evaluator;
-use pbe::model::save;
+use pbe::model::{Weights, save};
 use pbe::report::{RunFolder, RunResult};
 use pbe::train::TrainerConfig;
 
@@ -29,7 +29,9 @@ use self::generators::GeneratorArgs;
 use self::job::{InfectMeta, InfectRun};
 use self::setup::{InfectSettings, Setup, TrainArgs};
 use super::checkpoint::{ResumeState, resume_state};
-use super::common::{DataArgs, DataConfig, Loaded, NormalisationArgs, Provenance, print_result, remove};
+use super::common::{
+    DataArgs, DataConfig, Digests, Loaded, NormalisationArgs, Provenance, RunArgs, print_result, remove,
+};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::progress::Progress;
@@ -52,12 +54,8 @@ pub struct InfectArgs {
     pub generators: GeneratorArgs,
     #[command(flatten)]
     pub normalisation: NormalisationArgs,
-    /// Folder of the run: model.safetensors, poison.json, config.toml, metrics.csv, result.json
-    #[arg(long, value_name = "DIR")]
-    pub output: PathBuf,
-    /// Go on with the interrupted run in the output folder
-    #[arg(long)]
-    pub resume: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
@@ -109,6 +107,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     };
     let need = estimate.check()?;
     let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed());
+    let digests = digests(&weights, &images, evaluator.as_ref());
     let settings = InfectSettings {
         provenance,
         network: weights.architecture.network.name(),
@@ -119,9 +118,10 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         fresh: args.fresh,
         train: &config,
         generators: None,
+        digests: &digests,
     };
-    let folder = RunFolder::create(&args.output, "infect", &settings, args.resume)?;
-    let from = match resume_state::<InfectMeta>(&folder, args.resume)? {
+    let folder = RunFolder::create(&args.run.output, "infect", &settings, args.run.begin())?;
+    let from = match resume_state::<InfectMeta>(&folder, args.run.begin())? {
         ResumeState::Finished(result) => return Ok(*result),
         ResumeState::From(checkpoint) => Some(checkpoint),
         ResumeState::Fresh => None,
@@ -170,6 +170,12 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
     Ok(result)
+}
+
+/// Digests of what a run depends on beside its settings.
+fn digests(weights: &Weights, images: &ImageSet, evaluator: Option<&Evaluator>) -> Digests {
+    let own = [("initial_weights", weights.digest()), ("training_images", images.digest())];
+    own.into_iter().chain(evaluator.into_iter().flat_map(Evaluator::digests)).collect()
 }
 
 fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {

@@ -14,9 +14,12 @@ use pbe::train::{Schedule, TrainerConfig};
 use serde::Serialize;
 
 use super::InfectArgs;
-use crate::cli::common::{DataConfig, Loaded, Provenance};
+use crate::cli::common::{DataConfig, Digests, Loaded, Provenance};
 use crate::cli::progress::Progress;
 use crate::cli::trigger::PoisonSettings;
+
+/// Channels of a network's first stage at most.
+const WIDEST: usize = 4096;
 
 /// How the model is trained.
 #[derive(Args, Clone, Debug)]
@@ -134,6 +137,7 @@ pub struct InfectSettings<'a> {
     pub fresh: bool,
     pub train: &'a InfectConfig,
     pub generators: Option<&'a GeneratorConfig>,
+    pub digests: &'a Digests,
 }
 
 /// The data and the network of a run, before anything is planted.
@@ -151,8 +155,8 @@ pub struct Setup {
 
 impl Setup {
     pub fn new(args: &InfectArgs, progress: &Progress) -> Result<Self> {
-        if args.train.width == Some(0) {
-            return Err(Error::input("--width 0: the network would have no channels"));
+        if let Some(width) = args.train.width.filter(|width| !(1..=WIDEST).contains(width)) {
+            return Err(Error::input(format!("--width {width} is not from 1 to {WIDEST}")));
         }
         args.train.config(true).check()?;
         let device = args.compute.open()?;

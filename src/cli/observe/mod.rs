@@ -17,7 +17,7 @@ use pbe::fs::write_atomic;
 use pbe::report::RunFolder;
 use serde::Serialize;
 
-use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, print};
+use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, begin, print};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Model, Network};
@@ -57,6 +57,9 @@ pub struct ObserveArgs {
     /// Folder for the page and the figures
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// Replace what an earlier run has left in that folder
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     normalisation: NormalisationArgs,
     #[command(flatten)]
@@ -117,7 +120,7 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
         progress: &progress,
     };
     observer.check_memory(&infected)?;
-    let folder = RunFolder::create(&args.output, "observe", &config, false)?;
+    let folder = RunFolder::create(&args.output, "observe", &config, begin(args.force))?;
 
     let seen = Observations {
         infected: observer.observe(&infected, "attacking the infected model")?,

@@ -7,7 +7,7 @@ use pbe::error::{Error, Result};
 use pbe::eval::Evaluator;
 
 use super::request::Request;
-use crate::cli::common::{Loaded, log_skipped};
+use crate::cli::common::{Digests, Loaded, log_skipped};
 use crate::cli::memory::ImageBytes;
 use crate::cli::open::{Model, Network};
 use crate::cli::progress::Progress;
@@ -48,6 +48,12 @@ impl PurifyData {
         }
         let clean_set = request.clean_set();
         Ok(Self { set: loaded.set, images, clean_set, clean, evaluator })
+    }
+
+    /// Digests of what a run depends on beside its settings.
+    pub fn digests(&self, network: &Network) -> Digests {
+        let own = [("model_weights", network.weights.digest()), ("training_images", self.images.digest())];
+        own.into_iter().chain(self.evaluator.iter().flat_map(Evaluator::digests)).collect()
     }
 
     /// Bytes of images that a run with `network` holds.

@@ -18,7 +18,7 @@ use serde::Serialize;
 use toml::Table;
 
 use super::checkpoint::{ResumeState, resume_state};
-use super::common::{DataConfig, Provenance, print_result, remove};
+use super::common::{DataConfig, Digests, Provenance, print_result, remove};
 use super::interrupt;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Model, Network};
@@ -43,6 +43,7 @@ struct PurifySettings<'a> {
     #[serde(flatten)]
     settings: &'a Table,
     data: DataConfig,
+    digests: &'a Digests,
 }
 
 /// Runs the command.
@@ -64,6 +65,8 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let network = model.fit(&data.set, &request.data.data, request.normalisation.as_ref())?;
     let images = data.bytes(&network, defense);
     let need = memory_estimate(device.as_ref(), &network, defense.trainer(), images).check()?;
+    let digests = data.digests(&network);
+    log_changes(&request, &digests, progress);
     let config = PurifySettings {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         model: &request.model,
@@ -74,9 +77,11 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
         defense: request.defense,
         settings: &configured.settings,
         data: DataConfig::new(&request.data, &data.set, &network.normalisation),
+        digests: &digests,
     };
-    let folder = RunFolder::create(&request.output, "purify", &config, request.resume)?;
-    let (mut state, meta) = match resume_state::<CheckpointMeta>(&folder, request.resume)? {
+    let begin = request.run.begin();
+    let folder = RunFolder::create(&request.run.output, "purify", &config, begin)?;
+    let (mut state, meta) = match resume_state::<CheckpointMeta>(&folder, begin)? {
         ResumeState::Finished(result) => return Ok(*result),
         ResumeState::From(checkpoint) => restore(checkpoint, &network, &data, &folder)?,
         ResumeState::Fresh => (RunState::default(), CheckpointMeta::default()),
@@ -123,6 +128,18 @@ fn check_kind(request: &Request, device: &dyn Device) -> Result<()> {
             "the configuration is of a run on {kind}, this is {}: bits differ between them; --device runs it here",
             device.kind()
         ))),
+    }
+}
+
+/// Says which inputs differ from those of the run that is repeated.
+fn log_changes(request: &Request, digests: &Digests, progress: &Progress) {
+    for (name, digest) in digests {
+        if request.digests.get(*name).is_some_and(|then| then != digest) {
+            progress.log(&format!(
+                "the {} differ from those of the run that is repeated",
+                name.replace('_', " ")
+            ));
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl<'a> RunObserver<'a> {
         let (cursor, records) = (state.cursor, state.records.clone());
         let scalars = RunState { cursor, records, ..RunState::default() };
         checkpoint::save(
-            &self.folder.checkpoint(),
+            self.folder,
             &CheckpointMeta { state: scalars, rounds, before },
             &[
                 ("start", &state.start),
@@ -104,7 +104,7 @@ pub fn restore(
     state.average = checkpoint.take_floats("average");
     let (all, trained) = (network.graph.weights, network.graph.trainable);
     let fits = (state.weights.len(), state.average.len(), state.momentum.len()) == (all, all, trained)
-        && (state.start.is_empty() || state.start.len() == all)
+        && (state.start.len() == all || (state.start.is_empty() && state.cursor.step == 0))
         && state.selected.iter().all(|&index| (index as usize) < data.images.len());
     if fits {
         Ok((state, checkpoint.meta))

@@ -1,5 +1,6 @@
 //! What a purification is asked for: the options, over those of `--config` and `--set`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,7 +12,7 @@ use pbe::error::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use crate::cli::common::{DataArgs, ReadArgs};
+use crate::cli::common::{DataArgs, ReadArgs, RunArgs};
 use crate::cli::device::{ComputeArgs, DeviceChoice};
 
 /// Options of `pbe purify`.
@@ -56,12 +57,8 @@ pub struct PurifyArgs {
     /// One setting, as config.toml names it: rounds.0.clean.epochs=16, rounds.*.attack.steps=5, data.format=idx
     #[arg(long, value_name = "PATH=VALUE", help_heading = "Defence")]
     pub set: Vec<String>,
-    /// Folder of the run: model.safetensors, config.toml, metrics.csv, result.json
-    #[arg(long, value_name = "DIR")]
-    pub output: PathBuf,
-    /// Go on with the interrupted run in the output folder
-    #[arg(long)]
-    pub resume: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
@@ -85,6 +82,7 @@ struct RunKeys {
     defense: Option<DefenseKind>,
     recipe: Option<Recipe>,
     data: DataKeys,
+    digests: BTreeMap<String, String>,
 }
 
 /// How the data are read.
@@ -104,8 +102,9 @@ struct DataKeys {
     normalisation: Option<Normalisation>,
 }
 
-const RUN_KEYS: [&str; 14] = [
+const RUN_KEYS: [&str; 15] = [
     "command",
+    "digests",
     "version",
     "commit",
     "device",
@@ -133,9 +132,10 @@ pub struct Request {
     pub poison: Option<PathBuf>,
     pub trigger: Option<PathBuf>,
     pub defense: DefenseKind,
-    pub output: PathBuf,
-    pub resume: bool,
+    pub run: RunArgs,
     pub compute: ComputeArgs,
+    /// Digests of the inputs of the run that the file is of.
+    pub digests: BTreeMap<String, String>,
     /// The device of the run that the file is of, where `--device` doesn't name one.
     pub device_kind: Option<String>,
     recipe: Recipe,
@@ -190,9 +190,9 @@ impl Request {
             poison: if truth_given { args.poison.clone() } else { keys.poison },
             trigger: if truth_given { args.trigger.clone() } else { keys.trigger },
             defense: args.defense.or(keys.defense).unwrap_or_default(),
-            output: args.output.clone(),
-            resume: args.resume,
+            run: args.run.clone(),
             compute,
+            digests: keys.digests,
             device_kind,
             recipe: args.recipe.or(keys.recipe).unwrap_or_default(),
             rounds: args.rounds,

@@ -8,7 +8,9 @@ mod pickle;
 mod tensors;
 
 use super::container::{self, Entry, Metadata};
+use safetensors::Dtype;
 use std::io::{Cursor, Read};
+use tensors::Tensor;
 
 type Zip<'a> = zip::ZipArchive<Cursor<&'a [u8]>>;
 
@@ -17,6 +19,10 @@ const MAGIC: &[u8] = b"PK\x03\x04";
 
 /// A pickle is a description; storages, which are large, are files of their own.
 const LARGEST_PICKLE: u64 = 256 << 20;
+
+/// Bytes of all tensors at most, for each byte of the file: tensors may share a storage, but a file of some bytes must
+/// not take any amount of memory.
+const SHARED: usize = 2;
 
 /// Whether the file is a zip, which is what `torch.save` has written since PyTorch 1.6.
 pub fn is_checkpoint(bytes: &[u8]) -> bool {
@@ -48,16 +54,14 @@ pub fn to_safetensors(bytes: &[u8]) -> Result<Vec<u8>, String> {
     }
     let values = pickle::read(&member(&mut archive, &pickle, LARGEST_PICKLE)?)?;
     let tensors = tensors::state_dict(&values)?;
-    let mut found = Vec::with_capacity(tensors.len());
-    for tensor in &tensors {
-        let path = format!("{folder}data/{}", tensor.storage);
-        let storage = member(&mut archive, &path, u64::MAX)?;
-        found.push(tensor.cut(&storage).map_err(|cause| format!("{}: {cause}", tensor.name))?);
+    let claimed = tensors.iter().fold(0usize, |sum, tensor| sum.saturating_add(tensor.claims()));
+    if claimed > SHARED.saturating_mul(bytes.len()) {
+        return Err(format!("its tensors claim {claimed} bytes, the file has {}", bytes.len()));
     }
-    let mut entries: Vec<Entry> = tensors
+    let found = cut(&mut archive, &folder, &tensors)?;
+    let mut entries: Vec<Entry> = found
         .iter()
-        .zip(&found)
-        .map(|(tensor, (dtype, bytes))| Entry {
+        .map(|(tensor, dtype, bytes)| Entry {
             name: &tensor.name,
             dtype: *dtype,
             shape: &tensor.shape,
@@ -67,6 +71,25 @@ pub fn to_safetensors(bytes: &[u8]) -> Result<Vec<u8>, String> {
     // Wide elements first keeps them aligned.
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.bitsize()));
     Ok(container::write(&Metadata::new(), &entries))
+}
+
+/// The tensors with their elements. Each storage is read once.
+fn cut<'a>(
+    archive: &mut Zip,
+    folder: &str,
+    tensors: &'a [Tensor],
+) -> Result<Vec<(&'a Tensor, Dtype, Vec<u8>)>, String> {
+    let mut by_storage: Vec<&Tensor> = tensors.iter().collect();
+    by_storage.sort_by_key(|tensor| &tensor.storage);
+    let mut found = Vec::with_capacity(tensors.len());
+    for tensors in by_storage.chunk_by(|one, other| one.storage == other.storage) {
+        let storage = member(archive, &format!("{folder}data/{}", tensors[0].storage), u64::MAX)?;
+        for tensor in tensors {
+            let (dtype, bytes) = tensor.cut(&storage).map_err(|cause| format!("{}: {cause}", tensor.name))?;
+            found.push((*tensor, dtype, bytes));
+        }
+    }
+    Ok(found)
 }
 
 /// A file of the zip, whole.

@@ -5,6 +5,8 @@
 //! is not on the list is an error. Values lie in one list and refer to each other by index, so that a
 //! pickle that refers to itself, or nests without end, is no danger.
 
+use std::rc::Rc;
+
 /// Index of a value.
 pub type Id = usize;
 
@@ -16,15 +18,15 @@ pub enum Value {
     /// An integer, or a bool.
     Int(i64),
     /// Text.
-    Text(String),
+    Text(Rc<str>),
     /// A tuple or list.
     List(Vec<Id>),
     /// A dict, in order.
     Dict(Vec<(Id, Id)>),
     /// A name, `module.attribute`.
-    Global(String),
+    Global(Rc<str>),
     /// The result of calling a name.
-    Call { global: String, arguments: Id },
+    Call { global: Rc<str>, arguments: Id },
     /// A persistent id: where a storage is.
     Persistent(Id),
 }
@@ -75,6 +77,9 @@ fn is_known(global: &str) -> bool {
 
 /// Values at most; a checkpoint has some hundreds.
 const MOST: usize = 20_000_000;
+
+/// Bytes of a global's name at most: a pickle can ask for one name again and again.
+const LONGEST_GLOBAL: usize = 256;
 
 /// Reads a pickle to its end.
 ///
@@ -292,10 +297,11 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                match (self.list[module].clone(), self.list[name].clone()) {
-                    (Value::Text(module), Value::Text(name)) => self.global(&module, &name),
-                    _ => Err("the pickle imports what has no name".into()),
-                }
+                let (Value::Text(module), Value::Text(name)) = (&self.list[module], &self.list[name]) else {
+                    return Err("the pickle imports what has no name".into());
+                };
+                let (module, name) = (Rc::clone(module), Rc::clone(name));
+                self.global(&module, &name)
             }
             b'Q' => {
                 let id = self.pop()?;
@@ -308,22 +314,26 @@ impl<'a> Machine<'a> {
             }
             _ => {
                 let (arguments, callee) = (self.pop()?, self.pop()?);
-                match self.list[callee].clone() {
-                    // Filled by items that follow, as a dict is.
-                    Value::Global(global) if global.ends_with("OrderedDict") => {
-                        self.push(Value::Dict(vec![]))
-                    }
-                    Value::Global(global) => self.push(Value::Call { global, arguments }),
-                    _ => Err("the pickle calls what is no name".into()),
-                }
+                let Value::Global(global) = &self.list[callee] else {
+                    return Err("the pickle calls what is no name".into());
+                };
+                // An OrderedDict is filled by items that follow, as a dict is.
+                let made = match global.ends_with("OrderedDict") {
+                    true => Value::Dict(vec![]),
+                    false => Value::Call { global: Rc::clone(global), arguments },
+                };
+                self.push(made)
             }
         }
     }
 
     fn global(&mut self, module: &str, name: &str) -> Step {
+        if module.len() + name.len() > LONGEST_GLOBAL {
+            return Err(format!("the pickle asks for a name of {} bytes", module.len() + name.len()));
+        }
         let global = format!("{}.{name}", module.replace("__builtin__", "builtins"));
         if is_known(&global) {
-            self.push(Value::Global(global))
+            self.push(Value::Global(global.into()))
         } else {
             Err(format!(
                 "refused: the pickle asks for `{global}`, which is not known to be data; a file that holds \

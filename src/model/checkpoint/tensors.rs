@@ -2,6 +2,9 @@
 
 use super::pickle::{Id, Value, Values};
 use safetensors::Dtype;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 /// Where programs put a state dict, at the top or one within the other.
 const PLACES: [&str; 5] = ["model", "state_dict", "net", "model_state_dict", "module"];
@@ -9,12 +12,18 @@ const PLACES: [&str; 5] = ["model", "state_dict", "net", "model_state_dict", "mo
 /// How deep dicts are looked into.
 const DEEPEST: usize = 4;
 
+/// Bytes of a tensor's name at most.
+const LONGEST_NAME: usize = 1024;
+
+/// Dimensions of a tensor at most.
+const MOST_DIMENSIONS: usize = 8;
+
 /// A tensor's place in a storage.
 #[derive(Debug, PartialEq)]
 pub struct Tensor {
-    pub name: String,
+    pub name: Rc<str>,
     /// The storage's key.
-    pub storage: String,
+    pub storage: Rc<str>,
     kind: Kind,
     /// In elements.
     offset: usize,
@@ -57,22 +66,40 @@ pub fn state_dict(values: &Values) -> Result<Vec<Tensor>, String> {
     let mut id = values.root;
     for _ in 0..DEEPEST {
         let Value::Dict(entries) = values.get(id) else { break };
-        let named = |(key, value): &(Id, Id)| Some((text(values, *key)?, *value));
-        let entries: Vec<(&str, Id)> = entries.iter().filter_map(named).collect();
+        let entries = named(values, entries)?;
         let tensors: Result<Vec<Option<Tensor>>, String> =
             entries.iter().map(|(name, value)| tensor(values, name, *value)).collect();
         let tensors: Vec<Tensor> = tensors?.into_iter().flatten().collect();
         if !tensors.is_empty() {
             return Ok(tensors);
         }
-        let place = PLACES.iter().find_map(|place| entries.iter().find(|(name, _)| name == place));
+        let place = PLACES.iter().find_map(|place| entries.iter().find(|(name, _)| name.as_ref() == *place));
         let Some((_, inner)) = place else { break };
         id = *inner;
     }
     Err(format!("no state dict in it: neither at the top nor under {}", PLACES.join(", ")))
 }
 
-fn text(values: &Values, id: Id) -> Option<&str> {
+/// The entries of a dict whose keys are text. Of those with the same key the last counts, as in Python.
+fn named<'a>(values: &'a Values, entries: &[(Id, Id)]) -> Result<Vec<(&'a Rc<str>, Id)>, String> {
+    let (mut named, mut places) = (Vec::<(&Rc<str>, Id)>::new(), HashMap::<_, usize>::new());
+    for &(key, value) in entries {
+        let Some(name) = text(values, key) else { continue };
+        if name.len() > LONGEST_NAME {
+            return Err(format!("a name in it has {} bytes, more than any tensor's", name.len()));
+        }
+        match places.entry(name) {
+            Entry::Occupied(place) => named[*place.get()].1 = value,
+            Entry::Vacant(place) => {
+                place.insert(named.len());
+                named.push((name, value));
+            }
+        }
+    }
+    Ok(named)
+}
+
+fn text(values: &Values, id: Id) -> Option<&Rc<str>> {
     match values.get(id) {
         Value::Text(text) => Some(text),
         _ => None,
@@ -91,12 +118,12 @@ fn sizes(values: &Values, id: Id) -> Option<Vec<usize>> {
         Value::Int(size) => usize::try_from(*size).ok(),
         _ => None,
     };
-    list(values, id)?.iter().map(size).collect()
+    list(values, id).filter(|items| items.len() <= MOST_DIMENSIONS)?.iter().map(size).collect()
 }
 
 /// A value as a tensor: `_rebuild_tensor_v2(storage, offset, shape, stride, …)`, perhaps within
 /// `_rebuild_parameter(tensor, …)`; none where it is something else.
-fn tensor(values: &Values, name: &str, id: Id) -> Result<Option<Tensor>, String> {
+fn tensor(values: &Values, name: &Rc<str>, id: Id) -> Result<Option<Tensor>, String> {
     let Value::Call { global, arguments } = values.get(id) else {
         return Ok(None);
     };
@@ -119,8 +146,8 @@ fn tensor(values: &Values, name: &str, id: Id) -> Result<Option<Tensor>, String>
         let Value::Global(class) = values.get(class) else { return None };
         let Value::Int(offset) = values.get(offset) else { return None };
         Some(Tensor {
-            name: name.to_string(),
-            storage: text(values, key)?.to_string(),
+            name: Rc::clone(name),
+            storage: Rc::clone(text(values, key)?),
             kind: Kind::of(class)?,
             offset: usize::try_from(*offset).ok()?,
             shape: sizes(values, shape)?,
@@ -131,6 +158,11 @@ fn tensor(values: &Values, name: &str, id: Id) -> Result<Option<Tensor>, String>
 }
 
 impl Tensor {
+    /// Bytes that its elements take in the file, as its shape claims.
+    pub fn claims(&self) -> usize {
+        self.shape.iter().fold(self.kind.bytes(), |bytes, &size| bytes.saturating_mul(size))
+    }
+
     /// Its elements in order, f64 as f32, and their type.
     pub fn cut(&self, storage: &[u8]) -> Result<(Dtype, Vec<u8>), String> {
         let outside = || format!("it reaches outside its storage of {} bytes", storage.len());
