@@ -10,7 +10,7 @@ use super::matrix;
 use super::memory::Machine;
 use super::warp::Warp;
 use crate::fault::Kind;
-use crate::ir::{Mma, Op, Scope, Type};
+use crate::ir::{Op, Scope, Type};
 
 /// Executes an instruction for the lanes of `mask`, which isn't empty but for branches. Where the flow
 /// isn't [`Flow::Next`], the warp's `pc` has been set.
@@ -20,22 +20,49 @@ pub fn execute(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Ou
         return Ok(Flow::Next);
     }
     match op {
-        Op::Load { .. }
-        | Op::Store { .. }
-        | Op::LoadParam { .. }
-        | Op::Atomic { .. }
-        | Op::IsSpace { .. } => {
-            memory(warp, machine, op, mask)?;
+        Op::Load { space, access, dst, address } => {
+            machine.load(warp, *space, *access, mask, dst, address)?
         }
-        Op::AsyncCopy(_)
-        | Op::AsyncCommit
-        | Op::AsyncWait { .. }
-        | Op::AsyncWaitAll
-        | Op::LdMatrix { .. } => {
-            memory(warp, machine, op, mask)?;
+        Op::Store { space, access, src, address } => {
+            machine.store(warp, *space, *access, mask, src, address)?;
         }
-        Op::Bra { .. } | Op::BraIndexed(_) | Op::Exit | Op::Trap | Op::Yield | Op::Barrier { .. } => {
-            return control(warp, machine, op, mask);
+        Op::LoadParam { access, dst, offset } => machine.load_param(warp, *access, mask, dst, *offset)?,
+        Op::Atomic { space, op, ty, dst, address, b, c } => {
+            let atomic = Atomic { op: *op, ty: *ty, dst: *dst, address: *address, b: *b, c: *c };
+            machine.atomic(warp, *space, mask, &atomic)?;
+        }
+        Op::IsSpace { space, wide, dst, a } => machine.is_space(warp, *space, *wide, mask, *dst, *a),
+        Op::AsyncCopy(copy) => machine.async_copy(warp, mask, copy)?,
+        Op::AsyncCommit => warp.copies.commit(mask),
+        Op::AsyncWait { pending } => machine.async_wait(warp, mask, *pending),
+        Op::AsyncWaitAll => machine.async_wait_all(warp, mask),
+        Op::LdMatrix { space, count, transposed, dst, address } => {
+            machine.load_matrix(warp, *space, mask, (*count, *transposed), dst, address)?;
+            synchronised(warp, machine);
+        }
+        Op::Bra { target, reconverge } => {
+            let split = warp.branch(mask, *target, *reconverge);
+            machine.stats.counters.divergent_branches += u64::from(split);
+            return Ok(Flow::Jumped);
+        }
+        Op::BraIndexed(branch) => {
+            let split = warp.branch_indexed(mask, branch)?;
+            machine.stats.counters.divergent_branches += u64::from(split);
+            return Ok(Flow::Jumped);
+        }
+        Op::Exit => {
+            warp.exit(mask);
+            return Ok(Flow::Jumped);
+        }
+        Op::Trap => return Err(RawFault::new(Kind::Trap, mask.trailing_zeros(), "trap")),
+        Op::Yield => {
+            warp.pc += 1;
+            return Ok(Flow::Stop(Event::Turn));
+        }
+        Op::Barrier { kind, id, threads, .. } => {
+            let arrival = Arrival { kind: *kind, id: *id, threads: *threads, mask, pc: warp.pc };
+            warp.pc += 1;
+            return Ok(Flow::Stop(Event::Barrier(arrival)));
         }
         Op::Shfl { .. }
         | Op::Vote { .. }
@@ -48,14 +75,14 @@ pub fn execute(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Ou
         }
         Op::Mma(mma) => {
             matrix::require_whole(mask, "mma")?;
-            multiply(warp, mma);
+            match mma.a_type {
+                Type::S8 | Type::U8 => matrix::multiply_integers(&mut warp.registers, mma),
+                _ => matrix::multiply_floats(&mut warp.registers, mma),
+            }
             synchronised(warp, machine);
         }
-        Op::Fence { scope } => {
-            if *scope != Scope::Block {
-                machine.shared.fenced.set(true);
-            }
-        }
+        Op::Fence { scope: Scope::Block } => {}
+        Op::Fence { .. } => machine.shared.fenced.set(true),
         Op::ActiveMask { dst } => warp.registers.set_b32(*dst, mask, &[mask; 32]),
         Op::MarkWritten { reg } => warp.registers.set_predicate(*reg, mask, u32::MAX),
         Op::RequireWritten { reg } => {
@@ -81,77 +108,6 @@ pub fn execute(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Ou
 fn synchronised(warp: &Warp, machine: &mut Machine) {
     if let Some(races) = &mut machine.shared.races {
         races.tick(warp.index);
-    }
-}
-
-fn multiply(warp: &mut Warp, mma: &Mma) {
-    match mma.a_type {
-        Type::S8 | Type::U8 => matrix::multiply_integers(&mut warp.registers, mma),
-        _ => matrix::multiply_floats(&mut warp.registers, mma),
-    }
-}
-
-fn memory(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Outcome {
-    match op {
-        Op::Load { space, access, dst, address } => machine.load(warp, *space, *access, mask, dst, address),
-        Op::Store { space, access, src, address } => machine.store(warp, *space, *access, mask, src, address),
-        Op::LoadParam { access, dst, offset } => machine.load_param(warp, *access, mask, dst, *offset),
-        Op::Atomic { space, op, ty, dst, address, b, c } => {
-            let atomic = Atomic { op: *op, ty: *ty, dst: *dst, address: *address, b: *b, c: *c };
-            machine.atomic(warp, *space, mask, &atomic)
-        }
-        Op::AsyncCopy(copy) => machine.async_copy(warp, mask, copy),
-        Op::LdMatrix { space, count, transposed, dst, address } => {
-            machine.load_matrix(warp, *space, mask, (*count, *transposed), dst, address)?;
-            synchronised(warp, machine);
-            Ok(())
-        }
-        Op::IsSpace { space, wide, dst, a } => {
-            machine.is_space(warp, *space, *wide, mask, *dst, *a);
-            Ok(())
-        }
-        Op::AsyncCommit => {
-            warp.copies.commit(mask);
-            Ok(())
-        }
-        Op::AsyncWait { pending } => {
-            machine.async_wait(warp, mask, *pending);
-            Ok(())
-        }
-        _ => {
-            machine.async_wait_all(warp, mask);
-            Ok(())
-        }
-    }
-}
-
-fn control(warp: &mut Warp, machine: &mut Machine, op: &Op, mask: u32) -> Outcome<Flow> {
-    let counters = &mut machine.stats.counters;
-    match op {
-        Op::Bra { target, reconverge } => {
-            let split = warp.branch(mask, *target, *reconverge);
-            counters.divergent_branches += u64::from(split);
-            Ok(Flow::Jumped)
-        }
-        Op::BraIndexed(branch) => {
-            let split = warp.branch_indexed(mask, branch)?;
-            counters.divergent_branches += u64::from(split);
-            Ok(Flow::Jumped)
-        }
-        Op::Exit => {
-            warp.exit(mask);
-            Ok(Flow::Jumped)
-        }
-        Op::Yield => {
-            warp.pc += 1;
-            Ok(Flow::Stop(Event::Turn))
-        }
-        Op::Barrier { kind, id, threads, .. } => {
-            let arrival = Arrival { kind: *kind, id: *id, threads: *threads, mask, pc: warp.pc };
-            warp.pc += 1;
-            Ok(Flow::Stop(Event::Barrier(arrival)))
-        }
-        _ => Err(RawFault::new(Kind::Trap, mask.trailing_zeros(), "trap")),
     }
 }
 

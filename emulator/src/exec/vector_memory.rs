@@ -60,6 +60,28 @@ fn within(request: &Request, start: u64, end: u64) -> bool {
     !outside
 }
 
+/// The request of an access, checked and counted, and the host address that the lanes' addresses count from; none
+/// where the scalar path has to do it.
+#[inline(always)]
+fn request(
+    warp: &mut Warp,
+    machine: &mut Machine,
+    regs: VectorRegisters,
+    mask: u32,
+    access: &VectorAccess,
+    usage: AccessKind,
+) -> Outcome<Option<(Request, u64)>> {
+    let bytes = 4 * u32::from(access.count);
+    let addresses = addresses(regs, &access.address);
+    let (pattern, aligned) = classify(mask, &addresses, bytes);
+    let request = Request { mask, addresses, bytes, pattern };
+    if !aligned {
+        return Ok(None);
+    }
+    let base = prepare(warp, machine, &request, access, usage)?;
+    Ok(base.map(|base| (request, base)))
+}
+
 /// Checks and counts a request. Returns the host address that the lanes' addresses count from, or none where
 /// the scalar path has to do it.
 #[inline(always)]
@@ -110,12 +132,7 @@ pub fn load(
     if mask == 0 {
         return Ok(());
     }
-    let bytes = 4 * u32::from(access.count);
-    let at = addresses(regs, &access.address);
-    let (pattern, aligned) = classify(mask, &at, bytes);
-    let request = Request { mask, addresses: at, bytes, pattern };
-    let base = if aligned { prepare(warp, machine, &request, access, AccessKind::Read)? } else { None };
-    let Some(base) = base else {
+    let Some((request, base)) = request(warp, machine, regs, mask, access, AccessKind::Read)? else {
         return machine.load(warp, space(access), elements(access), mask, &access.regs, &access.address);
     };
     for (element, &reg) in access.regs.iter().enumerate().take(usize::from(access.count)) {
@@ -125,9 +142,9 @@ pub fn load(
         // SAFETY: `prepare` found every active lane's bytes good; where
         // all lanes are active and contiguous, the first lane's address begins them.
         let values: [u32; LANES] = unsafe {
-            match pattern {
+            match request.pattern {
                 Pattern::Same => [first.read_unaligned(); LANES],
-                Pattern::Contiguous if mask == u32::MAX && bytes == 4 => {
+                Pattern::Contiguous if mask == u32::MAX && request.bytes == 4 => {
                     first.cast::<[u32; LANES]>().read_unaligned()
                 }
                 _ if mask == u32::MAX => each(|lane| from(lane).read_unaligned()),
@@ -155,12 +172,7 @@ pub fn store(
     if mask == 0 {
         return Ok(());
     }
-    let bytes = 4 * u32::from(access.count);
-    let at = addresses(regs, &access.address);
-    let (pattern, aligned) = classify(mask, &at, bytes);
-    let request = Request { mask, addresses: at, bytes, pattern };
-    let base = if aligned { prepare(warp, machine, &request, access, AccessKind::Write)? } else { None };
-    let Some(base) = base else {
+    let Some((request, base)) = request(warp, machine, regs, mask, access, AccessKind::Write)? else {
         return machine.store(warp, space(access), elements(access), mask, &access.regs, &access.address);
     };
     for (element, &reg) in access.regs.iter().enumerate().take(usize::from(access.count)) {
@@ -168,7 +180,7 @@ pub fn store(
         let to = |lane: usize| (base.wrapping_add(request.addresses[lane]) as *mut u32).wrapping_add(element);
         // SAFETY: as for `load`.
         unsafe {
-            if pattern == Pattern::Contiguous && mask == u32::MAX && bytes == 4 {
+            if request.pattern == Pattern::Contiguous && mask == u32::MAX && request.bytes == 4 {
                 to(0).cast::<[u32; LANES]>().write_unaligned(*values);
             } else {
                 lanes(mask).for_each(|lane| to(lane).write_unaligned(values[lane]));

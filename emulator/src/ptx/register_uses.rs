@@ -1,7 +1,7 @@
 //! Every register that an instruction reads or writes, in one table.
 
 use crate::ir::{
-    Access, Address, BarrierKind, Combine, File, Guard, Instr, Int1, Int2, Int3, Op, Reg, Type, Vote,
+    Access, Address, AtomicOp, BarrierKind, Combine, File, Instr, Int1, Int2, Int3, Op, Reg, Type, Vote,
 };
 
 /// Is a register read or written?
@@ -18,10 +18,9 @@ use Use::{Read, Write};
 
 /// Calls `visit` with every register of an instruction, its guard included. Reads come before writes.
 pub fn visit(instr: &mut Instr, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    if let Some(Guard { reg, .. }) = &mut instr.guard {
-        visit(Predicates, reg, Read);
-    }
-    visit_op(&mut instr.op, visit);
+    let mut visitor = Visitor(visit);
+    visitor.reads(Predicates, instr.guard.as_mut().map(|guard| &mut guard.reg));
+    visitor.op(&mut instr.op);
 }
 
 /// Must no destination share a register with a source that dies here? True where an executor that writes lane
@@ -46,329 +45,217 @@ pub fn keeps_sources(op: &Op) -> bool {
     )
 }
 
-fn address(address: &mut Address, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    visit(if address.wide { B64 } else { B32 }, &mut address.reg, Read);
-}
-
-fn elements(access: &Access, regs: &mut [Reg; 4], how: Use, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    for reg in regs.iter_mut().take(usize::from(access.count)) {
-        visit(access.register.file(), reg, how);
-    }
-}
-
-fn combine(combine: &mut Option<Combine>, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    if let Some(combine) = combine {
-        visit(Predicates, &mut combine.reg, Read);
-    }
-}
-
-fn optional(file: File, reg: &mut Option<Reg>, how: Use, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    if let Some(reg) = reg {
-        visit(file, reg, how);
-    }
-}
-
 /// The file of twice a type's width.
 fn double(ty: Type) -> File {
     if ty.size() == 4 { B64 } else { B32 }
 }
 
-fn visit_op(op: &mut Op, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    match op {
-        Op::Mov { file, dst, src } => {
-            visit(*file, src, Read);
-            visit(*file, dst, Write);
-        }
-        Op::Pack16 { dst, low, high } => {
-            visit(B32, low, Read);
-            visit(B32, high, Read);
-            visit(B32, dst, Write);
-        }
-        Op::Unpack16 { low, high, src } => {
-            visit(B32, src, Read);
-            visit(B32, low, Write);
-            visit(B32, high, Write);
-        }
-        Op::Pack32 { dst, low, high } => {
-            visit(B32, low, Read);
-            visit(B32, high, Read);
-            visit(B64, dst, Write);
-        }
-        Op::Unpack32 { low, high, src } => {
-            visit(B64, src, Read);
-            visit(B32, low, Write);
-            visit(B32, high, Write);
-        }
-        Op::Clock { file, dst, .. } | Op::GlobalTimer { file, dst, .. } => visit(*file, dst, Write),
-        Op::ActiveMask { dst } => visit(B32, dst, Write),
-        Op::Exit | Op::Trap | Op::Yield | Op::Fence { .. } | Op::Bra { .. } => {}
-        Op::AsyncCommit | Op::AsyncWait { .. } | Op::AsyncWaitAll => {}
-        Op::BraIndexed(branch) => visit(B32, &mut branch.index, Read),
-        Op::MarkWritten { reg } => {
-            // Also read: a lane that does not write keeps its bit. The register itself is visited once, since
-            // the visitor may put another number there.
-            let mut written = *reg;
-            visit(Predicates, reg, Read);
-            visit(Predicates, &mut written, Write);
-        }
-        Op::RequireWritten { reg } => visit(Predicates, reg, Read),
-        Op::Int1 { .. } | Op::Int2 { .. } | Op::Int3 { .. } | Op::MulWide { .. } | Op::MadWide { .. } => {
-            integer(op, visit);
-        }
-        Op::Carry { .. } | Op::MadCarry(_) | Op::Bfi { .. } | Op::Lop3 { .. } => bits(op, visit),
-        Op::Prmt { .. } | Op::Shf { .. } | Op::Dot { .. } => bits(op, visit),
-        Op::Float1 { .. } | Op::Float2 { .. } | Op::Fma { .. } | Op::Testp { .. } => float(op, visit),
-        Op::Convert { .. } | Op::ConvertPair { .. } => float(op, visit),
-        Op::Setp { .. } | Op::Set { .. } | Op::Selp { .. } | Op::Slct { .. } => choice(op, visit),
-        Op::PredLogic { .. } | Op::PredNot { .. } => choice(op, visit),
-        Op::LoadParam { .. } | Op::Load { .. } | Op::Store { .. } | Op::Atomic { .. } => memory(op, visit),
-        Op::IsSpace { .. } | Op::AsyncCopy(_) | Op::LdMatrix { .. } => memory(op, visit),
-        Op::Mma(_) | Op::Barrier { .. } | Op::WarpSync { .. } | Op::Shfl { .. } => warp(op, visit),
-        Op::Vote { .. } | Op::Match { .. } | Op::Redux { .. } | Op::Elect { .. } => warp(op, visit),
-    }
-}
+struct Visitor<'a>(&'a mut dyn FnMut(File, &mut Reg, Use));
 
-fn integer(op: &mut Op, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    match op {
-        Op::Int1 { op, ty, dst, a } => {
-            visit(ty.file(), a, Read);
-            let word = matches!(op, Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift);
-            visit(if word { B32 } else { ty.file() }, dst, Write);
-        }
-        Op::Int2 { op, ty, dst, a, b } => {
-            visit(ty.file(), a, Read);
-            let shift = matches!(op, Int2::Shl | Int2::Shr);
-            visit(if shift { B32 } else { ty.file() }, b, Read);
-            visit(ty.file(), dst, Write);
-        }
-        Op::Int3 { op, ty, dst, a, b, c } => {
-            let others = if *op == Int3::Bfe { B32 } else { ty.file() };
-            visit(ty.file(), a, Read);
-            visit(others, b, Read);
-            visit(others, c, Read);
-            visit(ty.file(), dst, Write);
-        }
-        Op::MulWide { ty, dst, a, b } => {
-            visit(B32, a, Read);
-            visit(B32, b, Read);
-            visit(double(*ty), dst, Write);
-        }
-        Op::MadWide { ty, dst, a, b, c } => {
-            visit(B32, a, Read);
-            visit(B32, b, Read);
-            visit(double(*ty), c, Read);
-            visit(double(*ty), dst, Write);
-        }
-        _ => {}
+impl Visitor<'_> {
+    fn reads<'r>(&mut self, file: File, regs: impl IntoIterator<Item = &'r mut Reg>) {
+        regs.into_iter().for_each(|reg| (self.0)(file, reg, Read));
     }
-}
 
-fn bits(op: &mut Op, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    match op {
-        Op::Carry { ty, dst, a, b, carry_in, carry_out, .. } => {
-            visit(ty.file(), a, Read);
-            visit(ty.file(), b, Read);
-            optional(Predicates, carry_in, Read, visit);
-            visit(ty.file(), dst, Write);
-            optional(Predicates, carry_out, Write, visit);
-        }
-        Op::MadCarry(mad) => {
-            for reg in [&mut mad.a, &mut mad.b, &mut mad.c] {
-                visit(mad.ty.file(), reg, Read);
-            }
-            optional(Predicates, &mut mad.carry_in, Read, visit);
-            visit(mad.ty.file(), &mut mad.dst, Write);
-            optional(Predicates, &mut mad.carry_out, Write, visit);
-        }
-        Op::Bfi { ty, dst, a, b, position, length } => {
-            visit(ty.file(), a, Read);
-            visit(ty.file(), b, Read);
-            visit(B32, position, Read);
-            visit(B32, length, Read);
-            visit(ty.file(), dst, Write);
-        }
-        Op::Lop3 { dst, a, b, c, .. }
-        | Op::Prmt { dst, a, b, c, .. }
-        | Op::Shf { dst, a, b, c, .. }
-        | Op::Dot { dst, a, b, c, .. } => {
-            for reg in [a, b, c] {
-                visit(B32, reg, Read);
-            }
-            visit(B32, dst, Write);
-        }
-        _ => {}
+    fn writes<'r>(&mut self, file: File, regs: impl IntoIterator<Item = &'r mut Reg>) {
+        regs.into_iter().for_each(|reg| (self.0)(file, reg, Write));
     }
-}
 
-fn float(op: &mut Op, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    match op {
-        Op::Float1 { ty, dst, a, .. } => {
-            visit(ty.file(), a, Read);
-            visit(ty.file(), dst, Write);
-        }
-        Op::Float2 { ty, dst, a, b, .. } => {
-            visit(ty.file(), a, Read);
-            visit(ty.file(), b, Read);
-            visit(ty.file(), dst, Write);
-        }
-        Op::Fma { ty, dst, a, b, c, .. } => {
-            for reg in [a, b, c] {
-                visit(ty.file(), reg, Read);
-            }
-            visit(ty.file(), dst, Write);
-        }
-        Op::Testp { ty, dst, a, .. } => {
-            visit(ty.file(), a, Read);
-            visit(Predicates, dst, Write);
-        }
-        Op::Convert { how, dst, src } => {
-            visit(how.from.file(), src, Read);
-            visit(how.to.file(), dst, Write);
-        }
-        Op::ConvertPair { how, dst, high, low } => {
-            visit(how.from.file(), high, Read);
-            visit(how.from.file(), low, Read);
-            visit(how.to.file(), dst, Write);
-        }
-        _ => {}
+    /// Reads `from` and writes `dst`, in one file.
+    fn within<'r>(&mut self, file: File, dst: &mut Reg, from: impl IntoIterator<Item = &'r mut Reg>) {
+        self.reads(file, from);
+        self.writes(file, [dst]);
     }
-}
 
-fn choice(op: &mut Op, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    match op {
-        Op::Setp { ty, dst, other, a, b, combine: with, .. } => {
-            visit(ty.file(), a, Read);
-            visit(ty.file(), b, Read);
-            combine(with, visit);
-            visit(Predicates, dst, Write);
-            optional(Predicates, other, Write, visit);
-        }
-        Op::Set { ty, to, dst, a, b, combine: with, .. } => {
-            visit(ty.file(), a, Read);
-            visit(ty.file(), b, Read);
-            combine(with, visit);
-            visit(to.file(), dst, Write);
-        }
-        Op::Selp { file, dst, a, b, p } => {
-            visit(*file, a, Read);
-            visit(*file, b, Read);
-            visit(Predicates, p, Read);
-            visit(*file, dst, Write);
-        }
-        Op::Slct { file, by, dst, a, b, c, .. } => {
-            visit(*file, a, Read);
-            visit(*file, b, Read);
-            visit(by.file(), c, Read);
-            visit(*file, dst, Write);
-        }
-        Op::PredLogic { dst, a, b, .. } => {
-            visit(Predicates, a, Read);
-            visit(Predicates, b, Read);
-            visit(Predicates, dst, Write);
-        }
-        Op::PredNot { dst, a } => {
-            visit(Predicates, a, Read);
-            visit(Predicates, dst, Write);
-        }
-        _ => {}
+    fn address(&mut self, address: &mut Address) {
+        self.reads(if address.wide { B64 } else { B32 }, [&mut address.reg]);
     }
-}
 
-fn memory(op: &mut Op, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    match op {
-        Op::LoadParam { access, dst, .. } => elements(access, dst, Write, visit),
-        Op::Load { access, dst, address: from, .. } => {
-            address(from, visit);
-            elements(access, dst, Write, visit);
-        }
-        Op::Store { access, src, address: to, .. } => {
-            address(to, visit);
-            elements(access, src, Read, visit);
-        }
-        Op::Atomic { op, ty, dst, address: at, b, c, .. } => {
-            address(at, visit);
-            visit(ty.file(), b, Read);
-            if *op == crate::ir::AtomicOp::Cas {
-                visit(ty.file(), c, Read);
-            }
-            optional(ty.file(), dst, Write, visit);
-        }
-        Op::IsSpace { wide, dst, a, .. } => {
-            visit(if *wide { B64 } else { B32 }, a, Read);
-            visit(Predicates, dst, Write);
-        }
-        Op::AsyncCopy(copy) => {
-            address(&mut copy.shared, visit);
-            address(&mut copy.global, visit);
-            optional(B32, &mut copy.source_bytes, Read, visit);
-            if let Some(guard) = &mut copy.ignore {
-                visit(Predicates, &mut guard.reg, Read);
-            }
-        }
-        Op::LdMatrix { count, dst, address: from, .. } => {
-            address(from, visit);
-            for reg in dst.iter_mut().take(usize::from(*count)) {
-                visit(B32, reg, Write);
-            }
-        }
-        _ => {}
+    fn combine(&mut self, combine: &mut Option<Combine>) {
+        self.reads(Predicates, combine.as_mut().map(|combine| &mut combine.reg));
     }
-}
 
-fn warp(op: &mut Op, visit: &mut dyn FnMut(File, &mut Reg, Use)) {
-    match op {
-        Op::Mma(mma) => {
-            for reg in mma.a.iter_mut().chain(&mut mma.b).chain(&mut mma.c) {
-                visit(B32, reg, Read);
+    fn op(&mut self, op: &mut Op) {
+        match op {
+            Op::Mov { file, dst, src } => self.within(*file, dst, [src]),
+            Op::Pack16 { dst, low, high } => self.within(B32, dst, [low, high]),
+            Op::Unpack16 { low, high, src } => {
+                self.reads(B32, [src]);
+                self.writes(B32, [low, high]);
             }
-            for reg in &mut mma.d {
-                visit(B32, reg, Write);
+            Op::Pack32 { dst, low, high } => {
+                self.reads(B32, [low, high]);
+                self.writes(B64, [dst]);
             }
-        }
-        Op::Barrier { kind, id, threads, .. } => {
-            visit(B32, id, Read);
-            optional(B32, threads, Read, visit);
-            match kind {
-                BarrierKind::Reduce { dst, src, .. } => {
-                    visit(Predicates, &mut src.reg, Read);
-                    visit(Predicates, dst, Write);
+            Op::Unpack32 { low, high, src } => {
+                self.reads(B64, [src]);
+                self.writes(B32, [low, high]);
+            }
+            Op::Clock { file, dst, .. } | Op::GlobalTimer { file, dst, .. } => self.writes(*file, [dst]),
+            Op::ActiveMask { dst } => self.writes(B32, [dst]),
+            Op::Exit | Op::Trap | Op::Yield | Op::Fence { .. } | Op::Bra { .. } => {}
+            Op::AsyncCommit | Op::AsyncWait { .. } | Op::AsyncWaitAll => {}
+            Op::BraIndexed(branch) => self.reads(B32, [&mut branch.index]),
+            Op::MarkWritten { reg } => {
+                // Also read: a lane that does not write keeps its bit. The register itself is visited once, since
+                // the visitor may put another number there.
+                let mut written = *reg;
+                self.within(Predicates, &mut written, [reg]);
+            }
+            Op::RequireWritten { reg } => self.reads(Predicates, [reg]),
+            Op::Int1 { op, ty, dst, a } => {
+                self.reads(ty.file(), [a]);
+                let word = matches!(op, Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift);
+                self.writes(if word { B32 } else { ty.file() }, [dst]);
+            }
+            Op::Int2 { op: Int2::Shl | Int2::Shr, ty, dst, a, b } => {
+                self.reads(ty.file(), [a]);
+                self.reads(B32, [b]);
+                self.writes(ty.file(), [dst]);
+            }
+            Op::Int2 { ty, dst, a, b, .. } => self.within(ty.file(), dst, [a, b]),
+            Op::Int3 { op, ty, dst, a, b, c } => {
+                self.reads(ty.file(), [a]);
+                self.reads(if *op == Int3::Bfe { B32 } else { ty.file() }, [b, c]);
+                self.writes(ty.file(), [dst]);
+            }
+            Op::MulWide { ty, dst, a, b } => {
+                self.reads(B32, [a, b]);
+                self.writes(double(*ty), [dst]);
+            }
+            Op::MadWide { ty, dst, a, b, c } => {
+                self.reads(B32, [a, b]);
+                self.within(double(*ty), dst, [c]);
+            }
+            Op::Carry { ty, dst, a, b, carry_in, carry_out, .. } => {
+                self.reads(ty.file(), [a, b]);
+                self.reads(Predicates, carry_in);
+                self.writes(ty.file(), [dst]);
+                self.writes(Predicates, carry_out);
+            }
+            Op::MadCarry(mad) => {
+                self.reads(mad.ty.file(), [&mut mad.a, &mut mad.b, &mut mad.c]);
+                self.reads(Predicates, &mut mad.carry_in);
+                self.writes(mad.ty.file(), [&mut mad.dst]);
+                self.writes(Predicates, &mut mad.carry_out);
+            }
+            Op::Bfi { ty, dst, a, b, position, length } => {
+                self.reads(ty.file(), [a, b]);
+                self.reads(B32, [position, length]);
+                self.writes(ty.file(), [dst]);
+            }
+            Op::Lop3 { dst, a, b, c, .. }
+            | Op::Prmt { dst, a, b, c, .. }
+            | Op::Shf { dst, a, b, c, .. }
+            | Op::Dot { dst, a, b, c, .. } => self.within(B32, dst, [a, b, c]),
+            Op::Float1 { ty, dst, a, .. } => self.within(ty.file(), dst, [a]),
+            Op::Float2 { ty, dst, a, b, .. } => self.within(ty.file(), dst, [a, b]),
+            Op::Fma { ty, dst, a, b, c, .. } => self.within(ty.file(), dst, [a, b, c]),
+            Op::Testp { ty, dst, a, .. } => {
+                self.reads(ty.file(), [a]);
+                self.writes(Predicates, [dst]);
+            }
+            Op::Convert { how, dst, src } => {
+                self.reads(how.from.file(), [src]);
+                self.writes(how.to.file(), [dst]);
+            }
+            Op::ConvertPair { how, dst, high, low } => {
+                self.reads(how.from.file(), [high, low]);
+                self.writes(how.to.file(), [dst]);
+            }
+            Op::Setp { ty, dst, other, a, b, combine, .. } => {
+                self.reads(ty.file(), [a, b]);
+                self.combine(combine);
+                self.writes(Predicates, [dst]);
+                self.writes(Predicates, other);
+            }
+            Op::Set { ty, to, dst, a, b, combine, .. } => {
+                self.reads(ty.file(), [a, b]);
+                self.combine(combine);
+                self.writes(to.file(), [dst]);
+            }
+            Op::Selp { file, dst, a, b, p } => {
+                self.reads(*file, [a, b]);
+                self.reads(Predicates, [p]);
+                self.writes(*file, [dst]);
+            }
+            Op::Slct { file, by, dst, a, b, c, .. } => {
+                self.reads(*file, [a, b]);
+                self.reads(by.file(), [c]);
+                self.writes(*file, [dst]);
+            }
+            Op::PredLogic { dst, a, b, .. } => self.within(Predicates, dst, [a, b]),
+            Op::PredNot { dst, a } => self.within(Predicates, dst, [a]),
+            Op::LoadParam { access, dst, .. } => self.writes(access.register.file(), elements(access, dst)),
+            Op::Load { access, dst, address, .. } => {
+                self.address(address);
+                self.writes(access.register.file(), elements(access, dst));
+            }
+            Op::Store { access, src, address, .. } => {
+                self.address(address);
+                self.reads(access.register.file(), elements(access, src));
+            }
+            Op::Atomic { op, ty, dst, address, b, c, .. } => {
+                self.address(address);
+                self.reads(ty.file(), [b]);
+                self.reads(ty.file(), (*op == AtomicOp::Cas).then_some(c));
+                self.writes(ty.file(), dst);
+            }
+            Op::IsSpace { wide, dst, a, .. } => {
+                self.reads(if *wide { B64 } else { B32 }, [a]);
+                self.writes(Predicates, [dst]);
+            }
+            Op::AsyncCopy(copy) => {
+                self.address(&mut copy.shared);
+                self.address(&mut copy.global);
+                self.reads(B32, &mut copy.source_bytes);
+                self.reads(Predicates, copy.ignore.as_mut().map(|guard| &mut guard.reg));
+            }
+            Op::LdMatrix { count, dst, address, .. } => {
+                self.address(address);
+                self.writes(B32, dst.iter_mut().take(usize::from(*count)));
+            }
+            Op::Mma(mma) => {
+                self.reads(B32, mma.a.iter_mut().chain(&mut mma.b).chain(&mut mma.c));
+                self.writes(B32, &mut mma.d);
+            }
+            Op::Barrier { kind, id, threads, .. } => {
+                self.reads(B32, [id]);
+                self.reads(B32, threads);
+                match kind {
+                    BarrierKind::Reduce { dst, src, .. } => self.within(Predicates, dst, [&mut src.reg]),
+                    BarrierKind::Count { dst, src } => {
+                        self.reads(Predicates, [&mut src.reg]);
+                        self.writes(B32, [dst]);
+                    }
+                    BarrierKind::Sync | BarrierKind::Arrive => {}
                 }
-                BarrierKind::Count { dst, src } => {
-                    visit(Predicates, &mut src.reg, Read);
-                    visit(B32, dst, Write);
-                }
-                BarrierKind::Sync | BarrierKind::Arrive => {}
             }
-        }
-        Op::WarpSync { mask } => visit(B32, mask, Read),
-        Op::Shfl { dst, found, a, b, c, mask, .. } => {
-            for reg in [a, b, c, mask] {
-                visit(B32, reg, Read);
+            Op::WarpSync { mask } => self.reads(B32, [mask]),
+            Op::Shfl { dst, found, a, b, c, mask, .. } => {
+                self.within(B32, dst, [a, b, c, mask]);
+                self.writes(Predicates, found);
             }
-            visit(B32, dst, Write);
-            optional(Predicates, found, Write, visit);
+            Op::Vote { mode, dst, src, mask } => {
+                self.reads(Predicates, [&mut src.reg]);
+                self.reads(B32, [mask]);
+                self.writes(if *mode == Vote::Ballot { B32 } else { Predicates }, [dst]);
+            }
+            Op::Match { file, dst, found, a, mask, .. } => {
+                self.reads(*file, [a]);
+                self.within(B32, dst, [mask]);
+                self.writes(Predicates, found);
+            }
+            Op::Elect { dst, found, mask } => {
+                self.within(B32, dst, [mask]);
+                self.writes(Predicates, [found]);
+            }
+            Op::Redux { dst, a, mask, .. } => self.within(B32, dst, [a, mask]),
         }
-        Op::Vote { mode, dst, src, mask } => {
-            visit(Predicates, &mut src.reg, Read);
-            visit(B32, mask, Read);
-            visit(if *mode == Vote::Ballot { B32 } else { Predicates }, dst, Write);
-        }
-        Op::Match { file, dst, found, a, mask, .. } => {
-            visit(*file, a, Read);
-            visit(B32, mask, Read);
-            visit(B32, dst, Write);
-            optional(Predicates, found, Write, visit);
-        }
-        Op::Elect { dst, found, mask } => {
-            visit(B32, mask, Read);
-            visit(B32, dst, Write);
-            visit(Predicates, found, Write);
-        }
-        Op::Redux { dst, a, mask, .. } => {
-            visit(B32, a, Read);
-            visit(B32, mask, Read);
-            visit(B32, dst, Write);
-        }
-        _ => {}
     }
+}
+
+/// The registers that an access uses.
+fn elements<'a>(access: &Access, regs: &'a mut [Reg; 4]) -> impl Iterator<Item = &'a mut Reg> + use<'a> {
+    regs.iter_mut().take(usize::from(access.count))
 }

@@ -20,7 +20,7 @@ const SOURCES: [(&str, &str); 9] = [
     ("ld ldu st atom red prefetch prefetchu cp", include_str!("../../src/ptx/lower/memory.rs")),
     ("ldmatrix mma", include_str!("../../src/ptx/lower/matrix.rs")),
     ("shfl vote match redux elect activemask", include_str!("../../src/ptx/lower/warp.rs")),
-    ("", include_str!("../../src/ptx/lower/modifiers.rs")),
+    ("", include_str!("../../src/ptx/lower/parts.rs")),
 ];
 
 /// Opcodes that move no values, and the tests that run them.

@@ -1,8 +1,8 @@
 //! Comparisons and choices.
 
 use super::super::ast::Operand;
-use super::modifiers::Modifiers;
 use super::operands::arity;
+use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{Combine, Compare, Logic, Op, Type};
 
@@ -20,7 +20,7 @@ enum Operands {
 }
 
 /// The comparison, for operands that have it.
-fn comparison(modifiers: &mut Modifiers) -> Result<(Compare, Operands), Reason> {
+fn comparison(parts: &mut Parts) -> Result<(Compare, Operands), Reason> {
     let names = [
         ("eq", (Compare::Eq, Operands::Any)),
         ("ne", (Compare::Ne, Operands::Any)),
@@ -41,12 +41,12 @@ fn comparison(modifiers: &mut Modifiers) -> Result<(Compare, Operands), Reason> 
         ("num", (Compare::Num, Operands::Floats)),
         ("nan", (Compare::Nan, Operands::Floats)),
     ];
-    modifiers.require("comparison", &names)
+    parts.require("comparison", &names)
 }
 
 /// Does the comparison go with the type?
-fn check(modifiers: &Modifiers, operands: Operands, ty: Type, ftz: bool) -> Result<(), Reason> {
-    let bits = modifiers.opcode.split('.').any(|part| matches!(part, "b16" | "b32" | "b64"));
+fn check(parts: &Parts, operands: Operands, ty: Type, ftz: bool) -> Result<(), Reason> {
+    let bits = parts.opcode.split('.').any(|part| matches!(part, "b16" | "b32" | "b64"));
     let good = match operands {
         Operands::Any => true,
         Operands::Numbers => !bits,
@@ -54,10 +54,10 @@ fn check(modifiers: &Modifiers, operands: Operands, ty: Type, ftz: bool) -> Resu
         Operands::Floats => ty.is_float(),
     };
     if !good {
-        return Err(format!("{}: this comparison is not for this type", modifiers.opcode));
+        return Err(format!("{}: this comparison is not for this type", parts.opcode));
     }
     if ftz && !matches!(ty, Type::F32 | Type::F16 | Type::F16x2) {
-        return Err(format!("{}: no .ftz for this type", modifiers.opcode));
+        return Err(format!("{}: no .ftz for this type", parts.opcode));
     }
     Ok(())
 }
@@ -73,40 +73,39 @@ fn sets(to: Type, ty: Type) -> bool {
 
 impl<'a> Lowering<'a, '_> {
     /// `setp`, `set`, `selp`, `slct`.
-    pub fn compare(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        match modifiers.name {
-            "setp" => self.setp(modifiers, operands),
-            "set" => self.set(modifiers, operands),
-            "selp" => self.selp(modifiers, operands),
-            _ => self.slct(modifiers, operands),
+    pub fn compare(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        match parts.name {
+            "setp" => self.setp(parts),
+            "set" => self.set(parts),
+            "selp" => self.selp(parts),
+            _ => self.slct(parts),
         }
     }
 
     /// The boolean operator with its predicate, and the other operands.
     fn combined<'o>(
         &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &'o [Operand<'a>],
+        parts: &mut Parts<'a>,
     ) -> Result<(Option<Combine>, &'o [Operand<'a>; 3]), Reason> {
         let logic = [("and", Logic::And), ("or", Logic::Or), ("xor", Logic::Xor)];
-        let Some(op) = modifiers.choose(&logic) else { return Ok((None, arity(operands)?)) };
-        let [first @ .., last] = operands else { return Err("operands missing".to_owned()) };
+        let Some(op) = parts.choose(&logic) else { return Ok((None, arity(parts.operands)?)) };
+        let [first @ .., last] = parts.operands else { return Err("operands missing".to_owned()) };
         let guard = self.predicate(last)?;
         Ok((Some(Combine { op, reg: guard.reg, negated: guard.negated }), arity(first)?))
     }
 
-    fn setp(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let (compare, compared) = comparison(modifiers)?;
-        let (combine, [dst, a, b]) = self.combined(modifiers, operands)?;
-        let ftz = modifiers.take("ftz");
-        let ty = modifiers.ty(TYPES)?;
-        check(modifiers, compared, ty, ftz)?;
+    fn setp(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let (compare, compared) = comparison(parts)?;
+        let (combine, [dst, a, b]) = self.combined(parts)?;
+        let ftz = parts.take("ftz");
+        let ty = parts.ty(TYPES)?;
+        check(parts, compared, ty, ftz)?;
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let (Operand::Name(first, 0), second) = Self::pair(dst) else {
             return Err("setp needs a predicate".to_owned());
         };
         if matches!(ty, Type::F16x2 | Type::Bf16x2) && second.is_none() {
-            return Err(format!("{}: two predicates needed", modifiers.opcode));
+            return Err(format!("{}: two predicates needed", parts.opcode));
         }
         let dst = self.predicate_destination(first)?;
         let other = second.map(|name| self.predicate_destination(name)).transpose()?;
@@ -114,15 +113,15 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn set(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let (compare, compared) = comparison(modifiers)?;
-        let (combine, [dst, a, b]) = self.combined(modifiers, operands)?;
-        let ftz = modifiers.take("ftz");
-        let to = modifiers.ty("u16 s16 u32 s32 f32 f16 bf16 f16x2 bf16x2")?;
-        let ty = modifiers.ty(TYPES)?;
-        check(modifiers, compared, ty, ftz)?;
+    fn set(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let (compare, compared) = comparison(parts)?;
+        let (combine, [dst, a, b]) = self.combined(parts)?;
+        let ftz = parts.take("ftz");
+        let to = parts.ty("u16 s16 u32 s32 f32 f16 bf16 f16x2 bf16x2")?;
+        let ty = parts.ty(TYPES)?;
+        check(parts, compared, ty, ftz)?;
         if !sets(to, ty) {
-            return Err(format!("{}: no such result of this comparison", modifiers.opcode));
+            return Err(format!("{}: no such result of this comparison", parts.opcode));
         }
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let dst = self.destination(dst, to)?;
@@ -130,9 +129,9 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn selp(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, a, b, p] = arity(operands)?;
-        let ty = modifiers.ty("b16 b32 b64 u16 s16 u32 s32 u64 s64 f32 f64")?;
+    fn selp(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, b, p] = arity(parts.operands)?;
+        let ty = parts.ty("b16 b32 b64 u16 s16 u32 s32 u64 s64 f32 f64")?;
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let p = self.plain_predicate(p)?;
         let dst = self.destination(dst, ty)?;
@@ -140,11 +139,11 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn slct(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, a, b, c] = arity(operands)?;
-        let ftz = modifiers.take("ftz");
-        let ty = modifiers.ty("b16 b32 b64 u16 s16 u32 s32 u64 s64 f32 f64")?;
-        let by = modifiers.ty(if ftz { "f32" } else { "s32 f32" })?;
+    fn slct(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, b, c] = arity(parts.operands)?;
+        let ftz = parts.take("ftz");
+        let ty = parts.ty("b16 b32 b64 u16 s16 u32 s32 u64 s64 f32 f64")?;
+        let by = parts.ty(if ftz { "f32" } else { "s32 f32" })?;
         let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, by)?);
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Slct { file: ty.file(), by, ftz, dst, a, b, c });

@@ -1,35 +1,31 @@
 //! Branches, calls, barriers.
 
 use super::super::ast::{Function, Operand, Variable};
-use super::modifiers::Modifiers;
 use super::names::{Symbol, file};
 use super::operands::{arity, shown};
+use super::parts::Parts;
 use super::{DEPTH_LIMIT, Lowering, Reason};
 use crate::ir::{BarrierKind, BraIndexed, Logic, NO_PC, Op, Pc, Scope, Type};
 
 impl<'a> Lowering<'a, '_> {
     /// Branches, calls, barriers, fences.
-    pub fn control(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &'a [Operand<'a>],
-    ) -> Result<(), Reason> {
-        match modifiers.name {
-            "bra" => self.bra(modifiers, operands),
-            "brx" => self.brx(modifiers, operands),
-            "call" => self.call(modifiers, operands),
-            "bar" | "barrier" => self.barrier(modifiers, operands),
-            "membar" | "fence" => self.fence(modifiers, operands),
+    pub fn control(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        match parts.name {
+            "bra" => self.bra(parts),
+            "brx" => self.brx(parts),
+            "call" => self.call(parts),
+            "bar" | "barrier" => self.barrier(parts),
+            "membar" | "fence" => self.fence(parts),
             "nanosleep" => {
-                let [time] = arity(operands)?;
-                modifiers.ty("u32")?;
+                let [time] = arity(parts.operands)?;
+                parts.ty("u32")?;
                 self.source(time, Type::U32)?;
                 self.emit(Op::Yield);
                 Ok(())
             }
             name => {
-                arity::<0>(operands)?;
-                modifiers.take("uni");
+                arity::<0>(parts.operands)?;
+                parts.take("uni");
                 let op = match (name, self.calls.last()) {
                     ("trap", _) => Op::Trap,
                     ("ret", Some(&(_, after))) => Op::Bra { target: after, reconverge: NO_PC },
@@ -41,20 +37,20 @@ impl<'a> Lowering<'a, '_> {
         }
     }
 
-    fn bra(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [Operand::Name(name, 0)] = operands else { return Err("bra needs a label".to_owned()) };
-        modifiers.take("uni");
+    fn bra(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [Operand::Name(name, 0)] = parts.operands else { return Err("bra needs a label".to_owned()) };
+        parts.take("uni");
         let target = self.label(name)?;
         self.emit(Op::Bra { target, reconverge: NO_PC });
         Ok(())
     }
 
-    fn brx(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [index, Operand::Name(table, 0)] = operands else {
+    fn brx(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [index, Operand::Name(table, 0)] = parts.operands else {
             return Err("brx.idx needs an index and a table".to_owned());
         };
-        modifiers.expect("idx")?;
-        modifiers.take("uni");
+        parts.expect("idx")?;
+        parts.take("uni");
         let names = self.targets(table)?;
         let targets = names.iter().map(|name| self.label(name)).collect::<Result<Vec<Pc>, _>>()?;
         let index = self.source(index, Type::U32)?;
@@ -62,22 +58,21 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn barrier(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        if modifiers.name == "bar" && modifiers.take("warp") {
-            let [mask] = arity(operands)?;
-            modifiers.expect("sync")?;
+    fn barrier(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        if parts.name == "bar" && parts.take("warp") {
+            let [mask] = arity(parts.operands)?;
+            parts.expect("sync")?;
             let mask = self.source(mask, Type::U32)?;
             self.emit(Op::WarpSync { mask });
             return Ok(());
         }
-        modifiers.take("cta");
-        let aligned = modifiers.take("aligned") || modifiers.name == "bar";
-        if modifiers.take("red") {
-            return self.reducing_barrier(modifiers, operands, aligned);
+        parts.take("cta");
+        let aligned = parts.take("aligned") || parts.name == "bar";
+        if parts.take("red") {
+            return self.reducing_barrier(parts, aligned);
         }
-        let kind =
-            modifiers.require("kind", &[("sync", BarrierKind::Sync), ("arrive", BarrierKind::Arrive)])?;
-        let (id, threads) = match operands {
+        let kind = parts.require("kind", &[("sync", BarrierKind::Sync), ("arrive", BarrierKind::Arrive)])?;
+        let (id, threads) = match parts.operands {
             [id] if kind == BarrierKind::Sync => (id, None),
             [id, threads] => (id, Some(threads)),
             _ => return Err("another number of operands expected".to_owned()),
@@ -88,13 +83,8 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn reducing_barrier(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-        aligned: bool,
-    ) -> Result<(), Reason> {
-        let (dst, id, threads, src) = match operands {
+    fn reducing_barrier(&mut self, parts: &mut Parts<'a>, aligned: bool) -> Result<(), Reason> {
+        let (dst, id, threads, src) = match parts.operands {
             [dst, id, src] => (dst, id, None, src),
             [dst, id, threads, src] => (dst, id, Some(threads), src),
             _ => return Err("another number of operands expected".to_owned()),
@@ -103,13 +93,13 @@ impl<'a> Lowering<'a, '_> {
         let id = self.source(id, Type::U32)?;
         let threads = threads.map(|threads| self.source(threads, Type::U32)).transpose()?;
         let logic = [("and", Some(Logic::And)), ("or", Some(Logic::Or)), ("popc", None)];
-        let kind = match (modifiers.require("reduction", &logic)?, dst) {
+        let kind = match (parts.require("reduction", &logic)?, dst) {
             (None, dst) => {
-                modifiers.ty("u32")?;
+                parts.ty("u32")?;
                 BarrierKind::Count { dst: self.destination(dst, Type::U32)?, src }
             }
             (Some(op), Operand::Name(name, 0)) => {
-                modifiers.expect("pred")?;
+                parts.expect("pred")?;
                 BarrierKind::Reduce { dst: self.predicate_destination(name)?, op, src }
             }
             _ => return Err(format!("{} is no predicate", shown(dst))),
@@ -118,24 +108,24 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn fence(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        arity::<0>(operands)?;
+    fn fence(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        arity::<0>(parts.operands)?;
         let scopes =
             [("cta", Scope::Block), ("gl", Scope::Device), ("gpu", Scope::Device), ("sys", Scope::System)];
-        if modifiers.name == "fence" {
-            modifiers.choose(&[("sc", ()), ("acq_rel", ())]);
+        if parts.name == "fence" {
+            parts.choose(&[("sc", ()), ("acq_rel", ())]);
         }
-        let scope = modifiers.require("scope", &scopes)?;
+        let scope = parts.require("scope", &scopes)?;
         self.emit(Op::Fence { scope });
         Ok(())
     }
 
     /// A call: the function's body stands here, `ret` jumps to its end.
-    fn call(&mut self, modifiers: &mut Modifiers<'a>, operands: &'a [Operand<'a>]) -> Result<(), Reason> {
-        modifiers.take("uni");
-        let (results, rest) = match operands {
+    fn call(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        parts.take("uni");
+        let (results, rest) = match parts.operands {
             [Operand::Group(results), rest @ ..] => (results.as_slice(), rest),
-            _ => (&[][..], operands),
+            _ => (&[][..], parts.operands),
         };
         let (name, arguments) = match rest {
             [Operand::Name(name, 0)] => (*name, &[][..]),

@@ -1,8 +1,8 @@
 //! `cvt`.
 
-use super::super::ast::{Operand, Width};
-use super::modifiers::Modifiers;
+use super::super::ast::Width;
 use super::operands::{arity, plain_conversion};
+use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{Conversion, File, Op, Round, Type};
 
@@ -10,21 +10,21 @@ const TYPES: &str = "u8 s8 u16 s16 u32 s32 u64 s64 f16 bf16 f32 f64 tf32 f16x2 b
 
 impl<'a> Lowering<'a, '_> {
     /// `cvt`.
-    pub fn cvt(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        if modifiers.take("pack") {
-            return self.pack_saturated(modifiers, operands);
+    pub fn cvt(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        if parts.take("pack") {
+            return self.pack_saturated(parts);
         }
-        let to = modifiers.ty(TYPES)?;
-        let from = modifiers.ty(TYPES)?;
-        let how = conversion(modifiers, from, to)?;
+        let to = parts.ty(TYPES)?;
+        let from = parts.ty(TYPES)?;
+        let how = conversion(parts, from, to)?;
         if matches!(to, Type::F16x2 | Type::Bf16x2) {
-            let [dst, high, low] = arity(operands)?;
+            let [dst, high, low] = arity(parts.operands)?;
             let (high, low) = (self.source(high, from)?, self.source(low, from)?);
             let dst = self.destination(dst, to)?;
             self.emit(Op::ConvertPair { how, dst, high, low });
             return Ok(());
         }
-        let [dst, src] = arity(operands)?;
+        let [dst, src] = arity(parts.operands)?;
         let src = if from.is_float() { self.source(src, from)? } else { self.source_relaxed(src, from)? };
         let register = match self.register(dst)? {
             _ if to.is_float() => to,
@@ -47,16 +47,12 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// `cvt.pack.sat`: two saturated values side by side; bytes go below what a third operand holds.
-    fn pack_saturated(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        modifiers.expect("sat")?;
-        let to = modifiers.ty("u16 s16 u8 s8")?;
-        let from = modifiers.ty("s32")?;
+    fn pack_saturated(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        parts.expect("sat")?;
+        let to = parts.ty("u16 s16 u8 s8")?;
+        let from = parts.ty("s32")?;
         let how = Conversion { sat: true, ..plain_conversion(from, to) };
-        let [dst, high, low, rest @ ..] = operands else { return Err("operands missing".to_owned()) };
+        let [dst, high, low, rest @ ..] = parts.operands else { return Err("operands missing".to_owned()) };
         let mut clamped = [0; 2];
         for (reg, operand) in clamped.iter_mut().zip([high, low]) {
             let src = self.source(operand, from)?;
@@ -70,7 +66,7 @@ impl<'a> Lowering<'a, '_> {
             self.emit(Op::Pack16 { dst, low, high });
             return Ok(());
         }
-        modifiers.ty("b32")?;
+        parts.ty("b32")?;
         let [above] = arity(rest)?;
         let above = self.source(above, Type::U32)?;
         let (eight, sixteen, both) =
@@ -83,8 +79,8 @@ impl<'a> Lowering<'a, '_> {
     }
 }
 
-fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Conversion, Reason> {
-    let opcode = modifiers.opcode;
+fn conversion(parts: &mut Parts, from: Type, to: Type) -> Result<Conversion, Reason> {
+    let opcode = parts.opcode;
     let wrong = |message: &str| Err(format!("{opcode}: {message}"));
     let paired = matches!(to, Type::F16x2 | Type::Bf16x2);
     if matches!(from, Type::F16x2 | Type::Bf16x2 | Type::Tf32) {
@@ -93,13 +89,13 @@ fn conversion(modifiers: &mut Modifiers, from: Type, to: Type) -> Result<Convers
     if (paired || to == Type::Tf32) && from != Type::F32 {
         return wrong("only from .f32");
     }
-    let integral = modifiers.round_integral();
-    let away = to == Type::Tf32 && modifiers.take("rna");
-    let round = if away { Some(Round::NearAway) } else { modifiers.round() };
+    let integral = parts.round_integral();
+    let away = to == Type::Tf32 && parts.take("rna");
+    let round = if away { Some(Round::NearAway) } else { parts.round() };
     let relu = from == Type::F32
         && (paired || matches!(to, Type::F16 | Type::Bf16 | Type::Tf32))
-        && modifiers.take("relu");
-    let (ftz, sat) = (modifiers.take("ftz"), modifiers.take("sat"));
+        && parts.take("relu");
+    let (ftz, sat) = (parts.take("ftz"), parts.take("sat"));
     if integral.is_some() && round.is_some() {
         return wrong("two roundings");
     }

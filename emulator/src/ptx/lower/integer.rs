@@ -1,8 +1,8 @@
 //! Integer arithmetic and bits.
 
 use super::super::ast::Operand;
-use super::modifiers::Modifiers;
 use super::operands::arity;
+use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{File, Int1, Int2, Int3, Logic, MadCarry, Op, Permute, Reg, Type};
 
@@ -16,8 +16,8 @@ enum Part {
     Wide,
 }
 
-fn part(modifiers: &mut Modifiers) -> Result<Part, Reason> {
-    modifiers.require("part", &[("lo", Part::Low), ("hi", Part::High), ("wide", Part::Wide)])
+fn part(parts: &mut Parts) -> Result<Part, Reason> {
+    parts.require("part", &[("lo", Part::Low), ("hi", Part::High), ("wide", Part::Wide)])
 }
 
 /// The type of twice the width.
@@ -33,33 +33,23 @@ fn wide(ty: Type) -> Result<Type, Reason> {
 
 impl<'a> Lowering<'a, '_> {
     /// Integer arithmetic.
-    pub fn arithmetic(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        match modifiers.name {
-            "add" | "sub" | "addc" | "subc" => self.sum(modifiers, operands),
-            "mul" | "mad" | "madc" | "mul24" | "mad24" => self.product(modifiers, operands),
-            "div" => self.int2(Int2::Div, ALL, modifiers, operands),
-            "rem" => self.int2(Int2::Rem, ALL, modifiers, operands),
-            "min" => self.int2(Int2::Min, ALL, modifiers, operands),
-            "max" => self.int2(Int2::Max, ALL, modifiers, operands),
-            "neg" => self.int1(Int1::Neg, "s16 s32 s64", modifiers, operands),
-            "abs" => self.int1(Int1::Abs, "s16 s32 s64", modifiers, operands),
-            _ => self.int3(Int3::Sad, ALL, modifiers, operands),
+    pub fn arithmetic(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        match parts.name {
+            "add" | "sub" | "addc" | "subc" => self.sum(parts),
+            "mul" | "mad" | "madc" | "mul24" | "mad24" => self.product(parts),
+            "div" => self.int2(Int2::Div, ALL, parts),
+            "rem" => self.int2(Int2::Rem, ALL, parts),
+            "min" => self.int2(Int2::Min, ALL, parts),
+            "max" => self.int2(Int2::Max, ALL, parts),
+            "neg" => self.int1(Int1::Neg, "s16 s32 s64", parts),
+            "abs" => self.int1(Int1::Abs, "s16 s32 s64", parts),
+            _ => self.int3(Int3::Sad, ALL, parts),
         }
     }
 
-    fn int1(
-        &mut self,
-        op: Int1,
-        types: &str,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        let [dst, a] = arity(operands)?;
-        let ty = modifiers.ty(types)?;
+    fn int1(&mut self, op: Int1, types: &str, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a] = arity(parts.operands)?;
+        let ty = parts.ty(types)?;
         let counts = matches!(op, Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift);
         let a = self.source(a, ty)?;
         let dst = self.destination(dst, if counts { Type::U32 } else { ty })?;
@@ -67,15 +57,9 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn int2(
-        &mut self,
-        op: Int2,
-        types: &str,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        let [dst, a, b] = arity(operands)?;
-        let ty = modifiers.ty(types)?;
+    fn int2(&mut self, op: Int2, types: &str, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, b] = arity(parts.operands)?;
+        let ty = parts.ty(types)?;
         let shift = matches!(op, Int2::Shl | Int2::Shr);
         let a = self.source(a, ty)?;
         let b = self.source(b, if shift { Type::U32 } else { ty })?;
@@ -84,15 +68,9 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn int3(
-        &mut self,
-        op: Int3,
-        types: &str,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        let [dst, a, b, c] = arity(operands)?;
-        let ty = modifiers.ty(types)?;
+    fn int3(&mut self, op: Int3, types: &str, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, b, c] = arity(parts.operands)?;
+        let ty = parts.ty(types)?;
         let others = if op == Int3::Bfe { Type::U32 } else { ty };
         let a = self.source(a, ty)?;
         let b = self.source(b, others)?;
@@ -114,32 +92,28 @@ impl<'a> Lowering<'a, '_> {
         }
     }
 
-    fn carries(
-        &mut self,
-        reads: bool,
-        modifiers: &mut Modifiers,
-    ) -> Result<(Option<Reg>, Option<Reg>), Reason> {
-        let writes = modifiers.take("cc");
+    fn carries(&mut self, reads: bool, parts: &mut Parts) -> Result<(Option<Reg>, Option<Reg>), Reason> {
+        let writes = parts.take("cc");
         let carry_in = if reads { Some(self.carry()?) } else { None };
         let carry_out = if writes { Some(self.carry()?) } else { None };
         Ok((carry_in, carry_out))
     }
 
-    fn sum(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let subtract = modifiers.name.starts_with("sub");
-        let (carry_in, carry_out) = self.carries(modifiers.name.ends_with('c'), modifiers)?;
+    fn sum(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let subtract = parts.name.starts_with("sub");
+        let (carry_in, carry_out) = self.carries(parts.name.ends_with('c'), parts)?;
         if carry_in.is_none() && carry_out.is_none() {
-            let saturate = modifiers.take("sat");
+            let saturate = parts.take("sat");
             let (op, types) = match (subtract, saturate) {
                 (false, false) => (Int2::Add, ALL),
                 (false, true) => (Int2::AddSat, "s32"),
                 (true, false) => (Int2::Sub, ALL),
                 (true, true) => (Int2::SubSat, "s32"),
             };
-            return self.int2(op, types, modifiers, operands);
+            return self.int2(op, types, parts);
         }
-        let [dst, a, b] = arity(operands)?;
-        let ty = modifiers.ty("u32 s32 u64 s64")?;
+        let [dst, a, b] = arity(parts.operands)?;
+        let ty = parts.ty("u32 s32 u64 s64")?;
         let a = self.source(a, ty)?;
         let b = self.source(b, ty)?;
         let dst = self.destination(dst, ty)?;
@@ -147,46 +121,41 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn product(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let part = part(modifiers)?;
-        match modifiers.name {
-            "mul" if part == Part::Wide => self.wide_product(modifiers, operands, false),
-            "mad" if part == Part::Wide => self.wide_product(modifiers, operands, true),
+    fn product(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let part = part(parts)?;
+        match parts.name {
+            "mul" if part == Part::Wide => self.wide_product(parts, false),
+            "mad" if part == Part::Wide => self.wide_product(parts, true),
             "mul" => {
                 let op = if part == Part::Low { Int2::MulLo } else { Int2::MulHi };
-                self.int2(op, ALL, modifiers, operands)
+                self.int2(op, ALL, parts)
             }
-            "mul24" | "mad24" => self.product24(part, modifiers, operands),
+            "mul24" | "mad24" => self.product24(part, parts),
             name => {
-                let (carry_in, carry_out) = self.carries(name == "madc", modifiers)?;
+                let (carry_in, carry_out) = self.carries(name == "madc", parts)?;
                 if carry_in.is_some() || carry_out.is_some() {
-                    return self.mad_carry(part, carry_in, carry_out, modifiers, operands);
+                    return self.mad_carry(part, carry_in, carry_out, parts);
                 }
-                match (part, modifiers.take("sat")) {
-                    (Part::Low, false) => self.int3(Int3::MadLo, ALL, modifiers, operands),
-                    (Part::High, false) => self.int3(Int3::MadHi, ALL, modifiers, operands),
-                    (Part::High, true) => self.int3(Int3::MadHiSat, "s32", modifiers, operands),
-                    _ => Err(format!("{}: unknown modifier .sat", modifiers.opcode)),
+                match (part, parts.take("sat")) {
+                    (Part::Low, false) => self.int3(Int3::MadLo, ALL, parts),
+                    (Part::High, false) => self.int3(Int3::MadHi, ALL, parts),
+                    (Part::High, true) => self.int3(Int3::MadHiSat, "s32", parts),
+                    _ => Err(format!("{}: unknown modifier .sat", parts.opcode)),
                 }
             }
         }
     }
 
-    fn wide_product(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-        adds: bool,
-    ) -> Result<(), Reason> {
-        let ty = modifiers.ty("u16 s16 u32 s32")?;
+    fn wide_product(&mut self, parts: &mut Parts<'a>, adds: bool) -> Result<(), Reason> {
+        let ty = parts.ty("u16 s16 u32 s32")?;
         let result = wide(ty)?;
         if adds {
-            let [dst, a, b, c] = arity(operands)?;
+            let [dst, a, b, c] = arity(parts.operands)?;
             let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, result)?);
             let dst = self.destination(dst, result)?;
             self.emit(Op::MadWide { ty, dst, a, b, c });
         } else {
-            let [dst, a, b] = arity(operands)?;
+            let [dst, a, b] = arity(parts.operands)?;
             let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
             let dst = self.destination(dst, result)?;
             self.emit(Op::MulWide { ty, dst, a, b });
@@ -194,22 +163,17 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn product24(
-        &mut self,
-        part: Part,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
+    fn product24(&mut self, part: Part, parts: &mut Parts<'a>) -> Result<(), Reason> {
         let op = match part {
             Part::Low => Int2::Mul24Lo,
             Part::High => Int2::Mul24Hi,
-            Part::Wide => return Err(format!("{}: unknown modifier .wide", modifiers.opcode)),
+            Part::Wide => return Err(format!("{}: unknown modifier .wide", parts.opcode)),
         };
-        if modifiers.name == "mul24" {
-            return self.int2(op, "u32 s32", modifiers, operands);
+        if parts.name == "mul24" {
+            return self.int2(op, "u32 s32", parts);
         }
-        let [dst, a, b, c] = arity(operands)?;
-        let ty = modifiers.ty("u32 s32")?;
+        let [dst, a, b, c] = arity(parts.operands)?;
+        let ty = parts.ty("u32 s32")?;
         let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, ty)?);
         let product = self.temporary(File::B32)?;
         self.emit_pure(Op::Int2 { op, ty, dst: product, a, b });
@@ -223,14 +187,13 @@ impl<'a> Lowering<'a, '_> {
         part: Part,
         carry_in: Option<Reg>,
         carry_out: Option<Reg>,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
+        parts: &mut Parts<'a>,
     ) -> Result<(), Reason> {
         if part == Part::Wide {
-            return Err(format!("{}: unknown modifier .wide", modifiers.opcode));
+            return Err(format!("{}: unknown modifier .wide", parts.opcode));
         }
-        let [dst, a, b, c] = arity(operands)?;
-        let ty = modifiers.ty("u32 s32 u64 s64")?;
+        let [dst, a, b, c] = arity(parts.operands)?;
+        let ty = parts.ty("u32 s32 u64 s64")?;
         let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, ty)?);
         let dst = self.destination(dst, ty)?;
         let high = part == Part::High;
@@ -239,51 +202,47 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// Bitwise operations, also on predicates.
-    pub fn bits(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
+    pub fn bits(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
         let bits = "b16 b32 b64";
-        if matches!(modifiers.name, "and" | "or" | "xor" | "not") && modifiers.take("pred") {
-            return self.on_predicates(modifiers, operands);
+        if matches!(parts.name, "and" | "or" | "xor" | "not") && parts.take("pred") {
+            return self.on_predicates(parts);
         }
-        match modifiers.name {
-            "and" => self.int2(Int2::And, bits, modifiers, operands),
-            "or" => self.int2(Int2::Or, bits, modifiers, operands),
-            "xor" => self.int2(Int2::Xor, bits, modifiers, operands),
-            "not" => self.int1(Int1::Not, bits, modifiers, operands),
-            "cnot" => self.int1(Int1::Cnot, bits, modifiers, operands),
-            "shl" => self.int2(Int2::Shl, bits, modifiers, operands),
-            "shr" => self.int2(Int2::Shr, "b16 b32 b64 u16 s16 u32 s32 u64 s64", modifiers, operands),
-            "popc" => self.int1(Int1::Popc, "b32 b64", modifiers, operands),
-            "clz" => self.int1(Int1::Clz, "b32 b64", modifiers, operands),
-            "brev" => self.int1(Int1::Brev, "b32 b64", modifiers, operands),
+        match parts.name {
+            "and" => self.int2(Int2::And, bits, parts),
+            "or" => self.int2(Int2::Or, bits, parts),
+            "xor" => self.int2(Int2::Xor, bits, parts),
+            "not" => self.int1(Int1::Not, bits, parts),
+            "cnot" => self.int1(Int1::Cnot, bits, parts),
+            "shl" => self.int2(Int2::Shl, bits, parts),
+            "shr" => self.int2(Int2::Shr, "b16 b32 b64 u16 s16 u32 s32 u64 s64", parts),
+            "popc" => self.int1(Int1::Popc, "b32 b64", parts),
+            "clz" => self.int1(Int1::Clz, "b32 b64", parts),
+            "brev" => self.int1(Int1::Brev, "b32 b64", parts),
             "bfind" => {
-                let op = if modifiers.take("shiftamt") { Int1::BfindShift } else { Int1::Bfind };
-                self.int1(op, "u32 s32 u64 s64", modifiers, operands)
+                let op = if parts.take("shiftamt") { Int1::BfindShift } else { Int1::Bfind };
+                self.int1(op, "u32 s32 u64 s64", parts)
             }
-            "bfe" => self.int3(Int3::Bfe, "u32 s32 u64 s64", modifiers, operands),
-            "bfi" => self.bfi(modifiers, operands),
-            _ => self.words(modifiers, operands),
+            "bfe" => self.int3(Int3::Bfe, "u32 s32 u64 s64", parts),
+            "bfi" => self.bfi(parts),
+            _ => self.words(parts),
         }
     }
 
-    fn on_predicates(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        let Some(Operand::Name(name, 0)) = operands.first() else {
+    fn on_predicates(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let Some(Operand::Name(name, 0)) = parts.operands.first() else {
             return Err("a predicate expected".to_owned());
         };
-        if modifiers.name == "not" {
-            let [_, a] = arity(operands)?;
+        if parts.name == "not" {
+            let [_, a] = arity(parts.operands)?;
             let a = self.plain_predicate(a)?;
             let dst = self.predicate_destination(name)?;
             self.emit(Op::PredNot { dst, a });
             return Ok(());
         }
-        let [_, a, b] = arity(operands)?;
+        let [_, a, b] = arity(parts.operands)?;
         let (a, b) = (self.plain_predicate(a)?, self.plain_predicate(b)?);
         let dst = self.predicate_destination(name)?;
-        let op = match modifiers.name {
+        let op = match parts.name {
             "and" => Logic::And,
             "or" => Logic::Or,
             _ => Logic::Xor,
@@ -292,9 +251,9 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn bfi(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, a, b, position, length] = arity(operands)?;
-        let ty = modifiers.ty("b32 b64")?;
+    fn bfi(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, b, position, length] = arity(parts.operands)?;
+        let ty = parts.ty("b32 b64")?;
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let (position, length) = (self.source(position, Type::U32)?, self.source(length, Type::U32)?);
         let dst = self.destination(dst, ty)?;
@@ -303,8 +262,8 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// Operations on three words.
-    fn words(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let table = match (modifiers.name, operands.get(4)) {
+    fn words(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let table = match (parts.name, parts.operands.get(4)) {
             ("lop3", Some(Operand::Int(table))) => {
                 u8::try_from(*table).map_err(|_| "a lop3 table has 8 bits".to_owned())?
             }
@@ -312,34 +271,34 @@ impl<'a> Lowering<'a, '_> {
             (_, Some(_)) => return Err("4 operands expected".to_owned()),
             _ => 0,
         };
-        let [dst, a, b, c] = arity(operands.get(..4).unwrap_or(operands))?;
+        let [dst, a, b, c] = arity(parts.operands.get(..4).unwrap_or(parts.operands))?;
         let regs = [self.source(a, Type::U32)?, self.source(b, Type::U32)?, self.source(c, Type::U32)?];
         let ([a, b, c], dst) = (regs, self.destination(dst, Type::U32)?);
-        let op = match modifiers.name {
+        let op = match parts.name {
             "lop3" => Op::Lop3 { dst, a, b, c, table },
-            "prmt" => Op::Prmt { mode: permutation(modifiers), dst, a, b, c },
+            "prmt" => Op::Prmt { mode: permutation(parts), dst, a, b, c },
             "shf" => {
-                let left = modifiers.require("direction", &[("l", true), ("r", false)])?;
-                let clamp = modifiers.require("mode", &[("clamp", true), ("wrap", false)])?;
+                let left = parts.require("direction", &[("l", true), ("r", false)])?;
+                let clamp = parts.require("mode", &[("clamp", true), ("wrap", false)])?;
                 Op::Shf { left, clamp, dst, a, b, c }
             }
             name => {
                 let bytes = name == "dp4a";
-                let high = !bytes && modifiers.require("half", &[("lo", false), ("hi", true)])?;
-                let a_signed = modifiers.ty("u32 s32")?.is_signed();
-                let b_signed = modifiers.ty("u32 s32")?.is_signed();
+                let high = !bytes && parts.require("half", &[("lo", false), ("hi", true)])?;
+                let a_signed = parts.ty("u32 s32")?.is_signed();
+                let b_signed = parts.ty("u32 s32")?.is_signed();
                 Op::Dot { bytes, high, a_signed, b_signed, dst, a, b, c }
             }
         };
         if matches!(op, Op::Lop3 { .. } | Op::Prmt { .. } | Op::Shf { .. }) {
-            modifiers.ty("b32")?;
+            parts.ty("b32")?;
         }
         self.emit(op);
         Ok(())
     }
 }
 
-fn permutation(modifiers: &mut Modifiers) -> Permute {
+fn permutation(parts: &mut Parts) -> Permute {
     let modes = [
         ("f4e", Permute::F4e),
         ("b4e", Permute::B4e),
@@ -348,5 +307,5 @@ fn permutation(modifiers: &mut Modifiers) -> Permute {
         ("ecr", Permute::Ecr),
         ("rc16", Permute::Rc16),
     ];
-    modifiers.choose(&modes).unwrap_or(Permute::Default)
+    parts.choose(&modes).unwrap_or(Permute::Default)
 }

@@ -1,30 +1,25 @@
 //! `ldmatrix`, `mma`.
 
-use super::super::ast::Operand;
-use super::modifiers::Modifiers;
 use super::operands::{arity, items};
+use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{Mma, Op, Space, Type};
 
 impl<'a> Lowering<'a, '_> {
     /// `ldmatrix`, `mma`.
-    pub fn matrix(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        modifiers.expect("sync")?;
-        modifiers.expect("aligned")?;
-        if modifiers.name == "mma" {
-            self.mma(modifiers, operands)
-        } else {
-            self.ldmatrix(modifiers, operands)
-        }
+    pub fn matrix(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        parts.expect("sync")?;
+        parts.expect("aligned")?;
+        if parts.name == "mma" { self.mma(parts) } else { self.ldmatrix(parts) }
     }
 
-    fn ldmatrix(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [registers, address] = arity(operands)?;
-        modifiers.expect("m8n8")?;
-        let count = modifiers.require("count", &[("x1", 1u8), ("x2", 2), ("x4", 4)])?;
-        let transposed = modifiers.take("trans");
-        let shared = modifiers.take("shared") || modifiers.take("shared::cta");
-        modifiers.ty("b16")?;
+    fn ldmatrix(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [registers, address] = arity(parts.operands)?;
+        parts.expect("m8n8")?;
+        let count = parts.require("count", &[("x1", 1u8), ("x2", 2), ("x4", 4)])?;
+        let transposed = parts.take("trans");
+        let shared = parts.take("shared") || parts.take("shared::cta");
+        parts.ty("b16")?;
         let (address, space) = self.address(address, if shared { Space::Shared } else { Space::Generic })?;
         if items(registers).len() != usize::from(count) {
             return Err(format!("{count} registers expected"));
@@ -37,8 +32,8 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn mma(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [d, a, b, c] = arity(operands)?;
+    fn mma(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [d, a, b, c] = arity(parts.operands)?;
         let shapes = [
             ("m16n8k4", (16, 8, 4)),
             ("m16n8k8", (16, 8, 8)),
@@ -46,16 +41,16 @@ impl<'a> Lowering<'a, '_> {
             ("m16n8k32", (16, 8, 32)),
             ("m8n8k16", (8, 8, 16)),
         ];
-        let shape = modifiers.require("shape", &shapes)?;
-        modifiers.expect("row")?;
-        modifiers.expect("col")?;
-        let d_type = modifiers.ty("f16 f32 s32")?;
-        let a_type = modifiers.ty("f16 bf16 tf32 u8 s8")?;
-        let b_type = modifiers.ty("f16 bf16 tf32 u8 s8")?;
-        let c_type = modifiers.ty("f16 f32 s32")?;
-        let saturate = d_type == Type::S32 && modifiers.take("satfinite");
+        let shape = parts.require("shape", &shapes)?;
+        parts.expect("row")?;
+        parts.expect("col")?;
+        let d_type = parts.ty("f16 f32 s32")?;
+        let a_type = parts.ty("f16 bf16 tf32 u8 s8")?;
+        let b_type = parts.ty("f16 bf16 tf32 u8 s8")?;
+        let c_type = parts.ty("f16 f32 s32")?;
+        let saturate = d_type == Type::S32 && parts.take("satfinite");
         let (a_rows, b_rows) = operand_rows(shape, a_type, b_type, c_type, d_type)
-            .ok_or_else(|| format!("{}: no such combination of shape and types", modifiers.opcode))?;
+            .ok_or_else(|| format!("{}: no such combination of shape and types", parts.opcode))?;
         let result_rows = |ty: Type| if ty == Type::F16 || shape.0 == 8 { 2 } else { 4 };
         let checked = |regs: Vec<u16>, count: usize, what: &str| match regs.len() == count {
             true => Ok(regs),

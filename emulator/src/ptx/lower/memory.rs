@@ -1,14 +1,14 @@
 //! Loads, stores, atomics, asynchronous copies.
 
 use super::super::ast::{Operand, Width};
-use super::modifiers::Modifiers;
 use super::operands::{arity, items, shown};
+use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{Access, AsyncCopy, AtomicOp, Op, Reg, Space, Type};
 
 const TYPES: &str = "b8 u8 s8 b16 u16 s16 b32 u32 s32 b64 u64 s64 f16 f16x2 bf16 bf16x2 f32 f64";
 
-fn space(modifiers: &mut Modifiers) -> Space {
+fn space(parts: &mut Parts) -> Space {
     let spaces = [
         ("global", Space::Global),
         ("shared", Space::Shared),
@@ -19,70 +19,70 @@ fn space(modifiers: &mut Modifiers) -> Space {
         ("param::entry", Space::Param),
         ("param::func", Space::Param),
     ];
-    modifiers.choose(&spaces).unwrap_or(Space::Generic)
+    parts.choose(&spaces).unwrap_or(Space::Generic)
 }
 
 /// Takes ordering and scope; is the access a strong one?
-fn ordering(modifiers: &mut Modifiers) -> bool {
+fn ordering(parts: &mut Parts) -> bool {
     let mut strong = false;
     for name in ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"] {
-        strong |= modifiers.take(name);
+        strong |= parts.take(name);
     }
-    modifiers.take("weak");
+    parts.take("weak");
     for scope in ["cta", "gpu", "sys"] {
-        modifiers.take(scope);
+        parts.take(scope);
     }
     strong
 }
 
 /// Takes cache hints, which change nothing here; is there an operand for one?
-fn hints(modifiers: &mut Modifiers) -> bool {
+fn hints(parts: &mut Parts) -> bool {
     for operator in ["nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt"] {
-        modifiers.take(operator);
+        parts.take(operator);
     }
-    let policy = modifiers.take("L2::cache_hint");
-    modifiers.take_prefixed("L1::");
-    modifiers.take_prefixed("L2::");
+    let policy = parts.take("L2::cache_hint");
+    parts.take_prefixed("L1::");
+    parts.take_prefixed("L2::");
     policy
 }
 
 impl<'a> Lowering<'a, '_> {
     /// Loads, stores, atomics.
-    pub fn memory(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        match modifiers.name {
-            "ld" | "ldu" | "st" => self.load_store(modifiers, operands),
-            "atom" | "red" => self.atomic(modifiers, operands),
+    pub fn memory(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        match parts.name {
+            "ld" | "ldu" | "st" => self.load_store(parts),
+            "atom" | "red" => self.atomic(parts),
             _ => {
                 // A prefetch changes nothing; its address must still be one.
-                let [address] = arity(operands)?;
-                let space = space(modifiers);
-                let uniform = modifiers.name == "prefetchu";
+                let [address] = arity(parts.operands)?;
+                let space = space(parts);
+                let uniform = parts.name == "prefetchu";
                 if !matches!(space, Space::Generic | Space::Global | Space::Local)
                     || (uniform && space != Space::Generic)
                 {
-                    return Err(format!("{}: no prefetch from {space:?} memory", modifiers.opcode));
+                    return Err(format!("{}: no prefetch from {space:?} memory", parts.opcode));
                 }
-                let second = !uniform && (modifiers.take("L2") || modifiers.take_prefixed("L2::"));
-                if !second && !modifiers.take("L1") {
-                    return Err(format!("{}: .L1 or .L2 expected", modifiers.opcode));
+                let second = !uniform && (parts.take("L2") || parts.take_prefixed("L2::"));
+                if !second && !parts.take("L1") {
+                    return Err(format!("{}: .L1 or .L2 expected", parts.opcode));
                 }
                 self.address(address, space).map(|_| ())
             }
         }
     }
 
-    fn load_store(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let store = modifiers.name == "st";
-        let space = space(modifiers);
-        let strong = ordering(modifiers);
-        let operands = if hints(modifiers) { without_last(operands)? } else { operands };
-        let count = modifiers.choose(&[("v2", 2), ("v4", 4)]).unwrap_or(1u8);
-        let ty = modifiers.ty(TYPES)?;
+    fn load_store(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let store = parts.name == "st";
+        let space = space(parts);
+        let strong = ordering(parts);
+        let operands = if hints(parts) { without_last(parts.operands)? } else { parts.operands };
+        let count = parts.choose(&[("v2", 2), ("v4", 4)]).unwrap_or(1u8);
+        let ty = parts.ty(TYPES)?;
         if u32::from(count) * ty.size() > 16 {
-            return Err(format!("{}: more than 16 bytes", modifiers.opcode));
+            return Err(format!("{}: more than 16 bytes", parts.opcode));
         }
-        if modifiers.name == "ldu" && !matches!(space, Space::Generic | Space::Global) {
-            return Err(format!("{}: only of global memory", modifiers.opcode));
+        if parts.name == "ldu" && !matches!(space, Space::Generic | Space::Global) {
+            return Err(format!("{}: only of global memory", parts.opcode));
         }
         let [first, second] = arity(operands)?;
         let (address, values) = if store { (first, second) } else { (second, first) };
@@ -152,14 +152,14 @@ impl<'a> Lowering<'a, '_> {
         Ok(found.unwrap_or(own))
     }
 
-    fn atomic(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let space = space(modifiers);
-        ordering(modifiers);
-        let operands = if hints(modifiers) { without_last(operands)? } else { operands };
-        modifiers.take("noftz");
-        let (op, types) = atomic_operation(modifiers)?;
-        let ty = modifiers.ty(types)?;
-        let (dst, operands) = match (modifiers.name, operands) {
+    fn atomic(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let space = space(parts);
+        ordering(parts);
+        let operands = if hints(parts) { without_last(parts.operands)? } else { parts.operands };
+        parts.take("noftz");
+        let (op, types) = atomic_operation(parts)?;
+        let ty = parts.ty(types)?;
+        let (dst, operands) = match (parts.name, operands) {
             ("atom", [dst, rest @ ..]) => (Some(dst), rest),
             _ => (None, operands),
         };
@@ -169,8 +169,8 @@ impl<'a> Lowering<'a, '_> {
             (_, [address, b]) => (address, b, None),
             _ => return Err("another number of operands expected".to_owned()),
         };
-        if modifiers.name == "red" && op == AtomicOp::Exch {
-            return Err(format!("{}: unknown operation", modifiers.opcode));
+        if parts.name == "red" && op == AtomicOp::Exch {
+            return Err(format!("{}: unknown operation", parts.opcode));
         }
         let (address, space) = self.address(address, space)?;
         if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
@@ -187,42 +187,38 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// `cp.async` and its groups.
-    pub fn async_copy(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        modifiers.expect("async")?;
-        if modifiers.take("commit_group") {
-            arity::<0>(operands)?;
+    pub fn async_copy(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        parts.expect("async")?;
+        if parts.take("commit_group") {
+            arity::<0>(parts.operands)?;
             self.emit(Op::AsyncCommit);
             return Ok(());
         }
-        if modifiers.take("wait_all") {
-            arity::<0>(operands)?;
+        if parts.take("wait_all") {
+            arity::<0>(parts.operands)?;
             self.emit(Op::AsyncWaitAll);
             return Ok(());
         }
-        if modifiers.take("wait_group") {
-            let [Operand::Int(pending)] = operands else {
+        if parts.take("wait_group") {
+            let [Operand::Int(pending)] = parts.operands else {
                 return Err("wait_group needs a constant".to_owned());
             };
             let pending = u32::try_from(*pending).map_err(|_| "a negative number of groups".to_owned())?;
             self.emit(Op::AsyncWait { pending });
             return Ok(());
         }
-        self.copy(modifiers, operands)
+        self.copy(parts)
     }
 
-    fn copy(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let bypass = modifiers.require("cache operator", &[("ca", false), ("cg", true)])?;
-        if !modifiers.take("shared::cta") {
-            modifiers.expect("shared")?;
+    fn copy(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let bypass = parts.require("cache operator", &[("ca", false), ("cg", true)])?;
+        if !parts.take("shared::cta") {
+            parts.expect("shared")?;
         }
-        modifiers.expect("global")?;
-        let policy = modifiers.take("L2::cache_hint");
-        modifiers.take_prefixed("L2::");
-        let operands = if policy { without_last(operands)? } else { operands };
+        parts.expect("global")?;
+        let policy = parts.take("L2::cache_hint");
+        parts.take_prefixed("L2::");
+        let operands = if policy { without_last(parts.operands)? } else { parts.operands };
         let [shared, global, size, rest @ ..] = operands else {
             return Err("cp.async needs three operands".to_owned());
         };
@@ -282,7 +278,7 @@ fn without_last<'o, 'a>(operands: &'o [Operand<'a>]) -> Result<&'o [Operand<'a>]
     operands.split_last().map(|(_, rest)| rest).ok_or_else(|| "a cache policy expected".to_owned())
 }
 
-fn atomic_operation(modifiers: &mut Modifiers) -> Result<(AtomicOp, &'static str), Reason> {
+fn atomic_operation(parts: &mut Parts) -> Result<(AtomicOp, &'static str), Reason> {
     let operations = [
         ("add", (AtomicOp::Add, "u32 s32 u64 f32 f64 f16 f16x2 bf16 bf16x2")),
         ("min", (AtomicOp::Min, "u32 s32 u64 s64")),
@@ -295,5 +291,5 @@ fn atomic_operation(modifiers: &mut Modifiers) -> Result<(AtomicOp, &'static str
         ("exch", (AtomicOp::Exch, "b32 b64")),
         ("cas", (AtomicOp::Cas, "b16 b32 b64")),
     ];
-    modifiers.require("operation", &operations)
+    parts.require("operation", &operations)
 }

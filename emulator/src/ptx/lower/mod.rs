@@ -8,10 +8,10 @@ mod float;
 mod integer;
 mod matrix;
 mod memory;
-mod modifiers;
 mod moves;
 mod names;
 mod operands;
+mod parts;
 mod pools;
 mod variables;
 mod warp;
@@ -23,8 +23,8 @@ use super::ast::{self, Function, Instruction, Statement};
 use super::register_allocation::{self, Count};
 use super::{LoadError, flow, register_uses};
 use crate::ir::{File, Guard, Instr, Kernel, Line, Module, Op, Param, Pc, Reg, SharedVariable};
-use modifiers::Modifiers;
 use names::Scope;
+use parts::Parts;
 use pools::Pools;
 
 /// Why an instruction can't be lowered; its line is added by [`Lowering::statement`].
@@ -185,40 +185,34 @@ impl<'a, 'm> Lowering<'a, 'm> {
             Some((name, negated)) => Some(Guard { reg: self.predicate_register(name)?, negated }),
             None => None,
         };
-        let mut modifiers = Modifiers::new(instruction.opcode);
-        self.dispatch(&mut modifiers, &instruction.operands)?;
-        modifiers.finish()
+        let mut parts = Parts::new(instruction);
+        self.dispatch(&mut parts)?;
+        parts.finish()
     }
 
-    fn dispatch(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &'a [ast::Operand<'a>],
-    ) -> Result<(), Reason> {
-        match modifiers.name {
-            "mov" => self.mov(modifiers, operands),
-            "cvta" => self.cvta(modifiers, operands),
-            "isspacep" => self.isspacep(modifiers, operands),
-            "createpolicy" => self.createpolicy(modifiers, operands),
-            "cvt" => self.cvt(modifiers, operands),
-            "add" | "sub" | "mul" | "mad" | "div" | "min" | "max" | "neg" | "abs" if modifiers.is_float() => {
-                self.float(modifiers, operands)
+    fn dispatch(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        match parts.name {
+            "mov" => self.mov(parts),
+            "cvta" => self.cvta(parts),
+            "isspacep" => self.isspacep(parts),
+            "createpolicy" => self.createpolicy(parts),
+            "cvt" => self.cvt(parts),
+            "add" | "sub" | "mul" | "mad" | "div" | "min" | "max" | "neg" | "abs" if parts.is_float() => {
+                self.float(parts)
             }
             "fma" | "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "ex2" | "lg2" | "tanh" | "copysign"
-            | "testp" => self.float(modifiers, operands),
+            | "testp" => self.float(parts),
             "add" | "sub" | "mul" | "mad" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "sad"
-            | "addc" | "subc" | "madc" | "mul24" | "mad24" => self.arithmetic(modifiers, operands),
+            | "addc" | "subc" | "madc" | "mul24" | "mad24" => self.arithmetic(parts),
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "popc"
-            | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "dp4a" | "dp2a" => self.bits(modifiers, operands),
-            "setp" | "set" | "selp" | "slct" => self.compare(modifiers, operands),
-            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" => {
-                self.memory(modifiers, operands)
-            }
-            "cp" => self.async_copy(modifiers, operands),
-            "ldmatrix" | "mma" => self.matrix(modifiers, operands),
+            | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "dp4a" | "dp2a" => self.bits(parts),
+            "setp" | "set" | "selp" | "slct" => self.compare(parts),
+            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" => self.memory(parts),
+            "cp" => self.async_copy(parts),
+            "ldmatrix" | "mma" => self.matrix(parts),
             "bra" | "brx" | "ret" | "exit" | "trap" | "call" | "bar" | "barrier" | "membar" | "fence"
-            | "nanosleep" => self.control(modifiers, operands),
-            "shfl" | "vote" | "match" | "redux" | "elect" | "activemask" => self.warp(modifiers, operands),
+            | "nanosleep" => self.control(parts),
+            "shfl" | "vote" | "match" | "redux" | "elect" | "activemask" => self.warp(parts),
             name => Err(format!("unknown opcode {name}")),
         }
     }

@@ -1,26 +1,26 @@
 //! `mov` with packing, address conversions.
 
 use super::super::ast::Operand;
-use super::modifiers::Modifiers;
 use super::operands::{arity, items, plain_conversion};
+use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{File, Int2, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Type};
 
 impl<'a> Lowering<'a, '_> {
     /// `mov`.
-    pub fn mov(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, src] = arity(operands)?;
-        if modifiers.take("pred") {
+    pub fn mov(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, src] = arity(parts.operands)?;
+        if parts.take("pred") {
             let src = self.plain_predicate(src)?;
             let Operand::Name(name, 0) = dst else { return Err("mov.pred needs a register".to_owned()) };
             let dst = self.predicate_destination(name)?;
             self.emit(Op::Mov { file: File::Predicates, dst, src });
             return Ok(());
         }
-        let ty = modifiers.ty("b16 u16 s16 b32 u32 s32 b64 u64 s64 f16 bf16 f16x2 bf16x2 f32 f64")?;
+        let ty = parts.ty("b16 u16 s16 b32 u32 s32 b64 u64 s64 f16 bf16 f16x2 bf16x2 f32 f64")?;
         match (dst, src) {
-            (Operand::Vector(parts), src) => self.unpack(ty, parts, src),
-            (dst, Operand::Vector(parts)) => self.pack(ty, dst, parts),
+            (Operand::Vector(vector), src) => self.unpack(ty, vector, src),
+            (dst, Operand::Vector(vector)) => self.pack(ty, dst, vector),
             (dst, Operand::Name(name, 0)) if is_time(name) => self.time(ty, dst, name),
             _ => {
                 let src = self.source(src, ty)?;
@@ -31,9 +31,9 @@ impl<'a> Lowering<'a, '_> {
         }
     }
 
-    fn pack(&mut self, ty: Type, dst: &Operand<'a>, parts: &[Operand<'a>]) -> Result<(), Reason> {
-        let part = part_type(ty, parts.len())?;
-        let regs = parts.iter().map(|item| self.source(item, part)).collect::<Result<Vec<_>, _>>()?;
+    fn pack(&mut self, ty: Type, dst: &Operand<'a>, vector: &[Operand<'a>]) -> Result<(), Reason> {
+        let part = part_type(ty, vector.len())?;
+        let regs = vector.iter().map(|item| self.source(item, part)).collect::<Result<Vec<_>, _>>()?;
         let dst = self.destination(dst, ty)?;
         match *regs {
             [low, high] if ty.size() == 8 => self.emit(Op::Pack32 { dst, low, high }),
@@ -70,10 +70,10 @@ impl<'a> Lowering<'a, '_> {
         Ok(dst)
     }
 
-    fn unpack(&mut self, ty: Type, parts: &[Operand<'a>], src: &Operand<'a>) -> Result<(), Reason> {
-        let part = part_type(ty, parts.len())?;
+    fn unpack(&mut self, ty: Type, vector: &[Operand<'a>], src: &Operand<'a>) -> Result<(), Reason> {
+        let part = part_type(ty, vector.len())?;
         let src = self.source(src, ty)?;
-        let regs = parts.iter().map(|item| self.destination(item, part)).collect::<Result<Vec<_>, _>>()?;
+        let regs = vector.iter().map(|item| self.destination(item, part)).collect::<Result<Vec<_>, _>>()?;
         match *regs {
             [low, high] if ty.size() == 8 => self.emit(Op::Unpack32 { low, high, src }),
             [low, high] if ty.size() == 4 => self.emit(Op::Unpack16 { low, high, src }),
@@ -113,11 +113,11 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// `cvta`, `cvta.to`.
-    pub fn cvta(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, src] = arity(operands)?;
-        let op = if modifiers.take("to") { Int2::Sub } else { Int2::Add };
-        let space = window_space(modifiers)?;
-        let ty = modifiers.ty("u64")?;
+    pub fn cvta(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, src] = arity(parts.operands)?;
+        let op = if parts.take("to") { Int2::Sub } else { Int2::Add };
+        let space = window_space(parts)?;
+        let ty = parts.ty("u64")?;
         let src = self.source(src, ty)?;
         let dst = self.destination(dst, ty)?;
         let window = match space {
@@ -135,15 +135,11 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// `isspacep`.
-    pub fn isspacep(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        let [dst, src] = arity(operands)?;
-        let space = window_space(modifiers)?;
+    pub fn isspacep(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, src] = arity(parts.operands)?;
+        let space = window_space(parts)?;
         if space == Space::Const {
-            return Err(format!("{}: constant variables have no window of their own here", modifiers.opcode));
+            return Err(format!("{}: constant variables have no window of their own here", parts.opcode));
         }
         let Operand::Name(name, 0) = dst else { return Err("isspacep needs a predicate".to_owned()) };
         let wide = matches!(self.register(src)?, Some((super::super::ast::Width::B64, _)));
@@ -154,15 +150,13 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// `createpolicy`: a policy changes nothing that an emulator shows, so any value will do.
-    pub fn createpolicy(
-        &mut self,
-        modifiers: &mut Modifiers<'a>,
-        operands: &[Operand<'a>],
-    ) -> Result<(), Reason> {
-        modifiers.expect("fractional")?;
-        modifiers.take_prefixed("L2::");
-        let ty = modifiers.ty("b64")?;
-        let Some(dst) = operands.first() else { return Err("createpolicy without operands".to_owned()) };
+    pub fn createpolicy(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        parts.expect("fractional")?;
+        parts.take_prefixed("L2::");
+        let ty = parts.ty("b64")?;
+        let Some(dst) = parts.operands.first() else {
+            return Err("createpolicy without operands".to_owned());
+        };
         let src = self.constant_b64(0)?;
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Mov { file: File::B64, dst, src });
@@ -195,7 +189,7 @@ fn part_type(ty: Type, count: usize) -> Result<Type, Reason> {
     }
 }
 
-fn window_space(modifiers: &mut Modifiers) -> Result<Space, Reason> {
+fn window_space(parts: &mut Parts) -> Result<Space, Reason> {
     let spaces = [
         ("global", Space::Global),
         ("shared", Space::Shared),
@@ -204,5 +198,5 @@ fn window_space(modifiers: &mut Modifiers) -> Result<Space, Reason> {
         ("const", Space::Const),
         ("param", Space::Param),
     ];
-    modifiers.require("space", &spaces)
+    parts.require("space", &spaces)
 }

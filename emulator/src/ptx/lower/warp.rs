@@ -1,41 +1,41 @@
 //! Instructions that look across the lanes of a warp.
 
 use super::super::ast::Operand;
-use super::modifiers::Modifiers;
 use super::operands::arity;
+use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{AtomicOp, Op, Shuffle, Type, Vote};
 
 impl<'a> Lowering<'a, '_> {
     /// `shfl`, `vote`, `match`, `redux`, `elect`, `activemask`.
-    pub fn warp(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        if modifiers.name == "activemask" {
-            let [dst] = arity(operands)?;
-            modifiers.ty("b32")?;
+    pub fn warp(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        if parts.name == "activemask" {
+            let [dst] = arity(parts.operands)?;
+            parts.ty("b32")?;
             let dst = self.destination(dst, Type::U32)?;
             self.emit(Op::ActiveMask { dst });
             return Ok(());
         }
-        modifiers.expect("sync")?;
-        match modifiers.name {
-            "shfl" => self.shuffle(modifiers, operands),
-            "vote" => self.vote(modifiers, operands),
-            "match" => self.matching(modifiers, operands),
-            "elect" => self.elect(operands),
-            _ => self.redux(modifiers, operands),
+        parts.expect("sync")?;
+        match parts.name {
+            "shfl" => self.shuffle(parts),
+            "vote" => self.vote(parts),
+            "match" => self.matching(parts),
+            "elect" => self.elect(parts),
+            _ => self.redux(parts),
         }
     }
 
-    fn shuffle(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, a, b, c, mask] = arity(operands)?;
+    fn shuffle(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, b, c, mask] = arity(parts.operands)?;
         let modes = [
             ("up", Shuffle::Up),
             ("down", Shuffle::Down),
             ("bfly", Shuffle::Butterfly),
             ("idx", Shuffle::Index),
         ];
-        let mode = modifiers.require("mode", &modes)?;
-        let ty = modifiers.ty("b32")?;
+        let mode = parts.require("mode", &modes)?;
+        let ty = parts.ty("b32")?;
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let (c, mask) = (self.source(c, ty)?, self.source(mask, ty)?);
         let (dst, found) = Self::pair(dst);
@@ -45,20 +45,20 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn vote(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, src, mask] = arity(operands)?;
+    fn vote(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, src, mask] = arity(parts.operands)?;
         let modes =
             [("all", Vote::All), ("any", Vote::Any), ("uni", Vote::Uniform), ("ballot", Vote::Ballot)];
-        let mode = modifiers.require("mode", &modes)?;
+        let mode = parts.require("mode", &modes)?;
         let src = self.predicate(src)?;
         let mask = self.source(mask, Type::U32)?;
         let dst = match (mode, dst) {
             (Vote::Ballot, dst) => {
-                let ty = modifiers.ty("b32")?;
+                let ty = parts.ty("b32")?;
                 self.destination(dst, ty)?
             }
             (_, Operand::Name(name, 0)) => {
-                modifiers.expect("pred")?;
+                parts.expect("pred")?;
                 self.predicate_destination(name)?
             }
             _ => return Err("vote needs a predicate".to_owned()),
@@ -67,10 +67,10 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn matching(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, a, mask] = arity(operands)?;
-        let all = modifiers.require("mode", &[("any", false), ("all", true)])?;
-        let ty = modifiers.ty("b32 b64")?;
+    fn matching(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, mask] = arity(parts.operands)?;
+        let all = parts.require("mode", &[("any", false), ("all", true)])?;
+        let ty = parts.ty("b32 b64")?;
         let (a, mask) = (self.source(a, ty)?, self.source(mask, Type::U32)?);
         let (dst, found) = Self::pair(dst);
         if found.is_some() && !all {
@@ -82,8 +82,8 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn elect(&mut self, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, mask] = arity(operands)?;
+    fn elect(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, mask] = arity(parts.operands)?;
         let mask = self.source(mask, Type::U32)?;
         let (Operand::Name(..), Some(found)) = Self::pair(dst) else {
             return Err("elect needs a register and a predicate".to_owned());
@@ -94,8 +94,8 @@ impl<'a> Lowering<'a, '_> {
         Ok(())
     }
 
-    fn redux(&mut self, modifiers: &mut Modifiers<'a>, operands: &[Operand<'a>]) -> Result<(), Reason> {
-        let [dst, a, mask] = arity(operands)?;
+    fn redux(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
+        let [dst, a, mask] = arity(parts.operands)?;
         let operations = [
             ("add", (AtomicOp::Add, "u32 s32")),
             ("min", (AtomicOp::Min, "u32 s32")),
@@ -104,8 +104,8 @@ impl<'a> Lowering<'a, '_> {
             ("or", (AtomicOp::Or, "b32")),
             ("xor", (AtomicOp::Xor, "b32")),
         ];
-        let (op, types) = modifiers.require("operation", &operations)?;
-        let ty = modifiers.ty(types)?;
+        let (op, types) = parts.require("operation", &operations)?;
+        let ty = parts.ty(types)?;
         let (a, mask) = (self.source(a, ty)?, self.source(mask, Type::U32)?);
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Redux { op, ty, dst, a, mask });

@@ -1,31 +1,34 @@
-//! Opcodes and their modifiers. Each modifier is taken by the code that understands it; a modifier left over is
-//! an error.
+//! The parts of an instruction as it is written. Each modifier is taken by the code that understands it; one left over
+//! is an error.
 
+use super::super::ast::{Instruction, Operand};
 use super::Reason;
 use crate::ir::{Round, Type};
 
-/// An opcode split at its dots.
-pub struct Modifiers<'a> {
+/// An instruction, its opcode split at its dots.
+pub struct Parts<'a> {
     /// The opcode's first part.
     pub name: &'a str,
     /// The whole opcode.
     pub opcode: &'a str,
-    parts: Vec<&'a str>,
+    pub operands: &'a [Operand<'a>],
+    modifiers: Vec<&'a str>,
 }
 
-impl<'a> Modifiers<'a> {
-    /// Splits an opcode.
-    pub fn new(opcode: &'a str) -> Modifiers<'a> {
-        let mut parts = opcode.split('.');
-        let name = parts.next().unwrap_or_default();
-        Modifiers { name, opcode, parts: parts.collect() }
+impl<'a> Parts<'a> {
+    /// Splits an instruction's opcode.
+    pub fn new(instruction: &'a Instruction<'a>) -> Parts<'a> {
+        let Instruction { opcode, operands, .. } = instruction;
+        let mut modifiers = opcode.split('.');
+        let name = modifiers.next().unwrap_or_default();
+        Parts { name, opcode, operands, modifiers: modifiers.collect() }
     }
 
     /// Takes a modifier if it is there.
     pub fn take(&mut self, name: &str) -> bool {
-        match self.parts.iter().position(|&part| part == name) {
+        match self.modifiers.iter().position(|&part| part == name) {
             Some(at) => {
-                self.parts.remove(at);
+                self.modifiers.remove(at);
                 true
             }
             None => false,
@@ -52,18 +55,18 @@ impl<'a> Modifiers<'a> {
 
     /// Takes everything that starts so; was there any?
     pub fn take_prefixed(&mut self, prefix: &str) -> bool {
-        let before = self.parts.len();
-        self.parts.retain(|part| !part.starts_with(prefix));
-        self.parts.len() != before
+        let before = self.modifiers.len();
+        self.modifiers.retain(|part| !part.starts_with(prefix));
+        self.modifiers.len() != before
     }
 
     /// Takes the first type, which has to be one of `allowed` (names, separated by blanks).
     pub fn ty(&mut self, allowed: &str) -> Result<Type, Reason> {
-        let found = self.parts.iter().position(|part| type_named(part).is_some());
+        let found = self.modifiers.iter().position(|part| type_named(part).is_some());
         let Some(at) = found else {
             return Err(format!("{}: no known type (one of {allowed})", self.opcode));
         };
-        let name = self.parts.remove(at);
+        let name = self.modifiers.remove(at);
         match type_named(name) {
             Some(ty) if allowed.split(' ').any(|other| other == name) => Ok(ty),
             _ => Err(format!("{}: type .{name} is not known here (one of {allowed})", self.opcode)),
@@ -72,7 +75,7 @@ impl<'a> Modifiers<'a> {
 
     /// Is the first type a float?
     pub fn is_float(&self) -> bool {
-        self.parts.iter().find_map(|part| type_named(part)).is_some_and(Type::is_float)
+        self.modifiers.iter().find_map(|part| type_named(part)).is_some_and(Type::is_float)
     }
 
     /// `.rn` and its like.
@@ -89,7 +92,7 @@ impl<'a> Modifiers<'a> {
 
     /// Is everything taken?
     pub fn finish(self) -> Result<(), Reason> {
-        match self.parts.first() {
+        match self.modifiers.first() {
             Some(part) => Err(format!("{}: unknown modifier .{part}", self.opcode)),
             None => Ok(()),
         }
