@@ -12,7 +12,7 @@ use pbe::report::RunResult;
 
 use super::common::print_result;
 use super::device::{ComputeArgs, DeviceChoice};
-use super::infect::{InfectArgs, infect};
+use super::infect::{Infect, infect};
 use super::progress::{Progress, log};
 use super::purify::{PurifyArgs, purify};
 
@@ -53,12 +53,6 @@ pub struct DemoArgs {
     force: bool,
     #[command(flatten)]
     compute: ComputeArgs,
-}
-
-#[derive(Parser)]
-struct Infect {
-    #[command(flatten)]
-    args: InfectArgs,
 }
 
 #[derive(Parser)]

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod common;
+mod config_file;
 mod convert;
 mod demo;
 mod device;
@@ -20,7 +21,6 @@ mod profile;
 mod progress;
 mod purify;
 mod rank;
-
 mod selftest;
 mod trigger;
 
@@ -66,6 +66,14 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line; ends the program where clap does.
+    ///
+    /// # Errors
+    /// A settings file that can't be a part of it.
+    pub fn read() -> Result<Self> {
+        Ok(Self::parse_from(infect::expand(std::env::args_os().collect())?))
+    }
+
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         interrupt::watch()?;

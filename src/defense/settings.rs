@@ -44,9 +44,8 @@ where
         let names: Vec<&str> = path.split('.').collect();
         assign(&mut settings, &names, value, String::new(), &mut set)?;
     }
-    let defense: D = settings.clone().try_into().map_err(|cause: toml::de::Error| {
-        Error::input(format!("settings: {}", cause.to_string().trim().replace('\n', " ")))
-    })?;
+    let defense: D =
+        settings.clone().try_into().map_err(|cause| misfit::<D>(&defaults, &settings, &cause))?;
     defense.check(&facts)?;
     let mut settings = to_value(&defense)?;
     let (before, after) = (leaves(&defaults), leaves(&settings));
@@ -68,6 +67,19 @@ where
         return Err(Error::run("settings are no table"));
     };
     Ok(Configured { defense: Box::new(defense), settings, differences })
+}
+
+/// Names the setting that doesn't fit its type: it doesn't fit the defaults either.
+fn misfit<D: DeserializeOwned>(defaults: &Value, settings: &Value, cause: &toml::de::Error) -> Error {
+    let before = leaves(defaults);
+    let alone = |(path, value): &Leaf| {
+        let (mut one, names): (_, Vec<&str>) = (defaults.clone(), path.split('.').collect());
+        assign(&mut one, &names, value, String::new(), &mut vec![]).ok()?;
+        let cause = one.try_into::<D>().err()?;
+        Some(Error::input(format!("{path}: {}", cause.message())))
+    };
+    let found = leaves(settings).iter().filter(|leaf| !before.contains(leaf)).find_map(alone);
+    found.unwrap_or_else(|| Error::input(format!("settings: {}", cause.message())))
 }
 
 /// `path=value`, as on a command line. What isn't TOML is a text.
@@ -318,8 +330,13 @@ mod tests {
     #[test]
     fn values_of_another_type_or_range_are_named() {
         assert!(refusal("", &["nesterov=maybe"], false).contains("nesterov is \"maybe\", of type string"));
-        assert!(refusal("", &["rounds.0.clean.schedule=staircase"], false).contains("staircase"));
-        assert!(refusal("", &["rounds.0.attack.steps=-1"], false).contains("-1"));
+        let schedule = refusal("", &["rounds.0.clean.schedule=staircase"], false);
+        assert!(schedule.starts_with("rounds.0.clean.schedule: unknown variant `staircase`"), "{schedule}");
+        let steps = refusal("", &["rounds.1.attack.steps=-1"], false);
+        assert!(steps.starts_with("rounds.1.attack.steps: invalid value: integer `-1`"), "{steps}");
+        let file = refusal("[[rounds]]\n[[rounds]]\nclean.epochs = -2", &[], false);
+        assert!(file.starts_with("rounds.1.clean.epochs: invalid value"), "{file}");
+        assert!(refusal("", &["batch=-1"], false).starts_with("batch: invalid value: integer `-1`"));
         assert!(refusal("", &["rounds.0.attack.epsilon_min=-1"], false).contains("epsilon_min is -1"));
         assert!(refusal("", &["batch"], false).contains("path=value"));
     }

@@ -104,6 +104,27 @@ fn settings_that_are_unknown_or_have_no_effect() {
     assert_says(&refusal(&["--config", word(&parent.path().join("absent.toml"))]), &["absent.toml"]);
 }
 
+/// The same of a file of `pbe infect`.
+#[test]
+fn settings_of_an_infection_that_are_unknown_or_of_another_type() {
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("settings.toml");
+    for (text, parts) in [
+        ("epochs = 3\n", ["settings.toml: epochs is no setting", "train.epochs"]),
+        ("[train]\nepochs = \"many\"\n", ["settings.toml", "'many' for '--epochs"]),
+        ("[train]\nepochs = [3]\n", ["settings.toml: train.epochs is [3], of type array", "integer"]),
+        ("[train]\nflip = 1\n", ["settings.toml: train.flip is 1", "boolean"]),
+        ("[train]\nnesterov = false\n", ["settings.toml: train.nesterov has no effect", "always true"]),
+        ("[attack]\nkind = \"bad\"\n", ["settings.toml", "'bad' for '--attack"]),
+        ("command = \"purify\"\n", ["settings.toml", "configuration of `pbe purify`"]),
+        ("= 3\n", ["settings.toml", "not TOML"]),
+    ] {
+        fs::write(&file, text).unwrap();
+        assert_says(&infect_refusal(&["--config", word(&file)]), &parts);
+    }
+    assert_says(&infect_refusal(&["--config", word(&parent.path().join("absent.toml"))]), &["absent.toml"]);
+}
+
 #[test]
 fn a_folder_with_a_different_run() {
     let folder = infected();

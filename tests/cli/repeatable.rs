@@ -182,6 +182,47 @@ fn the_configuration_of_a_run_repeats_it() {
     assert!(super::program::fails(&other).contains("configuration of `pbe infect`"));
 }
 
+/// Every option of `pbe infect` is a setting that its config.toml has; an option on the command line wins.
+#[test]
+fn the_configuration_of_an_infection_repeats_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = |name: &str| parent.path().join(name);
+    let runs: [&[&str]; 3] = [
+        &[
+            "--attack",
+            "sig",
+            "--dirty-label",
+            "--count",
+            "9",
+            "--seed",
+            "5",
+            "--fresh",
+            "--no-flip",
+            "--crop",
+            "1",
+        ],
+        &["--attack", "none", "--limit", "40", "--schedule", "cosine"],
+        &["--attack", "dynamic", "--generator-width", "2", "--mask-steps", "3", "--noise-ratio", "0.5"],
+    ];
+    for (number, more) in runs.iter().enumerate() {
+        let (first, again) = (folder(&format!("first{number}")), folder(&format!("again{number}")));
+        let line = ["infect", "--data", DATA, "--epochs", "2", "--output", word(&first)];
+        succeeds(&[&line[..], &SMALL, more].concat());
+        let config = first.join("config.toml");
+        succeeds(&["infect", "--config", word(&config), "--output", word(&again)]);
+        assert_same(&first, &again);
+        assert_eq!(fs::read(&config).unwrap(), fs::read(again.join("config.toml")).unwrap());
+    }
+    let (config, other) = (folder("first0").join("config.toml"), folder("other"));
+    let line = ["infect", "--config", word(&config), "--output", word(&other)];
+    succeeds(&[&line[..], &["--epochs", "1", "--rate", "0.2", "--flip"]].concat());
+    let written = fs::read_to_string(other.join("config.toml")).unwrap();
+    super::program::assert_says(&written, &["epochs = 1", "rate = 0.2", "flip = true", "seed = 5"]);
+    assert!(!written.contains("count"), "{written}");
+    let attack = [&line[..], &["--attack", "blend"]].concat();
+    super::program::assert_says(&super::program::fails(&attack), &["--attack blend", "of the attack sig"]);
+}
+
 /// Another defence than PBE goes through the same program.
 #[test]
 fn fine_tuning_is_repeated_and_needs_a_clean_set() {

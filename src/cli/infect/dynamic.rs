@@ -38,10 +38,10 @@ pub fn infect(
     let dynamic = Dynamic::initialise(size, normalisation.clone(), generators.generator_width, seed)?;
     let images = loaded.limited(train);
     let graphs = [dynamic.graph(GeneratorRole::Pattern)?, dynamic.graph(GeneratorRole::Mask)?];
-    let shape = Shape { device: device.as_ref(), graph: &graph, graphs: &graphs, config: &config };
+    let shape = NetworkSetup { device: device.as_ref(), graph: &graph, graphs: &graphs, config: &config };
     let test = loaded.set.test.as_ref();
     let need = shape.memory_estimate(&images, test).check()?;
-    let digests = super::digests(&weights, &images, test.map(Evaluator::new).as_ref());
+    let digests = super::digests(args, &weights, &images, test.map(Evaluator::new).as_ref())?;
     let settings = InfectSettings {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         network: weights.architecture.network.name(),
@@ -123,7 +123,7 @@ fn truth(
 }
 
 /// The networks of a run before they are open.
-struct Shape<'a> {
+struct NetworkSetup<'a> {
     device: &'a dyn Device,
     graph: &'a Graph,
     /// Of pattern and mask.
@@ -131,7 +131,7 @@ struct Shape<'a> {
     config: &'a InfectConfig,
 }
 
-impl Shape<'_> {
+impl NetworkSetup<'_> {
     fn options(&self, batch: usize) -> (EngineOptions, ImageOptions) {
         let augment = Augment { pad: self.config.trainer.crop, flip: self.config.trainer.flip };
         let classifier = EngineOptions { batch, augment, external_inputs: true, ..EngineOptions::default() };

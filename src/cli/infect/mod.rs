@@ -3,15 +3,18 @@
 //! | file | |
 //! |---|---|
 //! | `setup` | data and network of a run, whatever is planted |
+//! | `config` | settings from a file |
 //! | `job` | training on poisoned images |
 //! | `dynamic`, `joint`, `generators` | training with the networks that make the triggers: the run, its loop, its options |
 
+mod config;
 mod dynamic;
 mod generators;
 mod job;
 mod joint;
 mod setup;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -25,6 +28,7 @@ use pbe::model::{Weights, save};
 use pbe::report::{RunFolder, RunResult};
 use pbe::train::TrainerConfig;
 
+pub use self::config::{Infect, expand};
 use self::generators::GeneratorArgs;
 use self::job::{InfectMeta, InfectRun};
 use self::setup::{InfectSettings, Setup, TrainArgs};
@@ -32,6 +36,7 @@ use super::checkpoint::{ResumeState, resume_state};
 use super::common::{
     DataArgs, DataConfig, Digests, Loaded, NormalisationArgs, Provenance, RunArgs, print_result, remove,
 };
+use super::config_file::log_changes;
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::progress::Progress;
@@ -54,6 +59,9 @@ pub struct InfectArgs {
     pub generators: GeneratorArgs,
     #[command(flatten)]
     pub normalisation: NormalisationArgs,
+    /// Options from a TOML file, as a run's config.toml has them; that file repeats the run
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
@@ -107,7 +115,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     };
     let need = estimate.check()?;
     let provenance = Provenance::new(device.kind(), device.precision(), args.compute.seed());
-    let digests = digests(&weights, &images, evaluator.as_ref());
+    let digests = digests(args, &weights, &images, evaluator.as_ref())?;
     let settings = InfectSettings {
         provenance,
         network: weights.architecture.network.name(),
@@ -172,10 +180,19 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     Ok(result)
 }
 
-/// Digests of what a run depends on beside its settings.
-fn digests(weights: &Weights, images: &ImageSet, evaluator: Option<&Evaluator>) -> Digests {
+/// Digests of what a run depends on beside its settings; says which differ from those of `--config`.
+fn digests(
+    args: &InfectArgs,
+    weights: &Weights,
+    images: &ImageSet,
+    evaluator: Option<&Evaluator>,
+) -> Result<Digests> {
     let own = [("initial_weights", weights.digest()), ("training_images", images.digest())];
-    own.into_iter().chain(evaluator.into_iter().flat_map(Evaluator::digests)).collect()
+    let digests = own.into_iter().chain(evaluator.into_iter().flat_map(Evaluator::digests)).collect();
+    if let Some(path) = &args.config {
+        log_changes(&config::origin(path)?.1, &digests);
+    }
+    Ok(digests)
 }
 
 fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {

@@ -14,7 +14,10 @@ use pbe::train::{Schedule, TrainerConfig};
 use serde::Serialize;
 
 use super::InfectArgs;
+use super::config::origin;
 use crate::cli::common::{DataConfig, Digests, Loaded, Provenance};
+use crate::cli::config_file::check_kind;
+use crate::cli::device::DeviceChoice;
 use crate::cli::progress::Progress;
 use crate::cli::trigger::PoisonSettings;
 
@@ -160,6 +163,9 @@ impl Setup {
         }
         args.train.config(true).check()?;
         let device = args.compute.open()?;
+        if let Some(path) = args.config.as_ref().filter(|_| args.compute.device == DeviceChoice::Auto) {
+            check_kind(origin(path)?.0.as_deref(), &device.kind())?;
+        }
         let given = args.train.given()?;
         let channels = given.as_ref().map(|weights| weights.architecture.channels);
         let loaded = args.data.load(None, channels, args.compute.seed(), progress)?;

@@ -10,11 +10,11 @@ use super::{ProfileArgs, Workload};
 #[derive(Serialize)]
 struct Launches<'a> {
     mode: String,
-    launches: Vec<Launch<'a>>,
+    launches: Vec<LaunchRow<'a>>,
 }
 
 #[derive(Serialize)]
-struct Launch<'a> {
+struct LaunchRow<'a> {
     op: &'a str,
     shape: &'a str,
     in_loop: bool,
@@ -34,7 +34,7 @@ pub fn text(args: &ProfileArgs, workload: &Workload) -> Result<String> {
         let steps = launches.iter().filter(|launch| launch.in_loop).count();
         let steps = if steps > 0 { format!(", {steps} of them a PGD step") } else { String::new() };
         text += &format!("\n{}: {} launches{steps}\n", profile.mode, launches.len());
-        for Launch { op, shape, launch, .. } in launches {
+        for LaunchRow { op, shape, launch, .. } in launches {
             let [x, y] = launch.grid;
             let fused = launch.fused.iter().map(|what| format!(" + {what}")).collect::<String>();
             text += &format!("  {} <{x}, {y}>: {op}{fused} {shape}\n", launch.kernel);
@@ -52,7 +52,12 @@ pub fn text(args: &ProfileArgs, workload: &Workload) -> Result<String> {
 
 fn mode(profile: &ModeProfile) -> Launches<'_> {
     let launches = profile.ops.iter().flat_map(|op| {
-        op.launches.iter().map(|launch| Launch { op: op.op, shape: &op.shape, in_loop: op.in_loop, launch })
+        op.launches.iter().map(|launch| LaunchRow {
+            op: op.op,
+            shape: &op.shape,
+            in_loop: op.in_loop,
+            launch,
+        })
     });
     Launches { mode: profile.mode.to_string(), launches: launches.collect() }
 }

@@ -22,7 +22,7 @@ pub struct Measured {
 
 /// A line of the counters' file.
 #[derive(Deserialize)]
-struct Line {
+struct CounterRecord {
     kernel: String,
     bytes: u64,
 }
@@ -47,14 +47,14 @@ pub fn measure(profiler: &mut Profiler, profile: &ModeProfile, counters: Option<
     Ok(Measured { seconds: (0..profile.ops.len()).map(median).collect(), moved })
 }
 
-fn lines(path: &Path) -> Result<Vec<Line>> {
+fn lines(path: &Path) -> Result<Vec<CounterRecord>> {
     let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
     let read = |line| serde_json::from_str(line);
     text.lines().map(read).collect::<serde_json::Result<_>>().map_err(|cause| Error::file(path, cause))
 }
 
 /// Joins what was counted to the ops by the order of their launches.
-fn by_op(profile: &ModeProfile, lines: &[Line], path: &Path) -> Result<Vec<u64>> {
+fn by_op(profile: &ModeProfile, lines: &[CounterRecord], path: &Path) -> Result<Vec<u64>> {
     let expected = profile.ops.iter().flat_map(|op| &op.launches).map(|launch| launch.kernel);
     if !expected.eq(lines.iter().map(|line| line.kernel.as_str())) {
         let cause = format!("holds other launches than those of {}: {} lines", profile.mode, lines.len());

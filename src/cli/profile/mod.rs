@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use pbe::data::{ImageSet, Normalisation};
 use pbe::device::Device;
+use pbe::device::cuda;
 use pbe::engine::EngineOptions;
 use pbe::engine::graph::Graph;
 use pbe::engine::profile::{Mode, ModeProfile, Precision, Profiler, Roofline};
@@ -167,8 +168,9 @@ impl ProfileArgs {
 
     /// The ops of the modes that were asked for on a GPU that need not be there.
     fn profiles(&self, workload: &Workload) -> Result<Vec<ModeProfile>> {
+        let precision = self.compute.cuda_precision();
         let mut profiles =
-            pbe::engine::profile::estimate(&workload.graph, self.batch, self.compute.cuda_precision())?;
+            pbe::engine::profile::estimate(&workload.graph, self.batch, precision, cuda::launches)?;
         profiles.retain(|profile| self.modes().any(|mode| mode == profile.mode));
         Ok(profiles)
     }

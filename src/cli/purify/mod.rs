@@ -10,7 +10,7 @@ use std::time::Instant;
 use pbe::defense::{Inputs, RunState, purify as run_defense};
 use pbe::device::Device;
 use pbe::engine::EngineOptions;
-use pbe::error::{Error, Result};
+use pbe::error::Result;
 use pbe::model::save;
 use pbe::report::{RunFolder, RunResult};
 use pbe::train::TrainerConfig;
@@ -19,6 +19,7 @@ use toml::Table;
 
 use super::checkpoint::{ResumeState, resume_state};
 use super::common::{DataConfig, Digests, Provenance, print_result, remove};
+use super::config_file::{check_kind, log_changes};
 use super::interrupt;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Model, Network};
@@ -57,7 +58,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     request.configure(None, true)?;
     let model = Model::load(&request.model)?;
     let device = request.compute.open()?;
-    check_kind(&request, device.as_ref())?;
+    check_kind(request.device_kind.as_deref(), &device.kind())?;
     let clock = Instant::now();
     let data = PurifyData::load(&request, &model, progress)?;
     let configured = request.configure(Some(data.images.len()), data.set.allows_flip())?;
@@ -66,7 +67,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let images = data.bytes(&network, defense);
     let need = memory_estimate(device.as_ref(), &network, defense.trainer(), images).check()?;
     let digests = data.digests(&network);
-    log_changes(&request, &digests, progress);
+    log_changes(&request.digests, &digests);
     let config = PurifySettings {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         model: &request.model,
@@ -118,29 +119,6 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
     Ok(result)
-}
-
-/// Refuses another kind of device than that of the run which is repeated.
-fn check_kind(request: &Request, device: &dyn Device) -> Result<()> {
-    match request.device_kind.as_ref().filter(|kind| **kind != device.kind()) {
-        None => Ok(()),
-        Some(kind) => Err(Error::input(format!(
-            "the configuration is of a run on {kind}, this is {}: bits differ between them; --device runs it here",
-            device.kind()
-        ))),
-    }
-}
-
-/// Says which inputs differ from those of the run that is repeated.
-fn log_changes(request: &Request, digests: &Digests, progress: &Progress) {
-    for (name, digest) in digests {
-        if request.digests.get(*name).is_some_and(|then| then != digest) {
-            progress.log(&format!(
-                "the {} differ from those of the run that is repeated",
-                name.replace('_', " ")
-            ));
-        }
-    }
 }
 
 fn log_differences(differences: &[String], progress: &Progress) {

@@ -1,7 +1,7 @@
 //! What a purification is asked for: the options, over those of `--config` and `--set`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use pbe::data::{Format, Normalisation};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::cli::common::{DataArgs, ReadArgs, RunArgs};
+use crate::cli::config_file::{check_origin, read};
 use crate::cli::device::{ComputeArgs, DeviceChoice};
 
 /// Options of `pbe purify`.
@@ -67,9 +68,6 @@ pub struct PurifyArgs {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RunKeys {
-    command: Option<String>,
-    version: Option<String>,
-    commit: Option<String>,
     device: Option<String>,
     #[serde(deserialize_with = "parsed")]
     precision: Option<Precision>,
@@ -162,6 +160,7 @@ impl Request {
         let (run, settings): (Table, Table) =
             file.into_iter().partition(|(key, _)| RUN_KEYS.contains(&key.as_str()));
         let source = || args.config.as_deref().map_or("--set".into(), |path| path.display().to_string());
+        check_origin(&run, "purify", &source())?;
         let keys: RunKeys = run
             .try_into()
             .map_err(|cause: toml::de::Error| Error::input(format!("{}: {}", source(), cause.message())))?;
@@ -216,9 +215,6 @@ impl Request {
 
 impl RunKeys {
     fn check(&self, args: &PurifyArgs, source: &str) -> Result<()> {
-        if let Some(command) = self.command.as_ref().filter(|command| *command != "purify") {
-            return Err(Error::input(format!("{source}: it is the configuration of `pbe {command}`")));
-        }
         if self.clean.is_some() && self.clean_fraction.is_some() {
             return Err(Error::input(format!("{source}: `clean` and `clean_fraction` exclude each other")));
         }
@@ -228,21 +224,8 @@ impl RunKeys {
             let cause = format!("--recipe {given:?}: {source} is of the recipe {recipe:?}").to_lowercase();
             return Err(Error::input(cause));
         }
-        if let (Some(version), Some(commit)) = (&self.version, &self.commit)
-            && commit != pbe::report::COMMIT
-        {
-            crate::cli::progress::log(&format!(
-                "{source} is of pbe {version} ({commit}), this is {}: results may differ",
-                pbe::report::COMMIT
-            ));
-        }
         Ok(())
     }
-}
-
-fn read(path: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
-    text.parse().map_err(|cause: toml::de::Error| Error::file(path, format!("not TOML: {}", cause.message())))
 }
 
 /// Puts `value` at a path in dots.
