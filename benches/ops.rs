@@ -187,18 +187,8 @@ fn convolutions(criterion: &mut Criterion) {
         let filters = |direction| vec![FilterSpec { shape, direction }];
         let filter = FilterId(0);
         let prologue = Prologue::default();
-        let fprop =
-            Op::Conv(ops::Conv { shape, filter, input, prologue, bias: None, residual: None, output });
-        let dgrad = Op::ConvDgrad(ops::ConvDgrad {
-            shape,
-            filter,
-            gradient: output,
-            add: None,
-            mask: None,
-            scale: None,
-            residual: None,
-            output: input,
-        });
+        let fprop = Op::Conv(ops::Conv::plain(shape, filter, input, output));
+        let dgrad = Op::ConvDgrad(ops::ConvDgrad::plain(shape, filter, output, input));
         let wgrad =
             Op::ConvWgrad(ops::ConvWgrad { shape, input, prologue, gradient: output, weight_gradient });
         let ConvShape { height, in_channels, out_channels, kernel, stride, .. } = shape;

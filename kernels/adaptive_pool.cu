@@ -5,41 +5,40 @@
 //
 // Window i of `side` over `size` pixels is floor(i * size / side) to ceil((i + 1) * size / side). One thread makes one
 // element of the output.
-#include "common.cuh"
+#include "args.cuh"
 
 __device__ __forceinline__ u32 first_of(u32 window, u32 size, u32 side) { return window * size / side; }
 __device__ __forceinline__ u32 end_of(u32 window, u32 size, u32 side) {
     return ((window + 1) * size + side - 1) / side;
 }
 
-KERNEL adaptive_avg_pool(const float* input, float* output, u32 total, u32 height, u32 width, u32 channels,
-                         u32 side) {
+KERNEL adaptive_avg_pool(const AdaptiveAvgPoolArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 x = i % side, y = i / side % side, c = i / side / side % channels, image = i / side / side / channels;
-    u32 top = first_of(y, height, side), bottom = end_of(y, height, side);
-    u32 left = first_of(x, width, side), right = end_of(x, width, side);
+    if (i >= a.total) return;
+    u32 x = i % a.side, y = i / a.side % a.side, c = i / a.side / a.side % a.channels,
+        image = i / a.side / a.side / a.channels;
+    u32 top = first_of(y, a.height, a.side), bottom = end_of(y, a.height, a.side);
+    u32 left = first_of(x, a.width, a.side), right = end_of(x, a.width, a.side);
     float share = 1.0f / (float)((bottom - top) * (right - left)), sum = 0.0f;
     for (u32 row = top; row < bottom; ++row)
         for (u32 column = left; column < right; ++column)
-            sum += input[((image * height + row) * width + column) * channels + c] * share;
-    output[i] = sum;
+            sum += a.input[((image * a.height + row) * a.width + column) * a.channels + c] * share;
+    a.output[i] = sum;
 }
 
 // The windows with a row are those from floor(row * side / height) on that begin no later than the row.
-KERNEL adaptive_avg_pool_dgrad(const float* gradient, float* output, u32 total, u32 height, u32 width, u32 channels,
-                               u32 side) {
+KERNEL adaptive_avg_pool_dgrad(const AdaptiveAvgPoolDgradArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 c = i % channels, column = i / channels % width, row = i / channels / width % height;
-    const float* windows = gradient + (i / channels / width / height * channels + c) * side * side;
+    if (i >= a.total) return;
+    u32 c = i % a.channels, column = i / a.channels % a.width, row = i / a.channels / a.width % a.height;
+    const float* windows = a.gradient + (i / a.channels / a.width / a.height * a.channels + c) * a.side * a.side;
     float sum = 0.0f;
-    for (u32 y = row * side / height; y < side && first_of(y, height, side) <= row; ++y) {
-        u32 rows = end_of(y, height, side) - first_of(y, height, side);
-        for (u32 x = column * side / width; x < side && first_of(x, width, side) <= column; ++x) {
-            u32 columns = end_of(x, width, side) - first_of(x, width, side);
-            sum += windows[y * side + x] * (1.0f / (float)(rows * columns));
+    for (u32 y = row * a.side / a.height; y < a.side && first_of(y, a.height, a.side) <= row; ++y) {
+        u32 rows = end_of(y, a.height, a.side) - first_of(y, a.height, a.side);
+        for (u32 x = column * a.side / a.width; x < a.side && first_of(x, a.width, a.side) <= column; ++x) {
+            u32 columns = end_of(x, a.width, a.side) - first_of(x, a.width, a.side);
+            sum += windows[y * a.side + x] * (1.0f / (float)(rows * columns));
         }
     }
-    output[i] = sum;
+    a.output[i] = sum;
 }

@@ -2,6 +2,7 @@
 //   add  output = max(0, scale[c] * left + shift[c]) + max(0, scale'[c] * right + shift'[c])
 // A residual block adds its two branches so, with their batch norms and ReLUs still to apply.
 // Memory-bound: a thread computes four consecutive elements, one 16-byte access a tensor.
+#include "args.cuh"
 #include "vec4.cuh"
 
 // A tensor and its prologue; scale, shift (channels) or null. NaN stays NaN.
@@ -38,15 +39,13 @@ template <bool ALIGNED> __device__ __forceinline__ void add_branches(const Branc
 }
 
 // `output` may be `left` or `right`: an element is read by the thread that writes it.
-KERNEL add(const float* left, const float* left_scale, const float* left_shift, const float* right,
-           const float* right_scale, const float* right_shift, float* output, u32 total, u32 channels, u32 left_relu,
-           u32 right_relu) {
+KERNEL add(const AddArgs a) {
     u32 i = global_index() * VEC4;
-    if (i >= total) return;
-    Branch left_branch = {left, left_scale, left_shift, left_relu},
-           right_branch = {right, right_scale, right_shift, right_relu};
-    if (is_vec4_aligned(channels, left, right, output) &&
-        is_vec4_aligned(channels, left_scale, left_shift, right_scale, right_shift))
-        add_branches<true>(left_branch, right_branch, output, i, channels, VEC4);
-    else add_branches<false>(left_branch, right_branch, output, i, channels, min(total - i, VEC4));
+    if (i >= a.total) return;
+    Branch left_branch = {a.left, a.left_scale, a.left_shift, a.left_relu},
+           right_branch = {a.right, a.right_scale, a.right_shift, a.right_relu};
+    if (is_vec4_aligned(a.channels, a.left, a.right, a.output) &&
+        is_vec4_aligned(a.channels, a.left_scale, a.left_shift, a.right_scale, a.right_shift))
+        add_branches<true>(left_branch, right_branch, a.output, i, a.channels, VEC4);
+    else add_branches<false>(left_branch, right_branch, a.output, i, a.channels, min(a.total - i, VEC4));
 }

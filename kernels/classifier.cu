@@ -11,6 +11,7 @@
 // in flight, and a warp computes the dot products of four classes at once. Sums have a fixed order: a dot product is
 // one warp's, its lanes added as a tree; a sum over classes is per thread, then a tree over threads. Tried and lost:
 // every thread sums all classes for itself, 0.5 ms on an H100 with a thousand classes.
+#include "args.cuh"
 #include "mma.cuh"
 #include "vec4.cuh"
 
@@ -62,56 +63,54 @@ __device__ __forceinline__ LogSoftmax log_softmax(Shared& shared, const float* l
 }
 
 // Average pooling: input (N, pixels, channels) -> shared.features and features (N, channels).
-template <bool ALIGNED>
-__device__ __forceinline__ void pool(Shared& shared, const float* input, float* features, u32 pixels, u32 channels) {
-    for (u32 c = threadIdx.x * VEC4; c < channels; c += BLOCK * VEC4) {
-        const float* from = input + blockIdx.x * pixels * channels + c;
-        u32 valid = min(channels - c, VEC4);
+template <bool ALIGNED, class Args> __device__ __forceinline__ void pool(Shared& shared, const Args& a) {
+    for (u32 c = threadIdx.x * VEC4; c < a.channels; c += BLOCK * VEC4) {
+        const float* from = a.input + blockIdx.x * a.pixels * a.channels + c;
+        u32 valid = min(a.channels - c, VEC4);
         Vec4 sum = {};
 #pragma unroll 1
-        for (u32 first = 0; first < pixels; first += UNROLL) {
+        for (u32 first = 0; first < a.pixels; first += UNROLL) {
             Vec4 value[UNROLL];
 #pragma unroll
             for (u32 j = 0; j < UNROLL; ++j)
-                value[j] = load_vec4<ALIGNED>(from + min(first + j, pixels - 1) * channels, valid);
+                value[j] = load_vec4<ALIGNED>(from + min(first + j, a.pixels - 1) * a.channels, valid);
 #pragma unroll
             for (u32 j = 0; j < UNROLL; ++j)
 #pragma unroll
                 for (u32 k = 0; k < VEC4; ++k)
-                    if (first + j < pixels) sum.v[k] += value[j].v[k];
+                    if (first + j < a.pixels) sum.v[k] += value[j].v[k];
         }
 #pragma unroll
-        for (u32 k = 0; k < VEC4; ++k) sum.v[k] /= (float)pixels;
+        for (u32 k = 0; k < VEC4; ++k) sum.v[k] /= (float)a.pixels;
         store_vec4<ALIGNED>(shared.features + c, sum, valid);
-        store_vec4<ALIGNED>(features + blockIdx.x * channels + c, sum, valid);
+        store_vec4<ALIGNED>(a.features + blockIdx.x * a.channels + c, sum, valid);
     }
 }
 
 // Linear layer: weight (classes, channels), bias (classes) -> shared.logits and logits (N, classes).
-template <bool ALIGNED> __device__ __forceinline__ void linear(Shared& shared, const float* weight, const float* bias,
-                                                               float* logits, u32 channels, u32 classes) {
+template <bool ALIGNED, class Args> __device__ __forceinline__ void linear(Shared& shared, const Args& a) {
 #pragma unroll 1
-    for (u32 k = threadIdx.x / 32; k < classes; k += BLOCK / 32 * CLASSES_PER_WARP) {
+    for (u32 k = threadIdx.x / 32; k < a.classes; k += BLOCK / 32 * CLASSES_PER_WARP) {
         float sum[CLASSES_PER_WARP] = {}, offset[CLASSES_PER_WARP];
 #pragma unroll
-        for (u32 j = 0; j < CLASSES_PER_WARP; ++j) offset[j] = bias[min(k + j * (BLOCK / 32), classes - 1)];
+        for (u32 j = 0; j < CLASSES_PER_WARP; ++j) offset[j] = a.bias[min(k + j * (BLOCK / 32), a.classes - 1)];
 #pragma unroll 1
-        for (u32 c = threadIdx.x % 32 * VEC4; c < channels; c += 32 * VEC4 * CHUNKS) {
+        for (u32 c = threadIdx.x % 32 * VEC4; c < a.channels; c += 32 * VEC4 * CHUNKS) {
             Vec4 row[CHUNKS][CLASSES_PER_WARP];
 #pragma unroll
             for (u32 chunk = 0; chunk < CHUNKS; ++chunk)
 #pragma unroll
                 for (u32 j = 0; j < CLASSES_PER_WARP; ++j) {
-                    u32 local = c + chunk * 32 * VEC4 < channels ? c + chunk * 32 * VEC4 : c;
-                    const float* from = weight + min(k + j * (BLOCK / 32), classes - 1) * channels + local;
-                    row[chunk][j] = load_vec4<ALIGNED>(from, channels - local);
+                    u32 local = c + chunk * 32 * VEC4 < a.channels ? c + chunk * 32 * VEC4 : c;
+                    const float* from = a.weight + min(k + j * (BLOCK / 32), a.classes - 1) * a.channels + local;
+                    row[chunk][j] = load_vec4<ALIGNED>(from, a.channels - local);
                 }
 #pragma unroll
             for (u32 chunk = 0; chunk < CHUNKS; ++chunk) {
                 // A select: after a branch the compiler would place the loads.
-                bool valid = c + chunk * 32 * VEC4 < channels;
+                bool valid = c + chunk * 32 * VEC4 < a.channels;
                 u32 local = valid ? c + chunk * 32 * VEC4 : c;
-                Vec4 feature = load_vec4<ALIGNED>(shared.features + local, channels - local);
+                Vec4 feature = load_vec4<ALIGNED>(shared.features + local, a.channels - local);
 #pragma unroll
                 for (u32 j = 0; j < CLASSES_PER_WARP; ++j)
 #pragma unroll
@@ -128,107 +127,100 @@ template <bool ALIGNED> __device__ __forceinline__ void linear(Shared& shared, c
 #pragma unroll
         for (u32 j = 0; j < CLASSES_PER_WARP; ++j) {
             u32 local = k + j * (BLOCK / 32);
-            if (local < classes) logits[blockIdx.x * classes + local] = shared.logits[local] = sum[j] + offset[j];
+            if (local < a.classes) a.logits[blockIdx.x * a.classes + local] = shared.logits[local] = sum[j] + offset[j];
         }
     }
 }
 
 // Loss of loss.cu: loss (N), shared.gradient and gradient (N, classes) or null; teacher (N, classes) or null.
-__device__ __forceinline__ void cross_entropy(Shared& shared, u32 label, const float* teacher, float* loss,
-                                              float* gradient, u32 classes, float divisor, const Run* run) {
-    LogSoftmax local = log_softmax(shared, shared.logits, classes, 1.0);
+__device__ __forceinline__ void cross_entropy(Shared& shared, const ClassifierLossArgs& a) {
+    // The host refuses other labels; the bound keeps a wrong one from becoming an address.
+    u32 label = min(a.labels[blockIdx.x], a.classes - 1);
+    LogSoftmax local = log_softmax(shared, shared.logits, a.classes, 1.0);
     double total = -local.at(shared.logits[label]);
-    for (u32 c = threadIdx.x; c < classes; c += BLOCK)
-        shared.gradient[c] = (float)((exp(local.at(shared.logits[c])) - (c == label ? 1.0 : 0.0)) / divisor);
-    if (teacher) {
-        double temperature = run->temperature, weight = run->distill_weight;
-        const float* other = teacher + blockIdx.x * classes;
-        LogSoftmax soft = log_softmax(shared, shared.logits, classes, temperature);
-        LogSoftmax target = log_softmax(shared, other, classes, temperature);
-        double divergence = sum_over_classes(shared, classes, [&](u32 c) {
+    for (u32 c = threadIdx.x; c < a.classes; c += BLOCK)
+        shared.gradient[c] = (float)((exp(local.at(shared.logits[c])) - (c == label ? 1.0 : 0.0)) / a.divisor);
+    if (a.teacher) {
+        double temperature = a.run->temperature, weight = a.run->distill_weight;
+        const float* other = a.teacher + blockIdx.x * a.classes;
+        LogSoftmax soft = log_softmax(shared, shared.logits, a.classes, temperature);
+        LogSoftmax target = log_softmax(shared, other, a.classes, temperature);
+        double divergence = sum_over_classes(shared, a.classes, [&](u32 c) {
             double p = soft.at(shared.logits[c]), q = target.at(other[c]), share = exp(q);
-            shared.gradient[c] += (float)(weight * temperature * (exp(p) - share) / divisor);
+            shared.gradient[c] += (float)(weight * temperature * (exp(p) - share) / a.divisor);
             return share * (q - p);
         });
         total += weight * temperature * temperature * divergence;
     }
-    if (gradient)
-        for (u32 c = threadIdx.x; c < classes; c += BLOCK) gradient[blockIdx.x * classes + c] = shared.gradient[c];
-    if (threadIdx.x == 0) loss[blockIdx.x] = (float)total;
+    if (a.gradient)
+        for (u32 c = threadIdx.x; c < a.classes; c += BLOCK)
+            a.gradient[blockIdx.x * a.classes + c] = shared.gradient[c];
+    if (threadIdx.x == 0) a.loss[blockIdx.x] = (float)total;
 }
 
 // The way back: feature_gradient (N, channels), output (N, pixels, channels), next (N, pixels, C') in bf16, each or
 // null.
-template <bool ALIGNED> __device__ __forceinline__ void backward(Shared& shared, const float* weight,
-                                                                 float* feature_gradient, float* output, bf16* next,
-                                                                 u32 pixels, u32 channels, u32 classes) {
-    u32 padded = round_up_to_vector(channels);
+template <bool ALIGNED> __device__ __forceinline__ void backward(Shared& shared, const ClassifierLossArgs& a) {
+    u32 padded = round_up_to_vector(a.channels);
     for (u32 c = threadIdx.x * VEC4; c < padded; c += BLOCK * VEC4) {
-        u32 valid = c < channels ? min(channels - c, VEC4) : 0;
+        u32 valid = c < a.channels ? min(a.channels - c, VEC4) : 0;
         Vec4 sum = {};
 #pragma unroll 1
-        for (u32 first = 0; valid && first < classes; first += UNROLL) {
+        for (u32 first = 0; valid && first < a.classes; first += UNROLL) {
             Vec4 row[UNROLL];
 #pragma unroll
             for (u32 j = 0; j < UNROLL; ++j)
-                row[j] = load_vec4<ALIGNED>(weight + min(first + j, classes - 1) * channels + c, valid);
+                row[j] = load_vec4<ALIGNED>(a.weight + min(first + j, a.classes - 1) * a.channels + c, valid);
 #pragma unroll
             for (u32 j = 0; j < UNROLL; ++j)
 #pragma unroll
                 for (u32 k = 0; k < VEC4; ++k)
-                    if (first + j < classes) sum.v[k] = fmaf(row[j].v[k], shared.gradient[first + j], sum.v[k]);
+                    if (first + j < a.classes) sum.v[k] = fmaf(row[j].v[k], shared.gradient[first + j], sum.v[k]);
         }
-        if (feature_gradient && valid) store_vec4<ALIGNED>(feature_gradient + blockIdx.x * channels + c, sum, valid);
+        if (a.feature_gradient && valid)
+            store_vec4<ALIGNED>(a.feature_gradient + blockIdx.x * a.channels + c, sum, valid);
 #pragma unroll
-        for (u32 k = 0; k < VEC4; ++k) sum.v[k] /= (float)pixels;
-        for (u32 pixel = 0; pixel < pixels; ++pixel) {
-            u32 at = blockIdx.x * pixels + pixel;
-            if (output && valid) store_vec4<ALIGNED>(output + at * channels + c, sum, valid);
-            if (next) store_vec4_bf16(next + at * padded + c, sum);
+        for (u32 k = 0; k < VEC4; ++k) sum.v[k] /= (float)a.pixels;
+        for (u32 pixel = 0; pixel < a.pixels; ++pixel) {
+            u32 at = blockIdx.x * a.pixels + pixel;
+            if (a.output && valid) store_vec4<ALIGNED>(a.output + at * a.channels + c, sum, valid);
+            if (a.next) store_vec4_bf16(a.next + at * padded + c, sum);
         }
     }
 }
 
 // Pooling and linear layer. All threads call this, and see both results afterwards.
-template <bool ALIGNED> __device__ __forceinline__ void forward(Shared& shared, const float* input, const float* weight,
-                                                                const float* bias, float* features, float* logits,
-                                                                u32 pixels, u32 channels, u32 classes) {
-    pool<ALIGNED>(shared, input, features, pixels, channels);
+template <bool ALIGNED, class Args> __device__ __forceinline__ void forward(Shared& shared, const Args& a) {
+    pool<ALIGNED>(shared, a);
     __syncthreads();
-    linear<ALIGNED>(shared, weight, bias, logits, channels, classes);
+    linear<ALIGNED>(shared, a);
     __syncthreads();
 }
 
-KERNEL classifier_forward(const float* input, const float* weight, const float* bias, float* features, float* logits,
-                          u32 pixels, u32 channels, u32 classes, const float* reference, float* score) {
+KERNEL classifier_forward(const ClassifierForwardArgs a) {
     __shared__ __align__(16) Shared shared;
-    if (is_vec4_aligned(channels, input, weight, features))
-        forward<true>(shared, input, weight, bias, features, logits, pixels, channels, classes);
-    else forward<false>(shared, input, weight, bias, features, logits, pixels, channels, classes);
-    if (!reference) return;
-    const float* other = reference + blockIdx.x * classes;
-    double product = sum_over_classes(shared, classes, [&](u32 c) { return (double)shared.logits[c] * other[c]; });
-    double left = sum_over_classes(shared, classes, [&](u32 c) { return (double)shared.logits[c] * shared.logits[c]; });
-    double right = sum_over_classes(shared, classes, [&](u32 c) { return (double)other[c] * other[c]; });
+    if (is_vec4_aligned(a.channels, a.input, a.weight, a.features)) forward<true>(shared, a);
+    else forward<false>(shared, a);
+    if (!a.reference) return;
+    const float* other = a.reference + blockIdx.x * a.classes;
+    double product = sum_over_classes(shared, a.classes, [&](u32 c) { return (double)shared.logits[c] * other[c]; });
+    double left =
+        sum_over_classes(shared, a.classes, [&](u32 c) { return (double)shared.logits[c] * shared.logits[c]; });
+    double right = sum_over_classes(shared, a.classes, [&](u32 c) { return (double)other[c] * other[c]; });
     double norms = sqrt(left) * sqrt(right);
-    if (threadIdx.x == 0) score[blockIdx.x] = norms > 0.0 ? (float)(product / norms) : 0.0f;
+    if (threadIdx.x == 0) a.score[blockIdx.x] = norms > 0.0 ? (float)(product / norms) : 0.0f;
 }
 
 // output may be input: a block reads an image before it writes it.
-KERNEL classifier_loss(const float* input, const float* weight, const float* bias, float* features, float* logits,
-                       u32 pixels, u32 channels, u32 classes, const u32* labels, const float* teacher, float* loss,
-                       float* gradient, float* feature_gradient, float* output, bf16* next, float divisor,
-                       const Run* run) {
+KERNEL classifier_loss(const ClassifierLossArgs a) {
     __shared__ __align__(16) Shared shared;
-    bool aligned = is_vec4_aligned(channels, input, weight, features, feature_gradient, output);
-    // The host refuses other labels; the bound keeps a wrong one from becoming an address.
-    u32 label = min(labels[blockIdx.x], classes - 1);
-    if (aligned) forward<true>(shared, input, weight, bias, features, logits, pixels, channels, classes);
-    else forward<false>(shared, input, weight, bias, features, logits, pixels, channels, classes);
-    cross_entropy(shared, label, teacher, loss, gradient, classes, divisor, run);
+    bool aligned = is_vec4_aligned(a.channels, a.input, a.weight, a.features, a.feature_gradient, a.output);
+    if (aligned) forward<true>(shared, a);
+    else forward<false>(shared, a);
+    cross_entropy(shared, a);
     __syncthreads();
-    if (aligned) backward<true>(shared, weight, feature_gradient, output, next, pixels, channels, classes);
-    else backward<false>(shared, weight, feature_gradient, output, next, pixels, channels, classes);
+    if (aligned) backward<true>(shared, a);
+    else backward<false>(shared, a);
 }
 
 // What the host counts on.

@@ -6,6 +6,7 @@
 //
 // Used where no other op writes the operand (NextOperand in epilogue.cuh). load_filter computes one element a thread,
 // conv_input eight channels, conv_mask four, with 16-byte loads where aligned.
+#include "args.cuh"
 #include "epilogue.cuh"
 #include "vec4.cuh"
 
@@ -15,30 +16,23 @@ template <> __device__ __forceinline__ float as<float>(float value) { return val
 
 // weights (K, C, kernel^2), scale (K) or null -> filter (K, taps, C'), or (C, taps, K') where `dgrad`, in
 // the order of dgrad_tap_index. Items: (row, tap, column), the last fastest.
-template <class E> __device__ __forceinline__ void load_filter(const float* weights, const float* scale, E* filter,
-                                                               u32 total, u32 kernel, u32 stride, u32 out_channels,
-                                                               u32 in_channels, u32 columns, u32 dgrad) {
+template <class E, class Args> __device__ __forceinline__ void load_filter(const Args& a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 column = i % columns, rest = i / columns, taps = kernel * kernel;
+    if (i >= a.total) return;
+    u32 column = i % a.columns, rest = i / a.columns, taps = a.kernel * a.kernel;
     u32 tap = rest % taps, row = rest / taps;
-    u32 k = dgrad ? column : row, c = dgrad ? row : column;
-    u32 place = dgrad ? dgrad_tap_index(tap, kernel, stride) : tap;
+    u32 k = a.dgrad ? column : row, c = a.dgrad ? row : column;
+    u32 place = a.dgrad ? dgrad_tap_index(tap, a.kernel, a.stride) : tap;
     float value = 0.0f;
-    if (k < out_channels && c < in_channels) {
-        value = weights[(k * in_channels + c) * taps + tap];
-        if (scale) value *= scale[k];
+    if (k < a.out_channels && c < a.in_channels) {
+        value = a.weights[(k * a.in_channels + c) * taps + tap];
+        if (a.scale) value *= a.scale[k];
     }
-    filter[(row * taps + place) * columns + column] = as<E>(value);
+    a.filter[(row * taps + place) * a.columns + column] = as<E>(value);
 }
 
-#define LOAD_FILTER(name, E)                                                                                      \
-    KERNEL name(const float* weights, const float* scale, E* filter, u32 total, u32 kernel, u32 stride,           \
-                u32 out_channels, u32 in_channels, u32 columns, u32 dgrad) {                                      \
-        load_filter<E>(weights, scale, filter, total, kernel, stride, out_channels, in_channels, columns, dgrad); \
-    }
-LOAD_FILTER(load_filter_bf16, bf16)
-LOAD_FILTER(load_filter_f32, float)
+KERNEL load_filter_bf16(const LoadFilterBf16Args a) { load_filter<bf16>(a); }
+KERNEL load_filter_f32(const LoadFilterF32Args a) { load_filter<float>(a); }
 
 // Channels c to c + 3 after the prologue.
 template <bool ALIGNED> __device__ __forceinline__ Vec4 prologue_vec4(const float* input, const float* scale,
@@ -57,46 +51,38 @@ template <bool ALIGNED> __device__ __forceinline__ Vec4 prologue_vec4(const floa
 
 // input (pixels, channels) -> output (pixels, padded_channels) after the prologue. A thread computes a vector, of
 // `total`.
-template <class E> __device__ __forceinline__ void conv_input(const float* input, const float* scale,
-                                                              const float* shift, E* output, u32 total, u32 relu,
-                                                              u32 channels, u32 padded_channels) {
+template <class Args> __device__ __forceinline__ void conv_input(const Args& a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 vectors = padded_channels / VECTOR, c = i % vectors * VECTOR, pixel = i / vectors;
-    const float* from = input + pixel * channels + c;
+    if (i >= a.total) return;
+    u32 vectors = a.padded_channels / VECTOR, c = i % vectors * VECTOR, pixel = i / vectors;
+    const float* from = a.input + pixel * a.channels + c;
     Vec4 low, high;
-    if (channels % VECTOR == 0 && is_vec4_aligned(channels, input, scale, shift)) {
-        low = prologue_vec4<true>(from, scale, shift, relu, c, VEC4);
-        high = prologue_vec4<true>(from + VEC4, scale, shift, relu, c + VEC4, VEC4);
+    if (a.channels % VECTOR == 0 && is_vec4_aligned(a.channels, a.input, a.scale, a.shift)) {
+        low = prologue_vec4<true>(from, a.scale, a.shift, a.relu, c, VEC4);
+        high = prologue_vec4<true>(from + VEC4, a.scale, a.shift, a.relu, c + VEC4, VEC4);
     } else {
-        u32 valid = channels - c, more = valid > VEC4 ? valid - VEC4 : 0;
-        low = prologue_vec4<false>(from, scale, shift, relu, c, valid);
-        high = prologue_vec4<false>(from + VEC4, scale, shift, relu, c + VEC4, more);
+        u32 valid = a.channels - c, more = valid > VEC4 ? valid - VEC4 : 0;
+        low = prologue_vec4<false>(from, a.scale, a.shift, a.relu, c, valid);
+        high = prologue_vec4<false>(from + VEC4, a.scale, a.shift, a.relu, c + VEC4, more);
     }
-    store_operand(output + i * VECTOR,
+    store_operand(a.output + i * VECTOR,
                   Vec8{{low.v[0], low.v[1], low.v[2], low.v[3], high.v[0], high.v[1], high.v[2], high.v[3]}});
 }
 
-#define CONV_INPUT(name, E)                                                                                 \
-    KERNEL name(const float* input, const float* scale, const float* shift, E* output, u32 total, u32 relu, \
-                u32 channels, u32 padded_channels) {                                                        \
-        conv_input<E>(input, scale, shift, output, total, relu, channels, padded_channels);                 \
-    }
-CONV_INPUT(conv_input_bf16, bf16)
-CONV_INPUT(conv_input_f32, float)
+KERNEL conv_input_bf16(const ConvInputBf16Args a) { conv_input(a); }
+KERNEL conv_input_f32(const ConvInputF32Args a) { conv_input(a); }
 
 // mask (pixels, words): bit b of a pixel's word w is 1 where channel 32 w + b of the prologue is positive. Eight
 // threads compute a word, of `total`, four channels each. Tried and lost: one thread a word, which reads 128 bytes one
 // value after the other.
-KERNEL conv_mask(const float* input, const float* scale, const float* shift, u32* mask, u32 total, u32 channels,
-                 u32 words) {
-    u32 i = global_index() / 8, c = i % words * 32 + threadIdx.x % 8 * VEC4, pixel = i / words;
-    u32 valid = i < total && c < channels ? channels - c : 0, word = 0;
-    const float* from = input + pixel * channels + c;
+KERNEL conv_mask(const ConvMaskArgs a) {
+    u32 i = global_index() / 8, c = i % a.words * 32 + threadIdx.x % 8 * VEC4, pixel = i / a.words;
+    u32 valid = i < a.total && c < a.channels ? a.channels - c : 0, word = 0;
+    const float* from = a.input + pixel * a.channels + c;
     if (valid) {
-        Vec4 vec = is_vec4_aligned(channels, input, scale, shift)
-                       ? prologue_vec4<true>(from, scale, shift, 0, c, VEC4)
-                       : prologue_vec4<false>(from, scale, shift, 0, c, valid);
+        Vec4 vec = is_vec4_aligned(a.channels, a.input, a.scale, a.shift)
+                       ? prologue_vec4<true>(from, a.scale, a.shift, 0, c, VEC4)
+                       : prologue_vec4<false>(from, a.scale, a.shift, 0, c, valid);
 #pragma unroll
         for (u32 k = 0; k < VEC4; ++k)
             if (k < valid && vec.v[k] > 0.0f) word |= 1u << k;
@@ -104,5 +90,5 @@ KERNEL conv_mask(const float* input, const float* scale, const float* shift, u32
     word <<= threadIdx.x % 8 * VEC4;
 #pragma unroll
     for (u32 lane = 1; lane < 8; lane *= 2) word |= __shfl_xor_sync(~0u, word, lane);
-    if (i < total && threadIdx.x % 8 == 0) mask[i] = word;
+    if (i < a.total && threadIdx.x % 8 == 0) a.mask[i] = word;
 }

@@ -141,23 +141,22 @@ constexpr u32 PARTS_AT_ONCE = 8;
 
 // weight_gradient (K, C, taps) = the sum of partial (parts, taps, C', K') over the parts, in order.
 // Items: (tap, c, k), the last fastest, as the partial sums lie.
-KERNEL conv_wgrad_reduce(const float* partial, float* weight_gradient, u32 total, u32 parts, u32 taps, u32 out_channels,
-                         u32 in_channels, u32 padded_out, u32 padded_in) {
+KERNEL conv_wgrad_reduce(const ConvWgradReduceArgs a) {
     u32 item = global_index();
-    if (item >= total) return;
-    u32 k = item % out_channels, rest = item / out_channels;
-    u32 c = rest % in_channels, tap = rest / in_channels;
-    const float* from = partial + (tap * padded_in + c) * padded_out + k;
-    u32 size = taps * padded_in * padded_out;
+    if (item >= a.total) return;
+    u32 k = item % a.out_channels, rest = item / a.out_channels;
+    u32 c = rest % a.in_channels, tap = rest / a.in_channels;
+    const float* from = a.partial + (tap * a.padded_in + c) * a.padded_out + k;
+    u32 size = a.taps * a.padded_in * a.padded_out;
     float sum = 0.0f;
     // Latency-bound: what counts is the number of loads in flight.
 #pragma unroll 1
-    for (u32 first = 0; first < parts; first += PARTS_AT_ONCE) {
+    for (u32 first = 0; first < a.parts; first += PARTS_AT_ONCE) {
         float one[PARTS_AT_ONCE];
 #pragma unroll
-        for (u32 j = 0; j < PARTS_AT_ONCE; ++j) one[j] = first + j < parts ? from[(first + j) * size] : -0.0f;
+        for (u32 j = 0; j < PARTS_AT_ONCE; ++j) one[j] = first + j < a.parts ? from[(first + j) * size] : -0.0f;
 #pragma unroll
         for (u32 j = 0; j < PARTS_AT_ONCE; ++j) sum += one[j];
     }
-    weight_gradient[(k * in_channels + c) * taps + tap] = sum;
+    a.weight_gradient[(k * a.in_channels + c) * a.taps + tap] = sum;
 }

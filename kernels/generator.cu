@@ -8,7 +8,7 @@
 //
 // Tensors are (N, height, width, channels), scale and shift (channels) or null. tanh and its slope are computed from
 // e^(-2|z|) in f64, so that a slope near zero keeps its digits.
-#include "common.cuh"
+#include "args.cuh"
 
 // `UNIT_TANH_DIVISOR` in src/device/mod.rs.
 constexpr double DIVISOR = 2.0 + 1e-7;
@@ -27,57 +27,55 @@ __device__ __forceinline__ u32 far_neighbor(u32 at, u32 len) {
 }
 
 // height and width of the input.
-KERNEL upsample(const float* input, const float* scale, const float* shift, float* output, u32 total, u32 height,
-                u32 width, u32 channels, u32 relu) {
+KERNEL upsample(const UpsampleArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 c = i % channels, pixel = i / channels;
-    u32 x = pixel % (2 * width), row = pixel / (2 * width);
-    u32 y = row % (2 * height), first = row / (2 * height) * height;
-    u32 left = x / 2, right = far_neighbor(x, width);
-    const float* near = input + (first + y / 2) * width * channels;
-    const float* far = input + (first + far_neighbor(y, height)) * width * channels;
-    float a = apply_prologue(near[left * channels + c], scale, shift, relu, c);
-    float b = apply_prologue(near[right * channels + c], scale, shift, relu, c);
-    float d = apply_prologue(far[left * channels + c], scale, shift, relu, c);
-    float e = apply_prologue(far[right * channels + c], scale, shift, relu, c);
-    output[i] = 0.75f * (0.75f * a + 0.25f * b) + 0.25f * (0.75f * d + 0.25f * e);
+    if (i >= a.total) return;
+    u32 c = i % a.channels, pixel = i / a.channels;
+    u32 x = pixel % (2 * a.width), row = pixel / (2 * a.width);
+    u32 y = row % (2 * a.height), first = row / (2 * a.height) * a.height;
+    u32 left = x / 2, right = far_neighbor(x, a.width);
+    const float* near = a.input + (first + y / 2) * a.width * a.channels;
+    const float* far = a.input + (first + far_neighbor(y, a.height)) * a.width * a.channels;
+    float near_left = apply_prologue(near[left * a.channels + c], a.scale, a.shift, a.relu, c);
+    float near_right = apply_prologue(near[right * a.channels + c], a.scale, a.shift, a.relu, c);
+    float far_left = apply_prologue(far[left * a.channels + c], a.scale, a.shift, a.relu, c);
+    float far_right = apply_prologue(far[right * a.channels + c], a.scale, a.shift, a.relu, c);
+    a.output[i] = 0.75f * (0.75f * near_left + 0.25f * near_right) + 0.25f * (0.75f * far_left + 0.25f * far_right);
 }
 
 // height and width of the output, which are those of the forward pass's input.
-KERNEL upsample_dgrad(const float* gradient, float* output, u32 total, u32 height, u32 width, u32 channels) {
+KERNEL upsample_dgrad(const UpsampleDgradArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 c = i % channels, pixel = i / channels;
-    u32 x = pixel % width, row = pixel / width;
-    u32 y = row % height, first = row / height * 2 * height;
+    if (i >= a.total) return;
+    u32 c = i % a.channels, pixel = i / a.channels;
+    u32 x = pixel % a.width, row = pixel / a.width;
+    u32 y = row % a.height, first = row / a.height * 2 * a.height;
     float sum = 0.0f;
     for (u32 tap = 0; tap < 4; ++tap) {
         // 2y - 1 + tap, inside.
-        u32 at = min(max(2 * y + tap, 1u) - 1, 2 * height - 1);
-        const float* line = gradient + (first + at) * 2 * width * channels + c;
-        float apply_prologue = line[(x ? 2 * x - 1 : 0) * channels],
-              behind = line[min(2 * x + 2, 2 * width - 1) * channels];
-        float local = line[2 * x * channels] + line[(2 * x + 1) * channels];
-        sum += (tap % 3 ? 0.75f : 0.25f) * (0.25f * (apply_prologue + behind) + 0.75f * local);
+        u32 at = min(max(2 * y + tap, 1u) - 1, 2 * a.height - 1);
+        const float* line = a.gradient + (first + at) * 2 * a.width * a.channels + c;
+        float before = line[(x ? 2 * x - 1 : 0) * a.channels],
+              after = line[min(2 * x + 2, 2 * a.width - 1) * a.channels];
+        float local = line[2 * x * a.channels] + line[(2 * x + 1) * a.channels];
+        sum += (tap % 3 ? 0.75f : 0.25f) * (0.25f * (before + after) + 0.75f * local);
     }
-    output[i] = sum;
+    a.output[i] = sum;
 }
 
-KERNEL scaled_tanh(const float* input, const float* scale, const float* shift, float* output, u32 total, u32 channels) {
+KERNEL scaled_tanh(const ScaledTanhArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    double z = apply_prologue(input[i], scale, shift, 0, i % channels), e = exp(-2.0 * fabs(z));
-    output[i] = (float)(copysign((1.0 - e) / (1.0 + e), z) / DIVISOR + 0.5);
+    if (i >= a.total) return;
+    double z = apply_prologue(a.input[i], a.scale, a.shift, 0, i % a.channels), e = exp(-2.0 * fabs(z));
+    a.output[i] = (float)(copysign((1.0 - e) / (1.0 + e), z) / DIVISOR + 0.5);
 }
 
 // `output` may be `gradient`. factor (channels) or null for 1.
-KERNEL scaled_tanh_dgrad(const float* input, const float* scale, const float* shift, const float* gradient,
-                         const float* factor, float* output, u32 total, u32 channels) {
+KERNEL scaled_tanh_dgrad(const ScaledTanhDgradArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 c = i % channels;
-    double z = apply_prologue(input[i], scale, shift, 0, c), e = exp(-2.0 * fabs(z));
+    if (i >= a.total) return;
+    u32 c = i % a.channels;
+    double z = apply_prologue(a.input[i], a.scale, a.shift, 0, c), e = exp(-2.0 * fabs(z));
     double slope = 4.0 * e / ((1.0 + e) * (1.0 + e)) / DIVISOR;
-    output[i] = (float)(gradient[i] * slope * (factor ? (double)factor[c] : 1.0));
+    a.output[i] = (float)(a.gradient[i] * slope * (a.factor ? (double)a.factor[c] : 1.0));
 }

@@ -3,59 +3,57 @@
 //   global_avg_pool  output[n,c] = mean over pixels of input[n,pixel,c]
 //   linear           output = weight input + bias, weight (outputs, inputs)
 // and their gradients.
-#include "common.cuh"
+#include "args.cuh"
 
 // input (N, pixels, channels) -> output (N, channels).
-KERNEL global_avg_pool(const float* input, float* output, u32 total, u32 pixels, u32 channels) {
+KERNEL global_avg_pool(const GlobalAvgPoolArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    const float* from = input + i / channels * pixels * channels + i % channels;
+    if (i >= a.total) return;
+    const float* from = a.input + i / a.channels * a.pixels * a.channels + i % a.channels;
     float sum = 0.0f;
-    for (u32 pixel = 0; pixel < pixels; ++pixel) sum += from[pixel * channels];
-    output[i] = sum / (float)pixels;
+    for (u32 pixel = 0; pixel < a.pixels; ++pixel) sum += from[pixel * a.channels];
+    a.output[i] = sum / (float)a.pixels;
 }
 
 // gradient (N, channels) / pixels -> every pixel of output (N, pixels, channels).
-KERNEL global_avg_pool_dgrad(const float* gradient, float* output, u32 total, u32 pixels, u32 channels) {
+KERNEL global_avg_pool_dgrad(const GlobalAvgPoolDgradArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    output[i] = gradient[i / (pixels * channels) * channels + i % channels] / (float)pixels;
+    if (i >= a.total) return;
+    a.output[i] = a.gradient[i / (a.pixels * a.channels) * a.channels + i % a.channels] / (float)a.pixels;
 }
 
 // input (N, inputs) -> output (N, outputs).
-KERNEL linear(const float* weight, const float* bias, const float* input, float* output, u32 total, u32 inputs,
-              u32 outputs) {
+KERNEL linear(const LinearArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 k = i % outputs;
-    const float *row = weight + k * inputs, *image = input + i / outputs * inputs;
+    if (i >= a.total) return;
+    u32 k = i % a.outputs;
+    const float *row = a.weight + k * a.inputs, *image = a.input + i / a.outputs * a.inputs;
     float sum = 0.0f;
-    for (u32 j = 0; j < inputs; ++j) sum = fmaf(row[j], image[j], sum);
-    output[i] = sum + bias[k];
+    for (u32 j = 0; j < a.inputs; ++j) sum = fmaf(row[j], image[j], sum);
+    a.output[i] = sum + a.bias[k];
 }
 
 // gradient (N, outputs) -> output (N, inputs) = weight^T gradient.
-KERNEL linear_dgrad(const float* weight, const float* gradient, float* output, u32 total, u32 inputs, u32 outputs) {
+KERNEL linear_dgrad(const LinearDgradArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    const float *column = weight + i % inputs, *row = gradient + i / inputs * outputs;
+    if (i >= a.total) return;
+    const float *column = a.weight + i % a.inputs, *row = a.gradient + i / a.inputs * a.outputs;
     float sum = 0.0f;
-    for (u32 k = 0; k < outputs; ++k) sum = fmaf(column[k * inputs], row[k], sum);
-    output[i] = sum;
+    for (u32 k = 0; k < a.outputs; ++k) sum = fmaf(column[k * a.inputs], row[k], sum);
+    a.output[i] = sum;
 }
 
 // weight_gradient (outputs, inputs) = sum over images of gradient x input; bias_gradient (outputs) = sum of gradient.
 // Items (output, input); input index `inputs` is the bias.
-KERNEL linear_wgrad(const float* input, const float* gradient, float* weight_gradient, float* bias_gradient, u32 total,
-                    u32 images, u32 inputs, u32 outputs) {
+KERNEL linear_wgrad(const LinearWgradArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    u32 j = i % (inputs + 1), k = i / (inputs + 1);
+    if (i >= a.total) return;
+    u32 j = i % (a.inputs + 1), k = i / (a.inputs + 1);
     float sum = 0.0f;
-    for (u32 n = 0; n < images; ++n) {
-        float g = gradient[n * outputs + k];
-        sum = j < inputs ? fmaf(g, input[n * inputs + j], sum) : sum + g;
+    for (u32 n = 0; n < a.images; ++n) {
+        float g = a.gradient[n * a.outputs + k];
+        sum = j < a.inputs ? fmaf(g, a.input[n * a.inputs + j], sum) : sum + g;
     }
-    if (j < inputs) weight_gradient[k * inputs + j] = sum;
-    else bias_gradient[k] = sum;
+    if (j < a.inputs) a.weight_gradient[k * a.inputs + j] = sum;
+    else a.bias_gradient[k] = sum;
 }

@@ -21,19 +21,19 @@
 //
 // The parts of a channel are added by 64 lanes, eight loads in flight each, then as a tree. Tried and lost: one thread a
 // channel (longer than the partial sums themselves), 16 lanes with one load at a time (15 us).
+#include "args.cuh"
 #include "vec4.cuh"
 
 // A block covers CHANNELS channels with THREADS_X x THREADS_Y threads. UNROLL and DGRAD_UNROLL: rows that a thread loads
 // at once.
 constexpr u32 CHANNELS = 32, THREADS_X = CHANNELS / VEC4, THREADS_Y = BLOCK / THREADS_X, UNROLL = 4, DGRAD_UNROLL = 2;
 
-KERNEL norm_affine(const float* gamma, const float* beta, const float* mean, const float* variance, float* scale,
-                   float* shift, u32 channels, float epsilon) {
+KERNEL norm_affine(const NormAffineArgs a) {
     u32 c = global_index();
-    if (c >= channels) return;
-    double factor = gamma[c] / sqrt((double)variance[c] + epsilon);
-    scale[c] = (float)factor;
-    shift[c] = (float)(beta[c] - mean[c] * factor);
+    if (c >= a.channels) return;
+    double factor = a.gamma[c] / sqrt((double)a.variance[c] + a.epsilon);
+    a.scale[c] = (float)factor;
+    a.shift[c] = (float)(a.beta[c] - a.mean[c] * factor);
 }
 
 // The elements of a thread: channels c to c + 3, of which `valid` exist, in every THREADS_Y-th row from `row` to `last`.
@@ -71,16 +71,16 @@ struct PartialSums {
     }
 };
 
-template <bool ALIGNED> __device__ __forceinline__ void add_differences(const float* x, u32 channels,
+template <bool ALIGNED> __device__ __forceinline__ void add_differences(const NormStatsPartialArgs& a,
                                                                         const ThreadRows& local, PartialSums& sums) {
-    Vec4 pivot = load_vec4<ALIGNED>(x + local.c, local.valid);
+    Vec4 pivot = load_vec4<ALIGNED>(a.x + local.c, local.valid);
 #pragma unroll 1
     for (u32 row = local.row; row < local.last; row += THREADS_Y * UNROLL) {
         Vec4 d[UNROLL];
 #pragma unroll
         for (u32 j = 0; j < UNROLL; ++j) {
             u32 at = row + j * THREADS_Y;
-            d[j] = load_vec4<ALIGNED>(x + (at < local.last ? at : row) * channels + local.c, local.valid);
+            d[j] = load_vec4<ALIGNED>(a.x + (at < local.last ? at : row) * a.channels + local.c, local.valid);
         }
 #pragma unroll
         for (u32 j = 0; j < UNROLL; ++j)
@@ -94,14 +94,14 @@ template <bool ALIGNED> __device__ __forceinline__ void add_differences(const fl
 }
 
 // Partial sums of d and d^2, d = x - first row. Grid: (channels / 32 rounded up, parts).
-KERNEL norm_stats_partial(const float* x, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
-    ThreadRows local(rows, channels, rows_per_part);
+KERNEL norm_stats_partial(const NormStatsPartialArgs a) {
+    ThreadRows local(a.rows, a.channels, a.rows_per_part);
     PartialSums sums;
     if (local.valid) {
-        if (is_vec4_aligned(channels, x)) add_differences<true>(x, channels, local, sums);
-        else add_differences<false>(x, channels, local, sums);
+        if (is_vec4_aligned(a.channels, a.x)) add_differences<true>(a, local, sums);
+        else add_differences<false>(a, local, sums);
     }
-    sums.store(partial, channels);
+    sums.store(a.partial, a.channels);
 }
 
 // A block that adds parts: its channels, the lanes of each channel, and the parts that a lane loads at once.
@@ -156,42 +156,38 @@ __device__ __forceinline__ bool sum_parts(const double* partial, u32 channels, u
 }
 
 // x: its first row is the pivot; null where the sums have none. A block has 2 channels.
-KERNEL norm_stats(const double* partial, const float* x, const float* gamma, const float* beta, float* running_mean,
-                  float* running_variance, float* mean, float* inverse_std, float* scale, float* shift, u32 rows,
-                  u32 channels, u32 parts, float momentum, float epsilon) {
+KERNEL norm_stats(const NormStatsArgs a) {
     u32 c;
     double sum, squares;
-    if (!sum_parts(partial, channels, parts, c, sum, squares)) return;
-    double deviation = sum / rows, centre = (x ? x[c] : 0.0) + deviation;
-    double variance = fmax(squares / rows - deviation * deviation, 0.0);
-    double unbiased = variance * rows / (rows > 1 ? rows - 1.0 : 1.0);
-    double inverse = 1.0 / sqrt(variance + epsilon), factor = gamma[c] * inverse;
-    mean[c] = (float)centre;
-    inverse_std[c] = (float)inverse;
-    scale[c] = (float)factor;
-    shift[c] = (float)(beta[c] - centre * factor);
-    float keep = 1.0f - momentum;
-    running_mean[c] = keep * running_mean[c] + momentum * (float)centre;
-    running_variance[c] = keep * running_variance[c] + momentum * (float)unbiased;
+    if (!sum_parts(a.partial, a.channels, a.parts, c, sum, squares)) return;
+    double deviation = sum / a.rows, centre = (a.x ? a.x[c] : 0.0) + deviation;
+    double variance = fmax(squares / a.rows - deviation * deviation, 0.0);
+    double unbiased = variance * a.rows / (a.rows > 1 ? a.rows - 1.0 : 1.0);
+    double inverse = 1.0 / sqrt(variance + a.epsilon), factor = a.gamma[c] * inverse;
+    a.mean[c] = (float)centre;
+    a.inverse_std[c] = (float)inverse;
+    a.scale[c] = (float)factor;
+    a.shift[c] = (float)(a.beta[c] - centre * factor);
+    float keep = 1.0f - a.momentum;
+    a.running_mean[c] = keep * a.running_mean[c] + a.momentum * (float)centre;
+    a.running_variance[c] = keep * a.running_variance[c] + a.momentum * (float)unbiased;
 }
 
-template <bool ALIGNED> __device__ __forceinline__ void add_products(const float* x, const float* gradient,
-                                                                     const float* mean, const float* scale,
-                                                                     const float* shift, u32 channels,
+template <bool ALIGNED> __device__ __forceinline__ void add_products(const NormDgradPartialArgs& a,
                                                                      const ThreadRows& local, PartialSums& sums) {
-    Vec4 centre = load_vec4<ALIGNED>(mean + local.c, local.valid), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
-    if (scale) {
-        factor = load_vec4<ALIGNED>(scale + local.c, local.valid);
-        offset = load_vec4<ALIGNED>(shift + local.c, local.valid);
+    Vec4 centre = load_vec4<ALIGNED>(a.mean + local.c, local.valid), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
+    if (a.scale) {
+        factor = load_vec4<ALIGNED>(a.scale + local.c, local.valid);
+        offset = load_vec4<ALIGNED>(a.shift + local.c, local.valid);
     }
 #pragma unroll 1
     for (u32 row = local.row; row < local.last; row += THREADS_Y * UNROLL) {
         Vec4 value[UNROLL], g[UNROLL];
 #pragma unroll
         for (u32 j = 0; j < UNROLL; ++j) {
-            u32 at = row + j * THREADS_Y, from = (at < local.last ? at : row) * channels + local.c;
-            value[j] = load_vec4<ALIGNED>(x + from, local.valid);
-            g[j] = load_vec4<ALIGNED>(gradient + from, local.valid);
+            u32 at = row + j * THREADS_Y, from = (at < local.last ? at : row) * a.channels + local.c;
+            value[j] = load_vec4<ALIGNED>(a.x + from, local.valid);
+            g[j] = load_vec4<ALIGNED>(a.gradient + from, local.valid);
         }
 #pragma unroll
         for (u32 k = 0; k < VEC4; ++k) {
@@ -210,98 +206,81 @@ template <bool ALIGNED> __device__ __forceinline__ void add_products(const float
 }
 
 // Partial sums of g (x - mean) and g. Grid: (channels / 32 rounded up, parts).
-KERNEL norm_dgrad_partial(const float* x, const float* gradient, const float* mean, const float* scale,
-                          const float* shift, double* partial, u32 rows, u32 channels, u32 rows_per_part) {
-    ThreadRows local(rows, channels, rows_per_part);
+KERNEL norm_dgrad_partial(const NormDgradPartialArgs a) {
+    ThreadRows local(a.rows, a.channels, a.rows_per_part);
     PartialSums sums;
     if (local.valid) {
-        if (is_vec4_aligned(channels, x, gradient, mean, scale, shift))
-            add_products<true>(x, gradient, mean, scale, shift, channels, local, sums);
-        else add_products<false>(x, gradient, mean, scale, shift, channels, local, sums);
+        if (is_vec4_aligned(a.channels, a.x, a.gradient, a.mean, a.scale, a.shift)) add_products<true>(a, local, sums);
+        else add_products<false>(a, local, sums);
     }
-    sums.store(partial, channels);
+    sums.store(a.partial, a.channels);
 }
 
 // A block has 2 channels.
-KERNEL norm_dgrad_reduce(const double* partial, const float* inverse_std, float* gamma_gradient, float* beta_gradient,
-                         u32 channels, u32 parts) {
+KERNEL norm_dgrad_reduce(const NormDgradReduceArgs a) {
     u32 c;
     double products, sum;
-    if (!sum_parts(partial, channels, parts, c, products, sum)) return;
-    gamma_gradient[c] = (float)(products * inverse_std[c]);
-    beta_gradient[c] = (float)sum;
+    if (!sum_parts(a.partial, a.channels, a.parts, c, products, sum)) return;
+    a.gamma_gradient[c] = (float)(products * a.inverse_std[c]);
+    a.beta_gradient[c] = (float)sum;
 }
 
-// The operands of dgrad.
-struct Dgrad {
-    const float *x, *gamma, *mean, *inverse_std, *scale, *shift;
-    const float *gamma_gradient, *beta_gradient, *gradient, *residual;
-    float* output;
-    bf16* next;
-    u32 channels, padded;
-    float rows;
-
-    template <bool ALIGNED> __device__ __forceinline__ void rows_of(const ThreadRows& local) const {
-        Vec4 centre = load_vec4<ALIGNED>(mean + local.c, local.valid);
-        Vec4 inverse = load_vec4<ALIGNED>(inverse_std + local.c, local.valid);
-        Vec4 slope = load_vec4<ALIGNED>(gamma_gradient + local.c, local.valid);
-        Vec4 level = load_vec4<ALIGNED>(beta_gradient + local.c, local.valid);
-        Vec4 outer = load_vec4<ALIGNED>(gamma + local.c, local.valid), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
-        if (scale) {
-            factor = load_vec4<ALIGNED>(scale + local.c, local.valid);
-            offset = load_vec4<ALIGNED>(shift + local.c, local.valid);
-        }
+template <bool ALIGNED> __device__ __forceinline__ void dgrad_rows(const NormDgradArgs& a, const ThreadRows& local) {
+    float rows = a.rows;
+    Vec4 centre = load_vec4<ALIGNED>(a.mean + local.c, local.valid);
+    Vec4 inverse = load_vec4<ALIGNED>(a.inverse_std + local.c, local.valid);
+    Vec4 slope = load_vec4<ALIGNED>(a.gamma_gradient + local.c, local.valid);
+    Vec4 level = load_vec4<ALIGNED>(a.beta_gradient + local.c, local.valid);
+    Vec4 outer = load_vec4<ALIGNED>(a.gamma + local.c, local.valid), factor = {}, offset = {{1.0f, 1.0f, 1.0f, 1.0f}};
+    if (a.scale) {
+        factor = load_vec4<ALIGNED>(a.scale + local.c, local.valid);
+        offset = load_vec4<ALIGNED>(a.shift + local.c, local.valid);
+    }
 #pragma unroll
-        for (u32 k = 0; k < VEC4; ++k) {
-            slope.v[k] = slope.v[k] / rows * inverse.v[k];
-            level.v[k] /= rows;
-            outer.v[k] *= inverse.v[k];
-        }
+    for (u32 k = 0; k < VEC4; ++k) {
+        slope.v[k] = slope.v[k] / rows * inverse.v[k];
+        level.v[k] /= rows;
+        outer.v[k] *= inverse.v[k];
+    }
 #pragma unroll 1
-        for (u32 row = local.row; row < local.last; row += THREADS_Y * DGRAD_UNROLL) {
-            Vec4 value[DGRAD_UNROLL], g[DGRAD_UNROLL], more[DGRAD_UNROLL];
+    for (u32 row = local.row; row < local.last; row += THREADS_Y * DGRAD_UNROLL) {
+        Vec4 value[DGRAD_UNROLL], g[DGRAD_UNROLL], more[DGRAD_UNROLL];
 #pragma unroll
-            for (u32 j = 0; j < DGRAD_UNROLL; ++j) {
-                u32 at = row + j * THREADS_Y, from = (at < local.last ? at : row) * channels + local.c;
-                value[j] = load_vec4<ALIGNED>(x + from, local.valid);
-                g[j] = load_vec4<ALIGNED>(gradient + from, local.valid);
-                more[j] = residual ? load_vec4<ALIGNED>(residual + from, local.valid) : Vec4{};
+        for (u32 j = 0; j < DGRAD_UNROLL; ++j) {
+            u32 at = row + j * THREADS_Y, from = (at < local.last ? at : row) * a.channels + local.c;
+            value[j] = load_vec4<ALIGNED>(a.x + from, local.valid);
+            g[j] = load_vec4<ALIGNED>(a.gradient + from, local.valid);
+            more[j] = a.residual ? load_vec4<ALIGNED>(a.residual + from, local.valid) : Vec4{};
+        }
+#pragma unroll
+        for (u32 j = 0; j < DGRAD_UNROLL; ++j) {
+            u32 at = row + j * THREADS_Y;
+            if (at >= local.last) break;
+            Vec4 result;
+#pragma unroll
+            for (u32 k = 0; k < VEC4; ++k) {
+                float passed = affine(value[j].v[k], factor.v[k], offset.v[k]) > 0.0f ? g[j].v[k] : 0.0f;
+                float centred = passed - level.v[k] - (value[j].v[k] - centre.v[k]) * slope.v[k];
+                result.v[k] = k < local.valid ? outer.v[k] * centred + more[j].v[k] : 0.0f;
             }
-#pragma unroll
-            for (u32 j = 0; j < DGRAD_UNROLL; ++j) {
-                u32 at = row + j * THREADS_Y;
-                if (at >= local.last) break;
-                Vec4 result;
-#pragma unroll
-                for (u32 k = 0; k < VEC4; ++k) {
-                    float passed = affine(value[j].v[k], factor.v[k], offset.v[k]) > 0.0f ? g[j].v[k] : 0.0f;
-                    float centred = passed - level.v[k] - (value[j].v[k] - centre.v[k]) * slope.v[k];
-                    result.v[k] = k < local.valid ? outer.v[k] * centred + more[j].v[k] : 0.0f;
-                }
-                if (output) store_vec4<ALIGNED>(output + at * channels + local.c, result, local.valid);
-                if (next) store_vec4_bf16(next + at * padded + local.c, result);
-            }
+            if (a.output) store_vec4<ALIGNED>(a.output + at * a.channels + local.c, result, local.valid);
+            if (a.next) store_vec4_bf16(a.next + at * a.padded + local.c, result);
         }
     }
-};
+}
 
 // `output` may be `gradient` or `residual`: an element is read by the thread that writes it. `next` (rows, padded) is
 // the same in bf16, the operand of a convolution on tensor cores; output or next may be null. Grid: (channels / 32
 // rounded up, parts).
-KERNEL norm_dgrad(const float* x, const float* gamma, const float* mean, const float* inverse_std, const float* scale,
-                  const float* shift, const float* gamma_gradient, const float* beta_gradient, const float* gradient,
-                  const float* residual, float* output, u32 rows, u32 channels, u32 rows_per_part, bf16* next,
-                  u32 padded) {
-    ThreadRows local(rows, channels, rows_per_part);
+KERNEL norm_dgrad(const NormDgradArgs a) {
+    ThreadRows local(a.rows, a.channels, a.rows_per_part);
     // Threads past the last channel write the zeros that pad a bf16 vector.
-    if (local.c >= (next ? padded : channels)) return;
-    Dgrad all = {x,        gamma,    mean,   inverse_std, scale,    shift,  gamma_gradient, beta_gradient,
-                 gradient, residual, output, next,        channels, padded, (float)rows};
-    bool aligned = is_vec4_aligned(channels, x, gamma, mean, inverse_std, scale) &&
-                   is_vec4_aligned(channels, shift, gamma_gradient, beta_gradient, gradient, residual) &&
-                   is_vec4_aligned(channels, output);
-    if (aligned && local.valid) all.rows_of<true>(local);
-    else all.rows_of<false>(local);
+    if (local.c >= (a.next ? a.padded : a.channels)) return;
+    bool aligned = is_vec4_aligned(a.channels, a.x, a.gamma, a.mean, a.inverse_std, a.scale) &&
+                   is_vec4_aligned(a.channels, a.shift, a.gamma_gradient, a.beta_gradient, a.gradient, a.residual) &&
+                   is_vec4_aligned(a.channels, a.output);
+    if (aligned && local.valid) dgrad_rows<true>(a, local);
+    else dgrad_rows<false>(a, local);
 }
 
 // What the host counts on.

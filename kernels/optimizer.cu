@@ -10,6 +10,7 @@
 // have taps contiguous and filters have channels contiguous, and so writes 16-byte vectors. It loads four weights of
 // each of four tensors at once. Tried and lost: a launch for each filter, which reads all weights again; one load at a
 // time, 0.26 ms for 360 MB on an H100.
+#include "args.cuh"
 #include "mma.cuh"
 #include "vec4.cuh"
 
@@ -44,13 +45,13 @@ __device__ __forceinline__ float averaged(float average, float weight, float dec
     return __fadd_rn(__fmul_rn(decay, average), __fmul_rn(1.0f - decay, weight));
 }
 
-KERNEL sgd(float* weights, const float* gradients, float* velocity, u32 total, const Run* run) {
+KERNEL sgd(const SgdArgs a) {
     u32 i = global_index();
-    if (i < total) sgd_step(weights, gradients, velocity, i, Sgd(run));
+    if (i < a.total) sgd_step(a.weights, a.gradients, a.velocity, i, Sgd(a.run));
 }
 
 // A range of the weights and the first block that computes it: a filter (K, C, kernel^2), to be written as fprop
-// (K, taps, C') and dgrad (C, taps, K'), each or null; or other weights, whose kernel is 0. `Entry` in
+// (K, taps, C') and dgrad (C, taps, K'), each or null; or other weights, whose kernel is 0. `DeviceSegment` in
 // src/device/cuda/ops/optimizer.rs.
 struct Segment {
     u32 block, offset, length, out_channels, in_channels, kernel, stride, unused;
@@ -70,55 +71,47 @@ __device__ __forceinline__ void store_vector(bf16* to, const u32 (&words)[4]) {
 // Values of a tap in shared memory, padded by one vector so that neighbouring taps use different banks.
 constexpr u32 TAP_PITCH = TILE_OUT * TILE_IN + VECTOR;
 
-// The tensors of a step; average or null.
-struct Params {
-    float* weights;
-    const float* gradients;
-    float *velocity, *average;
-    u32 trainable;
-    const Run* run;
+// Steps weight i if it is trained, and its average.
+__device__ __forceinline__ float step(const SgdWithFiltersArgs& a, u32 i, const Sgd& sgd) {
+    float weight = i < a.trainable ? sgd_step(a.weights, a.gradients, a.velocity, i, sgd) : a.weights[i];
+    if (a.average) a.average[i] = averaged(a.average[i], weight, sgd.average);
+    return weight;
+}
 
-    __device__ __forceinline__ float step(u32 i, const Sgd& sgd) const {
-        float weight = i < trainable ? sgd_step(weights, gradients, velocity, i, sgd) : weights[i];
-        if (average) average[i] = averaged(average[i], weight, sgd.average);
-        return weight;
-    }
-
-    // Steps weights i to i + 3, all trainable. It reads the hyperparameters again: kept in registers, they spilled.
-    __device__ __forceinline__ Vec4 step_vec4(u32 i) const {
-        const Sgd sgd(run);
-        Vec4 weight = load_vec4<true>(weights + i, VEC4), g = load_vec4<true>(gradients + i, VEC4);
-        Vec4 v = load_vec4<true>(velocity + i, VEC4), mean = {};
-        if (average) mean = load_vec4<true>(average + i, VEC4);
+// Steps weights i to i + 3, all trainable. It reads the hyperparameters again: kept in registers, they spilled.
+__device__ __forceinline__ Vec4 step_vec4(const SgdWithFiltersArgs& a, u32 i) {
+    const Sgd sgd(a.run);
+    Vec4 weight = load_vec4<true>(a.weights + i, VEC4), g = load_vec4<true>(a.gradients + i, VEC4);
+    Vec4 v = load_vec4<true>(a.velocity + i, VEC4), mean = {};
+    if (a.average) mean = load_vec4<true>(a.average + i, VEC4);
 #pragma unroll
-        for (u32 k = 0; k < VEC4; ++k) {
-            sgd.step(weight.v[k], g.v[k], v.v[k]);
-            mean.v[k] = averaged(mean.v[k], weight.v[k], sgd.average);
-        }
-        store_vec4<true>(weights + i, weight, VEC4);
-        store_vec4<true>(velocity + i, v, VEC4);
-        if (average) store_vec4<true>(average + i, mean, VEC4);
-        return weight;
+    for (u32 k = 0; k < VEC4; ++k) {
+        sgd.step(weight.v[k], g.v[k], v.v[k]);
+        mean.v[k] = averaged(mean.v[k], weight.v[k], sgd.average);
     }
-};
+    store_vec4<true>(a.weights + i, weight, VEC4);
+    store_vec4<true>(a.velocity + i, v, VEC4);
+    if (a.average) store_vec4<true>(a.average + i, mean, VEC4);
+    return weight;
+}
 
 // Steps a tile of a filter and writes both forms. Channels that pad a vector stay zeros, as load_filter_bf16 wrote
 // them.
-__device__ __forceinline__ void filter_tile(const Segment& segment, u32 tile, bf16* values, const Params& all,
+__device__ __forceinline__ void filter_tile(const Segment& segment, u32 tile, bf16* values, const SgdWithFiltersArgs& a,
                                             const Sgd& sgd) {
     u32 tiles_c = (segment.in_channels + TILE_IN - 1) / TILE_IN, taps = segment.kernel * segment.kernel;
     u32 first_k = tile / tiles_c * TILE_OUT, first_c = tile % tiles_c * TILE_IN, row = TILE_IN * taps;
     u32 pitch = segment.in_channels * taps, first = segment.offset + first_k * pitch + first_c * taps;
     // A row of a tile is eight channels of all taps: a multiple of four weights.
-    if (is_vec4_aligned(pitch, all.weights + segment.offset, all.gradients + segment.offset,
-                        all.velocity + segment.offset, all.average ? all.average + segment.offset : nullptr) &&
-        first_c + TILE_IN <= segment.in_channels && segment.offset + segment.length <= all.trainable) {
+    if (is_vec4_aligned(pitch, a.weights + segment.offset, a.gradients + segment.offset, a.velocity + segment.offset,
+                        a.average ? a.average + segment.offset : nullptr) &&
+        first_c + TILE_IN <= segment.in_channels && segment.offset + segment.length <= a.trainable) {
         u32 vectors = row / VEC4;
 #pragma unroll 1
         for (u32 i = threadIdx.x; i < TILE_OUT * vectors; i += BLOCK) {
             u32 k = i / vectors, rest = i % vectors * VEC4, c = rest / taps, tap = rest % taps;
             Vec4 weight = {};
-            if (first_k + k < segment.out_channels) weight = all.step_vec4(first + k * pitch + rest);
+            if (first_k + k < segment.out_channels) weight = step_vec4(a, first + k * pitch + rest);
 #pragma unroll
             for (u32 j = 0; j < VEC4; ++j) {
                 values[tap * TAP_PITCH + k * TILE_IN + c] = to_bf16(weight.v[j]);
@@ -133,7 +126,7 @@ __device__ __forceinline__ void filter_tile(const Segment& segment, u32 tile, bf
             u32 k = i / row, rest = i % row, c = rest / taps, tap = rest % taps;
             bool valid = first_k + k < segment.out_channels && first_c + c < segment.in_channels;
             bf16& value = values[tap * TAP_PITCH + k * TILE_IN + c];
-            value = valid ? to_bf16(all.step(first + k * pitch + rest, sgd)) : 0;
+            value = valid ? to_bf16(step(a, first + k * pitch + rest, sgd)) : 0;
         }
     }
     __syncthreads();
@@ -160,50 +153,48 @@ __device__ __forceinline__ void filter_tile(const Segment& segment, u32 tile, bf
 }
 
 // gradients and velocity cover the first `trainable` weights; average covers all, or is null.
-KERNEL sgd_with_filters(float* weights, const float* gradients, float* velocity, float* average,
-                        const Segment* segments, u32 count, u32 trainable, const Run* run) {
+KERNEL sgd_with_filters(const SgdWithFiltersArgs a) {
     __shared__ __align__(16) bf16 values[TAPS * TAP_PITCH];
-    u32 low = 0, high = count;
+    u32 low = 0, high = a.count;
     while (high - low > 1) {
         u32 middle = (low + high) / 2;
-        if (segments[middle].block <= blockIdx.x) low = middle;
+        if (a.segments[middle].block <= blockIdx.x) low = middle;
         else high = middle;
     }
-    const Segment segment = segments[low];
-    Params all = {weights, gradients, velocity, average, trainable, run};
-    Sgd sgd(run);
+    const Segment segment = a.segments[low];
+    Sgd sgd(a.run);
     u32 local = blockIdx.x - segment.block;
     if (segment.kernel) {
-        filter_tile(segment, local, values, all, sgd);
+        filter_tile(segment, local, values, a, sgd);
         return;
     }
     u32 end = min((local + 1) * PLAIN, segment.length);
 #pragma unroll 1
-    for (u32 i = local * PLAIN + threadIdx.x; i < end; i += BLOCK) all.step(segment.offset + i, sgd);
+    for (u32 i = local * PLAIN + threadIdx.x; i < end; i += BLOCK) step(a, segment.offset + i, sgd);
 }
 
-KERNEL adam(float* weights, const float* gradients, float* first, float* second, u32 total, const Run* run) {
+KERNEL adam(const AdamArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    float g = gradients[i], b1 = run->beta1, b2 = run->beta2;
-    float m = __fadd_rn(__fmul_rn(b1, first[i]), __fmul_rn(1.0f - b1, g));
-    float v = __fadd_rn(__fmul_rn(b2, second[i]), __fmul_rn(__fmul_rn(1.0f - b2, g), g));
-    first[i] = m;
-    second[i] = v;
+    if (i >= a.total) return;
+    float g = a.gradients[i], b1 = a.run->beta1, b2 = a.run->beta2;
+    float m = __fadd_rn(__fmul_rn(b1, a.first[i]), __fmul_rn(1.0f - b1, g));
+    float v = __fadd_rn(__fmul_rn(b2, a.second[i]), __fmul_rn(__fmul_rn(1.0f - b2, g), g));
+    a.first[i] = m;
+    a.second[i] = v;
     // `ADAM_EPSILON` in src/device/mod.rs.
-    float length = __fadd_rn(__fmul_rn(__fsqrt_rn(v), run->adam_correction), 1e-8f);
-    weights[i] = __fadd_rn(weights[i], -__fdiv_rn(__fmul_rn(run->adam_rate, m), length));
+    float length = __fadd_rn(__fmul_rn(__fsqrt_rn(v), a.run->adam_correction), 1e-8f);
+    a.weights[i] = __fadd_rn(a.weights[i], -__fdiv_rn(__fmul_rn(a.run->adam_rate, m), length));
 }
 
-KERNEL moving_average(const float* weights, float* average, u32 total, const Run* run) {
+KERNEL moving_average(const MovingAverageArgs a) {
     u32 i = global_index();
-    if (i >= total) return;
-    average[i] = averaged(average[i], weights[i], run->average_decay);
+    if (i >= a.total) return;
+    a.average[i] = averaged(a.average[i], a.weights[i], a.run->average_decay);
 }
 
-KERNEL copy(const float* input, float* output, u32 total) {
+KERNEL copy(const CopyArgs a) {
     u32 i = global_index();
-    if (i < total) output[i] = input[i];
+    if (i < a.total) a.output[i] = a.input[i];
 }
 
 // What the host counts on.

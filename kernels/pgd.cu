@@ -7,6 +7,7 @@
 //
 // Tensors are (N, elements); epsilon and alpha (N). L-infinity: several blocks an image, four elements a thread, which
 // share one draw. L2: one block an image; squares are summed in f64, per thread and then as a tree over threads.
+#include "args.cuh"
 #include "pgd.cuh"
 #include "vec4.cuh"
 
@@ -55,35 +56,34 @@ template <bool ALIGNED> __device__ __forceinline__ void start(const float* clean
 }
 
 // Grid: (N, elements / 4 / 128 rounded up); for L2 (N, 1).
-KERNEL pgd_start(const float* clean, const u32* indices, const float* epsilons, float* adversarial, u32 elements,
-                 u32 l2, const Run* run) {
-    u32 image = blockIdx.x, index = indices[image], clamp = run->clamp, epoch = run->epoch;
-    u64 seed = run->seed();
-    float epsilon = epsilons[image];
+KERNEL pgd_start(const PgdStartArgs a) {
+    u32 image = blockIdx.x, index = a.indices[image], clamp = a.run->clamp, epoch = a.run->epoch;
+    u64 seed = a.run->seed();
+    float epsilon = a.epsilons[image];
     u32 first = (blockIdx.y * BLOCK + threadIdx.x) * VEC4, step = gridDim.y * BLOCK * VEC4;
-    if (!run->random_start) {
-        for (u32 i = first; i < elements; i += step)
-            for (u32 k = i; k < min(i + VEC4, elements); ++k)
-                adversarial[image * elements + k] = clean[image * elements + k];
+    if (!a.run->random_start) {
+        for (u32 i = first; i < a.elements; i += step)
+            for (u32 k = i; k < min(i + VEC4, a.elements); ++k)
+                a.adversarial[image * a.elements + k] = a.clean[image * a.elements + k];
         return;
     }
     float shrink = 1.0f;
-    if (l2) {
+    if (a.l2) {
         double square = 0.0;
-        for (u32 i = first; i < elements; i += step) {
+        for (u32 i = first; i < a.elements; i += step) {
             Vec4 offset = start_offsets(index, i, epsilon, seed, epoch);
 #pragma unroll
             for (u32 k = 0; k < VEC4; ++k)
-                if (i + k < elements) square += (double)offset.v[k] * offset.v[k];
+                if (i + k < a.elements) square += (double)offset.v[k] * offset.v[k];
         }
         shrink = shrink_into(epsilon, block_sum(square));
     }
-    bool aligned = is_vec4_aligned(elements, clean, adversarial);
-    for (u32 i = first; i < elements; i += step) {
+    bool aligned = is_vec4_aligned(a.elements, a.clean, a.adversarial);
+    for (u32 i = first; i < a.elements; i += step) {
         Vec4 offset = start_offsets(index, i, epsilon, seed, epoch);
-        u32 at = image * elements + i;
-        if (aligned) start<true>(clean, adversarial, at, VEC4, shrink, offset, clamp);
-        else start<false>(clean, adversarial, at, elements - i, shrink, offset, clamp);
+        u32 at = image * a.elements + i;
+        if (aligned) start<true>(a.clean, a.adversarial, at, VEC4, shrink, offset, clamp);
+        else start<false>(a.clean, a.adversarial, at, a.elements - i, shrink, offset, clamp);
     }
 }
 
@@ -98,34 +98,32 @@ template <bool ALIGNED> __device__ __forceinline__ void step_vec4(const float* c
 }
 
 // Grid: (N, elements / 4 / 128 rounded up).
-KERNEL pgd_step_linf(const float* clean, const float* gradient, const float* epsilons, const float* alphas,
-                     float* adversarial, u32 elements, const Run* run) {
-    u32 image = blockIdx.x, clamp = run->clamp, i = (blockIdx.y * BLOCK + threadIdx.x) * VEC4;
-    if (i >= elements) return;
-    float epsilon = epsilons[image], alpha = alphas[image];
-    u32 at = image * elements + i;
-    if (is_vec4_aligned(elements, clean, gradient, adversarial))
-        step_vec4<true>(clean, gradient, adversarial, at, VEC4, epsilon, alpha, clamp);
-    else step_vec4<false>(clean, gradient, adversarial, at, elements - i, epsilon, alpha, clamp);
+KERNEL pgd_step_linf(const PgdStepArgs a) {
+    u32 image = blockIdx.x, clamp = a.run->clamp, i = (blockIdx.y * BLOCK + threadIdx.x) * VEC4;
+    if (i >= a.elements) return;
+    float epsilon = a.epsilons[image], alpha = a.alphas[image];
+    u32 at = image * a.elements + i;
+    if (is_vec4_aligned(a.elements, a.clean, a.gradient, a.adversarial))
+        step_vec4<true>(a.clean, a.gradient, a.adversarial, at, VEC4, epsilon, alpha, clamp);
+    else step_vec4<false>(a.clean, a.gradient, a.adversarial, at, a.elements - i, epsilon, alpha, clamp);
 }
 
-KERNEL pgd_step_l2(const float* clean, const float* gradient, const float* epsilons, const float* alphas,
-                   float* adversarial, u32 elements, const Run* run) {
-    u32 image = blockIdx.x, clamp = run->clamp;
-    float epsilon = epsilons[image], alpha = alphas[image];
-    const float *x = clean + image * elements, *g = gradient + image * elements;
-    float* value = adversarial + image * elements;
+KERNEL pgd_step_l2(const PgdStepArgs a) {
+    u32 image = blockIdx.x, clamp = a.run->clamp;
+    float epsilon = a.epsilons[image], alpha = a.alphas[image];
+    const float *x = a.clean + image * a.elements, *g = a.gradient + image * a.elements;
+    float* value = a.adversarial + image * a.elements;
     double square = 0.0;
-    for (u32 i = threadIdx.x; i < elements; i += BLOCK) square += (double)g[i] * g[i];
+    for (u32 i = threadIdx.x; i < a.elements; i += BLOCK) square += (double)g[i] * g[i];
     float length = (float)sqrt(block_sum(square));
     float scale = length >= SMALLEST ? alpha / length : 0.0f;
     square = 0.0;
-    for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
+    for (u32 i = threadIdx.x; i < a.elements; i += BLOCK) {
         float offset = __fadd_rn(value[i], __fmul_rn(scale, g[i])) - x[i];
         square += (double)offset * offset;
     }
     float shrink = shrink_into(epsilon, block_sum(square));
-    for (u32 i = threadIdx.x; i < elements; i += BLOCK) {
+    for (u32 i = threadIdx.x; i < a.elements; i += BLOCK) {
         float offset = __fadd_rn(value[i], __fmul_rn(scale, g[i])) - x[i];
         value[i] = clamp_pixel(__fadd_rn(x[i], __fmul_rn(shrink, offset)), clamp);
     }

@@ -1,7 +1,7 @@
 //! Lowering, backward: each forward step emits the ops of its gradient, last step first.
 
 use super::graph::{Layer, Node, NodeId, unsupported};
-use super::lower::{Lowering, Mode, TapeEntry, Value};
+use super::lower::{LazyTensor, Lowering, Pass, TapeEntry};
 use super::shared::{gradient_span, weights_span};
 use crate::device::ops;
 use crate::device::{ConvShape, Direction, Op, PoolShape, Prologue, Span};
@@ -18,7 +18,7 @@ struct Gradients {
 }
 
 impl Lowering<'_> {
-    /// The backward ops, from the gradient of what the last node gives; in train mode parameter
+    /// The backward ops, from the gradient of what the last node gives; in the training pass parameter
     /// gradients are written. Returns the gradient of the image, where it is wanted.
     pub fn backward(&mut self, output_gradient: Span) -> Result<Option<Span>> {
         let count = self.graph.nodes.len();
@@ -65,7 +65,7 @@ impl Lowering<'_> {
         };
         let (inputs, outputs) = (self.graph.nodes[from].len(), bias.len());
         let gradient = known(gradients, node)?;
-        if self.mode == Mode::Train {
+        if self.pass == Pass::Train {
             let input = self.value(from)?.span;
             self.ops.push(Op::LinearWgrad(ops::LinearWgrad {
                 inputs,
@@ -110,7 +110,7 @@ impl Lowering<'_> {
                 gradients.activated[addend] = Some(gradient);
                 continue;
             }
-            match value.norm.filter(|_| self.mode == Mode::Train) {
+            match value.norm.filter(|_| self.pass == Pass::Train) {
                 Some(norm) => {
                     let residual = gradients.tensor[value.base];
                     gradients.tensor[value.base] = Some(self.norm_backward(norm, value, gradient, residual)?);
@@ -126,13 +126,13 @@ impl Lowering<'_> {
 
     fn max_pool_backward(
         &mut self,
-        input: Value,
+        input: LazyTensor,
         output: NodeId,
         shape: PoolShape,
         argmax: Span,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        if self.mode == Mode::Train && input.base == 0 {
+        if self.pass == Pass::Train && input.base == 0 {
             return Ok(());
         }
         let gradient = known(gradients, output)?;
@@ -141,7 +141,7 @@ impl Lowering<'_> {
         if gradients.tensor[input.base].is_some() {
             return Err(unsupported(output, "a second reader of what is max-pooled"));
         }
-        gradients.tensor[input.base] = Some(match input.norm.filter(|_| self.mode == Mode::Train) {
+        gradients.tensor[input.base] = Some(match input.norm.filter(|_| self.pass == Pass::Train) {
             Some(norm) => self.norm_backward(norm, input, unpooled, None)?,
             None if input.affine.is_some() => {
                 return Err(unsupported(output, "max pooling of a norm that isn't folded"));
@@ -231,7 +231,7 @@ impl Lowering<'_> {
         };
         let source = self.graph.nodes[node].inputs[0];
         let value = self.value(source)?;
-        if self.mode == Mode::Train {
+        if self.pass == Pass::Train {
             self.ops.push(Op::ConvWgrad(ops::ConvWgrad {
                 shape: *shape,
                 input: value.span,
@@ -256,12 +256,12 @@ impl Lowering<'_> {
         node: NodeId,
         shape: ConvShape,
         source: NodeId,
-        value: Value,
+        value: LazyTensor,
         gradient: Span,
         last: bool,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        let batch_norm = value.norm.filter(|_| self.mode == Mode::Train);
+        let batch_norm = value.norm.filter(|_| self.pass == Pass::Train);
         let through = last && batch_norm.is_none();
         if through && value.relu && value.mask.is_none() {
             return Err(unsupported(source, "a ReLU that no convolution reads first"));
@@ -291,7 +291,7 @@ impl Lowering<'_> {
     fn norm_backward(
         &mut self,
         norm: NodeId,
-        value: Value,
+        value: LazyTensor,
         gradient: Span,
         residual: Option<Span>,
     ) -> Result<Span> {

@@ -4,7 +4,7 @@
 //! the gradient and continues with what the forward half has left in the arena.
 
 use super::graph::Graph;
-use super::lower::{Lowering, Mode};
+use super::lower::{Lowering, Pass};
 use super::programs::{IMAGES, Source, gather};
 use super::run::length;
 use super::runner::Runner;
@@ -28,7 +28,7 @@ pub struct ImageOptions {
 
 /// The columns of the staging rows.
 #[derive(Clone, Copy, Debug)]
-struct Columns {
+struct StagingColumns {
     rows: usize,
     indices: Span,
     image: Span,
@@ -37,7 +37,7 @@ struct Columns {
     len: usize,
 }
 
-impl Columns {
+impl StagingColumns {
     fn new(rows: usize, image: usize, output: usize) -> Self {
         let mut end = 0;
         let mut column = |len: usize| {
@@ -54,7 +54,7 @@ impl Columns {
 /// An image network lowered for what the options ask for.
 pub struct ImagePlan {
     shared: Shared,
-    columns: Columns,
+    columns: StagingColumns,
     /// Prepare; generate from plain and from augmented images; forward and backward, if it trains.
     programs: Vec<Program>,
     capacity: usize,
@@ -71,7 +71,7 @@ impl ImagePlan {
         let shared = Shared::new(graph, options.batch > 0);
         let (image, output) = (graph.image_len(), graph.output_len());
         let rows = (STAGED_ELEMENTS / (image + output)).clamp(16, 512).max(options.batch);
-        let columns = Columns::new(rows, image, output);
+        let columns = StagingColumns::new(rows, image, output);
         let mut builder = ImageProgramBuilder { graph, shared: &shared, columns, capacity: 1 };
         let probe = builder.generate(None)?;
         builder.capacity = device.preferred_batch(probe.arena).min(rows);
@@ -107,13 +107,13 @@ impl ImagePlan {
 struct ImageProgramBuilder<'a> {
     graph: &'a Graph,
     shared: &'a Shared,
-    columns: Columns,
+    columns: StagingColumns,
     capacity: usize,
 }
 
 impl ImageProgramBuilder<'_> {
     fn generate(&self, augment: Option<Augment>) -> Result<Program> {
-        let mut plan = self.forward(Mode::Infer, augment)?;
+        let mut plan = self.forward(Pass::Infer, augment)?;
         let arena = plan.slots.place(&mut plan.ops, self.capacity);
         Ok(self.program(plan.ops, self.capacity, arena, true))
     }
@@ -121,7 +121,7 @@ impl ImageProgramBuilder<'_> {
     /// Forward, and backward with Adam's step: one list of ops over one arena, split where the caller's gradient
     /// comes in.
     fn train(&self, options: &ImageOptions) -> Result<[Program; 2]> {
-        let mut plan = self.forward(Mode::Train, Some(options.augment))?;
+        let mut plan = self.forward(Pass::Train, Some(options.augment))?;
         let cut = plan.ops.len();
         plan.backward(self.columns.gradient)?;
         let trainable = |region, offset| Span { region, offset, len: self.graph.trainable };
@@ -136,10 +136,10 @@ impl ImageProgramBuilder<'_> {
         Ok([plan.ops, backward].map(|ops| self.program(ops, options.batch, arena, false)))
     }
 
-    fn forward(&self, mode: Mode, augment: Option<Augment>) -> Result<Lowering<'_>> {
-        let Columns { indices, image, output, .. } = self.columns;
-        let mut plan = Lowering::new(self.graph, self.shared, mode);
-        if mode == Mode::Train {
+    fn forward(&self, pass: Pass, augment: Option<Augment>) -> Result<Lowering<'_>> {
+        let StagingColumns { indices, image, output, .. } = self.columns;
+        let mut plan = Lowering::new(self.graph, self.shared, pass);
+        if pass == Pass::Train {
             plan.ops = self.shared.load_filters(self.graph, false);
         }
         plan.ops.extend(gather(self.graph, indices, augment, image));
@@ -156,7 +156,7 @@ impl ImageProgramBuilder<'_> {
 pub struct ImageEngine {
     runner: Runner,
     graph: Graph,
-    columns: Columns,
+    columns: StagingColumns,
     generate: [ProgramId; 2],
     train: Option<[ProgramId; 2]>,
     /// Images of the last forward half, which `step` continues.

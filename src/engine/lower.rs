@@ -22,7 +22,7 @@ use crate::error::Result;
 
 /// What a program is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum Pass {
     /// Forward with running statistics.
     Infer,
     /// Forward and gradient to the input, running statistics.
@@ -33,7 +33,7 @@ pub enum Mode {
 
 /// A tensor in memory and what its readers still have to do to it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Value {
+pub(super) struct LazyTensor {
     /// The node whose output `span` holds.
     pub base: NodeId,
     pub span: Span,
@@ -44,10 +44,10 @@ pub(super) struct Value {
     pub mask: Option<Span>,
 }
 
-impl Value {
+impl LazyTensor {
     /// A tensor with nothing left to be applied.
     pub fn plain(base: NodeId, span: Span) -> Self {
-        Value { base, span, affine: None, relu: false, norm: None, mask: None }
+        LazyTensor { base, span, affine: None, relu: false, norm: None, mask: None }
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) enum TapeEntry {
     },
     /// Windows over `input`; `output` is the node whose tensor is written.
     MaxPool {
-        input: Value,
+        input: LazyTensor,
         output: NodeId,
         shape: PoolShape,
         argmax: Span,
@@ -90,24 +90,24 @@ pub(super) enum TapeEntry {
 pub struct Lowering<'a> {
     pub(super) graph: &'a Graph,
     pub(super) shared: &'a Shared,
-    pub(super) mode: Mode,
+    pub(super) pass: Pass,
     /// Whether the gradient of the image is wanted.
     pub(super) input_gradient: bool,
     pub(super) slots: Slots,
     pub(super) ops: Vec<Op>,
-    pub(super) values: Vec<Option<Value>>,
+    pub(super) values: Vec<Option<LazyTensor>>,
     pub(super) tape: Vec<TapeEntry>,
 }
 
 impl<'a> Lowering<'a> {
     /// Starts an empty program.
-    pub fn new(graph: &'a Graph, shared: &'a Shared, mode: Mode) -> Self {
+    pub fn new(graph: &'a Graph, shared: &'a Shared, pass: Pass) -> Self {
         let values = vec![None; graph.nodes.len()];
         Self {
             graph,
             shared,
-            mode,
-            input_gradient: mode == Mode::Attack,
+            pass,
+            input_gradient: pass == Pass::Attack,
             slots: Slots::default(),
             ops: vec![],
             values,
@@ -118,7 +118,7 @@ impl<'a> Lowering<'a> {
     /// The forward ops from `image` (pixels in [0, 1]) to a classifier's features, and to what the last
     /// node gives: logits, or an image.
     pub fn forward(&mut self, image: Span, features: Option<Span>, output: Span) -> Result<()> {
-        self.values[0] = Some(Value::plain(0, image));
+        self.values[0] = Some(LazyTensor::plain(0, image));
         for node in 1..self.graph.nodes.len() {
             if self.values[node].is_some() {
                 continue;
@@ -127,7 +127,7 @@ impl<'a> Lowering<'a> {
             let value = match &self.graph.nodes[node].layer {
                 Layer::Input => return Err(unsupported(node, "a second input")),
                 Layer::Normalise { .. } => {
-                    Value { affine: Some(self.shared.constants(node)?), ..self.plain(from)? }
+                    LazyTensor { affine: Some(self.shared.constants(node)?), ..self.plain(from)? }
                 }
                 Layer::Conv { .. } => self.conv(node)?,
                 Layer::Norm { .. } => self.norm(node)?,
@@ -148,12 +148,12 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    pub(super) fn value(&self, node: NodeId) -> Result<Value> {
+    pub(super) fn value(&self, node: NodeId) -> Result<LazyTensor> {
         self.values[node].ok_or_else(|| unsupported(node, "a value used before it is made"))
     }
 
     /// A value with nothing left to be applied.
-    fn plain(&self, node: NodeId) -> Result<Value> {
+    fn plain(&self, node: NodeId) -> Result<LazyTensor> {
         let value = self.value(node)?;
         match value.affine.is_some() || value.relu {
             true => Err(unsupported(node, "work left to a reader that can't do it")),
@@ -161,13 +161,13 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn norm(&mut self, node: NodeId) -> Result<Value> {
+    fn norm(&mut self, node: NodeId) -> Result<LazyTensor> {
         let from = self.graph.nodes[node].inputs[0];
         let value = self.plain(from)?;
-        if self.mode != Mode::Train && self.shared.folded(from) == Some(node) {
+        if self.pass != Pass::Train && self.shared.folded(from) == Some(node) {
             return Ok(value);
         }
-        if self.mode == Mode::Train {
+        if self.pass == Pass::Train {
             let Layer::Norm { gamma, beta, mean, variance } = &self.graph.nodes[node].layer else {
                 return Err(unsupported(node, "not a norm"));
             };
@@ -187,18 +187,18 @@ impl<'a> Lowering<'a> {
                 affine: batch.affine,
             }));
         }
-        Ok(Value { affine: Some(self.shared.norm(node)?.affine), norm: Some(node), ..value })
+        Ok(LazyTensor { affine: Some(self.shared.norm(node)?.affine), norm: Some(node), ..value })
     }
 
-    fn relu(&mut self, node: NodeId) -> Result<Value> {
+    fn relu(&mut self, node: NodeId) -> Result<LazyTensor> {
         let mut value = self.value(self.graph.nodes[node].inputs[0])?;
         // In training the backward pass of a norm looks at the norm's input again. The bits are written by
         // the ReLU's first reader, which has to be a convolution.
-        let by_norm = self.mode == Mode::Train && value.norm.is_some();
+        let by_norm = self.pass == Pass::Train && value.norm.is_some();
         let readers = self.graph.consumers(node);
         let masked =
             readers.first().is_some_and(|&first| matches!(self.graph.nodes[first].layer, Layer::Conv { .. }));
-        if self.mode != Mode::Infer && masked && !by_norm {
+        if self.pass != Pass::Infer && masked && !by_norm {
             let shape = &self.graph.nodes[value.base];
             value.mask = Some(self.slots.add(mask_words(shape.pixels(), shape.channels)));
         }
@@ -206,7 +206,7 @@ impl<'a> Lowering<'a> {
         Ok(value)
     }
 
-    fn conv(&mut self, node: NodeId) -> Result<Value> {
+    fn conv(&mut self, node: NodeId) -> Result<LazyTensor> {
         let Layer::Conv { shape, bias, .. } = &self.graph.nodes[node].layer else {
             return Err(unsupported(node, "not a convolution"));
         };
@@ -229,15 +229,15 @@ impl<'a> Lowering<'a> {
                 relu: input.relu,
                 mask: input.mask.filter(|_| first_reader),
             },
-            bias: match self.mode {
-                Mode::Train => bias.as_ref().map(weights_span),
+            bias: match self.pass {
+                Pass::Train => bias.as_ref().map(weights_span),
                 _ => self.shared.folded_bias(node),
             },
             residual: residual.map(|other| self.value(other).map(|value| value.span)).transpose()?,
             output: span,
         }));
         self.tape.push(TapeEntry::Conv { node, residual, output });
-        let value = Value::plain(output, span);
+        let value = LazyTensor::plain(output, span);
         self.values[output] = Some(value);
         Ok(value)
     }
@@ -246,7 +246,7 @@ impl<'a> Lowering<'a> {
     /// that addend.
     fn fused_sum(&self, node: NodeId) -> (NodeId, Option<NodeId>) {
         // A norm in between is no obstacle where it is folded into the convolution.
-        let addend = self.shared.folded(node).filter(|_| self.mode != Mode::Train).unwrap_or(node);
+        let addend = self.shared.folded(node).filter(|_| self.pass != Pass::Train).unwrap_or(node);
         let [sum] = self.graph.consumers(addend)[..] else {
             return (node, None);
         };
@@ -262,11 +262,11 @@ impl<'a> Lowering<'a> {
     }
 
     /// Two tensors with whatever is left to be done to either.
-    fn sum(&mut self, node: NodeId) -> Result<Value> {
+    fn sum(&mut self, node: NodeId) -> Result<LazyTensor> {
         let [left, right] = self.graph.nodes[node].inputs[..] else {
             return Err(unsupported(node, "a sum that isn't of two"));
         };
-        let addend = |value: Value| Addend {
+        let addend = |value: LazyTensor| Addend {
             input: value.span,
             prologue: Prologue { affine: value.affine, relu: value.relu, mask: None },
         };
@@ -281,16 +281,16 @@ impl<'a> Lowering<'a> {
             output,
         }));
         self.tape.push(TapeEntry::Sum { node });
-        Ok(Value::plain(node, output))
+        Ok(LazyTensor::plain(node, output))
     }
 
     /// Windows over the value of `from` as the tensor of `node`. Keeps which pixel won each window, where
     /// there is a backward pass: with the ReLU's bit in it, that is all it needs. So no other reader may
     /// count on this one for the ReLU's mask.
-    fn max_pool(&mut self, from: NodeId, node: NodeId, shape: PoolShape) -> Result<Value> {
+    fn max_pool(&mut self, from: NodeId, node: NodeId, shape: PoolShape) -> Result<LazyTensor> {
         let input = self.value(from)?;
-        let argmax = match self.mode {
-            Mode::Infer => None,
+        let argmax = match self.pass {
+            Pass::Infer => None,
             _ if self.graph.consumers(from).len() > 1 => {
                 return Err(unsupported(node, "a second reader of what is max-pooled"));
             }
@@ -307,13 +307,13 @@ impl<'a> Lowering<'a> {
         if let Some(argmax) = argmax {
             self.tape.push(TapeEntry::MaxPool { input, output: node, shape, argmax });
         }
-        Ok(Value::plain(node, output))
+        Ok(LazyTensor::plain(node, output))
     }
 
-    fn upsample(&mut self, node: NodeId) -> Result<Value> {
+    fn upsample(&mut self, node: NodeId) -> Result<LazyTensor> {
         let from = self.graph.nodes[node].inputs[0];
         let (input, shape) = (self.value(from)?, &self.graph.nodes[from]);
-        if self.mode == Mode::Attack {
+        if self.pass == Pass::Attack {
             return Err(unsupported(node, "an attack through upsampling"));
         }
         let span = self.slots.add(self.graph.nodes[node].len());
@@ -326,10 +326,10 @@ impl<'a> Lowering<'a> {
             output: span,
         }));
         self.tape.push(TapeEntry::Upsample { node });
-        Ok(Value::plain(node, span))
+        Ok(LazyTensor::plain(node, span))
     }
 
-    fn scaled_tanh(&mut self, node: NodeId, output: Span) -> Result<Value> {
+    fn scaled_tanh(&mut self, node: NodeId, output: Span) -> Result<LazyTensor> {
         let from = self.graph.nodes[node].inputs[0];
         let (input, shape) = (self.value(from)?, &self.graph.nodes[from]);
         if input.relu {
@@ -345,10 +345,10 @@ impl<'a> Lowering<'a> {
             output: span,
         }));
         self.tape.push(TapeEntry::ScaledTanh { node });
-        Ok(Value::plain(node, span))
+        Ok(LazyTensor::plain(node, span))
     }
 
-    fn pool(&mut self, node: NodeId, features: Span) -> Result<Value> {
+    fn pool(&mut self, node: NodeId, features: Span) -> Result<LazyTensor> {
         let from = self.graph.nodes[node].inputs[0];
         let input = self.applied(from)?;
         let from = &self.graph.nodes[from];
@@ -359,12 +359,12 @@ impl<'a> Lowering<'a> {
             output: features,
         }));
         self.tape.push(TapeEntry::Pool { node });
-        Ok(Value { base: node, span: features, ..input })
+        Ok(LazyTensor { base: node, span: features, ..input })
     }
 
     /// The value of a node with nothing left to be done: a pending norm and ReLU are applied by max pooling over
     /// single pixels.
-    fn applied(&mut self, node: NodeId) -> Result<Value> {
+    fn applied(&mut self, node: NodeId) -> Result<LazyTensor> {
         if self.plain(node).is_err() {
             let &Node { height, width, channels, .. } = &self.graph.nodes[node];
             let single = PoolShape { height, width, channels, kernel: 1, stride: 1, pad: 0 };
@@ -373,7 +373,7 @@ impl<'a> Lowering<'a> {
         self.plain(node)
     }
 
-    fn adaptive_pool(&mut self, node: NodeId, side: usize) -> Result<Value> {
+    fn adaptive_pool(&mut self, node: NodeId, side: usize) -> Result<LazyTensor> {
         let from = self.graph.nodes[node].inputs[0];
         let input = self.applied(from)?;
         let &Node { height, width, channels, .. } = &self.graph.nodes[from];
@@ -388,10 +388,10 @@ impl<'a> Lowering<'a> {
             output,
         }));
         self.tape.push(TapeEntry::AdaptivePool { node, side });
-        Ok(Value::plain(node, output))
+        Ok(LazyTensor::plain(node, output))
     }
 
-    fn linear(&mut self, node: NodeId, logits: Span) -> Result<Value> {
+    fn linear(&mut self, node: NodeId, logits: Span) -> Result<LazyTensor> {
         let from = self.graph.nodes[node].inputs[0];
         let input = self.applied(from)?;
         let last = node + 1 == self.graph.nodes.len();
@@ -408,6 +408,6 @@ impl<'a> Lowering<'a> {
             output,
         }));
         self.tape.push(TapeEntry::Linear { node });
-        Ok(Value::plain(node, output))
+        Ok(LazyTensor::plain(node, output))
     }
 }

@@ -13,7 +13,6 @@ use super::programs::{IMAGES, ProgramBuilder, Source};
 use super::shared::Shared;
 use super::staging::Staging;
 use crate::data::ImageSet;
-use crate::device::cuda;
 use crate::device::{BatchSlice, Device, Program, ProgramId, Region, Session, StepParams};
 pub use crate::device::{Bound, Cost, KernelLaunch, Precision, Roofline};
 use crate::error::{Error, Result};
@@ -110,13 +109,21 @@ impl ModeProfile {
     }
 }
 
-/// Every job's ops for `batch` images at once on a GPU that need not be there.
+/// The kernels that each op of a program starts for so many images, on a device that need not be there.
+pub type Launches = fn(&Program, usize, Precision) -> Result<Vec<Vec<KernelLaunch>>>;
+
+/// Every job's ops for `batch` images at once, and what they start.
 ///
 /// # Errors
 /// A graph that the lowering has no rule for.
-pub fn estimate(graph: &Graph, batch: usize, precision: Precision) -> Result<Vec<ModeProfile>> {
+pub fn estimate(
+    graph: &Graph,
+    batch: usize,
+    precision: Precision,
+    launches: Launches,
+) -> Result<Vec<ModeProfile>> {
     let of = |(mode, program): (Mode, Program)| {
-        let launches = cuda::launches(&program, batch, precision)?;
+        let launches = launches(&program, batch, precision)?;
         Ok(ModeProfile::new(mode, &program, batch, precision, launches))
     };
     programs(graph, batch)?.into_iter().map(of).collect()

@@ -1,7 +1,7 @@
 //! The programs of a network: the ops of infer, score, attack and train.
 
 use super::graph::Graph;
-use super::lower::{Lowering, Mode};
+use super::lower::{Lowering, Pass};
 use super::shared::Shared;
 use super::staging::Staging;
 use crate::device::ops;
@@ -57,7 +57,7 @@ pub struct ProgramBuilder<'a> {
 impl ProgramBuilder<'_> {
     /// Logits and features; with `score` the cosine to the teacher rows too (PBE Eq. 15).
     pub fn infer(&self, source: Source, score: bool) -> Result<Program> {
-        let mut plan = Lowering::new(self.graph, self.shared, Mode::Infer);
+        let mut plan = Lowering::new(self.graph, self.shared, Pass::Infer);
         let image = self.input(&mut plan, source);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         if score {
@@ -73,7 +73,7 @@ impl ProgramBuilder<'_> {
 
     /// PGD: the adversarial rows from the images, whose loop body is one step.
     pub fn attack(&self, source: Source) -> Result<Program> {
-        let mut plan = Lowering::new(self.graph, self.shared, Mode::Attack);
+        let mut plan = Lowering::new(self.graph, self.shared, Pass::Attack);
         let elements = self.graph.image_len();
         let clean = self.input(&mut plan, source);
         let adversarial = plan.slots.add(elements);
@@ -110,14 +110,14 @@ impl ProgramBuilder<'_> {
 
     /// The augmented images, to the rows of [`Source::Adversarial`].
     pub fn stage(&self) -> Program {
-        let mut plan = Lowering::new(self.graph, self.shared, Mode::Infer);
+        let mut plan = Lowering::new(self.graph, self.shared, Pass::Infer);
         plan.ops.extend(self.gather(Some(self.augment), self.staging.adversarial));
         self.finish(plan, 0..0)
     }
 
     /// One SGD step, and one of the weight average; with `distil` the loss has the distillation term from the teacher rows.
     pub fn train(&self, source: Source, distil: bool) -> Result<Program> {
-        let mut plan = Lowering::new(self.graph, self.shared, Mode::Train);
+        let mut plan = Lowering::new(self.graph, self.shared, Pass::Train);
         plan.ops = self.shared.load_filters(self.graph, false);
         let image = self.input(&mut plan, source);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
@@ -178,7 +178,7 @@ impl ProgramBuilder<'_> {
             logits: self.staging.logits,
             labels: self.staging.labels,
             teacher: distil.then_some(self.staging.teacher),
-            mean: plan.mode == Mode::Train,
+            mean: plan.pass == Pass::Train,
             loss: self.staging.loss,
             gradient: Some(gradient),
         }));
@@ -186,7 +186,7 @@ impl ProgramBuilder<'_> {
     }
 
     fn finish(&self, mut plan: Lowering, loop_body: std::ops::Range<usize>) -> Program {
-        let data_parallel = plan.mode != Mode::Train;
+        let data_parallel = plan.pass != Pass::Train;
         let capacity = if data_parallel { self.worker_batch } else { self.batch };
         let arena = plan.slots.place(&mut plan.ops, capacity);
         Program {

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::data::ImageSet;
 use crate::device::{
-    Affine, BatchSlice, Device, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op, Program, Region, Session,
-    Span, StepParams,
+    Affine, BatchSlice, ConvShape, Device, Direction, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op,
+    Program, Region, Session, Span, StepParams,
 };
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
@@ -46,7 +46,7 @@ pub struct Case {
 }
 
 /// All memory of a case after it ran, region by region in the order of [`Region::ALL`].
-pub type Memory = Vec<Vec<f32>>;
+pub type RegionValues = Vec<Vec<f32>>;
 
 impl Case {
     /// `count` images; per-image operands lie in the arena, or in staging for a data-parallel program.
@@ -201,6 +201,25 @@ impl Case {
         FilterId(self.filters.len() - 1)
     }
 
+    /// A filter that the setup loads, of weights that bf16 holds.
+    pub fn loaded_filter(&mut self, shape: ConvShape, direction: Direction) -> FilterId {
+        let filter = self.filter(FilterSpec { shape, direction });
+        let weights = self.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
+        self.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
+        filter
+    }
+
+    /// An operand that another op reads after those that are tested (`kept`), so that a device has to store it; else it
+    /// needn't.
+    pub fn keep_or_discard(&mut self, kept: bool, span: Span) {
+        if kept {
+            let output = self.image(span.len);
+            self.ops.push(Op::Copy(ops::Copy { elements: span.len, input: span, output }));
+        } else {
+            self.discard(span);
+        }
+    }
+
     /// Elements of every region.
     pub fn layout(&self) -> MemoryLayout {
         let len = |region: Region| self.lengths[region as usize];
@@ -247,7 +266,7 @@ impl Case {
     ///
     /// # Errors
     /// The device refuses the ops or fails.
-    pub fn run(&self, device: &dyn Device) -> Result<Memory> {
+    pub fn run(&self, device: &dyn Device) -> Result<RegionValues> {
         let mut session = device.open(self.layout())?;
         for (span, values) in &self.floats {
             session.write(span.region, span.offset, values)?;

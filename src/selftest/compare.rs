@@ -1,6 +1,6 @@
 //! Where a case's memory differs from the expected one, and which op wrote there.
 
-use super::case::{Case, Memory};
+use super::case::{Case, RegionValues};
 use crate::device::{Op, Region, Span};
 
 /// The largest difference in the elements of one op.
@@ -16,7 +16,7 @@ pub struct Difference {
 
 /// For each op of `case` the largest difference in the elements it wrote last, and in those that no op should
 /// write. [`words`] compares the words.
-pub fn floats(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
+pub fn floats(case: &Case, found: &RegionValues, expected: &RegionValues) -> Vec<Difference> {
     let owners = Owners::new(case);
     let mut worst = owners.nothing();
     for ((region, found), expected) in Region::ALL.iter().zip(found).zip(expected) {
@@ -33,19 +33,19 @@ pub fn floats(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference>
 }
 
 /// As [`floats`], for masks: any bit that differs is an infinite error.
-pub fn words(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
+pub fn words(case: &Case, found: &RegionValues, expected: &RegionValues) -> Vec<Difference> {
     bits_where(case, found, expected, |region, element| case.is_word(region, element))
 }
 
 /// As [`words`], for all of memory.
-pub fn bits(case: &Case, found: &Memory, expected: &Memory) -> Vec<Difference> {
+pub fn bits(case: &Case, found: &RegionValues, expected: &RegionValues) -> Vec<Difference> {
     bits_where(case, found, expected, |_, _| true)
 }
 
 fn bits_where(
     case: &Case,
-    found: &Memory,
-    expected: &Memory,
+    found: &RegionValues,
+    expected: &RegionValues,
     counts: impl Fn(Region, usize) -> bool,
 ) -> Vec<Difference> {
     let owners = Owners::new(case);

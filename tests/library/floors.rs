@@ -48,6 +48,28 @@ fn no_import_runs_back_up_or_past_the_next_floor() {
     assert!(seen > 500, "only {seen} imports found: the walk is broken");
 }
 
+/// The engine and what stands on it know a GPU by the trait `Device`; the program on top opens it. (The processor, which
+/// is always there, the engine hands on.)
+#[test]
+fn no_gpu_is_named_above_its_floor() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in sources(&root) {
+        let path = file.strip_prefix(&root).unwrap();
+        let own = modules(path);
+        let free = own.first().is_none_or(|own| own == "device" || TOP.contains(&own.as_str()));
+        if free || path.ends_with("tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        // Unit tests at the end of a file may take a device.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for device in ["cuda", "reference"] {
+            let named = code.contains(&format!("device::{device}"));
+            assert!(!named, "src/{} names device::{device}", path.display());
+        }
+    }
+}
+
 /// Why module `own` may not name `target`; none where it may.
 fn fault(own: &str, target: &str) -> Option<String> {
     if own == target || TOP.contains(&own) {

@@ -49,16 +49,7 @@ fn both_gradients_of_a_convolution_multiply_as_much_as_its_output() {
     let gradient = span(0, SHAPE.output_len());
     let (input, output) = (span(1 << 20, SHAPE.input_len()), span(1 << 21, SHAPE.input_len()));
     let weight_gradient = Span { region: Region::Gradients, offset: 0, len: SHAPE.filter_len() };
-    let dgrad = Op::ConvDgrad(ops::ConvDgrad {
-        shape: SHAPE,
-        filter: FilterId(0),
-        gradient,
-        add: None,
-        mask: None,
-        scale: None,
-        residual: None,
-        output,
-    });
+    let dgrad = Op::ConvDgrad(ops::ConvDgrad::plain(SHAPE, FilterId(0), gradient, output));
     let prologue = Prologue::default();
     let wgrad = Op::ConvWgrad(ops::ConvWgrad { shape: SHAPE, input, prologue, gradient, weight_gradient });
     for op in [dgrad, wgrad] {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::conv::PrologueArgs;
 use super::execute::{Context, Execute};
 use super::grain;
-use super::simd::{Kernel, Simd, launch, level};
+use super::simd::{Simd, SimdKernel, launch, level};
 use crate::device::ops::{Add, Copy};
 use crate::error::Result;
 
@@ -19,7 +19,7 @@ impl Execute for Add {
         let addends = [self.left, self.right].map(|addend| {
             // SAFETY: the operands were checked.
             let PrologueArgs { affine, relu, .. } = unsafe { frame.prologue(&addend.prologue, false) };
-            Addend { input: frame.pointer(addend.input).cast_const(), affine, relu }
+            AddendPointers { input: frame.pointer(addend.input).cast_const(), affine, relu }
         });
         let tensors = Tensors { channels: self.channels, addends, output: frame.pointer(self.output) };
         let rows = frame.count() * self.pixels;
@@ -27,7 +27,7 @@ impl Execute for Add {
         (0..rows.div_ceil(part)).into_par_iter().with_min_len(grain(frame.threads)).for_each(|chunk| {
             let first = chunk * part;
             // SAFETY: chunks are disjoint rows of the tensors; the level is the machine's.
-            unsafe { launch(level, Rows { tensors, first, count: part.min(rows - first) }) }
+            unsafe { launch(level, AddRows { tensors, first, count: part.min(rows - first) }) }
         });
         Ok(())
     }
@@ -44,7 +44,7 @@ impl Execute for Copy {
 
 /// `relu` of scale · input + shift.
 #[derive(Clone, std::marker::Copy)]
-struct Addend<'a> {
+struct AddendPointers<'a> {
     input: *const f32,
     affine: Option<(&'a [f32], &'a [f32])>,
     relu: bool,
@@ -53,7 +53,7 @@ struct Addend<'a> {
 #[derive(Clone, std::marker::Copy)]
 struct Tensors<'a> {
     channels: usize,
-    addends: [Addend<'a>; 2],
+    addends: [AddendPointers<'a>; 2],
     output: *mut f32,
 }
 
@@ -63,13 +63,13 @@ unsafe impl Send for Tensors<'_> {}
 unsafe impl Sync for Tensors<'_> {}
 
 /// Some rows of a sum. Every vector is read before it is written: the output may be an input.
-struct Rows<'a> {
+struct AddRows<'a> {
     tensors: Tensors<'a>,
     first: usize,
     count: usize,
 }
 
-impl Kernel for Rows<'_> {
+impl SimdKernel for AddRows<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.tensors.channels;
@@ -90,7 +90,7 @@ impl Kernel for Rows<'_> {
     }
 }
 
-impl Addend<'_> {
+impl AddendPointers<'_> {
     /// # Safety
     /// `S`'s instructions are there, and so are n elements from `at` on, channels from `c` on.
     #[inline(always)]

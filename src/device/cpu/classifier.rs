@@ -136,7 +136,7 @@ vectorised! {
 
 /// The loss's scalars.
 #[derive(Clone, Copy)]
-struct Loss {
+struct LossParams {
     /// Divides the gradient.
     divisor: f64,
     distill_weight: f64,
@@ -147,7 +147,7 @@ struct Loss {
 impl Execute for CrossEntropy {
     fn execute(&self, context: &mut Context) -> Result<()> {
         let (frame, classes) = (context.frame, self.classes);
-        let spec = Loss {
+        let spec = LossParams {
             divisor: if self.mean { frame.count() as f64 } else { 1.0 },
             distill_weight: f64::from(frame.params.distill_weight),
             temperature: f64::from(frame.params.temperature),
@@ -186,7 +186,7 @@ impl Execute for CrossEntropy {
 
 /// The loss of one image; `gradient` may be empty.
 fn image_loss(
-    spec: Loss,
+    spec: LossParams,
     logits: &[f32],
     label: usize,
     teacher: Option<&[f32]>,

@@ -1,6 +1,6 @@
 //! What every op has on the CPU, in the file of its family: its execution, and the working memory that takes.
 
-use super::conv::{PackedFilter, Workspace, WorkspaceSize};
+use super::conv::{ConvWorkspace, ConvWorkspaceSize, PackedFilter};
 use super::memory::Frame;
 use crate::data::ImageSet;
 use crate::device::ops::each_op;
@@ -55,7 +55,7 @@ impl Filters<'_> {
 /// Sizes of a [`Scratch`].
 #[derive(Default)]
 pub(super) struct ScratchSize {
-    pub convolutions: WorkspaceSize,
+    pub convolutions: ConvWorkspaceSize,
     pub partials: usize,
     pub coefficients: usize,
 }
@@ -81,7 +81,7 @@ impl ScratchSize {
 /// Working memory.
 #[derive(Default)]
 pub(super) struct Scratch {
-    pub convolutions: Workspace,
+    pub convolutions: ConvWorkspace,
     /// Of batch norm's reductions.
     pub partials: Vec<f64>,
     /// Of batch norm's backward pass.
@@ -91,7 +91,7 @@ pub(super) struct Scratch {
 impl Scratch {
     pub fn new(size: &ScratchSize, threads: usize) -> Self {
         Self {
-            convolutions: Workspace::new(size.convolutions, threads),
+            convolutions: ConvWorkspace::new(size.convolutions, threads),
             partials: vec![0.0; size.partials],
             coefficients: vec![0.0; size.coefficients],
         }

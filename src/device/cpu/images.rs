@@ -13,19 +13,19 @@ use crate::device::patch::{PATCHES, Patch};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
 
-/// A window into the zero-padded image, perhaps mirrored.
+/// A crop into the zero-padded image, perhaps mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Window {
+struct Crop {
     row: usize,
     column: usize,
     mirrored: bool,
 }
 
 /// The draw of image `index`: the same whatever batch it is in.
-fn draw(stream: &Stream, index: u32, augment: Augment) -> Window {
+fn draw(stream: &Stream, index: u32, augment: Augment) -> Crop {
     let words = stream.words(u64::from(index));
     let choices = 2 * augment.pad as u32 + 1;
-    Window {
+    Crop {
         row: below(words[0], choices) as usize,
         column: below(words[1], choices) as usize,
         mirrored: augment.flip && words[2] >> 31 == 1,
@@ -49,20 +49,20 @@ impl Execute for LoadImages {
     }
 }
 
-/// Image `index` of a set, as its window shows it.
-fn load(op: &LoadImages, set: &ImageSet, index: u32, window: Window, output: &mut [f32]) {
+/// Image `index` of a set, as its crop shows it.
+fn load(op: &LoadImages, set: &ImageSet, index: u32, crop: Crop, output: &mut [f32]) {
     let (width, channels, pad, from) = (op.width, op.channels, op.augment.pad, set.channels);
     let pixels = set.image(index as usize);
-    // Output columns whose source column + window - pad lies inside the image.
-    let first = pad.saturating_sub(window.column).min(width);
-    let last = (width + pad).saturating_sub(window.column).clamp(first, width);
+    // Output columns whose source column + crop - pad lies inside the image.
+    let first = pad.saturating_sub(crop.column).min(width);
+    let last = (width + pad).saturating_sub(crop.column).clamp(first, width);
     for (y, row) in output.chunks_exact_mut(width * channels).enumerate() {
-        let source = (y + window.row).wrapping_sub(pad);
+        let source = (y + crop.row).wrapping_sub(pad);
         if source >= op.height || first == last {
             row.fill(0.0);
             continue;
         }
-        let start = (source * width + first + window.column - pad) * from;
+        let start = (source * width + first + crop.column - pad) * from;
         let bytes = &pixels[start..start + (last - first) * from];
         row[..first * channels].fill(0.0);
         row[last * channels..].fill(0.0);
@@ -74,7 +74,7 @@ fn load(op: &LoadImages, set: &ImageSet, index: u32, window: Window, output: &mu
                 pixel.fill(f32::from(byte) * (1.0 / 255.0));
             }
         }
-        if window.mirrored {
+        if crop.mirrored {
             mirror(row, channels);
         }
     }

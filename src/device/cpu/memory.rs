@@ -10,12 +10,12 @@ use crate::device::{Affine, BatchSlice, MemoryLayout, Prologue, Region, Span, St
 const ALIGNMENT: usize = 64;
 
 /// A zeroed run of 4-byte elements.
-struct Block {
+struct RegionBuffer {
     start: NonNull<f32>,
     len: usize,
 }
 
-impl Block {
+impl RegionBuffer {
     fn zeroed(len: usize) -> Self {
         let Some(layout) = Self::layout(len) else {
             return Self { start: NonNull::dangling(), len: 0 };
@@ -35,7 +35,7 @@ impl Block {
     }
 }
 
-impl Drop for Block {
+impl Drop for RegionBuffer {
     fn drop(&mut self) {
         if let Some(layout) = Self::layout(self.len) {
             // SAFETY: `zeroed` allocated it with this layout.
@@ -46,18 +46,18 @@ impl Drop for Block {
 
 // SAFETY: a block owns its memory; shared access goes through `Frame`, whose callers keep what
 // threads write apart.
-unsafe impl Send for Block {}
+unsafe impl Send for RegionBuffer {}
 // SAFETY: as above.
-unsafe impl Sync for Block {}
+unsafe impl Sync for RegionBuffer {}
 
 /// Every region of a session.
-pub(super) struct Memory {
-    blocks: [Block; 7],
+pub(super) struct CpuMemory {
+    blocks: [RegionBuffer; 7],
 }
 
-impl Memory {
+impl CpuMemory {
     pub fn new(layout: &MemoryLayout) -> Self {
-        Self { blocks: Region::ALL.map(|region| Block::zeroed(layout.len(region))) }
+        Self { blocks: Region::ALL.map(|region| RegionBuffer::zeroed(layout.len(region))) }
     }
 
     pub fn bytes(&self) -> usize {
@@ -83,7 +83,7 @@ impl Memory {
 /// What an op sees: the memory, which images, and the scalars of the step.
 #[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
-    memory: &'a Memory,
+    memory: &'a CpuMemory,
     /// Where the worker's part of the arena starts.
     arena: usize,
     slice: BatchSlice,
@@ -100,7 +100,7 @@ impl<'a> Frame<'a> {
     /// its capacity and staging rows, and frames in use at the same time differ in arena part and
     /// staging rows.
     pub unsafe fn new(
-        memory: &'a Memory,
+        memory: &'a CpuMemory,
         arena: usize,
         slice: BatchSlice,
         params: &'a StepParams,

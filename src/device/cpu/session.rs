@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::conv::{PackedFilter, Threads};
 use super::execute::{Context, Filters, Scratch, ScratchSize, execute};
-use super::memory::{Frame, Memory};
+use super::memory::{CpuMemory, Frame};
 use crate::data::ImageSet;
 use crate::device::check::{check, check_slices};
 use crate::device::{
@@ -18,14 +18,14 @@ use crate::device::{
 use crate::error::{Error, Result};
 
 /// What all ops share: the regions, the filters in the kernels' form, the images.
-struct Machine {
-    memory: Memory,
+struct CpuState {
+    memory: CpuMemory,
     filters: Vec<PackedFilter>,
     images: Vec<Option<ImageSet>>,
 }
 
 /// A program and the staging rows it has room for.
-struct Prepared {
+struct CpuProgram {
     program: Program,
     rows: usize,
 }
@@ -34,9 +34,9 @@ struct Prepared {
 pub(super) struct CpuSession {
     pool: Arc<ThreadPool>,
     layout: MemoryLayout,
-    machine: Machine,
+    state: CpuState,
     specs: Vec<FilterSpec>,
-    programs: Vec<Prepared>,
+    programs: Vec<CpuProgram>,
     /// Working memory when one slice has all threads.
     shared: Scratch,
     /// Working memory of each worker.
@@ -45,10 +45,10 @@ pub(super) struct CpuSession {
 
 impl CpuSession {
     pub fn new(pool: Arc<ThreadPool>, layout: MemoryLayout) -> Self {
-        let machine = Machine { memory: Memory::new(&layout), filters: Vec::new(), images: Vec::new() };
+        let state = CpuState { memory: CpuMemory::new(&layout), filters: Vec::new(), images: Vec::new() };
         let workers = (0..pool.current_num_threads()).map(|_| Scratch::default()).collect();
         let shared = Scratch::default();
-        Self { pool, layout, machine, specs: Vec::new(), programs: Vec::new(), shared, workers }
+        Self { pool, layout, state, specs: Vec::new(), programs: Vec::new(), shared, workers }
     }
 
     /// Takes a program's filter table, which continues the session's.
@@ -58,7 +58,7 @@ impl CpuSession {
             return Err(Error::run("the program's filters are not those of the session"));
         }
         for spec in &filters[known..] {
-            self.machine.filters.push(PackedFilter::new(spec));
+            self.state.filters.push(PackedFilter::new(spec));
             self.specs.push(*spec);
         }
         Ok(())
@@ -75,7 +75,7 @@ impl CpuSession {
     fn run_in_turn(&mut self, index: usize, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
         for &slice in slices {
             for op in self.programs[index].program.steps(params.repeats) {
-                alone(op, &mut self.machine, &mut self.shared, slice, params, Threads::All)?;
+                alone(op, &mut self.state, &mut self.shared, slice, params, Threads::All)?;
             }
         }
         Ok(())
@@ -90,7 +90,7 @@ impl CpuSession {
         };
         let time = |op| {
             let clock = Instant::now();
-            alone(op, &mut self.machine, scratch, slice, params, threads)?;
+            alone(op, &mut self.state, scratch, slice, params, threads)?;
             Ok(clock.elapsed().as_secs_f64())
         };
         program.ops.iter().map(time).collect()
@@ -98,7 +98,7 @@ impl CpuSession {
 
     /// Every worker takes slices until none is left. The error is the first slice's that failed.
     fn run_on_workers(&mut self, index: usize, params: &StepParams, slices: &[BatchSlice]) -> Result<()> {
-        let (program, machine) = (&self.programs[index].program, &self.machine);
+        let (program, state) = (&self.programs[index].program, &self.state);
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         let fail = |index: usize, error: Error| {
@@ -118,10 +118,10 @@ impl CpuSession {
                 let arena = worker * program.arena;
                 // SAFETY: the program and its slices were checked: workers differ in arena part,
                 // slices in staging rows, and no other region is written.
-                let frame = unsafe { Frame::new(&machine.memory, arena, slice, params, Threads::One) };
+                let frame = unsafe { Frame::new(&state.memory, arena, slice, params, Threads::One) };
                 let result = program.steps(params.repeats).try_for_each(|op| {
-                    let filters = Filters::Shared(&machine.filters);
-                    execute(op, Context { frame, filters, images: &machine.images, scratch })
+                    let filters = Filters::Shared(&state.filters);
+                    execute(op, Context { frame, filters, images: &state.images, scratch })
                 });
                 if let Err(error) = result {
                     fail(index, error);
@@ -135,19 +135,19 @@ impl CpuSession {
     }
 }
 
-/// One op, with the machine to itself.
+/// One op, with the state to itself.
 fn alone(
     op: &Op,
-    machine: &mut Machine,
+    state: &mut CpuState,
     scratch: &mut Scratch,
     slice: BatchSlice,
     params: &StepParams,
     threads: Threads,
 ) -> Result<()> {
     // SAFETY: the program and the slice were checked; nothing else runs.
-    let frame = unsafe { Frame::new(&machine.memory, 0, slice, params, threads) };
-    let filters = Filters::Own(&mut machine.filters);
-    execute(op, Context { frame, filters, images: &machine.images, scratch })
+    let frame = unsafe { Frame::new(&state.memory, 0, slice, params, threads) };
+    let filters = Filters::Own(&mut state.filters);
+    execute(op, Context { frame, filters, images: &state.images, scratch })
 }
 
 /// Sizes of the working memory when one slice has all threads, and of a worker's.
@@ -169,14 +169,14 @@ pub(super) fn needs(layout: &MemoryLayout, programs: &[Program], threads: usize)
 
 impl Session for CpuSession {
     fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()> {
-        let table = &mut self.machine.images;
+        let table = &mut self.state.images;
         table.resize(table.len().max(slot.0 + 1), None);
         table[slot.0] = Some(images.clone());
         Ok(())
     }
 
     fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()> {
-        self.machine.memory.region_mut(region)[offset..offset + values.len()].copy_from_slice(values);
+        self.state.memory.region_mut(region)[offset..offset + values.len()].copy_from_slice(values);
         Ok(())
     }
 
@@ -185,14 +185,14 @@ impl Session for CpuSession {
     }
 
     fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()> {
-        values.copy_from_slice(&self.machine.memory.region(region)[offset..offset + values.len()]);
+        values.copy_from_slice(&self.state.memory.region(region)[offset..offset + values.len()]);
         Ok(())
     }
 
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
         let rows = check(&program, &self.layout, self.workers.len())?;
         self.add_filters(&program.filters)?;
-        self.programs.push(Prepared { program, rows });
+        self.programs.push(CpuProgram { program, rows });
         self.make_room();
         Ok(ProgramId(self.programs.len() - 1))
     }
@@ -219,8 +219,8 @@ impl Session for CpuSession {
     }
 
     fn bytes(&self) -> usize {
-        let filters: usize = self.machine.filters.iter().map(PackedFilter::bytes).sum();
+        let filters: usize = self.state.filters.iter().map(PackedFilter::bytes).sum();
         let scratch: usize = self.workers.iter().chain([&self.shared]).map(Scratch::bytes).sum();
-        self.machine.memory.bytes() + filters + scratch
+        self.state.memory.bytes() + filters + scratch
     }
 }

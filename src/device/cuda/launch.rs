@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 
-use super::kernels::{Function, Kernels, Parameter, layout};
+use super::kernels::{Kernels, Parameter, layout};
 use super::memory::Addresses;
-use super::plan::{BLOCK, Launch, Value};
+use super::plan::{Argument, BLOCK, Launch};
 use super::probe::describe;
 use crate::device::BatchSlice;
 
@@ -50,34 +50,21 @@ impl Launcher {
         let mut bits = Vec::with_capacity(launch.values.len());
         for value in &launch.values {
             bits.push(match *value {
-                Value::Pointer(None) => Bits::Address(0),
-                Value::Pointer(Some(tensor)) => Bits::Address(memory.address(tensor.buffer, slice)?),
-                Value::Word(word) => Bits::Word(word),
-                Value::Float(value) => Bits::Word(value.to_bits()),
-                Value::ImageSet(size) => Bits::Word(memory.image_set(size)?),
+                Argument::Pointer(None) => Bits::Address(0),
+                Argument::Pointer(Some(tensor)) => Bits::Address(memory.address(tensor.buffer, slice)?),
+                Argument::Word(word) => Bits::Word(word),
+                Argument::Float(value) => Bits::Word(value.to_bits()),
+                Argument::ImageSet(size) => Bits::Word(memory.image_set(size)?),
             });
         }
-        let Function { function, by_value } = self.kernels.get(launch.kernel);
-        let packed = if *by_value { Some(pack(launch.kernel.parameters(), &bits)?) } else { None };
-        let mut builder = self.stream.launch_builder(function);
-        match &packed {
-            Some(packed) => {
-                builder.arg(packed);
-            }
-            None => {
-                for bits in &bits {
-                    match bits {
-                        Bits::Address(address) => builder.arg(address),
-                        Bits::Word(word) => builder.arg(word),
-                    };
-                }
-            }
-        }
+        let arguments = pack(launch.kernel.parameters(), &bits)?;
+        let mut builder = self.stream.launch_builder(self.kernels.get(launch.kernel));
+        builder.arg(&arguments);
         let config =
             LaunchConfig { grid_dim: (x, y, 1), block_dim: (BLOCK as u32, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the arguments are of the types that the kernel declares: `Launch::new` has built them from its row
-        // of the table, which was compared with its PTX when that was loaded. What they point to is the caller's
-        // promise.
+        // SAFETY: the arguments are the struct that the kernel declares: `Launch::new` has built them from its row of
+        // the table, of which kernels/args.cuh is made and whose size was compared with the PTX when that was loaded.
+        // What they point to is the caller's promise.
         unsafe { builder.launch(config) }.map_err(|error| format!("{name}: {}", describe(error)))?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::device::{BatchSlice, ImageSlot, MemoryLayout, Region, Span};
 use crate::error::{Error, Result};
 
 /// Everything a session has on the device.
-pub(super) struct Memory {
+pub(super) struct CudaMemory {
     pub stream: Arc<CudaStream>,
     regions: [CudaSlice<f32>; 7],
     layout: MemoryLayout,
@@ -34,7 +34,7 @@ struct Buffers {
 }
 
 /// A resident image set.
-pub(super) struct Images {
+pub(super) struct ResidentImages {
     /// Held, so that its pixels' address names it.
     pub set: ImageSet,
     pixels: u64,
@@ -48,7 +48,7 @@ pub(super) struct Addresses {
     partials: u64,
     table: u64,
     scalars: u64,
-    pub images: Vec<Option<Images>>,
+    pub images: Vec<Option<ResidentImages>>,
 }
 
 impl Addresses {
@@ -77,7 +77,7 @@ impl Addresses {
         self.filters.get(number).copied().unwrap_or(0)
     }
 
-    fn images(&self, slot: ImageSlot) -> Option<&Images> {
+    fn images(&self, slot: ImageSlot) -> Option<&ResidentImages> {
         self.images.get(slot.0)?.as_ref()
     }
 
@@ -123,7 +123,7 @@ fn fail(what: &str, error: DriverError) -> Error {
     }
 }
 
-impl Memory {
+impl CudaMemory {
     /// Every region, zeroed.
     ///
     /// # Errors
@@ -220,7 +220,7 @@ impl Memory {
             }
         };
         let at = address(&self.stream, &pixels);
-        self.addresses.images[slot] = Some(Images { set: set.clone(), pixels: at });
+        self.addresses.images[slot] = Some(ResidentImages { set: set.clone(), pixels: at });
         self.pixels[slot] = Some(pixels);
         Ok(())
     }

@@ -9,7 +9,7 @@ use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 use super::graphs::Graphs;
 use super::kernels::Kernels;
 use super::launch::Launcher;
-use super::memory::Memory;
+use super::memory::CudaMemory;
 use super::ops::filter_words;
 use super::plan::Plan;
 use super::probe::describe;
@@ -23,7 +23,7 @@ use crate::device::{
 use crate::error::{Error, Result};
 
 /// A program, the staging rows it has room for, its plan, and its graphs.
-struct Prepared {
+struct CudaProgram {
     program: Program,
     rows: usize,
     plan: Plan,
@@ -36,10 +36,10 @@ struct Prepared {
 pub(super) struct CudaSession {
     layout: MemoryLayout,
     precision: Precision,
-    memory: Memory,
+    memory: CudaMemory,
     launcher: Launcher,
     specs: Vec<FilterSpec>,
-    programs: Vec<Prepared>,
+    programs: Vec<CudaProgram>,
     /// The table of its training programs' update, the same for all.
     table: Vec<u32>,
     /// Whether the filters are those that the last update has left.
@@ -59,7 +59,7 @@ impl CudaSession {
         layout: MemoryLayout,
         precision: Precision,
     ) -> Result<Self> {
-        let memory = Memory::new(stream, &layout)?;
+        let memory = CudaMemory::new(stream, &layout)?;
         let launcher = Launcher { stream: Arc::clone(stream), kernels: Arc::clone(kernels) };
         let (specs, programs, staged) = (Vec::new(), Vec::new(), vec![0; layout.staging]);
         let graphs = std::env::var_os("CUDA_LAUNCH_BLOCKING").is_none();
@@ -94,7 +94,7 @@ impl CudaSession {
 
     /// Notes what a run has left of the filters.
     fn ran(&mut self, program: ProgramId, well: bool) {
-        let Prepared { plan, changes, .. } = &self.programs[program.0];
+        let CudaProgram { plan, changes, .. } = &self.programs[program.0];
         if plan.update.is_some() {
             self.fresh = well;
         } else if *changes {
@@ -152,7 +152,7 @@ impl Session for CudaSession {
         self.memory.reserve(plan.workspace(&program)?)?;
         self.tabulate(&mut plan)?;
         let changes = changes(&program);
-        self.programs.push(Prepared { program, rows, plan, graphs: Graphs::default(), changes });
+        self.programs.push(CudaProgram { program, rows, plan, graphs: Graphs::default(), changes });
         Ok(ProgramId(self.programs.len() - 1))
     }
 

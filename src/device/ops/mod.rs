@@ -429,6 +429,20 @@ impl Op {
     }
 }
 
+impl Conv {
+    /// The convolution alone, of the input as it is.
+    pub fn plain(shape: ConvShape, filter: FilterId, input: Span, output: Span) -> Self {
+        Self { shape, filter, input, prologue: Prologue::default(), bias: None, residual: None, output }
+    }
+}
+
+impl ConvDgrad {
+    /// The gradient alone.
+    pub fn plain(shape: ConvShape, filter: FilterId, gradient: Span, output: Span) -> Self {
+        Self { shape, filter, gradient, add: None, mask: None, scale: None, residual: None, output }
+    }
+}
+
 /// 1 where there is a value.
 fn some<T>(value: Option<T>) -> usize {
     usize::from(value.is_some())

@@ -1,6 +1,6 @@
 //! The linear layer, the loss and the score.
 
-use super::interpret::{Interpret, Step};
+use super::interpret::{Interpret, SliceContext};
 use crate::device::ops::{CosineSimilarity, CrossEntropy, Linear, LinearDgrad, LinearWgrad};
 use crate::error::{Error, Result};
 
@@ -78,39 +78,39 @@ pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
 }
 
 impl Interpret for Linear {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let values = linear(&step.read(self.weight), &step.read(self.bias), &step.read(self.input));
-        step.write(self.output, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let values = linear(&context.read(self.weight), &context.read(self.bias), &context.read(self.input));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for LinearDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let values = linear_dgrad(self.inputs, &step.read(self.weight), &step.read(self.gradient));
-        step.write(self.output, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let values = linear_dgrad(self.inputs, &context.read(self.weight), &context.read(self.gradient));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for LinearWgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let (input, gradient) = (step.read(self.input), step.read(self.gradient));
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let (input, gradient) = (context.read(self.input), context.read(self.gradient));
         let (weight, bias) = linear_wgrad(self.inputs, self.outputs, &input, &gradient);
-        step.write(self.weight_gradient, &weight);
-        step.write(self.bias_gradient, &bias);
+        context.write(self.weight_gradient, &weight);
+        context.write(self.bias_gradient, &bias);
         Ok(())
     }
 }
 
 impl Interpret for CrossEntropy {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
         let classes = self.classes;
-        let (logits, labels) = (step.read(self.logits), step.words(self.labels));
-        let weight = f64::from(step.params.distill_weight);
-        let temperature = f64::from(step.params.temperature);
-        let teacher = self.teacher.filter(|_| weight != 0.0).map(|teacher| step.read(teacher));
-        let divisor = if self.mean { step.slice.count as f64 } else { 1.0 };
+        let (logits, labels) = (context.read(self.logits), context.words(self.labels));
+        let weight = f64::from(context.params.distill_weight);
+        let temperature = f64::from(context.params.temperature);
+        let teacher = self.teacher.filter(|_| weight != 0.0).map(|teacher| context.read(teacher));
+        let divisor = if self.mean { context.slice.count as f64 } else { 1.0 };
         let (mut losses, mut gradients) = (Vec::new(), Vec::new());
         for (i, row) in logits.chunks_exact(classes).enumerate() {
             let label = labels[i] as usize;
@@ -125,20 +125,20 @@ impl Interpret for CrossEntropy {
             losses.push(value);
             gradients.extend(slope.into_iter().map(|g| g / divisor));
         }
-        step.write(self.loss, &losses);
+        context.write(self.loss, &losses);
         if let Some(gradient) = self.gradient {
-            step.write(gradient, &gradients);
+            context.write(gradient, &gradients);
         }
         Ok(())
     }
 }
 
 impl Interpret for CosineSimilarity {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let (a, b) = (step.read(self.logits), step.read(self.reference));
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let (a, b) = (context.read(self.logits), context.read(self.reference));
         let rows = a.chunks_exact(self.classes).zip(b.chunks_exact(self.classes));
         let values: Vec<f64> = rows.map(|(a, b)| cosine(a, b)).collect();
-        step.write(self.score, &values);
+        context.write(self.score, &values);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Convolution as its definition says: NHWC images, KCRS filters, one loop per index.
 
-use super::interpret::{Interpret, Step};
+use super::interpret::{Interpret, SliceContext};
 use crate::device::ops::{Conv, ConvDgrad, ConvWgrad, LoadFilter};
 use crate::device::{ConvShape, mask_words};
 use crate::error::Result;
@@ -85,61 +85,61 @@ pub fn passes(mask: &[u32], channels: usize, i: usize) -> bool {
 }
 
 impl Interpret for LoadFilter {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let per_filter = self.weights.len / step.program.filters[self.filter.0].shape.out_channels;
-        let mut values = step.read(self.weights);
-        if let Some(scale) = self.scale.map(|scale| step.read(scale)) {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let per_filter = self.weights.len / context.program.filters[self.filter.0].shape.out_channels;
+        let mut values = context.read(self.weights);
+        if let Some(scale) = self.scale.map(|scale| context.read(scale)) {
             values.iter_mut().enumerate().for_each(|(i, value)| *value *= scale[i / per_filter]);
         }
-        step.machine.filters[self.filter.0] = step.rounded(values);
+        context.state.filters[self.filter.0] = context.rounded(values);
         Ok(())
     }
 }
 
 impl Interpret for Conv {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
         let channels = self.shape.in_channels;
-        let input = step.prologue(channels, &self.prologue, self.input);
-        let operand = step.rounded(input.clone());
-        let mut values = fprop(&self.shape, &operand, &step.machine.filters[self.filter.0]);
-        if let Some(bias) = self.bias.map(|bias| step.read(bias)) {
+        let input = context.prologue(channels, &self.prologue, self.input);
+        let operand = context.rounded(input.clone());
+        let mut values = fprop(&self.shape, &operand, &context.state.filters[self.filter.0]);
+        if let Some(bias) = self.bias.map(|bias| context.read(bias)) {
             values.iter_mut().enumerate().for_each(|(i, value)| *value += bias[i % bias.len()]);
         }
-        step.add(&mut values, self.residual, step.rounded.residual);
+        context.add(&mut values, self.residual, context.rounded.residual);
         if let Some(bits) = self.prologue.mask {
             let words: Vec<f64> = mask(&input, channels).into_iter().map(f64::from).collect();
-            step.write(bits, &words);
+            context.write(bits, &words);
         }
-        step.write(self.output, &values);
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for ConvDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
         let channels = self.shape.in_channels;
-        let gradient = step.rounded(step.read(self.gradient));
-        let mut values = dgrad(&self.shape, &gradient, &step.machine.filters[self.filter.0]);
-        step.add(&mut values, self.add, step.rounded.add);
-        let mask = self.mask.map(|mask| step.words(mask));
-        let scale = self.scale.map(|scale| step.read(scale));
+        let gradient = context.rounded(context.read(self.gradient));
+        let mut values = dgrad(&self.shape, &gradient, &context.state.filters[self.filter.0]);
+        context.add(&mut values, self.add, context.rounded.add);
+        let mask = self.mask.map(|mask| context.words(mask));
+        let scale = self.scale.map(|scale| context.read(scale));
         for (i, value) in values.iter_mut().enumerate() {
             *value *= scale.as_ref().map_or(1.0, |scale| scale[i % channels]);
             if mask.as_ref().is_some_and(|mask| !passes(mask, channels, i)) {
                 *value = 0.0;
             }
         }
-        step.add(&mut values, self.residual, step.rounded.residual);
-        step.write(self.output, &values);
+        context.add(&mut values, self.residual, context.rounded.residual);
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for ConvWgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let input = step.rounded(step.prologue(self.shape.in_channels, &self.prologue, self.input));
-        let values = wgrad(&self.shape, &input, &step.rounded(step.read(self.gradient)));
-        step.write(self.weight_gradient, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let input = context.rounded(context.prologue(self.shape.in_channels, &self.prologue, self.input));
+        let values = wgrad(&self.shape, &input, &context.rounded(context.read(self.gradient)));
+        context.write(self.weight_gradient, &values);
         Ok(())
     }
 }

@@ -1,13 +1,13 @@
 //! What image-to-image generators have besides the layers of a classifier: upsampling and the scaled tanh.
 
-use super::interpret::{Interpret, Step};
+use super::interpret::{Interpret, SliceContext};
 use crate::device::ops::{ScaledTanh, ScaledTanhDgrad, Upsample, UpsampleDgrad};
 use crate::device::{Prologue, SCALED_TANH_DIVISOR};
 use crate::error::Result;
 
 /// An image's sizes.
 #[derive(Clone, Copy)]
-pub struct Size {
+pub struct ImageShape {
     pub height: usize,
     pub width: usize,
     pub channels: usize,
@@ -24,8 +24,8 @@ fn sources(at: usize, len: usize) -> [(usize, f64); 2] {
 }
 
 /// Every (output, input, weight) of an image's upsampling.
-fn taps(size: Size) -> impl Iterator<Item = (usize, usize, f64)> {
-    let Size { height, width, channels } = size;
+fn taps(size: ImageShape) -> impl Iterator<Item = (usize, usize, f64)> {
+    let ImageShape { height, width, channels } = size;
     let pixels = (0..2 * height).flat_map(move |y| (0..2 * width).map(move |x| (y, x)));
     pixels.flat_map(move |(y, x)| {
         let rows = sources(y, height).into_iter();
@@ -40,7 +40,7 @@ fn taps(size: Size) -> impl Iterator<Item = (usize, usize, f64)> {
 }
 
 /// Twice the size, bilinearly.
-pub fn upsample(size: Size, input: &[f64]) -> Vec<f64> {
+pub fn upsample(size: ImageShape, input: &[f64]) -> Vec<f64> {
     let len = size.height * size.width * size.channels;
     let mut output = vec![0.0; 4 * input.len()];
     for (image, output) in input.chunks_exact(len).zip(output.chunks_exact_mut(4 * len)) {
@@ -50,7 +50,7 @@ pub fn upsample(size: Size, input: &[f64]) -> Vec<f64> {
 }
 
 /// The transpose of [`upsample`].
-pub fn upsample_dgrad(size: Size, gradient: &[f64]) -> Vec<f64> {
+pub fn upsample_dgrad(size: ImageShape, gradient: &[f64]) -> Vec<f64> {
     let len = size.height * size.width * size.channels;
     let mut output = vec![0.0; gradient.len() / 4];
     for (gradient, output) in gradient.chunks_exact(4 * len).zip(output.chunks_exact_mut(len)) {
@@ -70,43 +70,43 @@ pub fn scaled_tanh_slope(x: f64) -> f64 {
 }
 
 impl Interpret for Upsample {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let size = Size { height: self.height, width: self.width, channels: self.channels };
-        let values = upsample(size, &step.prologue(self.channels, &self.prologue, self.input));
-        step.write(self.output, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let size = ImageShape { height: self.height, width: self.width, channels: self.channels };
+        let values = upsample(size, &context.prologue(self.channels, &self.prologue, self.input));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for UpsampleDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let size = Size { height: self.height, width: self.width, channels: self.channels };
-        let values = upsample_dgrad(size, &step.read(self.gradient));
-        step.write(self.output, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let size = ImageShape { height: self.height, width: self.width, channels: self.channels };
+        let values = upsample_dgrad(size, &context.read(self.gradient));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for ScaledTanh {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
         let before = Prologue { affine: self.affine, ..Prologue::default() };
-        let values = step.prologue(self.channels, &before, self.input).into_iter().map(scaled_tanh);
-        step.write(self.output, &values.collect::<Vec<f64>>());
+        let values = context.prologue(self.channels, &before, self.input).into_iter().map(scaled_tanh);
+        context.write(self.output, &values.collect::<Vec<f64>>());
         Ok(())
     }
 }
 
 impl Interpret for ScaledTanhDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
         let before = Prologue { affine: self.affine, ..Prologue::default() };
         let (values, gradient) =
-            (step.prologue(self.channels, &before, self.input), step.read(self.gradient));
-        let scale = self.scale.map(|scale| step.read(scale));
+            (context.prologue(self.channels, &before, self.input), context.read(self.gradient));
+        let scale = self.scale.map(|scale| context.read(scale));
         let value = |(i, (x, g)): (usize, (f64, f64))| {
             g * scaled_tanh_slope(x) * scale.as_ref().map_or(1.0, |s| s[i % self.channels])
         };
         let values: Vec<f64> = values.into_iter().zip(gradient).enumerate().map(value).collect();
-        step.write(self.output, &values);
+        context.write(self.output, &values);
         Ok(())
     }
 }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn gradients_are_derivatives() {
-        let size = Size { height: 3, width: 4, channels: 2 };
+        let size = ImageShape { height: 3, width: 4, channels: 2 };
         let (input, seed) = (draw(1, 48), draw(2, 4 * 48));
         let loss = |input: &[f64]| upsample(size, input).iter().zip(&seed).map(|(a, b)| a * b).sum();
         difference(&input, &upsample_dgrad(size, &seed), loss);
@@ -129,7 +129,7 @@ mod tests {
     /// PyTorch's `Upsample(scale_factor=2, mode="bilinear")` of [[1, 2], [3, 5]].
     #[test]
     fn a_small_picture_is_known() {
-        let size = Size { height: 2, width: 2, channels: 1 };
+        let size = ImageShape { height: 2, width: 2, channels: 1 };
         let expected =
             [1.0, 1.25, 1.75, 2.0, 1.5, 1.8125, 2.4375, 2.75, 2.5, 2.9375, 3.8125, 4.25, 3.0, 3.5, 4.5, 5.0];
         assert_eq!(upsample(size, &[1.0, 2.0, 3.0, 5.0]), expected);

@@ -1,6 +1,6 @@
 //! Images of a set, augmented; and random erasing.
 
-use super::interpret::{Interpret, Step};
+use super::interpret::{Interpret, SliceContext};
 use crate::data::ImageSet;
 use crate::device::check::{attached, check_images};
 use crate::device::ops::{LoadImages, RandomErasing};
@@ -48,25 +48,25 @@ fn erase(image: &mut [f64], index: u32, (height, width): (usize, usize), params:
 }
 
 impl Interpret for LoadImages {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let indices = step.words(self.indices);
-        let set = attached(&step.machine.images, self.images)?;
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let indices = context.words(self.indices);
+        let set = attached(&context.state.images, self.images)?;
         check_images(set, (self.height, self.width, self.channels), &indices)?;
-        let image = |index: &u32| load(set, *index, self.channels, self.augment, step.params);
+        let image = |index: &u32| load(set, *index, self.channels, self.augment, context.params);
         let values: Vec<f64> = indices.iter().flat_map(image).collect();
-        step.write(self.output, &values);
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for RandomErasing {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let (mut values, indices) = (step.read(self.images), step.words(self.indices));
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let (mut values, indices) = (context.read(self.images), context.words(self.indices));
         let images = values.chunks_exact_mut(self.height * self.width * self.channels);
         for (image, index) in images.zip(indices) {
-            erase(image, index, (self.height, self.width), step.params);
+            erase(image, index, (self.height, self.width), context.params);
         }
-        step.write(self.images, &values);
+        context.write(self.images, &values);
         Ok(())
     }
 }

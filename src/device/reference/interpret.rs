@@ -9,23 +9,23 @@ use crate::device::{
 use crate::error::Result;
 
 /// The regions, the images, and the filters as they were last loaded (KCRS, scaled).
-pub struct Machine {
+pub struct ReferenceState {
     pub regions: [Vec<f64>; 7],
     pub images: Vec<Option<ImageSet>>,
     pub filters: Vec<Vec<f64>>,
     pub precision: Precision,
 }
 
-/// A machine at one slice of a run.
-pub(super) struct Step<'a> {
-    pub machine: &'a mut Machine,
+/// The state at one slice of a run.
+pub(super) struct SliceContext<'a> {
+    pub state: &'a mut ReferenceState,
     pub program: &'a Program,
     pub params: &'a StepParams,
     pub slice: BatchSlice,
     pub rounded: Bf16Tensors,
 }
 
-impl Machine {
+impl ReferenceState {
     pub fn new(layout: &MemoryLayout, precision: Precision) -> Self {
         let regions = Region::ALL.map(|region| vec![0.0; layout.len(region)]);
         Self { regions, images: Vec::new(), filters: Vec::new(), precision }
@@ -41,8 +41,8 @@ impl Machine {
     ) -> Result<()> {
         let missing = program.filters.len().saturating_sub(self.filters.len());
         self.filters.extend(vec![Vec::new(); missing]);
-        let mut step = Step { machine: self, program, params, slice, rounded };
-        each_op!(&program.ops[op], op => op.interpret(&mut step))
+        let mut context = SliceContext { state: self, program, params, slice, rounded };
+        each_op!(&program.ops[op], op => op.interpret(&mut context))
     }
 }
 
@@ -50,10 +50,10 @@ impl Machine {
 pub(super) trait Interpret {
     /// # Errors
     /// Labels or indices out of range, images of another size.
-    fn interpret(&self, step: &mut Step) -> Result<()>;
+    fn interpret(&self, context: &mut SliceContext) -> Result<()>;
 }
 
-impl Step<'_> {
+impl SliceContext<'_> {
     fn range(&self, span: Span) -> std::ops::Range<usize> {
         let start = match span.region {
             Region::Staging => span.offset + self.slice.first * span.len,
@@ -67,7 +67,7 @@ impl Step<'_> {
     }
 
     pub fn read(&self, span: Span) -> Vec<f64> {
-        self.machine.regions[span.region as usize][self.range(span)].to_vec()
+        self.state.regions[span.region as usize][self.range(span)].to_vec()
     }
 
     pub fn words(&self, span: Span) -> Vec<u32> {
@@ -76,10 +76,10 @@ impl Step<'_> {
 
     pub fn write(&mut self, span: Span, values: &[f64]) {
         let range = self.range(span);
-        self.machine.regions[span.region as usize][range].copy_from_slice(values);
+        self.state.regions[span.region as usize][range].copy_from_slice(values);
     }
 
-    pub fn affine(&self, affine: Affine) -> norm::Affine {
+    pub fn affine(&self, affine: Affine) -> norm::ScaleShift {
         (self.read(affine.scale), self.read(affine.shift))
     }
 
@@ -91,7 +91,7 @@ impl Step<'_> {
 
     /// Values as a convolution multiplies them.
     pub fn rounded(&self, values: Vec<f64>) -> Vec<f64> {
-        values.into_iter().map(|value| self.machine.precision.round(value)).collect()
+        values.into_iter().map(|value| self.state.precision.round(value)).collect()
     }
 
     /// values += the span, if there is one.

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
-use interpret::Machine;
+use interpret::ReferenceState;
 
 /// The reference device. Like a device whose precision is bf16, it rounds the operands of convolutions, and the
 /// tensors that this device says it keeps in bf16.
@@ -70,7 +70,7 @@ impl Device for ReferenceDevice {
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
         Ok(Box::new(ReferenceSession {
             layout,
-            machine: Machine::new(&layout, self.precision),
+            state: ReferenceState::new(&layout, self.precision),
             dtypes: self.dtypes,
             programs: Vec::new(),
         }))
@@ -80,12 +80,12 @@ impl Device for ReferenceDevice {
 /// Regions of f64; words (labels, indices, masks) are held as their numbers.
 struct ReferenceSession {
     layout: MemoryLayout,
-    machine: Machine,
+    state: ReferenceState,
     dtypes: DtypeRule,
-    programs: Vec<Prepared>,
+    programs: Vec<ReferenceProgram>,
 }
 
-struct Prepared {
+struct ReferenceProgram {
     program: Program,
     /// Of each op.
     bf16: Vec<Bf16Tensors>,
@@ -95,25 +95,25 @@ struct Prepared {
 
 impl Session for ReferenceSession {
     fn attach(&mut self, slot: ImageSlot, images: &ImageSet) -> Result<()> {
-        self.machine.images.resize(self.machine.images.len().max(slot.0 + 1), None);
-        self.machine.images[slot.0] = Some(images.clone());
+        self.state.images.resize(self.state.images.len().max(slot.0 + 1), None);
+        self.state.images[slot.0] = Some(images.clone());
         Ok(())
     }
 
     fn write(&mut self, region: Region, offset: usize, values: &[f32]) -> Result<()> {
-        let target = &mut self.machine.regions[region as usize][offset..offset + values.len()];
+        let target = &mut self.state.regions[region as usize][offset..offset + values.len()];
         target.iter_mut().zip(values).for_each(|(target, &value)| *target = f64::from(value));
         Ok(())
     }
 
     fn write_words(&mut self, region: Region, offset: usize, values: &[u32]) -> Result<()> {
-        let target = &mut self.machine.regions[region as usize][offset..offset + values.len()];
+        let target = &mut self.state.regions[region as usize][offset..offset + values.len()];
         target.iter_mut().zip(values).for_each(|(target, &value)| *target = f64::from(value));
         Ok(())
     }
 
     fn read(&self, region: Region, offset: usize, values: &mut [f32]) -> Result<()> {
-        let source = &self.machine.regions[region as usize][offset..offset + values.len()];
+        let source = &self.state.regions[region as usize][offset..offset + values.len()];
         values.iter_mut().zip(source).for_each(|(value, &source)| *value = source as f32);
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Session for ReferenceSession {
     fn prepare(&mut self, program: Program) -> Result<ProgramId> {
         let rows = check::check(&program, &self.layout, 1)?;
         let bf16 = (self.dtypes)(&program);
-        self.programs.push(Prepared { program, bf16, rows });
+        self.programs.push(ReferenceProgram { program, bf16, rows });
         Ok(ProgramId(self.programs.len() - 1))
     }
 
@@ -130,7 +130,7 @@ impl Session for ReferenceSession {
         check::check_slices(&prepared.program, prepared.rows, slices)?;
         for &slice in slices {
             for op in prepared.program.order(params.repeats) {
-                self.machine.run(&prepared.program, (op, prepared.bf16[op]), params, slice)?;
+                self.state.run(&prepared.program, (op, prepared.bf16[op]), params, slice)?;
             }
         }
         Ok(())
@@ -141,13 +141,13 @@ impl Session for ReferenceSession {
         check::check_slices(&prepared.program, prepared.rows, &[slice])?;
         let time = |op| {
             let clock = Instant::now();
-            self.machine.run(&prepared.program, (op, prepared.bf16[op]), params, slice)?;
+            self.state.run(&prepared.program, (op, prepared.bf16[op]), params, slice)?;
             Ok(clock.elapsed().as_secs_f64())
         };
         (0..prepared.program.ops.len()).map(time).collect()
     }
 
     fn bytes(&self) -> usize {
-        self.machine.regions.iter().map(|region| region.len() * size_of::<f64>()).sum()
+        self.state.regions.iter().map(|region| region.len() * size_of::<f64>()).sum()
     }
 }

@@ -1,14 +1,14 @@
 //! Batch norm over rows (images × pixels) of channels.
 
-use super::interpret::{Interpret, Step};
+use super::interpret::{Interpret, SliceContext};
 use crate::device::ops::{BatchNormAffine, BatchNormDgrad, BatchNormStats};
 use crate::error::{Error, Result};
 
 /// Scale and shift per channel.
-pub type Affine = (Vec<f64>, Vec<f64>);
+pub type ScaleShift = (Vec<f64>, Vec<f64>);
 
 /// Batch statistics of a tensor.
-pub struct Statistics {
+pub struct BatchStats {
     pub mean: Vec<f64>,
     /// Biased.
     pub variance: Vec<f64>,
@@ -17,7 +17,7 @@ pub struct Statistics {
 }
 
 /// scale = gamma / sqrt(variance + epsilon), shift = beta − mean·scale.
-pub fn affine(gamma: &[f64], beta: &[f64], mean: &[f64], variance: &[f64], epsilon: f64) -> Affine {
+pub fn affine(gamma: &[f64], beta: &[f64], mean: &[f64], variance: &[f64], epsilon: f64) -> ScaleShift {
     let scale: Vec<f64> = gamma.iter().zip(variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
     let shift = (0..beta.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
     (scale, shift)
@@ -29,13 +29,13 @@ fn channel(values: &[f64], channels: usize, c: usize) -> impl Iterator<Item = f6
 }
 
 /// Mean and biased variance per channel, in two passes.
-pub fn statistics(input: &[f64], channels: usize) -> Statistics {
+pub fn statistics(input: &[f64], channels: usize) -> BatchStats {
     let rows = input.len() / channels;
     let average =
         |c: usize, f: &dyn Fn(f64) -> f64| channel(input, channels, c).map(f).sum::<f64>() / rows as f64;
     let mean: Vec<f64> = (0..channels).map(|c| average(c, &|x| x)).collect();
     let variance = (0..channels).map(|c| average(c, &|x| (x - mean[c]).powi(2))).collect();
-    Statistics { mean, variance, rows }
+    BatchStats { mean, variance, rows }
 }
 
 /// What the backward pass gives.
@@ -66,23 +66,23 @@ pub fn dgrad(input: &[f64], gradient: &[f64], gamma: &[f64], mean: &[f64], inver
 }
 
 impl Interpret for BatchNormAffine {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let (gamma, beta) = (step.read(self.gamma), step.read(self.beta));
-        let (mean, variance) = (step.read(self.mean), step.read(self.variance));
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let (gamma, beta) = (context.read(self.gamma), context.read(self.beta));
+        let (mean, variance) = (context.read(self.mean), context.read(self.variance));
         let (scale, shift) = affine(&gamma, &beta, &mean, &variance, f64::from(self.epsilon));
-        step.write(self.affine.scale, &scale);
-        step.write(self.affine.shift, &shift);
+        context.write(self.affine.scale, &scale);
+        context.write(self.affine.shift, &shift);
         Ok(())
     }
 }
 
 impl Interpret for BatchNormStats {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        if step.slice.count == 0 {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        if context.slice.count == 0 {
             return Err(Error::run("batch statistics of no images"));
         }
-        let found = statistics(&step.read(self.input), self.channels);
-        let (gamma, beta) = (step.read(self.gamma), step.read(self.beta));
+        let found = statistics(&context.read(self.input), self.channels);
+        let (gamma, beta) = (context.read(self.gamma), context.read(self.beta));
         let epsilon = f64::from(self.epsilon);
         let (scale, shift) = affine(&gamma, &beta, &found.mean, &found.variance, epsilon);
         let inverse: Vec<f64> = found.variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
@@ -90,23 +90,23 @@ impl Interpret for BatchNormStats {
         let unbiased: Vec<f64> = found.variance.iter().map(|v| v * rows / (rows - 1.0).max(1.0)).collect();
         let momentum = f64::from(self.momentum);
         for (span, values) in [(self.running_mean, &found.mean), (self.running_variance, &unbiased)] {
-            let old = step.read(span);
+            let old = context.read(span);
             let moved = old.iter().zip(values).map(|(old, new)| (1.0 - momentum) * old + momentum * new);
-            step.write(span, &moved.collect::<Vec<f64>>());
+            context.write(span, &moved.collect::<Vec<f64>>());
         }
-        step.write(self.mean, &found.mean);
-        step.write(self.inverse_std, &inverse);
-        step.write(self.affine.scale, &scale);
-        step.write(self.affine.shift, &shift);
+        context.write(self.mean, &found.mean);
+        context.write(self.inverse_std, &inverse);
+        context.write(self.affine.scale, &scale);
+        context.write(self.affine.shift, &shift);
         Ok(())
     }
 }
 
 impl Interpret for BatchNormDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let (input, gamma) = (step.read(self.input), step.read(self.gamma));
-        let mut gradient = step.read(self.gradient);
-        if let Some((scale, shift)) = self.relu.map(|affine| step.affine(affine)) {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let (input, gamma) = (context.read(self.input), context.read(self.gamma));
+        let mut gradient = context.read(self.gradient);
+        if let Some((scale, shift)) = self.relu.map(|affine| context.affine(affine)) {
             for (i, g) in gradient.iter_mut().enumerate() {
                 let c = i % gamma.len();
                 if scale[c] * input[i] + shift[c] <= 0.0 {
@@ -114,12 +114,12 @@ impl Interpret for BatchNormDgrad {
                 }
             }
         }
-        let (mean, inverse_std) = (step.read(self.mean), step.read(self.inverse_std));
+        let (mean, inverse_std) = (context.read(self.mean), context.read(self.inverse_std));
         let mut backward = dgrad(&input, &gradient, &gamma, &mean, &inverse_std);
-        step.add(&mut backward.output, self.residual, false);
-        step.write(self.output, &backward.output);
-        step.write(self.gamma_gradient, &backward.gamma_gradient);
-        step.write(self.beta_gradient, &backward.beta_gradient);
+        context.add(&mut backward.output, self.residual, false);
+        context.write(self.output, &backward.output);
+        context.write(self.gamma_gradient, &backward.gamma_gradient);
+        context.write(self.beta_gradient, &backward.beta_gradient);
         Ok(())
     }
 }

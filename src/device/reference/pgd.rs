@@ -1,6 +1,6 @@
 //! The attack's start and step.
 
-use super::interpret::{Interpret, Step};
+use super::interpret::{Interpret, SliceContext};
 use crate::device::ops::{PgdStart, PgdStep};
 use crate::device::{Norm, Span, StepParams};
 use crate::error::Result;
@@ -49,7 +49,7 @@ impl Ball<'_> {
 
     /// A step of α along the gradient's direction, projected. Gradients are f32: one shorter than a
     /// normal number gives no direction.
-    fn step(&self, adversarial: &[f64], gradient: &[f64], alpha: f64, params: &StepParams) -> Vec<f64> {
+    fn context(&self, adversarial: &[f64], gradient: &[f64], alpha: f64, params: &StepParams) -> Vec<f64> {
         let length = length(gradient);
         let direction = |g: f64| match self.norm {
             Norm::Linf => f64::from(g > 0.0) - f64::from(g < 0.0),
@@ -65,35 +65,35 @@ impl Ball<'_> {
 
 /// `map` of every image's ball, one after the other.
 fn in_balls(
-    step: &Step,
+    context: &SliceContext,
     (elements, clean, epsilon, norm): (usize, Span, Span, Norm),
     map: impl Fn(usize, Ball) -> Vec<f64>,
 ) -> Vec<f64> {
-    let (clean, epsilon) = (step.read(clean), step.read(epsilon));
+    let (clean, epsilon) = (context.read(clean), context.read(epsilon));
     let ball = |i: usize| Ball { clean: &clean[i * elements..(i + 1) * elements], epsilon: epsilon[i], norm };
     (0..epsilon.len()).flat_map(|i| map(i, ball(i))).collect()
 }
 
 impl Interpret for PgdStart {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let indices = step.words(self.indices);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let indices = context.words(self.indices);
         let balls = (self.elements, self.clean, self.epsilon, self.norm);
-        let values = in_balls(step, balls, |i, ball| ball.start(indices[i], step.params));
-        step.write(self.adversarial, &values);
+        let values = in_balls(context, balls, |i, ball| ball.start(indices[i], context.params));
+        context.write(self.adversarial, &values);
         Ok(())
     }
 }
 
 impl Interpret for PgdStep {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let (old, gradient) = (step.read(self.adversarial), step.read(self.gradient));
-        let alpha = step.read(self.alpha);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let (old, gradient) = (context.read(self.adversarial), context.read(self.gradient));
+        let alpha = context.read(self.alpha);
         let balls = (self.elements, self.clean, self.epsilon, self.norm);
-        let values = in_balls(step, balls, |i, ball| {
+        let values = in_balls(context, balls, |i, ball| {
             let row = i * self.elements..(i + 1) * self.elements;
-            ball.step(&old[row.clone()], &gradient[row], alpha[i], step.params)
+            ball.context(&old[row.clone()], &gradient[row], alpha[i], context.params)
         });
-        step.write(self.adversarial, &values);
+        context.write(self.adversarial, &values);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Max pooling, global and adaptive average pooling.
 
-use super::interpret::{Interpret, Step};
+use super::interpret::{Interpret, SliceContext};
 use crate::device::PoolShape;
 use crate::device::ops::{
     AdaptiveAvgPool, AdaptiveAvgPoolDgrad, GlobalAvgPool, GlobalAvgPoolDgrad, MaxPool, MaxPoolDgrad,
@@ -128,57 +128,57 @@ pub fn average_pool_dgrad(pixels: usize, channels: usize, gradient: &[f64]) -> V
 }
 
 impl Interpret for MaxPool {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let input = step.prologue(self.shape.channels, &self.prologue, self.input);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let input = context.prologue(self.shape.channels, &self.prologue, self.input);
         let (values, taps) = max_pool(&self.shape, &input, self.prologue.relu);
-        step.write(self.output, &values);
+        context.write(self.output, &values);
         if let Some(argmax) = self.argmax {
             let words = pack(&taps, self.shape.channels);
-            step.write(argmax, &words.into_iter().map(f64::from).collect::<Vec<_>>());
+            context.write(argmax, &words.into_iter().map(f64::from).collect::<Vec<_>>());
         }
         Ok(())
     }
 }
 
 impl Interpret for MaxPoolDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let taps = unpack(&step.words(self.argmax), self.shape.channels);
-        let values = max_pool_dgrad(&self.shape, &taps, &step.read(self.gradient));
-        step.write(self.output, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let taps = unpack(&context.words(self.argmax), self.shape.channels);
+        let values = max_pool_dgrad(&self.shape, &taps, &context.read(self.gradient));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for GlobalAvgPool {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let values = average_pool(self.pixels, self.channels, &step.read(self.input));
-        step.write(self.output, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let values = average_pool(self.pixels, self.channels, &context.read(self.input));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for GlobalAvgPoolDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
-        let values = average_pool_dgrad(self.pixels, self.channels, &step.read(self.gradient));
-        step.write(self.output, &values);
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
+        let values = average_pool_dgrad(self.pixels, self.channels, &context.read(self.gradient));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for AdaptiveAvgPool {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
         let sizes = [self.height, self.width, self.channels];
-        let values = adaptive(sizes, self.side, &step.read(self.input));
-        step.write(self.output, &values);
+        let values = adaptive(sizes, self.side, &context.read(self.input));
+        context.write(self.output, &values);
         Ok(())
     }
 }
 
 impl Interpret for AdaptiveAvgPoolDgrad {
-    fn interpret(&self, step: &mut Step) -> Result<()> {
+    fn interpret(&self, context: &mut SliceContext) -> Result<()> {
         let sizes = [self.height, self.width, self.channels];
-        let values = adaptive_dgrad(sizes, self.side, &step.read(self.gradient));
-        step.write(self.output, &values);
+        let values = adaptive_dgrad(sizes, self.side, &context.read(self.gradient));
+        context.write(self.output, &values);
         Ok(())
     }
 }

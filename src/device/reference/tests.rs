@@ -13,13 +13,13 @@ pub fn draw(seed: u64, len: usize) -> Vec<f64> {
 /// Asserts that `gradient` is the derivative of `loss` at `point`, by central differences.
 pub fn difference(point: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) {
     assert_eq!(point.len(), gradient.len());
-    let step = 1e-5;
+    let context = 1e-5;
     for i in 0..point.len() {
         let mut moved = point.to_vec();
-        moved[i] = point[i] + step;
+        moved[i] = point[i] + context;
         let above = loss(&moved);
-        moved[i] = point[i] - step;
-        let slope = (above - loss(&moved)) / (2.0 * step);
+        moved[i] = point[i] - context;
+        let slope = (above - loss(&moved)) / (2.0 * context);
         let error = (slope - gradient[i]).abs();
         assert!(error < 1e-6 * (1.0 + slope.abs()), "element {i}: {} is not {slope}", gradient[i]);
     }

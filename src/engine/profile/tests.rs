@@ -1,5 +1,6 @@
 use super::*;
 use crate::data::Normalisation;
+use crate::device::cuda;
 use crate::device::{Access, Span};
 use crate::model::{Architecture, NetworkKind};
 
@@ -22,7 +23,7 @@ fn multiply_adds_of_the_published_network() {
     assert_eq!(PRODUCTS, 555_422_720);
     for precision in [Precision::F32, Precision::Bf16] {
         let [prepare, infer, attack, train] =
-            estimate(&published(), 128, precision).unwrap().try_into().unwrap();
+            estimate(&published(), 128, precision, cuda::launches).unwrap().try_into().unwrap();
         assert_eq!(sum(&prepare).products, 0);
         assert_eq!(sum(&infer).products, 2 * 128 * PRODUCTS);
         // Forward, and back to the image; in training weights have gradients too, and the image none.

@@ -4,7 +4,7 @@
 use super::super::case::Case;
 use super::{Depth, Visit};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, FilterId, FilterSpec, Op, Prologue, Region, Span, mask_words};
+use crate::device::{ConvShape, Direction, Op, Prologue, Region, Span, mask_words};
 use crate::error::Result;
 
 /// A block, x → first → a → second → y, with or without a shortcut from a, forward and backward.
@@ -42,26 +42,11 @@ impl ConvChainCase {
             relu: self.relu,
             mask: self.mask.then(|| case.words(mask_words(pixels, second.in_channels))),
         };
-        let filter = filter(&mut case, first, Direction::Fprop);
-        let (input, plain) = (x, Prologue::default());
-        let residual = None;
-        let bias = Some(bias);
-        case.ops = vec![Op::Conv(ops::Conv {
-            shape: first,
-            filter,
-            input,
-            prologue: plain,
-            bias,
-            residual,
-            output: a,
-        })];
+        let filter = case.loaded_filter(first, Direction::Fprop);
+        let conv = ops::Conv { bias: Some(bias), ..ops::Conv::plain(first, filter, x, a) };
+        case.ops = vec![Op::Conv(conv)];
         self.read(&mut case, a, prologue, y);
-        if self.kept {
-            let output = case.image(a.len);
-            case.ops.push(Op::Copy(ops::Copy { elements: a.len, input: a, output }));
-        } else {
-            case.discard(a);
-        }
+        case.keep_or_discard(self.kept, a);
         self.backward(&mut case, x, prologue.mask, y);
         case
     }
@@ -72,14 +57,15 @@ impl ConvChainCase {
         let bias = None;
         let residual = self.shortcut.then(|| {
             let shape = ConvShape { kernel: 1, pad: 0, ..shape };
-            let (filter, output) = (filter(case, shape, Direction::Fprop), case.image(shape.output_len()));
+            let (filter, output) =
+                (case.loaded_filter(shape, Direction::Fprop), case.image(shape.output_len()));
             let residual = None;
             case.ops.push(Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }));
             prologue.mask = None;
             case.discard(output);
             output
         });
-        let filter = filter(case, shape, Direction::Fprop);
+        let filter = case.loaded_filter(shape, Direction::Fprop);
         case.ops.push(Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }));
     }
 
@@ -90,50 +76,25 @@ impl ConvChainCase {
         let of_y = if self.norm { self.norm(case, y, gradient) } else { gradient };
         let (of_a, of_x) = (case.image(first.output_len()), case.image(first.input_len()));
         let scale = self.affine.then(|| case.whole(Region::Derived, second.in_channels));
-        let filters = [second, first].map(|shape| filter(case, shape, Direction::Dgrad));
+        let filters = [second, first].map(|shape| case.loaded_filter(shape, Direction::Dgrad));
         // A device may round a's gradient from the shortcut. Not after a norm: there the last bits decide which way.
         let add = (self.shortcut && !self.norm).then(|| {
             let shape = ConvShape { kernel: 1, pad: 0, ..second };
-            let (filter, output) = (filter(case, shape, Direction::Dgrad), case.image(shape.input_len()));
-            let (gradient, add, mask, scale, residual) = (of_y, None, None, None, None);
-            case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
-                shape,
-                filter,
-                gradient,
-                add,
-                mask,
-                scale,
-                residual,
-                output,
-            }));
+            let (filter, output) =
+                (case.loaded_filter(shape, Direction::Dgrad), case.image(shape.input_len()));
+            case.ops.push(Op::ConvDgrad(ops::ConvDgrad::plain(shape, filter, of_y, output)));
             case.discard(output);
             output
         });
-        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
-            shape: second,
-            filter: filters[0],
-            gradient: of_y,
-            add,
-            mask,
-            scale,
-            residual: None,
-            output: of_a,
-        }));
+        let plain = ops::ConvDgrad::plain(second, filters[0], of_y, of_a);
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad { add, mask, scale, ..plain }));
         let weight_gradient = case.whole(Region::Gradients, first.filter_len());
         let (shape, gradient, prologue) = (first, of_a, Prologue::default());
         case.ops.push(Op::ConvWgrad(ops::ConvWgrad { shape, input: x, prologue, gradient, weight_gradient }));
         // As in a block without a convolution in its shortcut.
         let residual = (first.input_len() == of_a.len).then_some(of_a);
-        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
-            shape,
-            filter: filters[1],
-            gradient,
-            add: None,
-            mask: None,
-            scale: None,
-            residual,
-            output: of_x,
-        }));
+        let plain = ops::ConvDgrad::plain(shape, filters[1], gradient, of_x);
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad { residual, ..plain }));
         case.discard(of_a);
     }
 
@@ -165,14 +126,6 @@ impl ConvChainCase {
         case.discard(output);
         output
     }
-}
-
-/// A filter that the setup loads.
-fn filter(case: &mut Case, shape: ConvShape, direction: Direction) -> FilterId {
-    let filter = case.filter(FilterSpec { shape, direction });
-    let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-    case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
-    filter
 }
 
 /// Rows, columns, channels of x, a and y, kernel and stride of the first, of the second, images. The channels

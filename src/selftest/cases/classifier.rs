@@ -4,7 +4,7 @@
 use super::super::case::Case;
 use super::{Depth, Visit};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, FilterSpec, Op, Region, Span};
+use crate::device::{ConvShape, Direction, Op, Region, Span};
 use crate::error::Result;
 
 /// What follows the logits.
@@ -144,21 +144,11 @@ impl ClassifierCase {
             stride: 1,
             pad: 0,
         };
-        let filter = case.filter(FilterSpec { shape, direction: Direction::Dgrad });
-        let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-        case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
+        let filter = case.loaded_filter(shape, Direction::Dgrad);
         let output = case.image(shape.input_len());
-        let (add, mask, scale, residual) = (None, None, None, shortcut.then_some(gradient));
-        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
-            shape,
-            filter,
-            gradient,
-            add,
-            mask,
-            scale,
-            residual,
-            output,
-        }));
+        let residual = shortcut.then_some(gradient);
+        let plain = ops::ConvDgrad::plain(shape, filter, gradient, output);
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad { residual, ..plain }));
     }
 }
 

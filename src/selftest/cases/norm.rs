@@ -3,7 +3,7 @@
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
 use crate::device::ops;
-use crate::device::{Affine, ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span};
+use crate::device::{Affine, ConvShape, Direction, Op, Region, Span};
 use crate::error::Result;
 
 /// The affine map of running statistics.
@@ -74,15 +74,13 @@ impl ConvStatisticsCase {
         let &Self { count, shape, mean, residual, aligned } = self;
         let mut case = Case::new(count, 0, seed);
         case.set_alignment(aligned);
-        let filter = case.filter(FilterSpec { shape, direction: Direction::Fprop });
-        let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-        case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
+        let filter = case.loaded_filter(shape, Direction::Fprop);
         let bias = case.whole_of(Region::Weights, shape.out_channels, |v| v as f32 / 64.0 + mean as f32);
         let input = case.image(shape.input_len());
         let residual = residual.then(|| case.image(shape.output_len()));
         let output = case.image(shape.output_len());
-        let (prologue, bias) = (Prologue::default(), Some(bias));
-        case.ops.push(Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output }));
+        let conv = ops::Conv { bias: Some(bias), residual, ..ops::Conv::plain(shape, filter, input, output) };
+        case.ops.push(Op::Conv(conv));
         let op = statistics(&mut case, output, shape.out_height() * shape.out_width(), shape.out_channels);
         case.ops.push(op);
         case

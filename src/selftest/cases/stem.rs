@@ -4,7 +4,7 @@
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, FilterSpec, Norm, Op, Region};
+use crate::device::{ConvShape, Direction, Norm, Op};
 use crate::error::Result;
 
 /// A convolution's input gradient and PGD steps along it.
@@ -35,20 +35,8 @@ impl StemStepCase {
         let gradient =
             case.image_of(shape.output_len(), |v| if v % 8 > 0 { 0.0 } else { v as f32 / 64.0 - 4.0 });
         let of_x = case.image(elements);
-        let filter = case.filter(FilterSpec { shape, direction: Direction::Dgrad });
-        let weights = case.whole_of(Region::Weights, shape.filter_len(), |v| v as f32 / 512.0 - 0.5);
-        case.setup.push(Op::LoadFilter(ops::LoadFilter { filter, weights, scale: None }));
-        let (add, mask, scale, residual) = (None, None, None, None);
-        case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
-            shape,
-            filter,
-            gradient,
-            add,
-            mask,
-            scale,
-            residual,
-            output: of_x,
-        }));
+        let filter = case.loaded_filter(shape, Direction::Dgrad);
+        case.ops.push(Op::ConvDgrad(ops::ConvDgrad::plain(shape, filter, gradient, of_x)));
         case.ops.push(Op::PgdStep(ops::PgdStep {
             elements,
             clean,
@@ -58,12 +46,7 @@ impl StemStepCase {
             norm,
             adversarial,
         }));
-        if kept {
-            let output = case.image(elements);
-            case.ops.push(Op::Copy(ops::Copy { elements, input: of_x, output }));
-        } else {
-            case.discard(of_x);
-        }
+        case.keep_or_discard(kept, of_x);
         case.loop_body = 0..2;
         case.params.repeats = 2;
         case

@@ -4,7 +4,7 @@
 use super::super::case::Case;
 use super::{Depth, Visit, chain};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, FilterSpec, Op, Prologue, Region, Span};
+use crate::device::{ConvShape, Direction, FilterSpec, Op, Region, Span};
 use crate::error::Result;
 
 /// Two steps of a convolution, forwards and backwards, whose weights change in between.
@@ -64,21 +64,10 @@ impl TrainStepsCase {
         let fprop = load(&mut case, Direction::Fprop);
         let dgrad = self.backward.then(|| load(&mut case, Direction::Dgrad));
         let (input, output) = (case.image(shape.input_len()), case.image(shape.output_len()));
-        let (prologue, bias, residual) = (Prologue::default(), None, None);
-        case.ops.push(Op::Conv(ops::Conv { shape, filter: fprop, input, prologue, bias, residual, output }));
+        case.ops.push(Op::Conv(ops::Conv::plain(shape, fprop, input, output)));
         if let Some(filter) = dgrad {
             let (gradient, output) = (case.image(shape.output_len()), case.image(shape.input_len()));
-            let (add, mask, scale) = (None, None, None);
-            case.ops.push(Op::ConvDgrad(ops::ConvDgrad {
-                shape,
-                filter,
-                gradient,
-                add,
-                mask,
-                scale,
-                residual,
-                output,
-            }));
+            case.ops.push(Op::ConvDgrad(ops::ConvDgrad::plain(shape, filter, gradient, output)));
         }
         match self.between {
             BetweenSteps::Nothing => {}

@@ -2,13 +2,13 @@
 
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
-use pbe::selftest::case::{Case, Memory};
+use pbe::selftest::case::{Case, RegionValues};
 use pbe::selftest::compare;
 
 /// Asserts that the CPU agrees with the reference to `tolerance` (absolute and relative) and with
 /// itself, to the bit, for any number of threads. All memory is returned.
 #[track_caller]
-pub fn check(case: &Case, tolerance: f64) -> Memory {
+pub fn check(case: &Case, tolerance: f64) -> RegionValues {
     let expected = case.run(&ReferenceDevice::default()).unwrap();
     let mut results = [1, 2, 3].map(|threads| case.run(&CpuDevice::new(Some(threads)).unwrap()).unwrap());
     for difference in compare::floats(case, &results[0], &expected) {

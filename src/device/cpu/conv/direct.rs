@@ -5,11 +5,11 @@
 //! pixels times the filter as k × (r, s, c) give each pixel's contribution to its window, which is
 //! added to the padded input gradient (col2im): no zero is multiplied, whatever the stride.
 
-use super::super::simd::{Kernel, Level, Simd, launch};
+use super::super::simd::{Level, Simd, SimdKernel, launch};
 use super::epilogue::{Epilogue, FinishPixels};
 use super::gemm::{Gemm, padded};
-use super::memory::{Scratch, room};
-use super::rows::{Prologue, Rows};
+use super::memory::{BumpAllocator, room};
+use super::rows::{ProloguePointers, RowRing};
 use super::winograd::row_stride;
 use crate::device::ConvShape;
 
@@ -66,17 +66,23 @@ impl Direct {
         fprop.max(dgrad)
     }
 
-    pub fn rows(&self, level: Level, prologue: Prologue, input: *const f32, buffer: *mut f32) -> Rows {
+    pub fn rows(
+        &self,
+        level: Level,
+        prologue: ProloguePointers,
+        input: *const f32,
+        buffer: *mut f32,
+    ) -> RowRing {
         let s = &self.shape;
         let size = [s.height, s.width, s.in_channels];
-        Rows::new(level, size, s.pad, self.padded_width(), s.kernel, prologue, input, buffer)
+        RowRing::new(level, size, s.pad, self.padded_width(), s.kernel, prologue, input, buffer)
     }
 
     /// Copies the windows of output rows `first..first + count` (over all images) out.
     ///
     /// # Safety
-    /// As [`Rows::fill`]; `windows` has room for a block.
-    pub unsafe fn copy_windows(&self, rows: &mut Rows, first: usize, count: usize, windows: *mut f32) {
+    /// As [`RowRing::fill`]; `windows` has room for a block.
+    pub unsafe fn copy_windows(&self, rows: &mut RowRing, first: usize, count: usize, windows: *mut f32) {
         let s = &self.shape;
         let (width, stride) = (s.out_width(), row_stride(window_len(s)));
         for row in first..first + count {
@@ -123,9 +129,9 @@ impl Direct {
         first: usize,
         count: usize,
         input: *const f32,
-        prologue: Prologue,
+        prologue: ProloguePointers,
         epilogue: Epilogue,
-        mut scratch: Scratch,
+        mut scratch: BumpAllocator,
     ) {
         let s = &self.shape;
         let mut rows = self.rows(level, prologue, input, scratch.take(self.ring_len()));
@@ -181,7 +187,7 @@ impl Direct {
         count: usize,
         gradient: *const f32,
         epilogue: Epilogue,
-        mut scratch: Scratch,
+        mut scratch: BumpAllocator,
     ) {
         let s = &self.shape;
         let image_len = self.padded_image_len();
@@ -311,7 +317,7 @@ struct CopyRuns {
     add: bool,
 }
 
-impl Kernel for CopyRuns {
+impl SimdKernel for CopyRuns {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for i in 0..self.runs {

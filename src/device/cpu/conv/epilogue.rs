@@ -3,7 +3,7 @@
 //! fprop uses `bias` and `residual`, dgrad `add`, `mask`, `scale` and `residual`. Each element is
 //! read at its place just before it is written, so `add` and `residual` may be the output itself.
 
-use super::super::simd::{Kernel, Simd};
+use super::super::simd::{Simd, SimdKernel};
 
 /// Null = none. Pointers are to image 0; positions are pixels counted over all images.
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ pub(super) struct FinishPixels {
     pub pixels: usize,
 }
 
-impl Kernel for FinishPixels {
+impl SimdKernel for FinishPixels {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.epilogue.channels;

@@ -5,7 +5,7 @@
 //! packing: `a[row * a_row + d * a_depth]`, one of the two strides 1. An element's terms are added
 //! in the order of `depth` whatever tile it falls into.
 
-use super::super::simd::{Kernel, Level, Simd};
+use super::super::simd::{Level, Simd, SimdKernel};
 
 /// Most rows a register tile has at any level.
 const MOST_ROWS: usize = 14;
@@ -49,7 +49,7 @@ pub(super) struct Gemm {
     pub c_batch: usize,
 }
 
-impl Kernel for Gemm {
+impl SimdKernel for Gemm {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for i in 0..self.batch {

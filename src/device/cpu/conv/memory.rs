@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct CacheLine([f32; 16]);
 
 /// Floats that start at a cache line.
-pub(super) struct Buffer(Vec<Line>);
+pub(super) struct AlignedBuffer(Vec<CacheLine>);
 
-impl Buffer {
+impl AlignedBuffer {
     pub fn new(len: usize) -> Self {
-        Self(vec![Line([0.0; 16]); len.div_ceil(16)])
+        Self(vec![CacheLine([0.0; 16]); len.div_ceil(16)])
     }
     pub fn len(&self) -> usize {
         self.0.len() * 16
@@ -25,18 +25,18 @@ impl Buffer {
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
         self.0.as_mut_ptr().cast()
     }
-    pub fn scratch(&mut self) -> Scratch {
-        Scratch { at: self.as_mut_ptr(), left: self.len() }
+    pub fn scratch(&mut self) -> BumpAllocator {
+        BumpAllocator { at: self.as_mut_ptr(), left: self.len() }
     }
 }
 
 /// The unused rest of a buffer.
-pub(super) struct Scratch {
+pub(super) struct BumpAllocator {
     at: *mut f32,
     left: usize,
 }
 
-impl Scratch {
+impl BumpAllocator {
     /// The next `len` floats, from a cache line on.
     pub fn take(&mut self, len: usize) -> *mut f32 {
         let len = len.next_multiple_of(16);
@@ -55,13 +55,13 @@ pub(super) fn room(lengths: &[usize]) -> usize {
 }
 
 /// Pointers that tasks share; each task touches its own images only.
-pub(super) struct Shared<T>(T);
+pub(super) struct SyncPointers<T>(T);
 
 // SAFETY: used for pointers into buffers that outlive the tasks; the kernels give every task
 // disjoint parts to write.
-unsafe impl<T> Sync for Shared<T> {}
+unsafe impl<T> Sync for SyncPointers<T> {}
 
-impl<T> Shared<T> {
+impl<T> SyncPointers<T> {
     pub fn new(value: T) -> Self {
         Self(value)
     }
@@ -73,14 +73,14 @@ impl<T> Shared<T> {
 /// Runs `task(first, count, scratch)` over `0..count` in pieces of `piece`. With `Threads::All` the
 /// pieces go to whichever slot is free: a task's result must not depend on where it runs.
 pub(super) fn for_pieces(
-    slots: &mut [Buffer],
+    slots: &mut [AlignedBuffer],
     threads: Threads,
     count: usize,
     piece: usize,
-    task: impl Fn(usize, usize, Scratch) + Sync,
+    task: impl Fn(usize, usize, BumpAllocator) + Sync,
 ) {
     let next = AtomicUsize::new(0);
-    let work = |slot: &mut Buffer| {
+    let work = |slot: &mut AlignedBuffer| {
         loop {
             let first = next.fetch_add(piece, Ordering::Relaxed);
             if first >= count {

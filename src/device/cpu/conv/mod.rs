@@ -28,10 +28,10 @@ use super::simd::Level;
 use crate::device::{ConvShape, Direction};
 use direct::Direct;
 use epilogue::Epilogue;
-use memory::{Buffer, Shared, for_pieces, room};
+use memory::{AlignedBuffer, SyncPointers, for_pieces, room};
 use partition::Partition;
 use rayon::prelude::*;
-use rows::Prologue;
+use rows::ProloguePointers;
 use wgrad::Task;
 use winograd::Winograd;
 
@@ -74,16 +74,16 @@ fn winograd_wgrad(s: &ConvShape) -> Winograd {
     winograd_fprop(s).with_tiles(128)
 }
 
-/// Elements of a [`Workspace`].
+/// Elements of a [`ConvWorkspace`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WorkspaceSize {
+pub struct ConvWorkspaceSize {
     /// Of a thread's part.
     part: usize,
     /// Of wgrad's partial sums.
     sums: usize,
 }
 
-impl WorkspaceSize {
+impl ConvWorkspaceSize {
     /// Makes room for fprop and dgrad of a convolution, and for its wgrad of up to `wgrad_count` images.
     pub fn add(&mut self, shape: &ConvShape, wgrad_count: usize) {
         let (scratch, wgrad) = match algorithm(shape) {
@@ -111,33 +111,33 @@ impl WorkspaceSize {
 }
 
 /// Working memory of the kernels, one part for each thread.
-pub struct Workspace {
+pub struct ConvWorkspace {
     level: Level,
-    parts: Vec<Buffer>,
+    parts: Vec<AlignedBuffer>,
     /// Partial sums of wgrad.
-    sums: Buffer,
+    sums: AlignedBuffer,
 }
 
-impl Default for Workspace {
+impl Default for ConvWorkspace {
     fn default() -> Self {
-        Self::new(WorkspaceSize::default(), 0)
+        Self::new(ConvWorkspaceSize::default(), 0)
     }
 }
 
-impl Workspace {
+impl ConvWorkspace {
     /// For `threads` threads (1 in a data-parallel program).
-    pub fn new(size: WorkspaceSize, threads: usize) -> Self {
+    pub fn new(size: ConvWorkspaceSize, threads: usize) -> Self {
         Self::with_level(size, threads, Level::detect())
     }
 
-    fn with_level(size: WorkspaceSize, threads: usize, level: Level) -> Self {
-        let parts = (0..threads).map(|_| Buffer::new(size.part)).collect();
-        Self { level, parts, sums: Buffer::new(size.sums) }
+    fn with_level(size: ConvWorkspaceSize, threads: usize, level: Level) -> Self {
+        let parts = (0..threads).map(|_| AlignedBuffer::new(size.part)).collect();
+        Self { level, parts, sums: AlignedBuffer::new(size.sums) }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        (self.parts.iter().map(Buffer::len).sum::<usize>() + self.sums.len()) * size_of::<f32>()
+        (self.parts.iter().map(AlignedBuffer::len).sum::<usize>() + self.sums.len()) * size_of::<f32>()
     }
 }
 
@@ -153,12 +153,12 @@ pub struct PrologueArgs<'a> {
 }
 
 impl PrologueArgs<'_> {
-    fn pointers(self) -> Prologue {
+    fn pointers(self) -> ProloguePointers {
         let (scale, shift) = self
             .affine
             .map_or((std::ptr::null(), std::ptr::null()), |(scale, shift)| (scale.as_ptr(), shift.as_ptr()));
         let mask = self.mask.map_or(std::ptr::null_mut(), <[u32]>::as_mut_ptr);
-        Prologue { scale, shift, relu: self.relu, mask }
+        ProloguePointers { scale, shift, relu: self.relu, mask }
     }
 }
 
@@ -181,7 +181,7 @@ pub unsafe fn fprop(
     bias: Option<&[f32]>,
     residual: Option<*const f32>,
     output: *mut f32,
-    workspace: &mut Workspace,
+    workspace: &mut ConvWorkspace,
     threads: Threads,
 ) {
     debug_assert_eq!((filter.spec().shape, filter.spec().direction), (*shape, Direction::Fprop));
@@ -195,7 +195,7 @@ pub unsafe fn fprop(
         output,
         channels: shape.out_channels,
     };
-    let shared = Shared::new((filter.as_ptr(), input.as_ptr(), prologue.pointers(), epilogue));
+    let shared = SyncPointers::new((filter.as_ptr(), input.as_ptr(), prologue.pointers(), epilogue));
     let level = filter.level();
     match algorithm(shape) {
         Algorithm::Winograd => {
@@ -233,7 +233,7 @@ pub unsafe fn dgrad(
     scale: Option<&[f32]>,
     residual: Option<*const f32>,
     output: *mut f32,
-    workspace: &mut Workspace,
+    workspace: &mut ConvWorkspace,
     threads: Threads,
 ) {
     debug_assert_eq!((filter.spec().shape, filter.spec().direction), (*shape, Direction::Dgrad));
@@ -247,14 +247,14 @@ pub unsafe fn dgrad(
         output,
         channels: shape.in_channels,
     };
-    let shared = Shared::new((filter.as_ptr(), gradient.as_ptr(), epilogue));
+    let shared = SyncPointers::new((filter.as_ptr(), gradient.as_ptr(), epilogue));
     let level = filter.level();
     match algorithm(shape) {
         Algorithm::Winograd => {
             let w = winograd_dgrad(shape);
             for_pieces(&mut workspace.parts, threads, count, w.piece(), |first, count, scratch| {
                 let &(filter, gradient, epilogue) = shared.get();
-                let none = Prologue::NONE;
+                let none = ProloguePointers::NONE;
                 // SAFETY: lengths were checked; tasks write their own images.
                 unsafe { w.convolve(level, filter, first, count, gradient, none, epilogue, scratch) }
             });
@@ -279,7 +279,7 @@ pub fn wgrad(
     prologue: PrologueArgs,
     gradient: &[f32],
     weight_gradient_kcrs: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut ConvWorkspace,
     threads: Threads,
 ) {
     assert!(input.len() >= count * shape.input_len() && gradient.len() >= count * shape.output_len());
@@ -288,9 +288,9 @@ pub fn wgrad(
     let partition = Partition::new(shape, winograd, count);
     let needed = partition.parts * partition.sum_len();
     assert!(needed <= workspace.sums.len(), "the workspace was made without wgrad of this shape");
-    let prologue = Prologue { mask: std::ptr::null_mut(), ..prologue.pointers() };
+    let prologue = ProloguePointers { mask: std::ptr::null_mut(), ..prologue.pointers() };
     let sums = workspace.sums.as_mut_ptr();
-    let shared = Shared::new((input.as_ptr(), prologue, gradient.as_ptr(), sums));
+    let shared = SyncPointers::new((input.as_ptr(), prologue, gradient.as_ptr(), sums));
     let level = workspace.level;
     let tasks = partition.parts * partition.cuts;
     for_pieces(&mut workspace.parts, threads, tasks, 1, |task, _, scratch| {
@@ -308,7 +308,7 @@ pub fn wgrad(
             }
         }
     });
-    let target = Shared::new((sums.cast_const(), weight_gradient_kcrs.as_mut_ptr()));
+    let target = SyncPointers::new((sums.cast_const(), weight_gradient_kcrs.as_mut_ptr()));
     let reduce = |block: usize| {
         let &(sums, target) = target.get();
         // SAFETY: the sums are complete; the block's out channels are this task's.

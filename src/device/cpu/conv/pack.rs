@@ -4,9 +4,9 @@
 //! the panels of [`super::gemm`]. Depth and columns are in and out channels of the side that the
 //! filter is for; for dgrad of a direct convolution the columns are (r, s, c).
 
-use super::super::simd::{Kernel, Level, Simd, launch};
+use super::super::simd::{Level, Simd, SimdKernel, launch};
 use super::gemm::{padded, panel_index, panel_width};
-use super::memory::{Buffer, Shared, room};
+use super::memory::{AlignedBuffer, SyncPointers, room};
 use super::winograd::POSITIONS;
 use super::{Algorithm, Threads, algorithm};
 use crate::device::{Direction, FilterSpec};
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 pub struct PackedFilter {
     spec: FilterSpec,
     level: Level,
-    buffer: Buffer,
+    buffer: AlignedBuffer,
 }
 
 impl PackedFilter {
@@ -26,7 +26,7 @@ impl PackedFilter {
     }
 
     pub(super) fn with_level(spec: &FilterSpec, level: Level) -> Self {
-        Self { spec: *spec, level, buffer: Buffer::new(Self::elements(spec)) }
+        Self { spec: *spec, level, buffer: AlignedBuffer::new(Self::elements(spec)) }
     }
 
     /// Bytes that [`PackedFilter::new`] would hold.
@@ -76,7 +76,7 @@ impl PackedFilter {
             if fprop { (s.in_channels, s.out_channels) } else { (s.out_channels, s.in_channels) };
         let (d_step, n_step) = if fprop { (c_step, k_step) } else { (k_step, c_step) };
         let (level, panel) = (self.level, panel_width(self.level));
-        let shared = Shared::new((weights_kcrs.as_ptr(), scale, self.buffer.as_mut_ptr()));
+        let shared = SyncPointers::new((weights_kcrs.as_ptr(), scale, self.buffer.as_mut_ptr()));
         // A task packs 16 columns, or for a direct dgrad one row; they write disjoint elements.
         let pack = |task: usize| {
             let &(weights, scale, target) = shared.get();
@@ -148,7 +148,7 @@ struct PackColumns {
     row_columns: usize,
 }
 
-impl Kernel for PackColumns {
+impl SimdKernel for PackColumns {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let position = self.depth * self.row_columns;

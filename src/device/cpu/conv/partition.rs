@@ -4,7 +4,7 @@
 //! sum of its own, and the parts' sums are added in the order of the parts: the result doesn't
 //! depend on threads.
 
-use super::super::simd::{Kernel, Level, Simd, launch};
+use super::super::simd::{Level, Simd, SimdKernel, launch};
 use super::direct::window_len;
 use super::gemm::padded;
 use super::winograd::POSITIONS;
@@ -100,7 +100,7 @@ struct Reduce {
     channels: usize,
 }
 
-impl Kernel for Reduce {
+impl SimdKernel for Reduce {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for c in 0..self.in_channels {

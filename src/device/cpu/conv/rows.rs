@@ -3,11 +3,11 @@
 //! A ring of as many rows as a kernel window needs stays in the cache; each input row passes
 //! through the prologue once, and leaves its mask bits then.
 
-use super::super::simd::{Kernel, Level, Simd, launch};
+use super::super::simd::{Level, Simd, SimdKernel, launch};
 
 /// Affine map, ReLU and mask of the input, as pointers (null = none).
 #[derive(Clone, Copy)]
-pub(super) struct Prologue {
+pub(super) struct ProloguePointers {
     pub scale: *const f32,
     pub shift: *const f32,
     pub relu: bool,
@@ -15,13 +15,13 @@ pub(super) struct Prologue {
     pub mask: *mut u32,
 }
 
-impl Prologue {
+impl ProloguePointers {
     pub const NONE: Self =
         Self { scale: std::ptr::null(), shift: std::ptr::null(), relu: false, mask: std::ptr::null_mut() };
 }
 
 /// The ring.
-pub(super) struct Rows {
+pub(super) struct RowRing {
     pub level: Level,
     pub height: usize,
     pub width: usize,
@@ -31,7 +31,7 @@ pub(super) struct Rows {
     pub padded_width: usize,
     /// Rows in the ring.
     pub ring: usize,
-    pub prologue: Prologue,
+    pub prologue: ProloguePointers,
     /// All images.
     pub input: *const f32,
     /// `ring * row_len()` elements.
@@ -41,7 +41,7 @@ pub(super) struct Rows {
     next: usize,
 }
 
-impl Rows {
+impl RowRing {
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         level: Level,
@@ -49,7 +49,7 @@ impl Rows {
         pad: usize,
         padded_width: usize,
         ring: usize,
-        prologue: Prologue,
+        prologue: ProloguePointers,
         input: *const f32,
         buffer: *mut f32,
     ) -> Self {
@@ -124,7 +124,7 @@ impl Rows {
                 false => p.mask.add(source_row * self.width * c.div_ceil(32)),
             };
             let apply = ApplyPrologue {
-                prologue: Prologue { mask, ..p },
+                prologue: ProloguePointers { mask, ..p },
                 source,
                 target: row.add(self.pad * c),
                 pixels: self.width,
@@ -137,14 +137,14 @@ impl Rows {
 
 /// The prologue over a run of pixels.
 struct ApplyPrologue {
-    prologue: Prologue,
+    prologue: ProloguePointers,
     source: *const f32,
     target: *mut f32,
     pixels: usize,
     channels: usize,
 }
 
-impl Kernel for ApplyPrologue {
+impl SimdKernel for ApplyPrologue {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let p = self.prologue;

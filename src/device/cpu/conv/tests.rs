@@ -58,7 +58,7 @@ impl Options {
     }
 }
 
-struct Case {
+struct ConvCase {
     s: ConvShape,
     count: usize,
     input: Vec<f32>,
@@ -70,9 +70,9 @@ struct Case {
     options: Options,
 }
 
-impl Case {
+impl ConvCase {
     fn new(s: ConvShape, count: usize, options: Options) -> Self {
-        Case {
+        ConvCase {
             s,
             count,
             input: random(1, count * s.input_len()),
@@ -111,10 +111,10 @@ impl Case {
         filter
     }
 
-    fn workspace(&self, level: Level, threads: usize) -> Workspace {
-        let mut size = WorkspaceSize::default();
+    fn workspace(&self, level: Level, threads: usize) -> ConvWorkspace {
+        let mut size = ConvWorkspaceSize::default();
         size.add(&self.s, self.count);
-        Workspace::with_level(size, threads, level)
+        ConvWorkspace::with_level(size, threads, level)
     }
 
     /// Output in place of the residual where there is one, and the mask.
@@ -289,8 +289,8 @@ fn agrees_with_the_reference_on_chosen_shapes() {
     .enumerate()
     {
         let options = Options([0, 0x7f, 0x2a, 0x55][i % 4]);
-        Case::new(shape(sizes, window), count, options).check();
-        Case::new(shape(sizes, window), count, Options(0x7f)).check();
+        ConvCase::new(shape(sizes, window), count, options).check();
+        ConvCase::new(shape(sizes, window), count, Options(0x7f)).check();
     }
 }
 
@@ -305,7 +305,7 @@ proptest! {
     ) {
         prop_assume!(height.min(width) + 2 * pad >= kernel && pad < kernel.max(2));
         let s = shape([height, width, channels.0, channels.1], [kernel, stride, pad]);
-        Case::new(s, count, Options(options)).check();
+        ConvCase::new(s, count, Options(options)).check();
     }
 }
 
@@ -320,7 +320,7 @@ fn threads_and_grouping_change_no_bit() {
         ([16, 16, 3, 16], [3, 1, 1]),
         ([9, 9, 16, 32], [1, 2, 0]),
     ] {
-        let case = Case::new(shape(sizes, window), 13, Options(0x7f));
+        let case = ConvCase::new(shape(sizes, window), 13, Options(0x7f));
         let level = Level::detect();
         let run = |threads, slots| {
             (
@@ -336,11 +336,11 @@ fn threads_and_grouping_change_no_bit() {
         // Image by image.
         let (s, mut single) = (case.s, Vec::new());
         for image in 0..case.count {
-            let mut one = Case::new(s, 1, Options(0));
+            let mut one = ConvCase::new(s, 1, Options(0));
             one.input = case.input[image * s.input_len()..][..s.input_len()].to_vec();
             single.extend(one.fprop(level, Threads::One, 1).0);
         }
-        let mut together = Case::new(s, case.count, Options(0));
+        let mut together = ConvCase::new(s, case.count, Options(0));
         together.input = case.input;
         assert_eq!(single, together.fprop(level, Threads::One, 1).0);
     }

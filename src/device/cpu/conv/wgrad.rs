@@ -4,12 +4,12 @@
 //! follows in [`super::partition`], where tasks and their sums are explained. The direct form is
 //! windowsᵀ · dY.
 
-use super::super::simd::{Kernel, Level, Simd, launch};
+use super::super::simd::{Level, Simd, SimdKernel, launch};
 use super::direct::{Direct, window_len};
 use super::gemm::{Gemm, padded, panel_index};
-use super::memory::{Scratch, room};
+use super::memory::{BumpAllocator, room};
 use super::partition::TASK_CHANNELS;
-use super::rows::Prologue;
+use super::rows::ProloguePointers;
 use super::winograd::{POSITIONS, Winograd, row_stride};
 
 /// Scratch of the Winograd form: ring, V and the transformed gradient.
@@ -32,7 +32,7 @@ pub(super) struct Task {
     /// First out channel and count.
     pub channels: (usize, usize),
     pub input: *const f32,
-    pub prologue: Prologue,
+    pub prologue: ProloguePointers,
     pub gradient: *const f32,
     /// This task's alone.
     pub sum: *mut f32,
@@ -43,7 +43,7 @@ impl Winograd {
     ///
     /// # Safety
     /// The pointers are valid for the images; the sum has the partition's length.
-    pub unsafe fn accumulate(&self, level: Level, task: Task, mut scratch: Scratch) {
+    pub unsafe fn accumulate(&self, level: Level, task: Task, mut scratch: BumpAllocator) {
         let ((first, count), (channel, channels)) = (task.images, task.channels);
         let [_, _, in_channels] = self.input;
         let [height, width, out_channels] = self.output;
@@ -112,7 +112,7 @@ impl Direct {
     ///
     /// # Safety
     /// The pointers are valid for the images; the sum has the partition's length.
-    pub unsafe fn accumulate(&self, level: Level, task: Task, mut scratch: Scratch) {
+    pub unsafe fn accumulate(&self, level: Level, task: Task, mut scratch: BumpAllocator) {
         let ((first, count), (channel, channels)) = (task.images, task.channels);
         let s = &self.shape;
         let columns = padded(channels);
@@ -177,7 +177,7 @@ unsafe fn a<S: Simd>(y: [S::V; 2]) -> [S::V; 4] {
     unsafe { [y[0], S::add(y[0], y[1]), S::sub(y[0], y[1]), S::sub(S::splat(0.0), y[1])] }
 }
 
-impl Kernel for GradientTransform {
+impl SimdKernel for GradientTransform {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let columns = padded(self.channels);
@@ -224,7 +224,7 @@ struct PackPanels {
     panels: *mut f32,
 }
 
-impl Kernel for PackPanels {
+impl SimdKernel for PackPanels {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let columns = padded(self.channels);

@@ -9,11 +9,11 @@
 //! A block of tile rows is transformed, multiplied and transformed back while its V and M are in
 //! the second-level cache. V and M are [16][tile][channel], strides a line off powers of two.
 
-use super::super::simd::{Kernel, Level, Simd, launch};
+use super::super::simd::{Level, Simd, SimdKernel, launch};
 use super::epilogue::Epilogue;
 use super::gemm::{Gemm, padded};
-use super::memory::{Scratch, room};
-use super::rows::{Prologue, Rows};
+use super::memory::{BumpAllocator, room};
+use super::rows::{ProloguePointers, RowRing};
 
 /// Positions of a transformed tile.
 pub(super) const POSITIONS: usize = 16;
@@ -79,17 +79,23 @@ impl Winograd {
         room(&[self.ring_len(), self.block_len(self.input[2]), self.block_len(self.output[2])])
     }
 
-    pub fn rows(&self, level: Level, prologue: Prologue, input: *const f32, buffer: *mut f32) -> Rows {
-        Rows::new(level, self.input, self.pad, self.padded_width(), 4, prologue, input, buffer)
+    pub fn rows(
+        &self,
+        level: Level,
+        prologue: ProloguePointers,
+        input: *const f32,
+        buffer: *mut f32,
+    ) -> RowRing {
+        RowRing::new(level, self.input, self.pad, self.padded_width(), 4, prologue, input, buffer)
     }
 
     /// Transforms tile rows `first..first + count` (counted over all images) into V.
     ///
     /// # Safety
-    /// As [`Rows::fill`]; `v` has room for the tiles, `v_position` apart for each position.
+    /// As [`RowRing::fill`]; `v` has room for the tiles, `v_position` apart for each position.
     pub unsafe fn transform_input(
         &self,
-        rows: &mut Rows,
+        rows: &mut RowRing,
         first: usize,
         count: usize,
         v: *mut f32,
@@ -135,9 +141,9 @@ impl Winograd {
         first: usize,
         count: usize,
         input: *const f32,
-        prologue: Prologue,
+        prologue: ProloguePointers,
         epilogue: Epilogue,
-        mut scratch: Scratch,
+        mut scratch: BumpAllocator,
     ) {
         let [_, _, in_channels] = self.input;
         let [height, width, out_channels] = self.output;
@@ -214,7 +220,7 @@ unsafe fn bt<S: Simd>(d: [S::V; 4]) -> [S::V; 4] {
     unsafe { [S::sub(d[0], d[2]), S::add(d[1], d[2]), S::sub(d[2], d[1]), S::sub(d[1], d[3])] }
 }
 
-impl Kernel for InputTransform {
+impl SimdKernel for InputTransform {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let mut c = 0;
@@ -270,7 +276,7 @@ unsafe fn at<S: Simd>(m: [S::V; 4]) -> [S::V; 2] {
     unsafe { [S::add(S::add(m[0], m[1]), m[2]), S::sub(S::sub(m[1], m[2]), m[3])] }
 }
 
-impl Kernel for OutputTransform {
+impl SimdKernel for OutputTransform {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.epilogue.channels;

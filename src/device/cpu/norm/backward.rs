@@ -7,12 +7,12 @@ use super::{chunk_rows, combine, partials_len};
 use crate::device::cpu::conv::Threads;
 use crate::device::cpu::execute::{Context, Execute, ScratchSize};
 use crate::device::cpu::grain;
-use crate::device::cpu::simd::{Kernel, Simd, launch, level};
+use crate::device::cpu::simd::{Simd, SimdKernel, launch, level};
 use crate::device::ops::BatchNormDgrad;
 use crate::error::Result;
 
 /// Operands of the backward pass beside the images'.
-pub(super) struct Norm<'a> {
+pub(super) struct NormParams<'a> {
     pub gamma: &'a [f32],
     pub mean: &'a [f32],
     pub inverse_std: &'a [f32],
@@ -22,7 +22,7 @@ pub(super) struct Norm<'a> {
 
 /// The images' operands; `output` may be `gradient` or `residual`.
 #[derive(Clone, Copy)]
-struct Images {
+struct DgradTensors {
     /// Elements of each.
     len: usize,
     input: *const f32,
@@ -32,9 +32,9 @@ struct Images {
 }
 
 // SAFETY: plain addresses; threads use disjoint parts.
-unsafe impl Send for Images {}
+unsafe impl Send for DgradTensors {}
 // SAFETY: as above.
-unsafe impl Sync for Images {}
+unsafe impl Sync for DgradTensors {}
 
 /// The gradient and the residual may lie where the output goes: they are addresses.
 impl Execute for BatchNormDgrad {
@@ -46,7 +46,7 @@ impl Execute for BatchNormDgrad {
     fn execute(&self, context: &mut Context) -> Result<()> {
         let (frame, channels) = (context.frame, self.channels);
         let rows = frame.count() * self.pixels;
-        let images = Images {
+        let images = DgradTensors {
             len: rows * channels,
             input: frame.pointer(self.input),
             gradient: frame.pointer(self.gradient),
@@ -55,7 +55,7 @@ impl Execute for BatchNormDgrad {
         };
         // SAFETY: the operands were checked.
         let norm = unsafe {
-            Norm {
+            NormParams {
                 gamma: frame.input(self.gamma),
                 mean: frame.input(self.mean),
                 inverse_std: frame.input(self.inverse_std),
@@ -99,8 +99,8 @@ impl Execute for BatchNormDgrad {
 /// # Safety
 /// Input and gradient are good for `len` elements, and nothing writes to them meanwhile.
 unsafe fn reduce<'a>(
-    images: Images,
-    norm: &Norm,
+    images: DgradTensors,
+    norm: &NormParams,
     partials: &'a mut [f64],
     threads: Threads,
 ) -> (&'a [f64], &'a [f64]) {
@@ -125,15 +125,15 @@ unsafe fn reduce<'a>(
     combine(partials, channels)
 }
 
-impl Images {
+impl DgradTensors {
     /// `len` elements from `start` on.
     ///
     /// # Safety
     /// They are inside the images, and the parts in use at a time are disjoint.
-    unsafe fn part(self, start: usize, len: usize) -> Images {
+    unsafe fn part(self, start: usize, len: usize) -> DgradTensors {
         // SAFETY: in bounds by the contract above.
         unsafe {
-            Images {
+            DgradTensors {
                 len,
                 input: self.input.add(start),
                 gradient: self.gradient.add(start),
@@ -157,11 +157,11 @@ struct Coefficients<'a> {
 /// The backward map of a chunk of rows. Every vector is read before it is written: the output may
 /// be an input.
 struct Apply<'a> {
-    images: Images,
+    images: DgradTensors,
     coefficients: Coefficients<'a>,
 }
 
-impl Kernel for Apply<'_> {
+impl SimdKernel for Apply<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.coefficients.mean.len();

@@ -1,7 +1,7 @@
 //! The reductions: two sums per channel over a chunk of rows.
 
-use super::backward::Norm;
-use crate::device::cpu::simd::{Kernel, Simd};
+use super::backward::NormParams;
+use crate::device::cpu::simd::{Simd, SimdKernel};
 
 /// Vectors of channels that are summed side by side in registers: whole cache lines in a row.
 const WIDE: usize = 4;
@@ -20,7 +20,7 @@ pub(super) struct SumDeviations<'a> {
     pub sums: &'a mut [f64],
 }
 
-impl Kernel for SumDeviations<'_> {
+impl SimdKernel for SumDeviations<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.pivot.len();
@@ -127,11 +127,11 @@ unsafe fn flush<S: Simd, const W: usize>(values: &[S::V; W], sums: &mut [f64], n
 pub(super) struct SumGradients<'a> {
     pub input: &'a [f32],
     pub gradient: &'a [f32],
-    pub norm: &'a Norm<'a>,
+    pub norm: &'a NormParams<'a>,
     pub sums: &'a mut [f64],
 }
 
-impl Kernel for SumGradients<'_> {
+impl SimdKernel for SumGradients<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.norm.mean.len();
@@ -161,7 +161,7 @@ impl Kernel for SumGradients<'_> {
 unsafe fn gradients<S: Simd, const W: usize>(
     input: &[f32],
     gradient: &[f32],
-    norm: &Norm,
+    norm: &NormParams,
     c: usize,
     sums: &mut [f64],
 ) -> usize {

@@ -3,7 +3,7 @@
 //!
 //! - `vectorised!` compiles a loop in plain Rust once for each level. Products and sums are never contracted, so
 //!   all levels give the same bits. This is the rule.
-//! - A [`Kernel`] is generic code over [`Simd`] vectors, for loops that the compiler can't vectorise well.
+//! - A [`SimdKernel`] is generic code over [`Simd`] vectors, for loops that the compiler can't vectorise well.
 //!   [`launch`] runs it inside a function compiled for the level's instructions.
 
 mod vector;
@@ -62,7 +62,7 @@ impl Level {
 }
 
 /// Generic code that [`launch`] compiles for a level. `run` must be `#[inline(always)]`.
-pub trait Kernel {
+pub trait SimdKernel {
     /// # Safety
     /// The level's instructions are there; the kernel's own pointers are valid.
     unsafe fn run<S: Simd>(self);
@@ -73,7 +73,7 @@ pub trait Kernel {
 /// # Safety
 /// This machine has `level` (it came from [`Level::all`]); the kernel's pointers are valid.
 #[inline]
-pub unsafe fn launch<K: Kernel>(level: Level, kernel: K) {
+pub unsafe fn launch<K: SimdKernel>(level: Level, kernel: K) {
     // SAFETY: the caller's promise.
     unsafe {
         match level {
@@ -88,14 +88,14 @@ pub unsafe fn launch<K: Kernel>(level: Level, kernel: K) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn run_avx512<K: Kernel>(kernel: K) {
+unsafe fn run_avx512<K: SimdKernel>(kernel: K) {
     // SAFETY: the features are enabled here; the rest is the caller's promise.
     unsafe { kernel.run::<Avx512>() }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2<K: Kernel>(kernel: K) {
+unsafe fn run_avx2<K: SimdKernel>(kernel: K) {
     // SAFETY: as above.
     unsafe { kernel.run::<Avx2>() }
 }

@@ -4,11 +4,11 @@ use crate::device::cuda::kernels::{
     ClassifierForwardArgs, ClassifierLossArgs, CosineArgs, CrossEntropyArgs, GlobalAvgPoolArgs,
     GlobalAvgPoolDgradArgs, Kernel, LinearArgs, LinearDgradArgs, LinearWgradArgs,
 };
-use crate::device::cuda::plan::{AfterLogits, Classifier, Grid, Lowered, Lowering};
+use crate::device::cuda::plan::{AfterLogits, Classifier, Grid, LaunchBuilder, Lowered};
 use crate::device::ops;
 
 /// All of it, a block an image.
-pub(super) fn fused(to: &mut Lowering, classifier: &Classifier) -> Lowered {
+pub(super) fn fused(to: &mut LaunchBuilder, classifier: &Classifier) -> Lowered {
     let Classifier { pixels, channels, classes, input, weight, bias, features, logits, then } = *classifier;
     let [input, weight, bias, features, logits] =
         [input, weight, bias, features, logits].map(|span| to.at(span));
@@ -45,7 +45,7 @@ pub(super) fn fused(to: &mut Lowering, classifier: &Classifier) -> Lowered {
         teacher: to.optional(loss.teacher.filter(|_| to.switches.distill)),
         loss: to.at(loss.loss),
         gradient: to.optional(loss.gradient),
-        back: to.optional(loss.back),
+        feature_gradient: to.optional(loss.feature_gradient),
         output: to.stored(loss.output),
         next: to.bf16_output(loss.output, pixels, channels),
         divisor: to.divisor(loss.mean),
@@ -54,14 +54,14 @@ pub(super) fn fused(to: &mut Lowering, classifier: &Classifier) -> Lowered {
     to.launch_products(Kernel::ClassifierLoss, grid, arguments)
 }
 
-pub(super) fn global_avg_pool(to: &mut Lowering, op: &ops::GlobalAvgPool) -> Lowered {
+pub(super) fn global_avg_pool(to: &mut LaunchBuilder, op: &ops::GlobalAvgPool) -> Lowered {
     let &ops::GlobalAvgPool { pixels, channels, input, output } = op;
     let total = to.images(channels);
     let arguments = GlobalAvgPoolArgs { input: to.at(input), output: to.at(output), total, pixels, channels };
     to.launch(Kernel::GlobalAvgPool, Grid::Items(total), arguments)
 }
 
-pub(super) fn global_avg_pool_dgrad(to: &mut Lowering, op: &ops::GlobalAvgPoolDgrad) -> Lowered {
+pub(super) fn global_avg_pool_dgrad(to: &mut LaunchBuilder, op: &ops::GlobalAvgPoolDgrad) -> Lowered {
     let &ops::GlobalAvgPoolDgrad { pixels, channels, gradient, output } = op;
     let total = to.images(pixels * channels);
     let (gradient, output) = (to.at(gradient), to.at(output));
@@ -69,7 +69,7 @@ pub(super) fn global_avg_pool_dgrad(to: &mut Lowering, op: &ops::GlobalAvgPoolDg
     to.launch(Kernel::GlobalAvgPoolDgrad, Grid::Items(total), arguments)
 }
 
-pub(super) fn linear(to: &mut Lowering, op: &ops::Linear) -> Lowered {
+pub(super) fn linear(to: &mut LaunchBuilder, op: &ops::Linear) -> Lowered {
     let &ops::Linear { inputs, outputs, weight, bias, input, output } = op;
     let total = to.images(outputs);
     let (weight, bias, input, output) = (to.at(weight), to.at(bias), to.at(input), to.at(output));
@@ -77,7 +77,7 @@ pub(super) fn linear(to: &mut Lowering, op: &ops::Linear) -> Lowered {
     to.launch_products(Kernel::Linear, Grid::Items(total), arguments)
 }
 
-pub(super) fn linear_dgrad(to: &mut Lowering, op: &ops::LinearDgrad) -> Lowered {
+pub(super) fn linear_dgrad(to: &mut LaunchBuilder, op: &ops::LinearDgrad) -> Lowered {
     let &ops::LinearDgrad { inputs, outputs, weight, gradient, output } = op;
     let total = to.images(inputs);
     let (weight, gradient, output) = (to.at(weight), to.at(gradient), to.at(output));
@@ -85,7 +85,7 @@ pub(super) fn linear_dgrad(to: &mut Lowering, op: &ops::LinearDgrad) -> Lowered 
     to.launch_products(Kernel::LinearDgrad, Grid::Items(total), arguments)
 }
 
-pub(super) fn linear_wgrad(to: &mut Lowering, op: &ops::LinearWgrad) -> Lowered {
+pub(super) fn linear_wgrad(to: &mut LaunchBuilder, op: &ops::LinearWgrad) -> Lowered {
     let &ops::LinearWgrad { inputs, outputs, input, gradient, weight_gradient, bias_gradient } = op;
     let total = outputs * (inputs + 1);
     let arguments = LinearWgradArgs {
@@ -101,7 +101,7 @@ pub(super) fn linear_wgrad(to: &mut Lowering, op: &ops::LinearWgrad) -> Lowered 
     to.launch_products(Kernel::LinearWgrad, Grid::Items(total), arguments)
 }
 
-pub(super) fn cross_entropy(to: &mut Lowering, op: &ops::CrossEntropy) -> Lowered {
+pub(super) fn cross_entropy(to: &mut LaunchBuilder, op: &ops::CrossEntropy) -> Lowered {
     let &ops::CrossEntropy { classes, logits, labels, teacher, mean, loss, gradient } = op;
     let arguments = CrossEntropyArgs {
         logits: to.at(logits),
@@ -117,7 +117,7 @@ pub(super) fn cross_entropy(to: &mut Lowering, op: &ops::CrossEntropy) -> Lowere
     to.launch(Kernel::CrossEntropy, Grid::Items(to.count), arguments)
 }
 
-pub(super) fn cosine_similarity(to: &mut Lowering, op: &ops::CosineSimilarity) -> Lowered {
+pub(super) fn cosine_similarity(to: &mut LaunchBuilder, op: &ops::CosineSimilarity) -> Lowered {
     let &ops::CosineSimilarity { classes, logits, reference, score } = op;
     let (logits, reference, score) = (to.at(logits), to.at(reference), to.at(score));
     let arguments = CosineArgs { logits, reference, score, images: to.count, classes };

@@ -6,57 +6,38 @@ use super::tiles::{
     wgrad_tiles,
 };
 use crate::device::cuda::kernels::{
-    ConvDgradBf16Args, ConvDgradF32Args, ConvFpropBf16Args, ConvFpropF32Args, ConvInputBf16Args,
-    ConvInputF32Args, ConvMaskArgs, ConvWgradBf16Args, ConvWgradF32Args, ConvWgradReduceArgs, Kernel,
-    LoadFilterBf16Args, LoadFilterF32Args,
+    ConvDgradArgs, ConvFpropArgs, ConvInputArgs, ConvMaskArgs, ConvWgradArgs, ConvWgradReduceArgs, Kernel,
+    LoadFilterArgs,
 };
-use crate::device::cuda::plan::{Buffer, Fusion, Grid, Lowered, Lowering, Operand, PgdStep, Pointer};
+use crate::device::cuda::plan::{
+    Buffer, ConvOperand, Fusion, Grid, LaunchBuilder, Lowered, PgdStep, Pointer,
+};
 use crate::device::ops;
 use crate::device::{ConvShape, Direction, Precision, Prologue, Span};
 
 /// Threads that make a word of a mask.
 const MASK_THREADS: usize = 8;
 
-/// Launches a kernel with arguments of the plan's precision.
-macro_rules! launch {
-    ($to:ident.$launch:ident($kernel:expr, $grid:expr, $bf16:ident | $f32:ident { $($field:ident: $value:expr,)* })) => {
-        match $to.precision {
-            Precision::Bf16 => {
-                let arguments = $bf16 { $($field: $value,)* };
-                $to.$launch($kernel, $grid, arguments)
-            }
-            Precision::F32 => {
-                let arguments = $f32 { $($field: $value,)* };
-                $to.$launch($kernel, $grid, arguments)
-            }
-        }
-    };
-}
-
-pub(super) fn load_filter(to: &mut Lowering, op: &ops::LoadFilter) -> Lowered {
+pub(super) fn load_filter(to: &mut LaunchBuilder, op: &ops::LoadFilter) -> Lowered {
     let &ops::LoadFilter { filter, weights, scale } = op;
     let spec = &to.program.filters[filter.0];
     let ConvShape { kernel, stride, in_channels, out_channels, .. } = spec.shape;
     let dgrad = spec.direction == Direction::Dgrad;
     let total = filter_len(spec);
     let load = of(to, [Kernel::LoadFilterBf16, Kernel::LoadFilterF32]);
-    launch!(to.launch(
-        load,
-        Grid::Items(total),
-        LoadFilterBf16Args
-            | LoadFilterF32Args {
-                weights: to.at(weights),
-                scale: to.optional(scale),
-                filter: to.filter(filter),
-                total: total,
-                kernel: kernel,
-                stride: stride,
-                out_channels: out_channels,
-                in_channels: in_channels,
-                columns: padded(if dgrad { out_channels } else { in_channels }),
-                dgrad: dgrad,
-            }
-    ))
+    let arguments = LoadFilterArgs {
+        weights: to.at(weights),
+        scale: to.optional(scale),
+        filter: to.filter(filter),
+        total,
+        kernel,
+        stride,
+        out_channels,
+        in_channels,
+        columns: padded(if dgrad { out_channels } else { in_channels }),
+        dgrad,
+    };
+    to.launch(load, Grid::Items(total), arguments)
 }
 
 /// fprop's and dgrad's kernels have a bit for each tap.
@@ -67,14 +48,14 @@ fn check_taps(shape: &ConvShape) -> Lowered {
     }
 }
 
-pub(super) fn conv_wgrad(to: &mut Lowering, op: &ops::ConvWgrad) -> Lowered {
+pub(super) fn conv_wgrad(to: &mut LaunchBuilder, op: &ops::ConvWgrad) -> Lowered {
     let ops::ConvWgrad { shape, input, prologue, gradient, weight_gradient } = op;
     let x = conv_input(to, shape, *input, prologue)?;
     let gradient = output_gradient(to, shape, *gradient)?;
     wgrad(to, shape, x, gradient, *weight_gradient)
 }
 
-pub(super) fn conv(to: &mut Lowering, op: &ops::Conv) -> Lowered {
+pub(super) fn conv(to: &mut LaunchBuilder, op: &ops::Conv) -> Lowered {
     let ops::Conv { shape, filter, input, prologue, bias, residual, output } = op;
     check_taps(shape)?;
     if prologue.mask.is_some() && !to.plan.masked {
@@ -90,49 +71,45 @@ pub(super) fn conv(to: &mut Lowering, op: &ops::Conv) -> Lowered {
     let (next_scale, next_shift) = to.prologue(&next);
     let stats = to.plan.fusion == Fusion::Stats;
     let kernel = match (to.precision, stats, tile) {
-        (Precision::Bf16, false, Tile::Wide) => Kernel::ConvFpropBf16x128x64,
-        (Precision::Bf16, false, Tile::Low) => Kernel::ConvFpropBf16x64x64,
-        (Precision::Bf16, false, Tile::Narrow) => Kernel::ConvFpropBf16x128x16,
-        (Precision::Bf16, true, Tile::Wide) => Kernel::ConvFpropStatsBf16x128x64,
-        (Precision::Bf16, true, Tile::Low) => Kernel::ConvFpropStatsBf16x64x64,
-        (Precision::Bf16, true, Tile::Narrow) => Kernel::ConvFpropStatsBf16x128x16,
-        (Precision::F32, false, Tile::Narrow) => Kernel::ConvFpropF32x128x16,
+        (Precision::Bf16, false, Tile::T128x64) => Kernel::ConvFpropBf16x128x64,
+        (Precision::Bf16, false, Tile::T64x64) => Kernel::ConvFpropBf16x64x64,
+        (Precision::Bf16, false, Tile::T128x16) => Kernel::ConvFpropBf16x128x16,
+        (Precision::Bf16, true, Tile::T128x64) => Kernel::ConvFpropStatsBf16x128x64,
+        (Precision::Bf16, true, Tile::T64x64) => Kernel::ConvFpropStatsBf16x64x64,
+        (Precision::Bf16, true, Tile::T128x16) => Kernel::ConvFpropStatsBf16x128x16,
+        (Precision::F32, false, Tile::T128x16) => Kernel::ConvFpropF32x128x16,
         (Precision::F32, false, _) => Kernel::ConvFpropF32x64x64,
-        (Precision::F32, true, Tile::Narrow) => Kernel::ConvFpropStatsF32x128x16,
+        (Precision::F32, true, Tile::T128x16) => Kernel::ConvFpropStatsF32x128x16,
         (Precision::F32, true, _) => Kernel::ConvFpropStatsF32x64x64,
     };
     let grid = Grid::Blocks(tile.down(rows) * column_tiles, 1);
-    launch!(to.launch_products(
-        kernel,
-        grid,
-        ConvFpropBf16Args
-            | ConvFpropF32Args {
-                x: x,
-                w: to.filter(*filter),
-                bias: to.optional(*bias),
-                residual: residual,
-                residual_bf16: residual_bf16,
-                y: to.stored(*output),
-                y_bf16: to.stored_bf16(*output, pixels, channels),
-                next: to.forwarded(pixels, channels),
-                next_scale: next_scale,
-                next_shift: next_shift,
-                next_mask: to.optional(next.mask),
-                partial: if stats { column_sums(to, rows, channels) } else { None },
-                next_relu: next.relu,
-                rows: rows,
-                out_height: shape.out_height(),
-                out_width: shape.out_width(),
-                out_channels: channels,
-                column_tiles: column_tiles,
-                height: shape.height,
-                width: shape.width,
-                vectors: vectors(shape.in_channels, to.precision),
-                kernel: shape.kernel,
-                stride: shape.stride,
-                pad: shape.pad,
-            }
-    ))?;
+    let arguments = ConvFpropArgs {
+        x,
+        w: to.filter(*filter),
+        bias: to.optional(*bias),
+        residual,
+        residual_bf16,
+        y: to.stored(*output),
+        y_bf16: to.stored_bf16(*output, pixels, channels),
+        next: to.forwarded(pixels, channels),
+        next_scale,
+        next_shift,
+        next_mask: to.optional(next.mask),
+        partial: if stats { column_sums(to, rows, channels) } else { None },
+        next_relu: next.relu,
+        rows,
+        out_height: shape.out_height(),
+        out_width: shape.out_width(),
+        out_channels: channels,
+        column_tiles,
+        height: shape.height,
+        width: shape.width,
+        vectors: vectors(shape.in_channels, to.precision),
+        kernel: shape.kernel,
+        stride: shape.stride,
+        pad: shape.pad,
+    };
+    to.launch_products(kernel, grid, arguments)?;
     if stats {
         to.fused("statistics");
     }
@@ -142,7 +119,7 @@ pub(super) fn conv(to: &mut Lowering, op: &ops::Conv) -> Lowered {
     Ok(())
 }
 
-pub(super) fn conv_dgrad(to: &mut Lowering, op: &ops::ConvDgrad) -> Lowered {
+pub(super) fn conv_dgrad(to: &mut LaunchBuilder, op: &ops::ConvDgrad) -> Lowered {
     let &ops::ConvDgrad { ref shape, filter, gradient, add, mask, scale, residual, output } = op;
     check_taps(shape)?;
     let gradient = output_gradient(to, shape, gradient)?;
@@ -156,47 +133,43 @@ pub(super) fn conv_dgrad(to: &mut Lowering, op: &ops::ConvDgrad) -> Lowered {
     let operand = |span: fn(PgdStep) -> Span| step.and_then(|step| to.at(span(step)));
     let kernel = match (to.precision, step.is_some(), tile) {
         (Precision::Bf16, true, _) => Kernel::ConvDgradPgdBf16,
-        (Precision::Bf16, false, Tile::Wide) => Kernel::ConvDgradBf16x128x64,
-        (Precision::Bf16, false, Tile::Low) => Kernel::ConvDgradBf16x64x64,
-        (Precision::Bf16, false, Tile::Narrow) => Kernel::ConvDgradBf16x128x16,
+        (Precision::Bf16, false, Tile::T128x64) => Kernel::ConvDgradBf16x128x64,
+        (Precision::Bf16, false, Tile::T64x64) => Kernel::ConvDgradBf16x64x64,
+        (Precision::Bf16, false, Tile::T128x16) => Kernel::ConvDgradBf16x128x16,
         (Precision::F32, true, _) => Kernel::ConvDgradPgdF32,
-        (Precision::F32, false, Tile::Narrow) => Kernel::ConvDgradF32x128x16,
+        (Precision::F32, false, Tile::T128x16) => Kernel::ConvDgradF32x128x16,
         (Precision::F32, false, _) => Kernel::ConvDgradF32x64x64,
     };
     let grid = Grid::Blocks(tile.down(rows) * column_tiles, phases);
-    launch!(to.launch_products(
-        kernel,
-        grid,
-        ConvDgradBf16Args
-            | ConvDgradF32Args {
-                gradient: gradient,
-                w: to.filter(filter),
-                add: add,
-                add_bf16: add_bf16,
-                mask: to.optional(mask),
-                scale: to.optional(scale),
-                residual: residual,
-                residual_bf16: residual_bf16,
-                output: to.stored(output),
-                next: step.map_or_else(|| to.bf16_output(output, pixels, channels), |_| None),
-                clean: operand(|step| step.clean),
-                epsilons: operand(|step| step.epsilon),
-                alphas: operand(|step| step.alpha),
-                adversarial: operand(|step| step.adversarial),
-                run: step.and_then(|_| to.scalars()),
-                count: to.count,
-                height: shape.height,
-                width: shape.width,
-                channels: channels,
-                column_tiles: column_tiles,
-                out_height: shape.out_height(),
-                out_width: shape.out_width(),
-                vectors: vectors(shape.out_channels, to.precision),
-                kernel: shape.kernel,
-                stride: shape.stride,
-                pad: shape.pad,
-            }
-    ))?;
+    let arguments = ConvDgradArgs {
+        gradient,
+        w: to.filter(filter),
+        add,
+        add_bf16,
+        mask: to.optional(mask),
+        scale: to.optional(scale),
+        residual,
+        residual_bf16,
+        output: to.stored(output),
+        next: step.map_or_else(|| to.bf16_output(output, pixels, channels), |_| None),
+        clean: operand(|step| step.clean),
+        epsilons: operand(|step| step.epsilon),
+        alphas: operand(|step| step.alpha),
+        adversarial: operand(|step| step.adversarial),
+        run: step.and_then(|_| to.scalars()),
+        count: to.count,
+        height: shape.height,
+        width: shape.width,
+        channels,
+        column_tiles,
+        out_height: shape.out_height(),
+        out_width: shape.out_width(),
+        vectors: vectors(shape.out_channels, to.precision),
+        kernel: shape.kernel,
+        stride: shape.stride,
+        pad: shape.pad,
+    };
+    to.launch_products(kernel, grid, arguments)?;
     if to.plan.forward.is_some() {
         to.fused("next operand");
     }
@@ -204,7 +177,7 @@ pub(super) fn conv_dgrad(to: &mut Lowering, op: &ops::ConvDgrad) -> Lowered {
 }
 
 fn wgrad(
-    to: &mut Lowering,
+    to: &mut LaunchBuilder,
     shape: &ConvShape,
     x: Pointer,
     gradient: Pointer,
@@ -221,39 +194,35 @@ fn wgrad(
         (Precision::F32, false) => Kernel::ConvWgradF32x64x16,
     };
     let grid = Grid::Blocks(wgrad_tiles(shape), parts.count);
-    launch!(to.launch_products(
-        kernel,
-        grid,
-        ConvWgradBf16Args
-            | ConvWgradF32Args {
-                x: x,
-                gradient: gradient,
-                partial: partial,
-                column_tiles: wgrad_across(shape),
-                out_height: shape.out_height(),
-                out_width: shape.out_width(),
-                out_vectors: vectors(shape.out_channels, to.precision),
-                height: shape.height,
-                width: shape.width,
-                vectors: vectors(shape.in_channels, to.precision),
-                kernel: shape.kernel,
-                stride: shape.stride,
-                pad: shape.pad,
-                pixels: to.images(shape.out_height() * shape.out_width()),
-                pixels_per_part: parts.rows,
-            }
-    ))?;
+    let arguments = ConvWgradArgs {
+        x,
+        gradient,
+        partial,
+        column_tiles: wgrad_across(shape),
+        out_height: shape.out_height(),
+        out_width: shape.out_width(),
+        out_vectors: vectors(shape.out_channels, to.precision),
+        height: shape.height,
+        width: shape.width,
+        vectors: vectors(shape.in_channels, to.precision),
+        kernel: shape.kernel,
+        stride: shape.stride,
+        pad: shape.pad,
+        pixels: to.images(shape.out_height() * shape.out_width()),
+        pixels_per_part: parts.rows,
+    };
+    to.launch_products(kernel, grid, arguments)?;
     wgrad_reduce(to, shape, partial, parts.count, (padded_out, padded_in), weight_gradient)
 }
 
 /// The kernel of the plan's precision.
-fn of(to: &Lowering, [bf16, f32]: [Kernel; 2]) -> Kernel {
+fn of(to: &LaunchBuilder, [bf16, f32]: [Kernel; 2]) -> Kernel {
     if to.precision == Precision::F32 { f32 } else { bf16 }
 }
 
 /// Adds the parts of a filter's gradient, whose channels are padded.
 pub(super) fn wgrad_reduce(
-    to: &mut Lowering,
+    to: &mut LaunchBuilder,
     shape: &ConvShape,
     partial: Pointer,
     parts: usize,
@@ -275,7 +244,7 @@ pub(super) fn wgrad_reduce(
 }
 
 /// The sign bits of a prologue, where they are wanted.
-pub(super) fn mask(to: &mut Lowering, shape: &ConvShape, input: Span, prologue: &Prologue) -> Lowered {
+pub(super) fn mask(to: &mut LaunchBuilder, shape: &ConvShape, input: Span, prologue: &Prologue) -> Lowered {
     let Some(mask) = prologue.mask else { return Ok(()) };
     let words = shape.in_channels.div_ceil(32);
     let total = to.images(shape.height * shape.width * words);
@@ -287,7 +256,7 @@ pub(super) fn mask(to: &mut Lowering, shape: &ConvShape, input: Span, prologue: 
 
 /// A convolution's input after its prologue.
 fn conv_input(
-    to: &mut Lowering,
+    to: &mut LaunchBuilder,
     shape: &ConvShape,
     input: Span,
     prologue: &Prologue,
@@ -295,15 +264,15 @@ fn conv_input(
     operand(to, to.plan.input, input, prologue, (shape.height * shape.width, shape.in_channels))
 }
 
-fn output_gradient(to: &mut Lowering, shape: &ConvShape, gradient: Span) -> Result<Pointer, String> {
+fn output_gradient(to: &mut LaunchBuilder, shape: &ConvShape, gradient: Span) -> Result<Pointer, String> {
     let size = (shape.out_height() * shape.out_width(), shape.out_channels);
     operand(to, to.plan.gradient, gradient, &Prologue::default(), size)
 }
 
 /// An operand: the tensor itself if it has its form; else a buffer, filled here unless another op does.
 fn operand(
-    to: &mut Lowering,
-    operand: Operand,
+    to: &mut LaunchBuilder,
+    operand: ConvOperand,
     from: Span,
     prologue: &Prologue,
     (pixels, channels): (usize, usize),
@@ -314,21 +283,17 @@ fn operand(
         let total = to.images(pixels * padded(channels)) / VECTOR;
         let (scale, shift) = to.prologue(prologue);
         let kernel = of(to, [Kernel::ConvInputBf16, Kernel::ConvInputF32]);
-        launch!(to.launch(
-            kernel,
-            Grid::Items(total),
-            ConvInputBf16Args
-                | ConvInputF32Args {
-                    input: to.at(from),
-                    scale: scale,
-                    shift: shift,
-                    output: output,
-                    total: total,
-                    relu: prologue.relu,
-                    channels: channels,
-                    padded_channels: padded(channels),
-                }
-        ))?;
+        let arguments = ConvInputArgs {
+            input: to.at(from),
+            scale,
+            shift,
+            output,
+            total,
+            relu: prologue.relu,
+            channels,
+            padded_channels: padded(channels),
+        };
+        to.launch(kernel, Grid::Items(total), arguments)?;
     }
     Ok(output)
 }

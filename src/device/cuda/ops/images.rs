@@ -2,13 +2,13 @@
 
 use crate::device::Norm;
 use crate::device::cuda::kernels::{Kernel, LoadImagesArgs, PgdStartArgs, PgdStepArgs, RandomErasingArgs};
-use crate::device::cuda::plan::{Buffer, Grid, ImageSetSize, Lowered, Lowering};
+use crate::device::cuda::plan::{Buffer, Grid, ImageSetSize, LaunchBuilder, Lowered};
 use crate::device::ops;
 
 /// Pixels of a block of `random_erasing`: `PATCH_BLOCK` in kernels/augment.cu.
 pub(super) const PATCH_BLOCK: usize = 512;
 
-pub(super) fn load_images(to: &mut Lowering, op: &ops::LoadImages) -> Lowered {
+pub(super) fn load_images(to: &mut LaunchBuilder, op: &ops::LoadImages) -> Lowered {
     let &ops::LoadImages { images, indices, height, width, channels, augment, output } = op;
     let elements = height * width * channels;
     let arguments = LoadImagesArgs {
@@ -27,7 +27,7 @@ pub(super) fn load_images(to: &mut Lowering, op: &ops::LoadImages) -> Lowered {
     to.launch(Kernel::LoadImages, to.vec4_grid(elements), arguments)
 }
 
-pub(super) fn random_erasing(to: &mut Lowering, op: &ops::RandomErasing) -> Lowered {
+pub(super) fn random_erasing(to: &mut LaunchBuilder, op: &ops::RandomErasing) -> Lowered {
     let &ops::RandomErasing { indices, height, width, channels, images } = op;
     if !to.switches.patches {
         return Ok(());
@@ -38,7 +38,7 @@ pub(super) fn random_erasing(to: &mut Lowering, op: &ops::RandomErasing) -> Lowe
     to.launch(Kernel::RandomErasing, Grid::Blocks(to.count, blocks), arguments)
 }
 
-pub(super) fn pgd_start(to: &mut Lowering, op: &ops::PgdStart) -> Lowered {
+pub(super) fn pgd_start(to: &mut LaunchBuilder, op: &ops::PgdStart) -> Lowered {
     let &ops::PgdStart { elements, clean, indices, epsilon, norm, adversarial } = op;
     let arguments = PgdStartArgs {
         clean: to.at(clean),
@@ -54,7 +54,7 @@ pub(super) fn pgd_start(to: &mut Lowering, op: &ops::PgdStart) -> Lowered {
     to.launch(Kernel::PgdStart, grid, arguments)
 }
 
-pub(super) fn pgd_step(to: &mut Lowering, op: &ops::PgdStep) -> Lowered {
+pub(super) fn pgd_step(to: &mut LaunchBuilder, op: &ops::PgdStep) -> Lowered {
     let &ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial } = op;
     let (kernel, grid) = match norm {
         Norm::Linf => (Kernel::PgdStepLinf, to.vec4_grid(elements)),

@@ -9,7 +9,7 @@ pub(super) mod optimizer;
 mod pool;
 pub(super) mod tiles;
 
-use super::plan::{Fusion, Lowered, Lowering};
+use super::plan::{Fusion, LaunchBuilder, Lowered};
 use crate::device::{FilterSpec, Op, Precision, Program};
 
 /// Elements that a thread of a kernel that memory bounds takes at once: `FOUR` in kernels/vec4.cuh.
@@ -19,7 +19,7 @@ pub(super) const VEC4: usize = 4;
 ///
 /// # Errors
 /// No kernel does it.
-pub(super) fn lower(to: &mut Lowering, op: &Op) -> Lowered {
+pub(super) fn lower(to: &mut LaunchBuilder, op: &Op) -> Lowered {
     if to.count == 0 && !is_per_network(op) {
         return Ok(());
     }
@@ -115,8 +115,8 @@ mod tests {
             ("UPDATE_TILE_IN", optimizer::TILE.1),
             ("UPDATE_TAPS", optimizer::TAPS),
             ("UPDATE_PLAIN", optimizer::PLAIN),
-            ("SEGMENT_BYTES", size_of::<optimizer::Entry>()),
-            ("SEGMENT_DGRAD", offset_of!(optimizer::Entry, dgrad)),
+            ("SEGMENT_BYTES", size_of::<optimizer::DeviceSegment>()),
+            ("SEGMENT_DGRAD", offset_of!(optimizer::DeviceSegment, dgrad)),
             ("RUN_BYTES", size_of::<RunScalars>()),
             ("RUN_SEED", offset_of!(RunScalars, seed)),
         ];

@@ -5,7 +5,7 @@ use crate::device::cuda::kernels::{
     Kernel, NormAffineArgs, NormDgradArgs, NormDgradPartialArgs, NormDgradReduceArgs, NormStatsArgs,
     NormStatsPartialArgs,
 };
-use crate::device::cuda::plan::{Fusion, Grid, Lowered, Lowering, Pointer};
+use crate::device::cuda::plan::{Fusion, Grid, LaunchBuilder, Lowered, Pointer};
 use crate::device::ops;
 
 /// Channels that a block of the sums takes: `CHANNELS` in kernels/norm.cu.
@@ -14,7 +14,7 @@ pub(super) const CHANNELS: usize = 32;
 pub(super) const REDUCE_CHANNELS: usize = 2;
 
 /// Two sums of f64 a channel, of every part.
-fn sums(to: &Lowering, parts: usize, most: usize, channels: usize) -> Pointer {
+fn sums(to: &LaunchBuilder, parts: usize, most: usize, channels: usize) -> Pointer {
     to.partials(parts.saturating_mul(2 * channels), most.saturating_mul(2 * channels))
 }
 
@@ -25,12 +25,12 @@ fn most_parts(rows: usize) -> usize {
 }
 
 /// A fused convolution's sums of the columns of its tiles.
-pub(super) fn column_sums(to: &Lowering, rows: usize, channels: usize) -> Pointer {
+pub(super) fn column_sums(to: &LaunchBuilder, rows: usize, channels: usize) -> Pointer {
     let tiles = tiles::Tile::new(rows, channels, 1, to.precision).down(rows);
     sums(to, tiles, tiles::most_down(rows), channels)
 }
 
-pub(super) fn batch_norm_affine(to: &mut Lowering, op: &ops::BatchNormAffine) -> Lowered {
+pub(super) fn batch_norm_affine(to: &mut LaunchBuilder, op: &ops::BatchNormAffine) -> Lowered {
     let ops::BatchNormAffine { gamma, beta, mean, variance, epsilon, affine } = op;
     let arguments = NormAffineArgs {
         gamma: to.at(*gamma),
@@ -45,7 +45,7 @@ pub(super) fn batch_norm_affine(to: &mut Lowering, op: &ops::BatchNormAffine) ->
     to.launch(Kernel::NormAffine, Grid::Items(gamma.len), arguments)
 }
 
-pub(super) fn batch_norm_stats(to: &mut Lowering, op: &ops::BatchNormStats) -> Lowered {
+pub(super) fn batch_norm_stats(to: &mut LaunchBuilder, op: &ops::BatchNormStats) -> Lowered {
     let &ops::BatchNormStats {
         pixels,
         channels,
@@ -97,7 +97,7 @@ pub(super) fn batch_norm_stats(to: &mut Lowering, op: &ops::BatchNormStats) -> L
     to.launch(Kernel::NormStats, Grid::Blocks(channels.div_ceil(REDUCE_CHANNELS), 1), arguments)
 }
 
-pub(super) fn batch_norm_dgrad(to: &mut Lowering, op: &ops::BatchNormDgrad) -> Lowered {
+pub(super) fn batch_norm_dgrad(to: &mut LaunchBuilder, op: &ops::BatchNormDgrad) -> Lowered {
     let &ops::BatchNormDgrad {
         pixels,
         channels,

@@ -13,7 +13,7 @@ use crate::device::cuda::kernels::{
     AdamArgs, CopyArgs, Kernel, MovingAverageArgs, SgdArgs, SgdWithFiltersArgs,
 };
 use crate::device::cuda::memory::Addresses;
-use crate::device::cuda::plan::{Buffer, Fusion, Grid, Lowered, Lowering, Tensor};
+use crate::device::cuda::plan::{Buffer, BufferUse, Fusion, Grid, LaunchBuilder, Lowered};
 use crate::device::{ConvShape, Direction, FilterId, Op, Precision, Program, Region, Span};
 
 /// Taps that a tile in `kernels/optimizer.cu` has room for.
@@ -23,7 +23,7 @@ pub(super) const TAPS: usize = 49;
 pub(super) const TILE: (usize, usize) = (16, 8);
 pub(super) const PLAIN: usize = 1024;
 
-pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
+pub(super) fn sgd(to: &mut LaunchBuilder, op: &ops::Sgd) -> Lowered {
     let &ops::Sgd { weights, gradients, momentum } = op;
     let run = to.scalars();
     let [w, gradients, velocity] = [weights, gradients, momentum].map(|span| to.at(span));
@@ -31,7 +31,7 @@ pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
         let arguments = SgdArgs { weights: w, gradients, velocity, total: weights.len, run };
         return to.launch(Kernel::Sgd, Grid::Items(weights.len), arguments);
     };
-    let parts = Tensor {
+    let segments = BufferUse {
         buffer: Buffer::UpdateTable,
         elements: update.filter_bytes(to.program),
         reserve: update.words() * size_of::<u32>(),
@@ -44,7 +44,7 @@ pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
         gradients,
         velocity,
         average: to.optional(average),
-        parts: Some(parts),
+        segments: Some(segments),
         count: update.segments.len(),
         trainable: weights.len,
         run,
@@ -54,7 +54,7 @@ pub(super) fn sgd(to: &mut Lowering, op: &ops::Sgd) -> Lowered {
     Ok(())
 }
 
-pub(super) fn adam(to: &mut Lowering, op: &ops::Adam) -> Lowered {
+pub(super) fn adam(to: &mut LaunchBuilder, op: &ops::Adam) -> Lowered {
     let &ops::Adam { weights, gradients, first, second } = op;
     let total = weights.len;
     let [weights, gradients, first, second] = [weights, gradients, first, second].map(|span| to.at(span));
@@ -62,7 +62,7 @@ pub(super) fn adam(to: &mut Lowering, op: &ops::Adam) -> Lowered {
     to.launch(Kernel::Adam, Grid::Items(total), arguments)
 }
 
-pub(super) fn moving_average(to: &mut Lowering, op: &ops::MovingAverage) -> Lowered {
+pub(super) fn moving_average(to: &mut LaunchBuilder, op: &ops::MovingAverage) -> Lowered {
     let &ops::MovingAverage { weights, average } = op;
     if !to.switches.average {
         return Ok(());
@@ -73,7 +73,7 @@ pub(super) fn moving_average(to: &mut Lowering, op: &ops::MovingAverage) -> Lowe
     to.launch(Kernel::MovingAverage, Grid::Items(total), arguments)
 }
 
-pub(super) fn copy(to: &mut Lowering, op: &ops::Copy) -> Lowered {
+pub(super) fn copy(to: &mut LaunchBuilder, op: &ops::Copy) -> Lowered {
     let &ops::Copy { elements, input, output } = op;
     let total = to.images(elements);
     let arguments = CopyArgs { input: to.at(input), output: to.at(output), total };
@@ -96,11 +96,11 @@ pub(in crate::device::cuda) struct Update {
 struct Segment {
     offset: usize,
     len: usize,
-    filter: Option<Filter>,
+    filter: Option<SegmentFilter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Filter {
+struct SegmentFilter {
     shape: ConvShape,
     fprop: Option<FilterId>,
     dgrad: Option<FilterId>,
@@ -109,7 +109,7 @@ struct Filter {
 /// `Segment` in `kernels/optimizer.cu`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Entry {
+pub(super) struct DeviceSegment {
     block: u32,
     offset: u32,
     length: u32,
@@ -152,7 +152,7 @@ impl Update {
 
     /// Words of its table.
     fn words(&self) -> usize {
-        self.segments.len() * size_of::<Entry>() / size_of::<u32>()
+        self.segments.len() * size_of::<DeviceSegment>() / size_of::<u32>()
     }
 
     /// The weight average that it moves.
@@ -185,9 +185,9 @@ impl Update {
             [address as u32, (address >> 32) as u32]
         };
         for segment in &self.segments {
-            let mut entry = Entry::zeroed();
+            let mut entry = DeviceSegment::zeroed();
             (entry.block, entry.offset, entry.length) = (block, segment.offset as u32, segment.len as u32);
-            if let Some(Filter { shape, fprop, dgrad }) = segment.filter {
+            if let Some(SegmentFilter { shape, fprop, dgrad }) = segment.filter {
                 (entry.out_channels, entry.in_channels) =
                     (shape.out_channels as u32, shape.in_channels as u32);
                 (entry.kernel, entry.stride) = (shape.kernel as u32, shape.stride as u32);
@@ -203,7 +203,7 @@ impl Update {
 impl Segment {
     fn blocks(&self) -> usize {
         match self.filter {
-            Some(Filter { shape, .. }) => {
+            Some(SegmentFilter { shape, .. }) => {
                 shape.out_channels.div_ceil(TILE.0) * shape.in_channels.div_ceil(TILE.1)
             }
             None => self.len.div_ceil(PLAIN),
@@ -224,7 +224,7 @@ fn filters(program: &Program, opening: usize, weights: &Span) -> Option<Vec<Segm
         let known =
             segments.iter().position(|segment| (segment.offset, segment.len) == (own.offset, own.len));
         let at = known.unwrap_or_else(|| {
-            let filter = Some(Filter { shape: spec.shape, fprop: None, dgrad: None });
+            let filter = Some(SegmentFilter { shape: spec.shape, fprop: None, dgrad: None });
             segments.push(Segment { offset: own.offset, len: own.len, filter });
             segments.len() - 1
         });

@@ -5,10 +5,10 @@ use crate::device::cuda::kernels::{
     AdaptiveAvgPoolArgs, AdaptiveAvgPoolDgradArgs, AddArgs, Kernel, MaxPoolArgs, MaxPoolDgradArgs,
     ScaledTanhArgs, ScaledTanhDgradArgs, UpsampleArgs, UpsampleDgradArgs,
 };
-use crate::device::cuda::plan::{BLOCK, Grid, Lowered, Lowering};
+use crate::device::cuda::plan::{BLOCK, Grid, LaunchBuilder, Lowered};
 use crate::device::ops;
 
-pub(super) fn add(to: &mut Lowering, op: &ops::Add) -> Lowered {
+pub(super) fn add(to: &mut LaunchBuilder, op: &ops::Add) -> Lowered {
     let ops::Add { pixels, channels, left, right, output } = op;
     let total = to.images(pixels * channels);
     let (left_scale, left_shift) = to.prologue(&left.prologue);
@@ -29,7 +29,7 @@ pub(super) fn add(to: &mut Lowering, op: &ops::Add) -> Lowered {
     to.launch(Kernel::Add, Grid::Items(total.div_ceil(VEC4)), arguments)
 }
 
-pub(super) fn max_pool(to: &mut Lowering, op: &ops::MaxPool) -> Lowered {
+pub(super) fn max_pool(to: &mut LaunchBuilder, op: &ops::MaxPool) -> Lowered {
     let ops::MaxPool { shape, input, prologue, output, argmax } = op;
     let total = to.images(shape.out_height() * shape.out_width() * shape.pixel_words());
     let (scale, shift) = to.prologue(prologue);
@@ -53,7 +53,7 @@ pub(super) fn max_pool(to: &mut Lowering, op: &ops::MaxPool) -> Lowered {
     to.launch(Kernel::MaxPool, Grid::Items(total), arguments)
 }
 
-pub(super) fn max_pool_dgrad(to: &mut Lowering, op: &ops::MaxPoolDgrad) -> Lowered {
+pub(super) fn max_pool_dgrad(to: &mut LaunchBuilder, op: &ops::MaxPoolDgrad) -> Lowered {
     let ops::MaxPoolDgrad { shape, gradient, argmax, output } = op;
     let arguments = MaxPoolDgradArgs {
         gradient: to.at(*gradient),
@@ -72,7 +72,7 @@ pub(super) fn max_pool_dgrad(to: &mut Lowering, op: &ops::MaxPoolDgrad) -> Lower
     to.launch(Kernel::MaxPoolDgrad, Grid::Blocks(to.images(shape.height), blocks), arguments)
 }
 
-pub(super) fn adaptive_avg_pool(to: &mut Lowering, op: &ops::AdaptiveAvgPool) -> Lowered {
+pub(super) fn adaptive_avg_pool(to: &mut LaunchBuilder, op: &ops::AdaptiveAvgPool) -> Lowered {
     let &ops::AdaptiveAvgPool { height, width, channels, side, input, output } = op;
     let total = to.images(side * side * channels);
     let (input, output) = (to.at(input), to.at(output));
@@ -80,7 +80,7 @@ pub(super) fn adaptive_avg_pool(to: &mut Lowering, op: &ops::AdaptiveAvgPool) ->
     to.launch(Kernel::AdaptiveAvgPool, Grid::Items(total), arguments)
 }
 
-pub(super) fn adaptive_avg_pool_dgrad(to: &mut Lowering, op: &ops::AdaptiveAvgPoolDgrad) -> Lowered {
+pub(super) fn adaptive_avg_pool_dgrad(to: &mut LaunchBuilder, op: &ops::AdaptiveAvgPoolDgrad) -> Lowered {
     let &ops::AdaptiveAvgPoolDgrad { height, width, channels, side, gradient, output } = op;
     let total = to.images(height * width * channels);
     let (gradient, output) = (to.at(gradient), to.at(output));
@@ -88,7 +88,7 @@ pub(super) fn adaptive_avg_pool_dgrad(to: &mut Lowering, op: &ops::AdaptiveAvgPo
     to.launch(Kernel::AdaptiveAvgPoolDgrad, Grid::Items(total), arguments)
 }
 
-pub(super) fn upsample(to: &mut Lowering, op: &ops::Upsample) -> Lowered {
+pub(super) fn upsample(to: &mut LaunchBuilder, op: &ops::Upsample) -> Lowered {
     let ops::Upsample { height, width, channels, input, prologue, output } = op;
     let total = to.images(4 * height * width * channels);
     let (scale, shift) = to.prologue(prologue);
@@ -106,7 +106,7 @@ pub(super) fn upsample(to: &mut Lowering, op: &ops::Upsample) -> Lowered {
     to.launch(Kernel::Upsample, Grid::Items(total), arguments)
 }
 
-pub(super) fn upsample_dgrad(to: &mut Lowering, op: &ops::UpsampleDgrad) -> Lowered {
+pub(super) fn upsample_dgrad(to: &mut LaunchBuilder, op: &ops::UpsampleDgrad) -> Lowered {
     let ops::UpsampleDgrad { height, width, channels, gradient, output } = op;
     let total = to.images(height * width * channels);
     let arguments = UpsampleDgradArgs {
@@ -120,7 +120,7 @@ pub(super) fn upsample_dgrad(to: &mut Lowering, op: &ops::UpsampleDgrad) -> Lowe
     to.launch(Kernel::UpsampleDgrad, Grid::Items(total), arguments)
 }
 
-pub(super) fn scaled_tanh(to: &mut Lowering, op: &ops::ScaledTanh) -> Lowered {
+pub(super) fn scaled_tanh(to: &mut LaunchBuilder, op: &ops::ScaledTanh) -> Lowered {
     let ops::ScaledTanh { pixels, channels, input, affine, output } = op;
     let total = to.images(pixels * channels);
     let (scale, shift) = to.affine(*affine);
@@ -129,7 +129,7 @@ pub(super) fn scaled_tanh(to: &mut Lowering, op: &ops::ScaledTanh) -> Lowered {
     to.launch(Kernel::ScaledTanh, Grid::Items(total), arguments)
 }
 
-pub(super) fn scaled_tanh_dgrad(to: &mut Lowering, op: &ops::ScaledTanhDgrad) -> Lowered {
+pub(super) fn scaled_tanh_dgrad(to: &mut LaunchBuilder, op: &ops::ScaledTanhDgrad) -> Lowered {
     let ops::ScaledTanhDgrad { pixels, channels, input, affine, gradient, scale: factor, output } = op;
     let total = to.images(pixels * channels);
     let (scale, shift) = to.affine(*affine);

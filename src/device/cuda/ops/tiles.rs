@@ -51,15 +51,13 @@ pub(in crate::device::cuda) fn filter_len(spec: &FilterSpec) -> usize {
     kernel * kernel * sides
 }
 
-/// The tiles that a kernel comes with.
+/// The tiles that a kernel comes with, by their shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tile {
-    /// 128 rows and 64 columns.
-    Wide,
-    /// 64 and 64.
-    Low,
-    /// 128 and 16.
-    Narrow,
+    /// Rows and columns.
+    T128x64,
+    T64x64,
+    T128x16,
 }
 
 impl Tile {
@@ -68,20 +66,21 @@ impl Tile {
     /// depend on it, nor in which order. In f32 a thread has no registers for wide tiles.
     pub fn new(rows: usize, columns: usize, phases: usize, precision: Precision) -> Self {
         if !is_wide(columns) {
-            Tile::Narrow
-        } else if precision == Precision::F32 || Tile::Wide.count(rows, columns).saturating_mul(phases) < FEW
+            Tile::T128x16
+        } else if precision == Precision::F32
+            || Tile::T128x64.count(rows, columns).saturating_mul(phases) < FEW
         {
-            Tile::Low
+            Tile::T64x64
         } else {
-            Tile::Wide
+            Tile::T128x64
         }
     }
 
     fn sides(self) -> (usize, usize) {
         match self {
-            Tile::Wide => (128, 64),
-            Tile::Low => (LEAST_ROWS, 64),
-            Tile::Narrow => (128, 16),
+            Tile::T128x64 => (128, 64),
+            Tile::T64x64 => (LEAST_ROWS, 64),
+            Tile::T128x16 => (128, 16),
         }
     }
 
@@ -117,7 +116,7 @@ pub(in crate::device::cuda) fn phase_pixels(shape: &ConvShape, count: usize) -> 
 
 /// wgrad's tiles side by side, as wide as those.
 pub(in crate::device::cuda) fn wgrad_across(shape: &ConvShape) -> usize {
-    let tile = if is_wide(shape.out_channels) { Tile::Wide } else { Tile::Narrow };
+    let tile = if is_wide(shape.out_channels) { Tile::T128x64 } else { Tile::T128x16 };
     tile.across(shape.out_channels)
 }
 
@@ -157,20 +156,20 @@ mod tests {
     fn tiles_are_wide_where_little_is_wasted_and_there_are_enough() {
         let pixels = 128 * 1024;
         for (channels, tile, across) in [
-            (3, Tile::Narrow, 1),
-            (32, Tile::Narrow, 2),
-            (48, Tile::Narrow, 3),
-            (56, Tile::Wide, 1),
-            (100, Tile::Wide, 2),
-            (512, Tile::Wide, 8),
+            (3, Tile::T128x16, 1),
+            (32, Tile::T128x16, 2),
+            (48, Tile::T128x16, 3),
+            (56, Tile::T128x64, 1),
+            (100, Tile::T128x64, 2),
+            (512, Tile::T128x64, 8),
         ] {
             assert_eq!(Tile::new(pixels, channels, 1, Precision::Bf16), tile, "{channels}");
             assert_eq!(tile.across(channels), across, "{channels}");
         }
-        assert_eq!(Tile::new(128 * 16, 512, 1, Precision::Bf16), Tile::Low);
-        assert_eq!(Tile::new(128 * 16, 512, 4, Precision::Bf16), Tile::Wide);
-        assert_eq!(Tile::new(1, 3, 1, Precision::Bf16), Tile::Narrow);
-        assert_eq!(Tile::new(pixels, 512, 1, Precision::F32), Tile::Low);
+        assert_eq!(Tile::new(128 * 16, 512, 1, Precision::Bf16), Tile::T64x64);
+        assert_eq!(Tile::new(128 * 16, 512, 4, Precision::Bf16), Tile::T128x64);
+        assert_eq!(Tile::new(1, 3, 1, Precision::Bf16), Tile::T128x16);
+        assert_eq!(Tile::new(pixels, 512, 1, Precision::F32), Tile::T64x64);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! that reads it as one needs no copy.
 
 use super::forwarding::Forwarding;
-use super::operands::{Operand, Side, operands};
+use super::operands::{ConvOperand, Side, operands};
 use crate::device::cuda::ops::tiles::padded;
 use crate::device::{Op, Region, Span};
 
@@ -111,7 +111,7 @@ impl Forwarding<'_> {
             name if name == Side::Input.name() => Side::Input,
             _ => Side::Gradient,
         };
-        *plan.operand(side) = Operand { buffer: None, fill: false };
+        *plan.operand(side) = ConvOperand { buffer: None, fill: false };
         if let Some(writer) = read.writer {
             let launch = self.launch(writer);
             self.ops[launch].stored = true;

@@ -10,7 +10,9 @@ use crate::device::ops;
 use std::ops::Range;
 
 use super::fuse::Fusion;
-use super::operands::{Activation, Forward, OpPlan, Operand, Produced, Side, operands, own_result, result};
+use super::operands::{
+    Activation, ConvOperand, Forward, OpPlan, Produced, Side, operands, own_result, result,
+};
 use crate::device::cuda::ops::tiles::padded;
 use crate::device::{Access, Affine, Op, Precision, Program, Prologue, Span};
 
@@ -53,7 +55,7 @@ impl<'a> Forwarding<'a> {
     /// Finds or begins the live range of an operand that op `index` reads.
     fn operand(&mut self, index: usize, side: Side, tensor: Activation, mask: Option<Span>) {
         if self.has_its_form(&tensor) {
-            *self.ops[index].operand(side) = Operand { buffer: None, fill: true };
+            *self.ops[index].operand(side) = ConvOperand { buffer: None, fill: true };
             return;
         }
         let known = self.live.iter().position(|range| {

@@ -60,12 +60,12 @@ pub(in crate::device::cuda) struct Classifier {
 pub(in crate::device::cuda) enum AfterLogits {
     Nothing,
     Score { reference: Span, score: Span },
-    Loss(Loss),
+    Loss(FusedLoss),
 }
 
 /// The loss, and its gradient down to the pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::device::cuda) struct Loss {
+pub(in crate::device::cuda) struct FusedLoss {
     pub labels: Span,
     pub teacher: Option<Span>,
     pub mean: bool,
@@ -73,7 +73,7 @@ pub(in crate::device::cuda) struct Loss {
     /// Of the logits, if an op outside the launch reads it.
     pub gradient: Option<Span>,
     /// The same of the features.
-    pub back: Option<Span>,
+    pub feature_gradient: Option<Span>,
     /// Of every pixel.
     pub output: Span,
 }
@@ -94,7 +94,9 @@ impl Classifier {
         let rows = match self.then {
             AfterLogits::Nothing => [None; 4],
             AfterLogits::Score { score, .. } => [Some(score), None, None, None],
-            AfterLogits::Loss(loss) => [Some(loss.loss), loss.gradient, loss.back, Some(loss.output)],
+            AfterLogits::Loss(loss) => {
+                [Some(loss.loss), loss.gradient, loss.feature_gradient, Some(loss.output)]
+            }
         };
         [self.features, self.logits].into_iter().chain(rows.into_iter().flatten())
     }
@@ -196,7 +198,7 @@ fn classifier(program: &Program, index: usize, ops: &[Op]) -> Option<(Classifier
 }
 
 /// The loss, third of `ops`, and its way back, with or without the linear layer's own gradient in between.
-fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(Loss, Vec<usize>)> {
+fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(FusedLoss, Vec<usize>)> {
     let Op::CrossEntropy(ops::CrossEntropy { labels, teacher, mean, loss, gradient: Some(gradient), .. }) =
         ops[2]
     else {
@@ -204,14 +206,14 @@ fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(Lo
     };
     let first = if matches!(ops.get(3), Some(Op::LinearWgrad(_))) { 4 } else { 3 };
     let [
-        Op::LinearDgrad(ops::LinearDgrad { weight: same, gradient: row, output: back, .. }),
+        Op::LinearDgrad(ops::LinearDgrad { weight: same, gradient: row, output: feature_gradient, .. }),
         Op::GlobalAvgPoolDgrad(ops::GlobalAvgPoolDgrad { gradient: last, output, .. }),
         ..,
     ] = ops[first..]
     else {
         return None;
     };
-    if (same, row, last) != (weight, gradient, back) {
+    if (same, row, last) != (weight, gradient, feature_gradient) {
         return None;
     }
     let done = vec![1, 2, first, first + 1];
@@ -219,8 +221,8 @@ fn loss(program: &Program, index: usize, ops: &[Op], weight: Span) -> Option<(Lo
         let own = |op: usize| op == index + first || op == index + first + 1;
         read_later(program, index + writer, span, own).then_some(span)
     };
-    let (gradient, back) = (wanted(gradient, 2), wanted(back, first));
-    Some((Loss { labels, teacher, mean, loss, gradient, back, output }, done))
+    let (gradient, feature_gradient) = (wanted(gradient, 2), wanted(feature_gradient, first));
+    Some((FusedLoss { labels, teacher, mean, loss, gradient, feature_gradient, output }, done))
 }
 
 /// Whether an op after `writer`, other than `own` ones, reads `span` before it is written again. In the loop body the

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::device::cuda::kernels::{Arguments, Dtype, Kernel, Kind, Use};
+use crate::device::cuda::kernels::{Arguments, Dtype, Kernel, ParameterType, Use};
 use crate::device::{FilterId, ImageSlot, KernelLaunch, LaunchBuffer, Span};
 
 /// Threads of a block: `BLOCK` in kernels/common.cuh.
@@ -29,7 +29,7 @@ pub(in crate::device::cuda) enum Buffer {
 
 /// A buffer and how much of it a kernel uses, in elements of the parameter's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::device::cuda) struct Tensor {
+pub(in crate::device::cuda) struct BufferUse {
     pub buffer: Buffer,
     pub elements: usize,
     /// Elements that a working buffer needs for this launch with any smaller number of images too.
@@ -37,7 +37,7 @@ pub(in crate::device::cuda) struct Tensor {
 }
 
 /// A tensor, or null where the op lacks it.
-pub(in crate::device::cuda) type Pointer = Option<Tensor>;
+pub(in crate::device::cuda) type Pointer = Option<BufferUse>;
 
 /// A size of an image set, known when the set is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,41 +48,41 @@ pub(in crate::device::cuda) enum ImageSetSize {
 
 /// An argument.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::device::cuda) enum Value {
+pub(in crate::device::cuda) enum Argument {
     Pointer(Pointer),
     Word(u32),
     Float(f32),
     ImageSet(ImageSetSize),
 }
 
-impl From<Pointer> for Value {
+impl From<Pointer> for Argument {
     fn from(pointer: Pointer) -> Self {
-        Value::Pointer(pointer)
+        Argument::Pointer(pointer)
     }
 }
 
-impl From<usize> for Value {
+impl From<usize> for Argument {
     /// A size. Those of a prepared program are below 2^31 ([`super::Plan::check_sizes`]).
     fn from(value: usize) -> Self {
-        Value::Word(value as u32)
+        Argument::Word(value as u32)
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for Argument {
     fn from(value: bool) -> Self {
-        Value::Word(value.into())
+        Argument::Word(value.into())
     }
 }
 
-impl From<f32> for Value {
+impl From<f32> for Argument {
     fn from(value: f32) -> Self {
-        Value::Float(value)
+        Argument::Float(value)
     }
 }
 
-impl From<ImageSetSize> for Value {
+impl From<ImageSetSize> for Argument {
     fn from(value: ImageSetSize) -> Self {
-        Value::ImageSet(value)
+        Argument::ImageSet(value)
     }
 }
 
@@ -112,7 +112,7 @@ pub(in crate::device::cuda) struct Launch {
     pub kernel: Kernel,
     pub grid: Grid,
     /// As [`Kernel::parameters`] has them.
-    pub values: Vec<Value>,
+    pub values: Vec<Argument>,
     /// FLOP of matrix products.
     pub products: u64,
     /// Other ops whose work it does.
@@ -128,11 +128,14 @@ impl Launch {
     }
 
     /// Its tensors, the names of their parameters, what is done with them, and their elements' type.
-    pub fn tensors(&self) -> impl Iterator<Item = (&'static str, Use, Dtype, &Tensor)> {
+    pub fn tensors(&self) -> impl Iterator<Item = (&'static str, Use, Dtype, &BufferUse)> {
         let all = self.kernel.parameters().iter().zip(&self.values);
         all.filter_map(|(parameter, value)| match (parameter.kind, value) {
-            (Kind::Pointer(usage, dtype), Value::Pointer(Some(tensor))) => {
+            (ParameterType::Pointer(usage, dtype), Argument::Pointer(Some(tensor))) => {
                 Some((parameter.name, usage, dtype, tensor))
+            }
+            (ParameterType::Operand(usage), Argument::Pointer(Some(tensor))) => {
+                Some((parameter.name, usage, self.kernel.operand(), tensor))
             }
             _ => None,
         })

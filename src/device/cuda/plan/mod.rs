@@ -26,8 +26,8 @@ use forwarding::Forwarding;
 pub(super) use fuse::{AfterLogits, Classifier, Fusion, PgdStep};
 #[cfg(test)]
 pub(super) use fuse::{CLASSES, FEATURES};
-pub(super) use launch::{BLOCK, Buffer, Grid, ImageSetSize, Launch, Pointer, Tensor, Value};
-pub(super) use operands::{OpPlan, Operand};
+pub(super) use launch::{Argument, BLOCK, Buffer, BufferUse, Grid, ImageSetSize, Launch, Pointer};
+pub(super) use operands::{ConvOperand, OpPlan};
 
 /// Kernels index with 32 bits.
 const LARGEST: usize = 1 << 31;
@@ -141,7 +141,7 @@ impl Plan {
                 continue;
             }
             let plan = &self.ops[index];
-            let mut lowering = Lowering {
+            let mut lowering = LaunchBuilder {
                 program,
                 precision: self.precision,
                 count,
@@ -259,7 +259,7 @@ pub(crate) fn work(program: &Program, precision: Precision) -> Vec<OpWork> {
 }
 
 /// One op on its way to launches.
-pub(super) struct Lowering<'a> {
+pub(super) struct LaunchBuilder<'a> {
     pub program: &'a Program,
     pub precision: Precision,
     /// Images of the instance.
@@ -276,7 +276,7 @@ pub(super) struct Lowering<'a> {
 /// Why an op can't be launched.
 pub(super) type Lowered = std::result::Result<(), String>;
 
-impl Lowering<'_> {
+impl LaunchBuilder<'_> {
     /// Adds a launch.
     pub fn launch<A: Arguments>(&mut self, kernel: Kernel, grid: Grid, arguments: A) -> Lowered {
         self.list.push(Launch::new(self.index, kernel, grid, arguments)?);
@@ -318,15 +318,15 @@ impl Lowering<'_> {
     }
 
     pub fn buffer(&self, buffer: Buffer, elements: usize) -> Pointer {
-        Some(Tensor { buffer, elements, reserve: elements })
+        Some(BufferUse { buffer, elements, reserve: elements })
     }
 
     /// Partial sums; at most `reserve` elements for no more images than these.
     pub fn partials(&self, elements: usize, reserve: usize) -> Pointer {
-        Some(Tensor { buffer: Buffer::Partials, elements, reserve })
+        Some(BufferUse { buffer: Buffer::Partials, elements, reserve })
     }
 
-    /// As [`Lowering::at`], where there is a span.
+    /// As [`LaunchBuilder::at`], where there is a span.
     pub fn optional(&self, span: Option<Span>) -> Pointer {
         span.and_then(|span| self.at(span))
     }

@@ -7,7 +7,7 @@ use crate::device::{Affine, Bf16Tensors, Op, Prologue, Region, Span};
 
 /// A convolution's operand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::device::cuda) struct Operand {
+pub(in crate::device::cuda) struct ConvOperand {
     /// The working buffer; none where the tensor itself is in bf16.
     pub buffer: Option<usize>,
     /// Whether the convolution has to fill it.
@@ -26,8 +26,8 @@ pub(in crate::device::cuda) struct Forward {
 /// An op's part of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::device::cuda) struct OpPlan {
-    pub input: Operand,
-    pub gradient: Operand,
+    pub input: ConvOperand,
+    pub gradient: ConvOperand,
     /// Whether another launch makes the mask of the input's prologue.
     pub masked: bool,
     pub forward: Option<Forward>,
@@ -45,8 +45,8 @@ pub(in crate::device::cuda) const GRADIENT: usize = 1;
 impl OpPlan {
     /// An op that shares nothing with others.
     pub const ALONE: OpPlan = OpPlan {
-        input: Operand { buffer: Some(INPUT), fill: true },
-        gradient: Operand { buffer: Some(GRADIENT), fill: true },
+        input: ConvOperand { buffer: Some(INPUT), fill: true },
+        gradient: ConvOperand { buffer: Some(GRADIENT), fill: true },
         masked: false,
         forward: None,
         stored: true,
@@ -54,7 +54,7 @@ impl OpPlan {
         fusion: Fusion::Alone,
     };
 
-    pub(super) fn operand(&mut self, side: Side) -> &mut Operand {
+    pub(super) fn operand(&mut self, side: Side) -> &mut ConvOperand {
         match side {
             Side::Input => &mut self.input,
             Side::Gradient => &mut self.gradient,

@@ -129,47 +129,31 @@ fn in_f32_a_tensor_without_padding_or_prologue_is_an_operand_as_it_is() {
     let found = Plan::new(&program(ops.clone()), Precision::F32).ops;
     assert!(found[0].input.buffer.is_some() && found[0].forward.is_some() && !found[0].stored);
     let ops = ops.into_iter().map(|op| match op {
-        Op::Conv(ops::Conv { shape, filter, mut input, prologue, bias, residual, output }) => {
-            let shape = ConvShape { in_channels: 8, ..shape };
-            input.len = shape.input_len();
-            Op::Conv(ops::Conv { shape, filter, input, prologue, bias, residual, output })
+        Op::Conv(mut conv) => {
+            conv.shape.in_channels = 8;
+            conv.input.len = conv.shape.input_len();
+            Op::Conv(conv)
         }
         op => op,
     });
     let found = Plan::new(&program(ops.collect()), Precision::F32).ops;
     assert_eq!(
         (found[0].input, found[1].input.buffer.is_some()),
-        (Operand { buffer: None, fill: true }, true)
+        (ConvOperand { buffer: None, fill: true }, true)
     );
 }
 
 /// A convolution of tensor `input` whose result is added to `residual`.
 fn added(input: usize, residual: usize, output: usize) -> Op {
     match conv(input, activated(5), output) {
-        Op::Conv(ops::Conv { shape, filter, input, prologue, bias, output, .. }) => Op::Conv(ops::Conv {
-            shape,
-            filter,
-            input,
-            prologue,
-            bias,
-            residual: Some(tensor(residual)),
-            output,
-        }),
+        Op::Conv(conv) => Op::Conv(ops::Conv { residual: Some(tensor(residual)), ..conv }),
         op => op,
     }
 }
 
 fn dgrad(gradient: usize, residual: Option<usize>, output: usize) -> Op {
-    Op::ConvDgrad(ops::ConvDgrad {
-        shape: shape(),
-        filter: FilterId(0),
-        gradient: tensor(gradient),
-        add: None,
-        mask: None,
-        scale: None,
-        residual: residual.map(tensor),
-        output: tensor(output),
-    })
+    let plain = ops::ConvDgrad::plain(shape(), FilterId(0), tensor(gradient), tensor(output));
+    Op::ConvDgrad(ops::ConvDgrad { residual: residual.map(tensor), ..plain })
 }
 
 #[test]
@@ -187,7 +171,7 @@ fn sums_that_only_convolutions_read_are_in_bf16() {
 fn a_bf16_gradient_is_an_operand_where_it_is() {
     let ops = vec![dgrad(0, None, 1), dgrad(1, None, 2), dgrad(2, Some(1), 3)];
     let found = plan(ops.clone());
-    let as_it_is = Operand { buffer: None, fill: false };
+    let as_it_is = ConvOperand { buffer: None, fill: false };
     assert_eq!((found[1].gradient, found[2].gradient), (as_it_is, as_it_is));
     assert!(found[..2].iter().all(|plan| plan.stored && plan.forward.is_none()));
     assert!(found[2].bf16.residual && !found[2].bf16.output);

@@ -3,7 +3,7 @@
 use crate::device::ops;
 use cudarc::driver::{CudaEvent, sys};
 
-use super::{CudaSession, Prepared};
+use super::{CudaProgram, CudaSession};
 use crate::device::check::{check_images, check_slices};
 use crate::device::cuda::graphs::Graphs;
 use crate::device::cuda::plan::{Launch, Switches};
@@ -15,7 +15,7 @@ impl CudaSession {
     /// A program's launches.
     pub(super) fn launches(
         &self,
-        prepared: &Prepared,
+        prepared: &CudaProgram,
         slice: BatchSlice,
         params: &StepParams,
     ) -> Result<Vec<Launch>> {
@@ -23,7 +23,7 @@ impl CudaSession {
     }
 
     /// Starts the ops at a program's beginning that the step before has done, unless something came between.
-    pub(super) fn open(&self, prepared: &Prepared, launches: &[Launch], slice: BatchSlice) -> Result<()> {
+    pub(super) fn open(&self, prepared: &CudaProgram, launches: &[Launch], slice: BatchSlice) -> Result<()> {
         let ops = if self.fresh { 0..0 } else { 0..prepared.plan.opening() };
         ops.into_iter().try_for_each(|op| self.start_op(prepared, launches, op, slice))
     }
@@ -31,7 +31,7 @@ impl CudaSession {
     /// Starts the launches of one op.
     pub(super) fn start_op(
         &self,
-        prepared: &Prepared,
+        prepared: &CudaProgram,
         launches: &[Launch],
         op: usize,
         slice: BatchSlice,
@@ -55,7 +55,7 @@ impl CudaSession {
     /// Starts a program's launches for a slice, as a graph where there are several ops.
     fn start(
         &self,
-        prepared: &Prepared,
+        prepared: &CudaProgram,
         graphs: &mut Graphs,
         params: &StepParams,
         slice: BatchSlice,

@@ -89,7 +89,7 @@ fn a_head_is_one_launch() {
         panic!()
     };
     // No other op reads them.
-    assert_eq!((loss.gradient, loss.back), (None, None));
+    assert_eq!((loss.gradient, loss.feature_gradient), (None, None));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn the_linear_layers_own_gradient_is_a_launch_of_its_own() {
     let Fusion::Classifier(Classifier { then: AfterLogits::Loss(loss), .. }) = fusions(&program)[0] else {
         panic!()
     };
-    assert_eq!((loss.gradient, loss.back), (Some(arena(500, CLASSES)), None));
+    assert_eq!((loss.gradient, loss.feature_gradient), (Some(arena(500, CLASSES)), None));
 }
 
 #[test]
@@ -128,19 +128,9 @@ fn step(channels: usize, norm: Norm, gradient: usize) -> Vec<Op> {
         stride: 1,
         pad: 0,
     };
-    let (add, mask, scale, residual) = (None, None, None, None);
     let (elements, filter, output) = (shape.input_len(), FilterId(0), arena(0, shape.input_len()));
     let rows = |offset| arena(offset, elements);
-    let dgrad = Op::ConvDgrad(ops::ConvDgrad {
-        shape,
-        filter,
-        gradient: arena(1000, 32),
-        add,
-        mask,
-        scale,
-        residual,
-        output,
-    });
+    let dgrad = Op::ConvDgrad(ops::ConvDgrad::plain(shape, filter, arena(1000, 32), output));
     let (epsilon, alpha) = (staged(0, 1), staged(10, 1));
     let (clean, gradient, adversarial) = (rows(2000), rows(gradient), rows(3000));
     vec![dgrad, Op::PgdStep(ops::PgdStep { elements, clean, gradient, epsilon, alpha, norm, adversarial })]
