@@ -8,6 +8,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use rayon::prelude::*;
 use std::error::Error as _;
 use std::io::{Cursor, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -181,12 +182,17 @@ fn decode(bytes: &[u8], format: ImageFormat) -> std::result::Result<OpenImage, S
     let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(fault)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 {
+        return Err(format!("{width}x{height}: there is no pixel in it"));
+    }
     if pixels > MOST_PIXELS || decoder.total_bytes() > MOST_BYTES {
         return Err(format!("{width}x{height}: an image may have {MOST_PIXELS} pixels"));
     }
     // Poisoned or not, the lock is only there for its turn.
     let turn = (pixels > MANY_PIXELS).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
-    let image = DynamicImage::from_decoder(decoder).map_err(fault)?;
+    // A decoder that panics on a file has refused it: one bad file must not end a run over thousands.
+    let decoded = catch_unwind(AssertUnwindSafe(|| DynamicImage::from_decoder(decoder)));
+    let image = decoded.map_err(|_| "the decoder panics on it".to_string())?.map_err(fault)?;
     Ok(OpenImage { image, _turn: turn })
 }
 

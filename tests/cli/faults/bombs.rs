@@ -86,9 +86,10 @@ fn jpeg(side: u16) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_of_too_many_pixels() {
+fn pictures_of_too_many_pixels_or_none() {
     evaluation_is_refused(folder("2.png", &png(22_000)).path(), &["b/2.png", "22000x22000"]);
     evaluation_is_refused(folder("2.jpg", &jpeg(13_000)).path(), &["b/2.jpg", "13000x13000"]);
+    evaluation_is_refused(folder("2.pgm", b"P5 0 8 255\n").path(), &["b/2.pgm", "no pixel"]);
     evaluation_is_refused(folder("2.pgm", b"P5 65000 65000 255\n").path(), &["b/2.pgm", "65000x65000"]);
 }
 
