@@ -12,6 +12,7 @@ use crate::device::cpu::CpuDevice;
 use crate::device::reference::ReferenceDevice;
 use crate::device::{Device, Norm, Precision};
 use crate::error::Result;
+use crate::model::NetworkKind;
 pub(super) use cases::{NetworkCase, network_cases};
 use outputs::unequal_bits;
 use run::NetworkTest;
@@ -26,21 +27,23 @@ const SIGNS: f64 = 1e-3;
 ///
 /// A sum that differs in its last bit may be rounded to the other neighbour in bf16, so that right devices differ
 /// by chance. Against f64 two to four times as much is allowed as the reference differed from itself with weights
-/// moved by up to four of their last bits, forty times (the widest network four times), in the worst of the
-/// networks: 1.5e-2, 5e-3, 8e-3, 4e-3, 2.5e-3, 1.3e-3, 1e-3, 4e-4, 3.6e-3 and 3.2e-2. Against the CPU it is some
-/// four to seven times what the emulator gave.
+/// moved by up to four of their last bits, forty times (the widest network four times, ResNet-50 and the VGGs three
+/// times), in the worst of the networks: 1.5e-2, 1.1e-2, 2.3e-2, 9.8e-3, 2.5e-3, 1.3e-3, 1e-3, 4e-4, 3.6e-3 and
+/// 4.5e-2. Against the CPU it is some two to seven times what the emulator gave, which is what the reference that
+/// rounds gives (ResNet-50's losses 2.3e-2, VGG-11's signs 7.0e-2).
 const ROWS: [(&str, f64, [Option<f64>; 2]); 10] = [
     ("network: first gradients", AGREEMENT, [Some(0.05), Some(0.2)]),
-    ("network: ten SGD losses", AGREEMENT, [Some(0.02), Some(0.02)]),
-    ("network: weights after them", AGREEMENT, [Some(0.03), None]),
-    ("network: weight average", AGREEMENT, [Some(0.015), None]),
+    ("network: ten SGD losses", AGREEMENT, [Some(0.03), Some(0.08)]),
+    ("network: weights after them", AGREEMENT, [Some(0.06), None]),
+    ("network: weight average", AGREEMENT, [Some(0.03), None]),
     ("network: logits", AGREEMENT, [Some(6e-3), Some(0.02)]),
     ("network: features", AGREEMENT, [Some(4e-3), Some(0.02)]),
     ("network: cosine scores", AGREEMENT, [Some(4e-3), Some(0.01)]),
     ("network: ranking, order", 0.0, [Some(1e-3), Some(5e-3)]),
-    ("network: PGD signs, share", SIGNS, [Some(0.01), Some(0.03)]),
-    ("network: PGD-7, share", 10.0 * SIGNS, [Some(0.1), None]),
+    ("network: PGD signs, share", SIGNS, [Some(0.01), Some(0.15)]),
+    (PGD_7, 10.0 * SIGNS, [Some(0.1), None]),
 ];
+const PGD_7: &str = "network: PGD-7, share";
 /// What has to have the bits of the CPU, and the device's own bits in a second run.
 const EXACT: [(&str, &str); 2] =
     [("network: random start, bits", "cpu"), ("network: repeated, bits", "itself")];
@@ -82,8 +85,11 @@ pub(super) fn test(
             return Ok(());
         }
     };
+    // Weights moved by four of their last bits change 43 % of the pixels of this one's examples in bf16.
+    let chance = device.precision() == Precision::Bf16 && case.network == NetworkKind::Vgg11Bn;
     for (against, expected) in [("f64", &reference), ("cpu", &on_cpu)] {
-        for (name, error) in found.errors(expected, case.norm) {
+        let errors = found.errors(expected, case.norm);
+        for (name, error) in errors.into_iter().filter(|(name, _)| !(chance && *name == PGD_7)) {
             report.add(name, against, error, &label, "");
         }
     }
