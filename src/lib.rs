@@ -1,6 +1,6 @@
 //! Progressive Backdoor Erasing (Mu et al., CVPR 2023) with an engine of its own.
 //!
-//! Three floors: method ([`train`] and [`eval`], on them [`backdoor`], [`analysis`] and [`defense`], on these
+//! Three floors: method ([`train`] and [`eval`], on them [`inputs`], [`backdoor`], [`analysis`] and [`defense`], on these
 //! [`report`]), engine ([`model`], [`engine`]), device ([`device`]). [`data`], [`rng`], [`fs`], [`map`], [`memory`],
 //! [`digest`] and [`error`] serve all three. `tests/library/floors.rs` refuses an import that runs the other way. See
 //! ARCHITECTURE.md.
@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod fs;
+pub mod inputs;
 pub mod map;
 pub mod memory;
 pub mod model;

@@ -5,6 +5,7 @@
 //! rate, and a [`PoisonFile`] stores the attack and the poisoned indices. [`train_backdoored`] trains a model on the result.
 
 mod attack;
+mod bench_record;
 mod classifier;
 pub mod dynamic;
 mod pattern;
@@ -15,6 +16,7 @@ mod trigger;
 mod warp;
 
 pub use attack::{Attack, LabelMode};
+pub use bench_record::BenchRecord;
 pub use classifier::{InfectConfig, InfectJob, train_backdoored};
 pub use dynamic::Dynamic;
 pub use picture::Picture;

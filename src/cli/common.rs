@@ -5,7 +5,10 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pbe::data::{Dataset, Format, ImageSet, LoadOptions, Normalisation, SampleSize, stratified_sample};
+use pbe::data::{
+    ClassOrder, Dataset, Format, ImageSet, LoadOptions, Normalisation, NormalisationChoice, SampleSize,
+    is_unlabelled, load_unlabelled, stratified_sample,
+};
 use pbe::device::Precision;
 use pbe::error::{Error, Result};
 use pbe::report::{Begin, COMMIT, RunResult, comparison};
@@ -36,18 +39,28 @@ pub struct ReadArgs {
     /// Skip files that can't be decoded
     #[arg(long)]
     pub skip_bad: bool,
+    /// Class names by label: one a line, or JSON [default: the order that fits the model, else text order]
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+    /// Class names by label, of a configuration.
+    #[arg(skip)]
+    pub class_names: Option<Vec<String>>,
     /// Resize images to this many pixels square [default: the model's size, else their own]
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
 }
 
-/// Normalisation of the images.
-#[derive(Args, Clone, Debug)]
-pub struct NormalisationArgs {
-    /// Input normalisation, mean,mean,mean/std,std,std in units of [0, 1] [default: the model file's,
-    /// else the data set's usual one]
+/// How a model is read and fed.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ModelArgs {
+    /// Input normalisation: mean,mean,mean/std,std,std in units of [0, 1], or identity, cifar10, cifar10-kuangliu,
+    /// cifar100, gtsrb, tiny-imagenet, imagenet, half, mnist, fashion-mnist [default: the model file's, else the one
+    /// that fits]
     #[arg(long, value_name = "MEAN/STD")]
-    pub normalisation: Option<Normalisation>,
+    pub normalisation: Option<NormalisationChoice>,
+    /// Which weights of a file with several, by their key: state_dict_ema, net
+    #[arg(long, value_name = "KEY")]
+    pub weights: Option<String>,
 }
 
 /// The folder of a run.
@@ -108,13 +121,38 @@ impl DataArgs {
         seed: u64,
         progress: &Progress,
     ) -> Result<Loaded> {
+        self.load_by(pbe::data::load, size, channels, seed, progress)
+    }
+
+    /// As [`DataArgs::load`], for a command that needs no labels: a flat folder of images has none.
+    pub fn load_any(
+        &self,
+        size: Option<(usize, usize)>,
+        channels: Option<usize>,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Loaded> {
+        let flat = matches!(self.read.format, None | Some(Format::Folder)) && is_unlabelled(&self.data);
+        let load = if flat { load_unlabelled } else { pbe::data::load };
+        self.load_by(load, size, channels, seed, progress)
+    }
+
+    fn load_by(
+        &self,
+        load: fn(&Path, &LoadOptions, pbe::data::Progress) -> Result<Dataset>,
+        size: Option<(usize, usize)>,
+        channels: Option<usize>,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Loaded> {
         let options = self.read.options(size, channels)?;
         let label = format!("reading {}", self.data.display());
-        let set = pbe::data::load(&self.data, &options, &|done, total| {
+        let mut set = load(&self.data, &options, &|done, total| {
             progress.show(&label, done, total, None);
         })?;
         progress.clear();
         log_skipped(&set.skipped, progress);
+        self.read.order(&mut set)?;
         let take = |limit: &usize| stratified_sample(&set.train.labels, SampleSize::Count(*limit), seed).0;
         let taken = self.read.limit.as_ref().map(take);
         Ok(Loaded { set, taken })
@@ -122,6 +160,19 @@ impl DataArgs {
 }
 
 impl ReadArgs {
+    /// Counts the labels of the set as `--classes` or a configuration says.
+    pub fn order(&self, set: &mut Dataset) -> Result<()> {
+        let order = match (&self.classes, &self.class_names) {
+            (Some(path), _) => ClassOrder::read(path, &set.train.classes)?,
+            (None, Some(names)) => {
+                ClassOrder::listed("data.classes".as_ref(), names.clone(), &set.train.classes)?
+            }
+            (None, None) => return Ok(()),
+        };
+        set.set_order(order);
+        Ok(())
+    }
+
     /// For the loader, without the limit.
     pub fn options(&self, size: Option<(usize, usize)>, channels: Option<usize>) -> Result<LoadOptions> {
         if self.limit == Some(0) {
@@ -176,6 +227,9 @@ pub struct DataConfig {
     height: usize,
     width: usize,
     normalisation: String,
+    /// By label, where it isn't text order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<Vec<String>>,
 }
 
 impl DataConfig {
@@ -188,8 +242,14 @@ impl DataConfig {
             height: set.train.height,
             width: set.train.width,
             normalisation: normalisation.to_string(),
+            classes: (!is_usual(set)).then(|| set.train.classes.to_vec()),
         }
     }
+}
+
+/// Whether the classes are counted as they are without a model and an option.
+fn is_usual(set: &Dataset) -> bool {
+    set.format != Format::Folder || set.train.classes.is_sorted()
 }
 
 /// Prints the result: the final table, or JSON.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pbe::error::{Error, Result};
-use pbe::model::{load, save};
+use pbe::model::{load_set, save};
 
-use super::common::{NormalisationArgs, print};
+use super::common::{ModelArgs, print};
 
 /// Options of `pbe convert`.
 #[derive(Args)]
@@ -18,7 +18,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    normalisation: NormalisationArgs,
+    input: ModelArgs,
 }
 
 /// Runs the command.
@@ -26,24 +26,16 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     if args.output.exists() {
         return Err(Error::file(&args.output, "exists already"));
     }
-    let mut weights = load(&args.model)?;
-    if let Some(given) = &args.normalisation.normalisation {
-        if given.channels() != weights.architecture.channels {
-            return Err(Error::input(format!(
-                "--normalisation has {} channels, the model in {} takes {}",
-                given.channels(),
-                args.model.display(),
-                weights.architecture.channels
-            )));
-        }
-        weights.normalisation = Some(given.clone());
+    let (mut weights, origin) = load_set(&args.model, args.input.weights.as_deref())?;
+    if let Some(given) = &args.input.normalisation {
+        weights.normalisation = Some(given.resolve(weights.architecture.channels)?);
     }
     save(&weights, &args.output)?;
     let architecture = &weights.architecture;
     let stated =
         if weights.normalisation.is_some() { "" } else { "; it states no normalisation (--normalisation)" };
     print(&format!(
-        "{}: {} of width {}, {} classes, {} channels{stated}\n",
+        "{}: {} of width {}, {} classes, {} channels{origin}{stated}\n",
         args.output.display(),
         architecture.network.name(),
         architecture.width,

@@ -12,7 +12,7 @@ use pbe::memory;
 use pbe::model::{Architecture, NetworkKind, Weights};
 use serde::Serialize;
 
-use super::common::{DataArgs, ReadArgs, megabytes, print};
+use super::common::{DataArgs, ModelArgs, ReadArgs, megabytes, print};
 use super::device::ComputeArgs;
 use super::memory::ImageBytes;
 use super::open::{Model, Network};
@@ -196,10 +196,19 @@ fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<RunNeed>> {
             return Err(Error::input(format!("--{name} is not from 1 to {LARGEST_SIDE}")));
         }
     }
-    let model = args.model.as_deref().map(Model::load).transpose()?;
+    let model = args.model.as_deref().map(|path| Model::load(path, &ModelArgs::default())).transpose()?;
     let (set, path) = data(args, model.as_ref())?;
     let network = match model {
-        Some(model) => model.fit(&set, &path, None)?,
+        Some(model) => {
+            let (own, theirs) = (model.weights.architecture.classes, set.train.classes.len());
+            if own != theirs {
+                let cause =
+                    format!("the model has {own} classes, but the data in {} has {theirs}", path.display());
+                return Err(Error::input(cause));
+            }
+            let normalisation = model.weights.normalisation.as_ref().unwrap_or(&set.normalisation).clone();
+            model.network(&set, normalisation)?
+        }
         None => fresh(args, &set)?,
     };
     let mut pbe = Pbe::defaults(&Facts::new(false))?;
@@ -227,7 +236,16 @@ fn data(args: &DoctorArgs, model: Option<&Model>) -> Result<(Dataset, PathBuf)> 
     let classes = model.map_or(args.classes, |model| model.weights.architecture.classes);
     let train = ImageSet::noise(0, side, channels.unwrap_or(3), classes);
     let normalisation = Normalisation::identity(train.channels);
-    let set = Dataset { train, test: None, format: Format::Synthetic, skipped: vec![], normalisation };
+    let set = Dataset {
+        train,
+        test: None,
+        format: Format::Synthetic,
+        skipped: vec![],
+        normalisation,
+        orders: vec![],
+        folders: Default::default(),
+        left_out: Default::default(),
+    };
     Ok((set, PathBuf::new()))
 }
 
@@ -239,5 +257,5 @@ fn fresh(args: &DoctorArgs, set: &Dataset) -> Result<Network> {
         0,
     );
     let graph = weights.architecture.graph(&set.normalisation, set.train.height, set.train.width)?;
-    Ok(Network { graph, weights, normalisation: set.normalisation.clone() })
+    Ok(Network { graph, weights, normalisation: set.normalisation.clone(), told: Default::default() })
 }

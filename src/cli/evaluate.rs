@@ -4,18 +4,18 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use pbe::backdoor::PoisonFile;
 use pbe::data::{Dataset, ImageSet};
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::eval::{Evaluator, Metrics, logits};
 use pbe::report::{RunResult, csv};
 
-use super::common::{DataArgs, NormalisationArgs, print_result};
+use super::common::{DataArgs, ModelArgs, print_result};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
-use super::open::Model;
+use super::open::{Fitting, Model, Network, tell};
 use super::progress::Progress;
+use super::truth::Truth;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Split {
@@ -31,7 +31,8 @@ pub struct EvaluateArgs {
     model: PathBuf,
     #[command(flatten)]
     data: DataArgs,
-    /// Attack whose success is measured: a poison.json, of which only trigger and target are read
+    /// Attack whose success is measured: a poison.json, of which only trigger and target are read, or BackdoorBench's
+    /// attack_result.pt with its bd_test_dataset
     #[arg(long, value_name = "FILE")]
     trigger: Option<PathBuf>,
     /// The model before the defence: adds its figures, and DER
@@ -44,7 +45,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
     #[command(flatten)]
-    normalisation: NormalisationArgs,
+    input: ModelArgs,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -52,13 +53,21 @@ pub struct EvaluateArgs {
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let progress = Progress::new();
-    let model = Model::load(&args.model)?;
-    let against = args.against.as_deref().map(Model::load).transpose()?;
-    let truth = args.trigger.as_deref().map(PoisonFile::load).transpose()?;
+    let model = Model::load(&args.model, &args.input)?;
+    let against = args.against.as_deref().map(|path| Model::load(path, &ModelArgs::default())).transpose()?;
+    let truth = args.trigger.as_deref().map(Truth::load).transpose()?;
     let device = args.compute.open()?;
     let mut seconds = Vec::new();
     let clock = Instant::now();
-    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
+    let mut loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
+    let data = args.data.data.as_path();
+    let with =
+        Fitting { device: device.as_ref(), data, args: &args.input, strict: false, progress: &progress };
+    let network = model.fit(&mut loaded.set, &with)?;
+    let against = against.map(|model| model.fit(&mut loaded.set, &with)).transpose()?;
+    let models: Vec<_> =
+        [Some(&network), against.as_ref()].into_iter().flatten().map(|it| &it.told).collect();
+    let inputs = tell(data, &loaded.set, &models, &progress);
     let images = images_of(args, &loaded.set)?;
     let images = if args.split == Split::Train { loaded.limited(images) } else { images };
     let bed = match &truth {
@@ -67,8 +76,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     };
     seconds.push(("load", clock.elapsed()));
     let clock = Instant::now();
-    let measure = |model: Model, predictions: Option<&PathBuf>| -> Result<Metrics> {
-        let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
+    let measure = |network: &Network, predictions: Option<&PathBuf>| -> Result<Metrics> {
         MemoryEstimate::of(device.as_ref(), &network.graph, ImageBytes::one(&images)).check()?;
         let mut engine = network.open(device.as_ref(), &EngineOptions::default())?;
         if let Some(path) = predictions {
@@ -78,8 +86,9 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         bed.measure(&mut engine)
     };
     let mut result = RunResult::new("evaluate", &device.describe(), args.compute.seed());
-    let before = against.map(|model| measure(model, None)).transpose()?;
-    let after = measure(model, args.predictions.as_ref())?;
+    result.inputs = Some(inputs);
+    let before = against.map(|network| measure(&network, None)).transpose()?;
+    let after = measure(&network, args.predictions.as_ref())?;
     result.judge(before.unwrap_or_default(), after);
     seconds.push(("measure", clock.elapsed()));
     result.seconds = seconds.into_iter().map(|(phase, time)| (phase.into(), time.as_secs_f64())).collect();

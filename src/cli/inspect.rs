@@ -10,10 +10,10 @@ use pbe::engine::{EngineOptions, Norm};
 use pbe::error::Result;
 use pbe::report::{RunResult, Table, two_decimals};
 
-use super::common::{DataArgs, NormalisationArgs, print};
+use super::common::{DataArgs, ModelArgs, print};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
-use super::open::Model;
+use super::open::{Fitting, Model, tell};
 use super::progress::Progress;
 
 /// Training images that are attacked without `--limit`.
@@ -28,7 +28,7 @@ pub struct InspectArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    normalisation: NormalisationArgs,
+    input: ModelArgs,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -36,10 +36,15 @@ pub struct InspectArgs {
 /// Runs the command.
 pub fn run(args: &InspectArgs) -> Result<()> {
     let progress = Progress::new();
-    let model = Model::load(&args.model)?;
+    let model = Model::load(&args.model, &args.input)?;
     let device = args.compute.open()?;
     let clock = Instant::now();
-    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
+    let mut loaded = args.data.load_any(model.size(), model.channels(), args.compute.seed(), &progress)?;
+    let data = args.data.data.as_path();
+    let with =
+        Fitting { device: device.as_ref(), data, args: &args.input, strict: true, progress: &progress };
+    let network = model.fit(&mut loaded.set, &with)?;
+    let inputs = tell(data, &loaded.set, &[&network.told], &progress);
     let images = match loaded.taken {
         Some(_) => loaded.limited(loaded.set.train.clone()),
         None => {
@@ -48,7 +53,6 @@ pub fn run(args: &InspectArgs) -> Result<()> {
             loaded.set.train.subset(&taken)
         }
     };
-    let network = model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref())?;
     let options = EngineOptions { attack: true, norm: Norm::L2, ..EngineOptions::default() };
     let bytes = ImageBytes { shared: 3 * images.pixels.len(), largest: images.pixels.len() };
     let networks = Box::new(move |_| vec![options]);
@@ -64,9 +68,14 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     progress.clear();
     let inspection = judge(found);
     if !args.compute.json {
-        return print(&text(&inspection, &images.classes));
+        let classes: Vec<String> = match loaded.set.orders.is_empty() {
+            true => (0..network.graph.classes()).map(|label| label.to_string()).collect(),
+            false => images.classes.to_vec(),
+        };
+        return print(&text(&inspection, &classes));
     }
     let mut result = RunResult::new("inspect", &device.describe(), args.compute.seed());
+    result.inputs = Some(inputs);
     result.inspection = Some(inspection);
     result.seconds = [("load".into(), load), ("attack".into(), clock.elapsed().as_secs_f64())].into();
     print(&result.to_json()?)

@@ -23,6 +23,7 @@ mod purify;
 mod rank;
 mod selftest;
 mod trigger;
+mod truth;
 
 use clap::{Parser, Subcommand};
 use pbe::error::Result;

@@ -1,4 +1,4 @@
-//! A model file, checked against the data set and opened on the device.
+//! A model file, brought together with the data set and opened on the device.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,17 @@ use pbe::device::Device;
 use pbe::engine::graph::Graph;
 use pbe::engine::{Engine, EngineOptions};
 use pbe::error::{Error, Result};
-use pbe::model::{Weights, load};
+use pbe::inputs::{DataInputs, Inputs, Meeting, ModelInputs, Settled};
+use pbe::model::{Origin, Weights, load_set};
+
+use super::common::ModelArgs;
+use super::progress::Progress;
 
 /// A model as it is in a file.
 pub struct Model {
     path: PathBuf,
     pub weights: Weights,
+    origin: Origin,
 }
 
 /// A network for images of one set.
@@ -20,12 +25,26 @@ pub struct Network {
     pub graph: Graph,
     pub weights: Weights,
     pub normalisation: Normalisation,
+    /// What is said about it.
+    pub told: ModelInputs,
+}
+
+/// What a model is fitted with.
+pub struct Fitting<'a> {
+    pub device: &'a dyn Device,
+    /// Where the data is from.
+    pub data: &'a Path,
+    pub args: &'a ModelArgs,
+    /// Whether a model that can't be made better than a guess is refused.
+    pub strict: bool,
+    pub progress: &'a Progress,
 }
 
 impl Model {
     /// Reads the file.
-    pub fn load(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_path_buf(), weights: load(path)? })
+    pub fn load(path: &Path, args: &ModelArgs) -> Result<Self> {
+        let (weights, origin) = load_set(path, args.weights.as_deref())?;
+        Ok(Self { path: path.to_path_buf(), weights, origin })
     }
 
     /// Number of input channels.
@@ -38,27 +57,61 @@ impl Model {
         self.weights.input_size
     }
 
-    /// The network for `set`, which was read from `data`. The normalisation is `given`, else the
-    /// file's, else the usual one of the set.
+    /// The network for `set`, whose labels are then counted as the model does.
     ///
     /// # Errors
-    /// Another number of classes, naming both files; a normalisation for other channels.
-    pub fn fit(self, set: &Dataset, data: &Path, given: Option<&Normalisation>) -> Result<Network> {
+    /// Another number of classes, naming both files; a normalisation for other channels; what [`Meeting::settle`]
+    /// refuses.
+    pub fn fit(self, set: &mut Dataset, with: &Fitting) -> Result<Network> {
         let (own, theirs) = (self.weights.architecture.classes, set.train.classes.len());
-        if own != theirs {
-            let cause =
-                format!("the model has {own} classes, but the data in {} has {theirs}", data.display());
+        let labelled = !set.orders.is_empty();
+        if own != theirs && labelled {
+            let data = with.data.display();
+            let cause = format!("the model has {own} classes, but the data in {data} has {theirs}");
             return Err(Error::file(&self.path, cause));
         }
-        let normalisation = given.or(self.weights.normalisation.as_ref()).unwrap_or(&set.normalisation);
-        let normalisation = normalisation.clone();
+        let channels = self.weights.architecture.channels;
+        let given = with.args.normalisation.as_ref().map(|given| given.resolve(channels)).transpose()?;
+        let meeting = Meeting {
+            device: with.device,
+            path: &self.path,
+            origin: &self.origin,
+            weights: &self.weights,
+            set,
+            labelled,
+            given: given.as_ref(),
+            strict: with.strict,
+        };
+        let label = format!("fitting the inputs of {}", self.path.display());
+        let Settled { normalisation, order, told } =
+            meeting.settle(&mut |done, total| with.progress.show(&label, done, total, None))?;
+        with.progress.clear();
+        if let Some(order) = order {
+            set.set_order(order);
+        }
+        Ok(Network { told, ..self.network(set, normalisation)? })
+    }
+
+    /// The network for `set` with this normalisation.
+    pub fn network(self, set: &Dataset, normalisation: Normalisation) -> Result<Network> {
         let (height, width) = (set.train.height, set.train.width);
         let graph = self.weights.architecture.graph(&normalisation, height, width)?;
         let mut weights = self.weights;
         weights.normalisation = Some(normalisation.clone());
         weights.input_size = Some((height, width));
-        Ok(Network { graph, weights, normalisation })
+        Ok(Network { graph, weights, normalisation, told: ModelInputs::default() })
     }
+}
+
+/// Says what was read, in two lines and what may be wrong; what `result.json` has.
+pub fn tell(data: &Path, set: &Dataset, models: &[&ModelInputs], progress: &Progress) -> Inputs {
+    let data = DataInputs::new(data, set);
+    progress.log(&data.to_string());
+    for model in models {
+        progress.log(&model.to_string());
+        model.warnings.iter().for_each(|warning| progress.log(&format!("warning: {warning}")));
+    }
+    Inputs { data: Some(data), models: models.iter().map(|&model| model.clone()).collect() }
 }
 
 impl Network {

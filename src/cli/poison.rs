@@ -11,6 +11,7 @@ use pbe::report::RunFolder;
 use serde::Serialize;
 
 use super::common::{DataArgs, DataConfig, Provenance, begin, print};
+use super::open::tell;
 use super::progress::Progress;
 use super::trigger::{PoisonSettings, TriggerArgs};
 
@@ -54,6 +55,7 @@ pub fn run(args: &PoisonArgs) -> Result<()> {
     let settings = args.trigger.check()?.ok_or_else(none)?;
     let progress = Progress::new();
     let loaded = args.data.load(None, None, args.seed, &progress)?;
+    tell(&args.data.data, &loaded.set, &[], &progress);
     let data = DataConfig::new(&args.data, &loaded.set, &loaded.set.normalisation);
     let config = PoisonConfig {
         provenance: Provenance::new("cpu".into(), Precision::F32, args.seed),

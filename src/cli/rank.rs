@@ -4,19 +4,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use pbe::backdoor::PoisonFile;
 use pbe::data::ImageSet;
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::eval::{agreement, average_precision, logits_with_progress, precision_recall, predictions};
 use pbe::report::{RoundResult, RunResult, csv};
 
-use super::common::{DataArgs, NormalisationArgs, print};
+use super::common::{DataArgs, ModelArgs, print};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
-use super::open::Model;
+use super::open::{Fitting, Model, tell};
 use super::progress::Progress;
 use super::purify::suspect;
+use super::truth::Truth;
 
 /// Options of `pbe rank`.
 #[derive(Args)]
@@ -29,7 +29,8 @@ pub struct RankArgs {
     purified: PathBuf,
     #[command(flatten)]
     data: DataArgs,
-    /// The truth, where it is known: poisons the data as it says, and judges the ranking
+    /// The truth, where it is known: poisons the data as it says, and judges the ranking. A poison.json, or
+    /// BackdoorBench's attack_result.pt with its bd_train_dataset
     #[arg(long, value_name = "FILE")]
     poison: Option<PathBuf>,
     /// Write the ranking as CSV: index, file, label, score
@@ -39,7 +40,7 @@ pub struct RankArgs {
     #[arg(long, value_name = "FILE", requires = "poison")]
     pr: Option<PathBuf>,
     #[command(flatten)]
-    normalisation: NormalisationArgs,
+    input: ModelArgs,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -47,17 +48,21 @@ pub struct RankArgs {
 /// Runs the command.
 pub fn run(args: &RankArgs) -> Result<()> {
     let progress = Progress::new();
-    let (infected, purified) = (Model::load(&args.model)?, Model::load(&args.purified)?);
+    let infected = Model::load(&args.model, &args.input)?;
+    let purified = Model::load(&args.purified, &ModelArgs::default())?;
     if infected.weights.architecture != purified.weights.architecture {
         return Err(Error::file(&args.purified, "is another architecture than the suspect model"));
     }
-    let truth = args.poison.as_deref().map(PoisonFile::load).transpose()?;
+    let truth = args.poison.as_deref().map(Truth::load).transpose()?;
     let device = args.compute.open()?;
     let clock = Instant::now();
-    let loaded = args.data.load(infected.size(), infected.channels(), args.compute.seed(), &progress)?;
-    let given = args.normalisation.normalisation.as_ref();
-    let infected = infected.fit(&loaded.set, &args.data.data, given)?;
-    let purified = purified.fit(&loaded.set, &args.data.data, given)?;
+    let mut loaded = args.data.load(infected.size(), infected.channels(), args.compute.seed(), &progress)?;
+    let data = args.data.data.as_path();
+    let with =
+        Fitting { device: device.as_ref(), data, args: &args.input, strict: true, progress: &progress };
+    let infected = infected.fit(&mut loaded.set, &with)?;
+    let purified = purified.fit(&mut loaded.set, &with)?;
+    let inputs = tell(data, &loaded.set, &[&infected.told, &purified.told], &progress);
     let (images, clean) = suspect(&loaded, truth.as_ref())?;
     MemoryEstimate::of(device.as_ref(), &infected.graph, ImageBytes::one(&images)).check()?;
     let load = clock.elapsed().as_secs_f64();
@@ -83,6 +88,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let seconds = [("load".into(), load), ("rank".into(), clock.elapsed().as_secs_f64())];
     if args.compute.json {
         let mut result = RunResult::new("rank", &device.describe(), args.compute.seed());
+        result.inputs = Some(inputs);
         result.rounds = vec![RoundResult { average_precision: precision, ..RoundResult::default() }];
         result.seconds = seconds.into();
         return print(&result.to_json()?);

@@ -1,5 +1,6 @@
 //! Image files into one buffer, in parallel.
 
+use super::kinds::KINDS;
 use super::listing::ImageFile;
 use super::{Counter, resize};
 use crate::error::{Error, Result};
@@ -151,10 +152,7 @@ pub(crate) fn open(path: &Path) -> std::result::Result<OpenImage, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
-    let format = match image::guess_format(&bytes) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Pnm)) => format,
-        _ => return Err("not a JPEG, PNG, PPM or PGM image".into()),
-    };
+    let Ok(format) = image::guess_format(&bytes) else { return Err(format!("not a {KINDS} image")) };
     if format == ImageFormat::Jpeg && !reaches_its_end(&bytes) {
         return Err("truncated JPEG: no end-of-image marker".into());
     }
@@ -201,7 +199,12 @@ fn describe(cause: &ImageError, format: ImageFormat) -> String {
     let format = match format {
         ImageFormat::Jpeg => "JPEG",
         ImageFormat::Png => "PNG",
-        _ => "PPM or PGM",
+        ImageFormat::Pnm => "PPM or PGM",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Tiff => "TIFF",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Gif => "GIF",
+        _ => "image",
     };
     match cause {
         ImageError::IoError(cause) if cause.kind() == ErrorKind::UnexpectedEof => {

@@ -1,12 +1,14 @@
-//! Image files: `train/<class>/*` with `test/` or `val/`, a bare folder of classes, or GTSRB's layouts.
+//! Image files: parts with a folder for each class, a bare folder of classes, GTSRB's layouts, or a flat folder.
 
 use super::decode::{self, Decoded, TargetSize};
 use super::listing::{self, ImageFile, Listing};
+use super::parts::{self, Part, Parts};
 use super::{
-    Counter, Dataset, Format, ImageSet, LoadOptions, Progress, SampleSize, cache, gtsrb, stratified_sample,
+    ClassOrder, Counter, Dataset, Format, ImageSet, LoadOptions, Normalisation, Progress, SampleSize, cache,
+    classes, gtsrb, stratified_sample,
 };
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Loads the folder `dir` in one of the two formats of single files; decoded pixels are kept under
@@ -19,7 +21,16 @@ pub(super) fn load(
     cached: Option<&Path>,
     progress: Progress,
 ) -> Result<Dataset> {
-    let (mut train, test) = list_splits(dir, format, with_test)?;
+    let Splits { mut train, test, folders } = list_splits(dir, format, with_test)?;
+    let orders = match format {
+        Format::Gtsrb => vec![ClassOrder { from: "the format".into(), classes: train.classes.clone() }],
+        _ => classes::known_orders(dir, &train.classes),
+    };
+    let mut left_out = std::mem::take(&mut train.left_out);
+    if let Some(test) = &test {
+        left_out.merge(test.left_out.clone());
+    }
+    left_out.check(options.skip_bad)?;
     if let Some(limit) = options.limit {
         let labels: Vec<u32> = train.files.iter().map(|file| file.label).collect();
         let (taken, _) = stratified_sample(&labels, SampleSize::Count(limit), options.seed);
@@ -53,36 +64,78 @@ pub(super) fn load(
         }
     };
     let normalisation = format.normalisation(&train);
-    Ok(Dataset { train, test, format, skipped, normalisation })
+    Ok(Dataset { train, test, format, skipped, normalisation, orders, folders, left_out })
+}
+
+/// Loads the images in `dir` at any depth, without labels: all get the label 0 of one class without a name.
+pub(super) fn load_flat(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
+    let Listing { classes, files, mut left_out } = listing::list_flat(dir)?;
+    left_out.check(options.skip_bad)?;
+    let reader = Reader {
+        root: dir,
+        classes: Arc::new(classes),
+        skip_bad: options.skip_bad,
+        cache: None,
+        counter: Counter::new(files.len(), progress),
+    };
+    let size = options.size.map_or(TargetSize::First, |(height, width)| TargetSize::Fixed(height, width));
+    let (train, skipped) = reader.read(files, size, options.channels)?;
+    let normalisation = Normalisation::identity(train.channels);
+    let folders = Default::default();
+    Ok(Dataset {
+        train,
+        test: None,
+        format: Format::Folder,
+        skipped,
+        normalisation,
+        orders: vec![],
+        folders,
+        left_out,
+    })
+}
+
+/// The pixels of single files.
+pub(super) fn read_files(files: &[PathBuf], size: (usize, usize), channels: usize) -> Result<Vec<u8>> {
+    let files: Result<Vec<ImageFile>> =
+        files.iter().map(|path| listing::found(path, path.clone(), 0)).collect();
+    let (files, size) = (files?, TargetSize::Fixed(size.0, size.1));
+    let counter = Counter::new(files.len(), &|_, _| ());
+    Ok(decode::decode_all(&files, &size, Some(channels), false, &counter)?.pixels)
+}
+
+/// What the parts of a data folder hold.
+struct Splits {
+    train: Listing,
+    test: Option<Listing>,
+    /// Relative to the data folder.
+    folders: [Option<String>; 2],
 }
 
 /// Lists the splits; the test split's labels are those of the training split's classes.
-fn list_splits(dir: &Path, format: Format, with_test: bool) -> Result<(Listing, Option<Listing>)> {
-    let (train, mut test) = match format {
-        Format::Gtsrb => gtsrb::list(dir, with_test)?,
+fn list_splits(dir: &Path, format: Format, with_test: bool) -> Result<Splits> {
+    let mut splits = match format {
+        Format::Gtsrb => {
+            let (train, test) = gtsrb::list(dir, with_test)?;
+            Splits { train, test, folders: Default::default() }
+        }
         _ => list_folders(dir, with_test)?,
     };
-    if let Some(test) = &mut test {
-        relabel(test, &train.classes)?;
+    if let Some(test) = &mut splits.test {
+        relabel(test, &splits.train.classes)?;
     }
-    Ok((train, test))
+    Ok(splits)
 }
 
-fn list_folders(dir: &Path, with_test: bool) -> Result<(Listing, Option<Listing>)> {
-    let annotated = dir.join("val").join(listing::ANNOTATIONS).is_file();
-    // Tiny-ImageNet's test/ has no labels.
-    let names = if annotated { ["val", "test"] } else { ["test", "val"] };
-    let test = names.map(|name| dir.join(name)).into_iter().find(|path| path.is_dir());
-    let train = dir.join("train");
-    if !train.is_dir() {
-        return match test {
-            Some(test) => Err(Error::file(dir, format!("has {} but no train/ folder", test.display()))),
-            None => Ok((listing::list(dir, dir)?, None)),
-        };
-    }
-    let train = listing::list(dir, &train)?;
-    let test = test.filter(|_| with_test).map(|split| listing::list(dir, &split)).transpose()?;
-    Ok((train, test))
+fn list_folders(dir: &Path, with_test: bool) -> Result<Splits> {
+    let Parts { train, test } = parts::find(dir)?;
+    let test = test.filter(|_| with_test);
+    let name = |part: &Part| {
+        let folder = part.folder().strip_prefix(dir).unwrap_or(part.folder());
+        Some(folder.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
+    };
+    let folders = [name(&train), test.as_ref().and_then(name)];
+    let test = test.map(|test| test.list(dir)).transpose()?;
+    Ok(Splits { train: train.list(dir)?, test, folders })
 }
 
 fn relabel(listing: &mut Listing, classes: &[String]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The format of a data folder: named by the user, or recognised from its files.
 
-use super::{Dataset, ImageSet, Normalisation, cifar, gtsrb, idx, listing, synthetic};
+use super::{Dataset, ImageSet, Normalisation, cifar, classes, gtsrb, idx, listing, synthetic};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::path::Path;
@@ -60,7 +60,7 @@ impl Format {
             Format::Cifar10 => Normalisation::for_cifar10(),
             Format::Cifar100 => Normalisation::for_cifar100(),
             Format::Idx => Normalisation::for_mnist(train.channels),
-            Format::Folder if train.classes.iter().eq(cifar::CIFAR10_CLASSES) => Normalisation::for_cifar10(),
+            Format::Folder if is_cifar10(train) => Normalisation::for_cifar10(),
             Format::Folder if is_tiny_imagenet(train) => Normalisation::for_tiny_imagenet(),
             Format::Synthetic => synthetic::normalisation(train.channels),
             Format::Folder | Format::Gtsrb => Normalisation::identity(train.channels),
@@ -70,13 +70,18 @@ impl Format {
 
 impl Dataset {
     /// Whether training may flip images horizontally. Not digits, letters and clothes (IDX files), nor traffic
-    /// signs (GTSRB: classes 00000 to 00042): some mean another class when flipped.
+    /// signs (GTSRB: 43 classes named by numbers, 00000 or 0 to 42): some mean another class when flipped.
     pub fn allows_flip(&self) -> bool {
         let classes = &self.train.classes;
-        let is_sign = |class: &String| class.len() == 5 && class.bytes().all(|byte| byte.is_ascii_digit());
+        let is_sign = |class: &String| class.parse().is_ok_and(|sign: u32| sign < 43);
         let signs = self.format == Format::Gtsrb || (classes.len() == 43 && classes.iter().all(is_sign));
         !signs && self.format != Format::Idx
     }
+}
+
+/// Whether the classes are CIFAR-10's, by whatever names.
+fn is_cifar10(train: &ImageSet) -> bool {
+    train.classes.len() == 10 && train.classes.iter().all(|class| classes::cifar10_label(class).is_some())
 }
 
 /// Whether the classes are named like WordNet's: n and eight digits.
@@ -113,14 +118,26 @@ pub(super) fn recognise(dir: &Path, asked: Option<Format>) -> Result<Format> {
         Ok(Format::Idx)
     } else if gtsrb::find(dir) {
         Ok(Format::Gtsrb)
-    } else if listing::looks_like_classes(dir)? {
+    } else if looks_like_classes(dir)? {
         Ok(Format::Folder)
     } else {
         Err(Error::file(
             dir,
             "no known data format: looked for folders of images by class (train/<class>/ or <class>/, with \
-             JPEG, PNG, PPM or PGM files), CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin), GTSRB \
+             JPEG, PNG, PNM, BMP, TIFF, WebP or GIF files), CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin), GTSRB \
              (Train.csv, or Train/ with GT-*.csv) and IDX (train-images-idx3-ubyte, .gz)",
         ))
     }
+}
+
+/// Whether `dir` holds images in folders.
+fn looks_like_classes(dir: &Path) -> Result<bool> {
+    let folders = listing::entries(dir)?.folders;
+    if folders.iter().any(|folder| listing::has_image(folder)) {
+        return Ok(true);
+    }
+    if listing::has_direct_image(dir) {
+        return Err(Error::file(dir, "images lie directly in the folder: one folder per class is expected"));
+    }
+    Ok(false)
 }

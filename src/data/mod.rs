@@ -6,14 +6,17 @@
 
 mod cache;
 mod cifar;
+mod classes;
 mod decode;
 mod folder;
 mod format;
 mod gtsrb;
 mod idx;
 mod image_set;
+mod kinds;
 mod listing;
 pub mod normalisation;
+mod parts;
 mod resize;
 mod sample;
 mod scene;
@@ -21,13 +24,15 @@ mod synthetic;
 mod write;
 
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use classes::ClassOrder;
 pub(crate) use decode::open as open_image;
 pub use format::Format;
 pub use image_set::ImageSet;
-pub use normalisation::Normalisation;
+pub use kinds::LeftOut;
+pub use normalisation::{Normalisation, NormalisationChoice};
 pub use sample::{SampleSize, stratified_sample};
 pub use synthetic::synthetic;
 pub use write::{png, write_folder};
@@ -74,6 +79,12 @@ pub struct Dataset {
     /// Tiny-ImageNet's where its class names say so, else the identity. A grey set of any format has
     /// MNIST's; the synthetic set its own.
     pub normalisation: Normalisation,
+    /// In which order the classes may be counted; the first is the one of the labels. One where it is settled.
+    pub orders: Vec<ClassOrder>,
+    /// The folders that the parts of an image folder were read from, relative to it: training, test.
+    pub folders: [Option<String>; 2],
+    /// What lies among the images and is no image that can be read.
+    pub left_out: LeftOut,
 }
 
 /// Called with (images done, images in all), from any thread.
@@ -102,6 +113,28 @@ pub fn load_single(dir: &Path, options: &LoadOptions, progress: Progress) -> Res
     Ok((loaded.train, loaded.skipped))
 }
 
+/// The pixels of image files, brought to the size and the channels of `like`.
+///
+/// # Errors
+/// A file that can't be read or decoded.
+pub fn read_images(files: &[PathBuf], like: &ImageSet) -> Result<Vec<u8>> {
+    folder::read_files(files, (like.height, like.width), like.channels)
+}
+
+/// Whether `dir` holds images without labels: directly, or in one folder that is no part of a set.
+pub fn is_unlabelled(dir: &Path) -> bool {
+    parts::is_unlabelled(dir)
+}
+
+/// Reads the images in a folder, at any depth and without labels: all get the label 0 of one class.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_unlabelled(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
+    check_options(options)?;
+    folder::load_flat(dir, options, progress)
+}
+
 fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: Progress) -> Result<Dataset> {
     check_options(options)?;
     let format = format::recognise(dir, options.format)?;
@@ -126,7 +159,17 @@ fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: Pro
     let total = train.len() + test.as_ref().map_or(0, ImageSet::len);
     progress(total, total);
     let normalisation = format.normalisation(&train);
-    Ok(Dataset { train, test, format, skipped: Vec::new(), normalisation })
+    let orders = vec![ClassOrder { from: "the format".into(), classes: train.classes.to_vec() }];
+    Ok(Dataset {
+        train,
+        test,
+        format,
+        skipped: Vec::new(),
+        normalisation,
+        orders,
+        folders: Default::default(),
+        left_out: LeftOut::default(),
+    })
 }
 
 /// The parts of a format that is read whole, before `limit`, size and channels are applied.

@@ -2,14 +2,15 @@
 
 use super::architecture::Architecture;
 use super::layout::{Slot, TensorRole};
-use safetensors::{Dtype, tensor::TensorView};
+use super::sets::TensorInfo;
+use safetensors::Dtype;
 use std::collections::BTreeMap;
 
 /// Of a longer list this many are named.
 const NAMED: usize = 8;
 
 /// Element types a weight may have on disk.
-pub const TYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
+pub const TYPES: [Dtype; 4] = [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16];
 
 /// Items with commas between; after [`NAMED`] only their number.
 pub fn list(items: &[String]) -> String {
@@ -26,7 +27,7 @@ fn tuple(shape: &[usize]) -> String {
 }
 
 /// Compares names, shapes and types with the architecture's. Batch counts may be absent or of any kind.
-pub fn tensors(found: &BTreeMap<&str, TensorView>, architecture: &Architecture) -> Result<(), String> {
+pub fn tensors(found: &BTreeMap<&str, &TensorInfo>, architecture: &Architecture) -> Result<(), String> {
     let expected = architecture.tensors();
     let (mut missing, mut shapes, mut types) = (vec![], vec![], vec![]);
     for tensor in expected.iter().filter(|tensor| tensor.role != TensorRole::BatchCount) {
@@ -35,11 +36,12 @@ pub fn tensors(found: &BTreeMap<&str, TensorView>, architecture: &Architecture) 
             missing.push(name.clone());
             continue;
         };
-        if view.shape() != tensor.shape {
-            shapes.push(format!("{name} is {}, expected {}", tuple(view.shape()), tuple(&tensor.shape)));
+        if view.shape != tensor.shape {
+            shapes.push(format!("{name} is {}, expected {}", tuple(&view.shape), tuple(&tensor.shape)));
         }
-        if !TYPES.contains(&view.dtype()) {
-            types.push(format!("{name} is {}, expected F32, F16 or BF16", view.dtype()));
+        if !view.dtype.is_some_and(|dtype| TYPES.contains(&dtype)) {
+            let dtype = view.dtype.map_or("of another type".into(), |dtype| dtype.to_string());
+            types.push(format!("{name} is {dtype}, expected F64, F32, F16 or BF16"));
         }
     }
     let is_expected = |name: &str| expected.iter().any(|tensor| tensor.name == name);

@@ -6,10 +6,13 @@
 
 use super::architecture::Architecture;
 use super::check;
-use super::checkpoint;
+use super::checkpoint::{self, Archive, Legacy};
 use super::container::{self, Entry, Metadata};
+use super::disguise::disguise;
 use super::infer::infer;
 use super::layout::TensorRole;
+use super::safetensors_file::{SafetensorsFile, is_index, shards};
+use super::sets::{TensorFile, TensorInfo, choose};
 use super::weights::Weights;
 use crate::data::normalisation::{join, split};
 use crate::data::{LARGEST_SIDE, Normalisation, parse_size};
@@ -17,9 +20,58 @@ use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 use crate::map::map_file;
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
+
+/// Which weights of a file were read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Where in the file they lie, as `--weights` names it; empty at the top.
+    pub weights: String,
+    /// What was taken off their names.
+    pub prefix: String,
+    /// Other sets of weights in the file, by the same names.
+    #[serde(rename = "other_weights")]
+    pub others: Vec<String>,
+    /// Tensors beside them that are no part of the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_read: Vec<String>,
+    /// Functions that loading the file in Python would call; pbe calls nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acting: Vec<String>,
+    /// Whether pbe wrote the file: all that its network does is then known.
+    #[serde(skip)]
+    pub own: bool,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { weights, prefix, others, not_read, acting, .. } = self;
+        if !weights.is_empty() {
+            write!(out, ", weights `{weights}`")?;
+        }
+        if !prefix.is_empty() {
+            write!(out, ", without `{prefix}` before their names")?;
+        }
+        if !others.is_empty() {
+            write!(out, " (--weights takes others: {})", others.join(", "))?;
+        }
+        if !not_read.is_empty() {
+            write!(out, ", not read: {}", check::list(not_read))?;
+        }
+        if !acting.is_empty() {
+            write!(
+                out,
+                ", with calls in it that Python would make and pbe doesn't: {}",
+                check::list(acting)
+            )?;
+        }
+        Ok(())
+    }
+}
 
 /// Reads a model, safetensors or a PyTorch checkpoint: f32, f16 or bf16 on disk, architecture from names
 /// and shapes.
@@ -29,16 +81,24 @@ use std::path::Path;
 /// extra or wrong-shaped tensor; every tensor with a NaN, an infinity or a negative variance; metadata
 /// that contradicts the tensors.
 pub fn load(path: impl AsRef<Path>) -> Result<Weights> {
+    Ok(load_set(path, None)?.0)
+}
+
+/// As [`load`], of the set of weights that `key` names, where the file has several; and which it was.
+///
+/// # Errors
+/// As [`load`]; no such set.
+pub fn load_set(path: impl AsRef<Path>, key: Option<&str>) -> Result<(Weights, Origin)> {
     let path = path.as_ref();
-    let map = map_file(path)?;
-    let weights = if checkpoint::is_checkpoint(&map) {
-        checkpoint::to_safetensors(&map).and_then(|bytes| parse(&bytes))
-    } else if checkpoint::is_old(&map) {
-        Err("a PyTorch file from before version 1.6: load it and `torch.save` it again".into())
-    } else {
-        parse(&map)
-    };
-    weights.map_err(|cause| Error::file(path, cause))
+    let fault = |cause| Error::file(path, cause);
+    if is_index(path) {
+        let shards = shards(path)?;
+        let bytes: Vec<&[u8]> = shards.iter().map(|shard| &**shard).collect();
+        return SafetensorsFile::open(&bytes)
+            .and_then(|file| take(&file, &file.metadata, key))
+            .map_err(fault);
+    }
+    read(&map_file(path)?, key).map_err(fault)
 }
 
 /// Writes a model as f32, atomically; the same model gives the same bytes.
@@ -52,42 +112,60 @@ pub fn save(weights: &Weights, path: impl AsRef<Path>) -> Result<()> {
     write_atomic(path, &encode(weights))
 }
 
-fn parse(bytes: &[u8]) -> std::result::Result<Weights, String> {
-    let (file, metadata) = container::read(bytes)?;
-    let names = file.names();
-    let tensors = views(&file, &names);
-    let architecture =
-        infer(tensors.iter().map(|(name, view)| (*name, view.shape()))).map_err(|error| error.to_string())?;
-    check::tensors(&tensors, &architecture)?;
-    let mut weights = Weights::zeros(architecture);
-    for slot in weights.layout().slots().to_vec() {
-        if let Some(view) = tensors.get(slot.tensor.name.as_str()) {
-            decode(view, &mut weights.values[slot.range]);
-        }
+fn read(bytes: &[u8], key: Option<&str>) -> std::result::Result<(Weights, Origin), String> {
+    if let Some(what) = disguise(bytes) {
+        return Err(what.into());
     }
-    check::values(weights.layout().slots(), &weights.values)?;
-    read_metadata(&metadata, &mut weights)?;
-    Ok(weights)
+    if checkpoint::is_archive(bytes) {
+        return take(&Archive::open(bytes)?, &Metadata::new(), key);
+    }
+    if checkpoint::is_legacy(bytes) {
+        return take(&Legacy::open(bytes)?, &Metadata::new(), key);
+    }
+    let file = SafetensorsFile::open(&[bytes])?;
+    take(&file, &file.metadata, key)
 }
 
-/// Tensors by name; a `module.` before every name is what torch.nn.DataParallel adds, and goes.
-fn views<'a>(file: &SafeTensors<'a>, names: &[&'a str]) -> BTreeMap<&'a str, TensorView<'a>> {
-    let parallel = names.iter().all(|name| name.starts_with("module."));
-    let short = |name: &'a str| if parallel { &name["module.".len()..] } else { name };
-    names.iter().filter_map(|name| Some((short(name), file.tensor(name).ok()?))).collect()
+/// The weights of a file that `key` names, or its own.
+fn take(
+    file: &dyn TensorFile,
+    metadata: &Metadata,
+    key: Option<&str>,
+) -> std::result::Result<(Weights, Origin), String> {
+    let (set, mut origin) = choose(file.dicts(), key)?;
+    origin.acting = file.acting().to_vec();
+    origin.own = metadata.contains_key("pbe.architecture");
+    let dict = &file.dicts()[set.dict];
+    let found: BTreeMap<&str, &TensorInfo> =
+        set.tensors.iter().map(|(name, &place)| (name.as_str(), &dict.tensors[place])).collect();
+    let shapes = found.iter().map(|(name, tensor)| (*name, tensor.shape.as_slice()));
+    let architecture = infer(shapes).map_err(|error| error.to_string())?;
+    check::tensors(&found, &architecture)?;
+    let mut weights = Weights::zeros(architecture);
+    let slots = weights.layout().slots().to_vec();
+    let places = slots.iter().map(|slot| set.tensors.get(&slot.tensor.name).copied());
+    let places: Option<Vec<usize>> = places.collect();
+    let elements = file.elements(set.dict, &places.unwrap_or_default())?;
+    for (slot, (dtype, bytes)) in slots.iter().zip(elements) {
+        decode(dtype, &bytes, &mut weights.values[slot.range.clone()]);
+    }
+    check::values(&slots, &weights.values)?;
+    read_metadata(metadata, &mut weights)?;
+    Ok((weights, origin))
 }
 
 /// Little-endian elements of one of [`check::TYPES`] to f32.
-fn decode(view: &TensorView, values: &mut [f32]) {
-    match view.dtype() {
-        Dtype::F16 => each(view, values, |bytes| f16::from_le_bytes(bytes).to_f32()),
-        Dtype::BF16 => each(view, values, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-        _ => each(view, values, f32::from_le_bytes),
+fn decode(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
+    match dtype {
+        Dtype::F16 => each(bytes, values, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => each(bytes, values, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        Dtype::F64 => each(bytes, values, |bytes| f64::from_le_bytes(bytes) as f32),
+        _ => each(bytes, values, f32::from_le_bytes),
     }
 }
 
-fn each<const N: usize>(view: &TensorView, values: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
-    for (value, bytes) in values.iter_mut().zip(view.data().as_chunks::<N>().0) {
+fn each<const N: usize>(bytes: &[u8], values: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *value = convert(*bytes);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::architecture::Architecture;
 use super::check::list;
-use super::layout::TensorSpec;
+use super::layout::{TensorRole, TensorSpec};
 use super::network::NetworkKind;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -48,6 +48,18 @@ pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> R
     let one_channel = matches!(first, Some([_, 1, ..]));
     let architecture = Architecture { width, channels: if one_channel { 1 } else { 3 }, ..unit };
     Ok(Architecture { classes: classes(&shapes, &architecture), ..architecture })
+}
+
+/// How many tensors of the network that is nearest to a list of names are in it, and how many the network has; batch
+/// counts, which may be absent, in neither.
+pub fn completeness(has: impl Fn(&str) -> bool) -> (usize, usize) {
+    let counts = NetworkKind::ALL.map(|network| {
+        let unit = Architecture { network, width: 1, classes: 1, channels: 3 };
+        let mut tensors = unit.tensors();
+        tensors.retain(|tensor| tensor.role != TensorRole::BatchCount);
+        (tensors.iter().filter(|tensor| has(&tensor.name)).count(), tensors.len())
+    });
+    counts.into_iter().max_by_key(|(known, all)| (*known, std::cmp::Reverse(*all))).unwrap_or_default()
 }
 
 /// A network, and how near its names are to a file's.

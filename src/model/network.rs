@@ -108,6 +108,9 @@ impl NetworkKind {
         Self::Vgg19BnSmallHead,
     ];
 
+    /// Names of the tensors that networks begin with.
+    pub(super) const FIRST_TENSORS: [&str; 2] = ["conv1.weight", "features.0.weight"];
+
     /// The table.
     fn spec(self) -> Spec {
         use Block::{Basic, Bottleneck, PreAct};

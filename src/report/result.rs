@@ -9,6 +9,7 @@ use crate::analysis::Inspection;
 use crate::error::{Error, Result};
 use crate::eval::{Metrics, defense_effectiveness};
 use crate::fs::write_atomic;
+use crate::inputs::Inputs;
 
 /// Version of `result.json`.
 pub const SCHEMA: u32 = 1;
@@ -32,6 +33,9 @@ pub struct RunResult {
     /// The device that computed, in words.
     pub device: String,
     pub seed: u64,
+    /// What was read, and how it is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Inputs>,
     /// The model given; all null where the command judges one model alone.
     pub before: Metrics,
     /// The model made or judged.
@@ -114,6 +118,7 @@ impl RunResult {
             commit: COMMIT.into(),
             device: device.into(),
             seed,
+            inputs: None,
             before: Metrics::default(),
             after: Metrics::default(),
             floor: None,

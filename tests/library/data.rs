@@ -172,7 +172,7 @@ fn folders_that_are_none() {
     picture(&dir.path().join("1.png"), 2, 2, [0; 3]);
     assert_says(&fails(dir.path()), &["images lie directly in the folder"]);
     fs::create_dir_all(dir.path().join("train/cat")).unwrap();
-    assert_says(&fails(dir.path()), &["train", "no image in it"]);
+    assert_says(&fails(dir.path()), &["images lie directly in the folder"]);
     let message = "wrong".parse::<Format>().unwrap_err().to_string();
     assert_says(&message, &["unknown format `wrong`", "folder, cifar10, cifar100, gtsrb, idx, synthetic"]);
     for format in ["cifar10", "cifar100", "gtsrb", "idx"] {
@@ -269,7 +269,7 @@ fn classes_of_the_test_part() {
     assert_eq!((&*test.labels, test.classes.len()), (&vec![1], 2));
     picture(&dir.path().join("test/cow/1.png"), 8, 8, [0; 3]);
     assert_says(&fails(dir.path()), &["test/cow", "the training split has no class `cow`"]);
-    fs::rename(dir.path().join("train"), dir.path().join("training")).unwrap();
+    fs::rename(dir.path().join("train"), dir.path().join("drill")).unwrap();
     assert_says(&fails(dir.path()), &["no train/"]);
 }
 

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 9] = [
     &["device"],
     &["engine", "model"],
     &["eval", "train"],
-    &["backdoor"],
+    &["backdoor", "inputs"],
     &["analysis", "defense"],
     &["report"],
 ];

@@ -22,17 +22,19 @@ pub struct Infect {
 }
 
 /// Settings and the options that take their values.
-const OPTIONS: [(&str, &str); 34] = [
+const OPTIONS: [(&str, &str); 36] = [
     ("precision", "--precision"),
     ("seed", "--seed"),
     ("network", "--network"),
     ("width", "--width"),
     ("init", "--init"),
+    ("weights", "--weights"),
     ("data.path", "--data"),
     ("data.format", "--format"),
     ("data.limit", "--limit"),
     ("data.size", "--size"),
     ("data.normalisation", "--normalisation"),
+    ("data.classes", "--classes"),
     ("attack.kind", "--attack"),
     ("attack.label", "--label"),
     ("attack.target", "--target"),
@@ -135,7 +137,9 @@ fn options(file: &Table, source: &str) -> Result<Vec<(&'static str, String)>> {
         if let Some((_, option)) = OPTIONS.iter().find(|(setting, _)| *setting == path) {
             match value {
                 Value::String(text) => found.push((*option, text.clone())),
-                Value::Integer(_) | Value::Float(_) => found.push((*option, value.to_string())),
+                Value::Integer(_) | Value::Float(_) | Value::Array(_) => {
+                    found.push((*option, value.to_string()))
+                }
                 _ => return Err(fault("string, integer or float")),
             }
         } else if let Some((_, names)) = SWITCHES.iter().find(|(setting, _)| *setting == path) {

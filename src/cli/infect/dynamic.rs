@@ -31,7 +31,7 @@ pub fn infect(
     progress: &Progress,
 ) -> Result<RunResult> {
     let clock = Instant::now();
-    let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
+    let Setup { device, loaded, config, train, normalisation, mut weights, graph, inputs } = setup;
     let (generators, seed) = (args.generators.config(), args.compute.seed());
     poison_settings.label().check(train.classes.len())?;
     let size = (train.height, train.width);
@@ -47,6 +47,7 @@ pub fn infect(
         network: weights.architecture.network.name(),
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
+        weights: args.input.weights.as_deref(),
         data: DataConfig::new(&args.data, &loaded.set, &normalisation),
         attack: Some(poison_settings),
         fresh: args.fresh,
@@ -89,6 +90,7 @@ pub fn infect(
     save(&weights, folder.model())?;
     truth(&run, drawn, poison_settings, &loaded, seed).save(&folder.poison())?;
     let mut result = super::result(&args.compute, device.as_ref());
+    result.inputs = Some(inputs);
     result.after = run.measure(&mut networks)?.unwrap_or_default();
     let training: f64 = run.meta.epochs.iter().map(|epoch| epoch.seconds).sum();
     let seconds = [("load", load), ("mask", run.meta.mask_seconds), ("train", training)];

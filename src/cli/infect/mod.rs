@@ -34,7 +34,7 @@ use self::job::{InfectMeta, InfectRun};
 use self::setup::{InfectSettings, Setup, TrainArgs};
 use super::checkpoint::{ResumeState, resume_state};
 use super::common::{
-    DataArgs, DataConfig, Digests, Loaded, NormalisationArgs, Provenance, RunArgs, print_result, remove,
+    DataArgs, DataConfig, Digests, Loaded, ModelArgs, Provenance, RunArgs, print_result, remove,
 };
 use super::config_file::log_changes;
 use super::device::ComputeArgs;
@@ -58,7 +58,7 @@ pub struct InfectArgs {
     #[command(flatten)]
     pub generators: GeneratorArgs,
     #[command(flatten)]
-    pub normalisation: NormalisationArgs,
+    pub input: ModelArgs,
     /// Options from a TOML file, as a run's config.toml has them; that file repeats the run
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -84,7 +84,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     {
         return dynamic::infect(args, poison_settings, setup, progress);
     }
-    let Setup { device, loaded, config, train, normalisation, mut weights, graph } = setup;
+    let Setup { device, loaded, config, train, normalisation, mut weights, graph, inputs } = setup;
     let data = DataConfig::new(&args.data, &loaded.set, &normalisation);
     let planted = poison_settings.as_ref().map(|poison_settings| {
         let planted = poison_settings.poison(loaded.limited(train.clone()), args.compute.seed())?;
@@ -121,6 +121,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         network: weights.architecture.network.name(),
         width: weights.architecture.width,
         init: args.train.init.as_deref(),
+        weights: args.input.weights.as_deref(),
         data,
         attack: poison_settings.as_ref(),
         fresh: args.fresh,
@@ -170,6 +171,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
     weights.values = engine.weights()?;
     save(&weights, folder.model())?;
     let mut result = result(&args.compute, device.as_ref());
+    result.inputs = Some(inputs);
     if let Some(evaluator) = &evaluator {
         result.after = evaluator.measure(&mut engine)?;
     }

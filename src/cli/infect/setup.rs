@@ -9,7 +9,8 @@ use pbe::data::{ImageSet, Normalisation};
 use pbe::device::Device;
 use pbe::engine::graph::Graph;
 use pbe::error::{Error, Result};
-use pbe::model::{Architecture, NetworkKind, Weights, load};
+use pbe::inputs::{Inputs, ModelInputs};
+use pbe::model::{Architecture, NetworkKind, Weights, load_set};
 use pbe::train::{Schedule, TrainerConfig};
 use serde::Serialize;
 
@@ -18,6 +19,7 @@ use super::config::origin;
 use crate::cli::common::{DataConfig, Digests, Loaded, Provenance};
 use crate::cli::config_file::check_kind;
 use crate::cli::device::DeviceChoice;
+use crate::cli::open::tell;
 use crate::cli::progress::Progress;
 use crate::cli::trigger::PoisonSettings;
 
@@ -74,11 +76,11 @@ impl TrainArgs {
     ///
     /// # Errors
     /// The file can't be read, or is another network than the one asked for.
-    fn given(&self) -> Result<Option<Weights>> {
+    fn given(&self, key: Option<&str>) -> Result<Option<Weights>> {
         let Some(path) = &self.init else {
             return Ok(None);
         };
-        let weights = load(path)?;
+        let (weights, _) = load_set(path, key)?;
         let Architecture { network, width, .. } = weights.architecture;
         let (wanted, wanted_width) = (self.network.unwrap_or(network), self.width.unwrap_or(width));
         if (network, width) != (wanted, wanted_width) {
@@ -135,6 +137,7 @@ pub struct InfectSettings<'a> {
     pub network: &'static str,
     pub width: usize,
     pub init: Option<&'a Path>,
+    pub weights: Option<&'a str>,
     pub data: DataConfig,
     pub attack: Option<&'a PoisonSettings>,
     pub fresh: bool,
@@ -154,6 +157,7 @@ pub struct Setup {
     /// Initial.
     pub weights: Weights,
     pub graph: Graph,
+    pub inputs: Inputs,
 }
 
 impl Setup {
@@ -166,17 +170,24 @@ impl Setup {
         if let Some(path) = args.config.as_ref().filter(|_| args.compute.device == DeviceChoice::Auto) {
             check_kind(origin(path)?.0.as_deref(), &device.kind())?;
         }
-        let given = args.train.given()?;
+        let given = args.train.given(args.input.weights.as_deref())?;
         let channels = given.as_ref().map(|weights| weights.architecture.channels);
         let loaded = args.data.load(None, channels, args.compute.seed(), progress)?;
         let config = args.train.config(loaded.set.allows_flip());
         let train = loaded.set.train.clone();
         let mut weights = args.train.initial(given, &train, args.compute.seed(), progress);
         let own = weights.normalisation.take();
-        let chosen = args.normalisation.normalisation.as_ref().or(own.as_ref());
-        let normalisation = chosen.unwrap_or(&loaded.set.normalisation).clone();
+        let channels = weights.architecture.channels;
+        let given = args.input.normalisation.as_ref().map(|given| given.resolve(channels)).transpose()?;
+        let (normalisation, from) = match (given, own) {
+            (Some(given), _) => (given, "option"),
+            (None, Some(own)) => (own, "file"),
+            (None, None) => (loaded.set.normalisation.clone(), "data set"),
+        };
+        let told = ModelInputs::fresh(args.train.init.as_deref(), &weights, &normalisation, from);
+        let inputs = tell(&args.data.data, &loaded.set, &[&told], progress);
         weights.normalisation = Some(normalisation.clone());
         let graph = weights.architecture.graph(&normalisation, train.height, train.width)?;
-        Ok(Self { device, loaded, config, train, normalisation, weights, graph })
+        Ok(Self { device, loaded, config, train, normalisation, weights, graph, inputs })
     }
 }

@@ -7,6 +7,7 @@ use pbe::backdoor::LabelMode;
 use pbe::data::ImageSet;
 use pbe::error::{Error, Result};
 use pbe::fs::write_atomic;
+use pbe::inputs::Inputs;
 use pbe::report::csv::write_rows;
 use pbe::report::page::Page;
 use pbe::report::svg::{self, LineSeries, PointSeries};
@@ -91,8 +92,9 @@ impl<'a> FigureSet<'a> {
     }
 
     /// result.json, which `--json` prints.
-    pub fn result(&self, device: &str, seed: u64, seconds: f64) -> Result<String> {
+    pub fn result(&self, device: &str, seed: u64, seconds: f64, inputs: Inputs) -> Result<String> {
         let mut result = RunResult::new("observe", device, seed);
+        result.inputs = Some(inputs);
         result.seconds = [("observe".into(), seconds)].into();
         let fault = |error| Error::run(format!("result: {error}"));
         let mut value = serde_json::to_value(&result).map_err(fault)?;

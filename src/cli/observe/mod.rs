@@ -17,10 +17,10 @@ use pbe::fs::write_atomic;
 use pbe::report::RunFolder;
 use serde::Serialize;
 
-use super::common::{DataArgs, DataConfig, NormalisationArgs, Provenance, begin, print};
+use super::common::{DataArgs, DataConfig, ModelArgs, Provenance, begin, print};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
-use super::open::{Model, Network};
+use super::open::{Fitting, Model, Network, tell};
 use super::progress::Progress;
 use figures::{FigureSet, Observations};
 use runs::Runs;
@@ -61,7 +61,7 @@ pub struct ObserveArgs {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    normalisation: NormalisationArgs,
+    input: ModelArgs,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -87,20 +87,24 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
         return Err(Error::input(format!("--epsilon {} is not above 0 and at most 255", args.epsilon)));
     }
     let progress = Progress::new();
-    let (model, truth) = (Model::load(&args.model)?, PoisonFile::load(&args.trigger)?);
-    let benign = args.benign.as_deref().map(Model::load).transpose()?;
+    let (model, truth) = (Model::load(&args.model, &args.input)?, PoisonFile::load(&args.trigger)?);
+    let benign = args.benign.as_deref().map(|path| Model::load(path, &ModelArgs::default())).transpose()?;
     let runs = Runs::read(&args.run, &args.pr)?;
     let device = args.compute.open()?;
     let clock = Instant::now();
-    let loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
+    let mut loaded = args.data.load(model.size(), model.channels(), args.compute.seed(), &progress)?;
+    let data = args.data.data.as_path();
+    let with =
+        Fitting { device: device.as_ref(), data, args: &args.input, strict: false, progress: &progress };
+    let infected = model.fit(&mut loaded.set, &with)?;
+    let benign = benign.map(|benign| benign.fit(&mut loaded.set, &with)).transpose()?;
+    let models: Vec<_> =
+        [Some(&infected), benign.as_ref()].into_iter().flatten().map(|it| &it.told).collect();
+    let inputs = tell(data, &loaded.set, &models, &progress);
     let images = loaded.set.test.as_ref().unwrap_or(&loaded.set.train);
     let share = SampleSize::Count(args.images.into());
     let clean = images.subset(&stratified_sample(&images.labels, share, args.compute.seed()).0);
     let triggered = triggered_test(&clean, &truth.trigger(&clean)?)?;
-    let fit =
-        |model: Model| model.fit(&loaded.set, &args.data.data, args.normalisation.normalisation.as_ref());
-    let infected = fit(model)?;
-    let benign = benign.map(fit).transpose()?;
     let config = ObserveConfig {
         provenance: Provenance::new(device.kind(), device.precision(), args.compute.seed()),
         model: &args.model,
@@ -133,7 +137,7 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
     let figures = FigureSet::new(&seen, &runs, args.compute.seed());
     figures.write(folder.path())?;
     let seconds = clock.elapsed().as_secs_f64();
-    let result = figures.result(&device.describe(), args.compute.seed(), seconds)?;
+    let result = figures.result(&device.describe(), args.compute.seed(), seconds, inputs)?;
     write_atomic(folder.result(), result.as_bytes())?;
     print(&if args.compute.json {
         result

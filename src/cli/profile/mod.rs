@@ -19,7 +19,7 @@ use pbe::engine::profile::{Mode, ModeProfile, Precision, Profiler, Roofline};
 use pbe::error::{Error, Result};
 use pbe::model::{Architecture, NetworkKind, Weights};
 
-use super::common::print;
+use super::common::{ModelArgs, print};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::Model;
@@ -136,19 +136,20 @@ struct Workload {
 
 impl Workload {
     fn new(args: &ProfileArgs) -> Result<Self> {
-        let (weights, known) = match args.model.as_deref().map(Model::load).transpose()? {
-            Some(model) => (model.weights.clone(), model.size().map(|(height, _)| height)),
-            None => {
-                let ProfileArgs { network, width, classes, .. } = *args;
-                (
-                    Weights::initialise(
-                        Architecture { network, width, classes, channels: 3 },
-                        args.compute.seed(),
-                    ),
-                    None,
-                )
-            }
-        };
+        let (weights, known) =
+            match args.model.as_deref().map(|path| Model::load(path, &ModelArgs::default())).transpose()? {
+                Some(model) => (model.weights.clone(), model.size().map(|(height, _)| height)),
+                None => {
+                    let ProfileArgs { network, width, classes, .. } = *args;
+                    (
+                        Weights::initialise(
+                            Architecture { network, width, classes, channels: 3 },
+                            args.compute.seed(),
+                        ),
+                        None,
+                    )
+                }
+            };
         let architecture = weights.architecture;
         let side = args.image_size.or(known).unwrap_or(32);
         let graph = architecture.graph(&Normalisation::identity(architecture.channels), side, side)?;

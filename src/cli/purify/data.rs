@@ -1,16 +1,18 @@
 //! What a purification works on: the training images as their owner has them, or the clean set.
 
-use pbe::backdoor::PoisonFile;
 use pbe::data::{Dataset, ImageSet, SampleSize, load_single, stratified_sample};
 use pbe::defense::Defense;
+use pbe::device::Device;
 use pbe::error::{Error, Result};
 use pbe::eval::Evaluator;
+use pbe::inputs::Inputs;
 
 use super::request::Request;
 use crate::cli::common::{Digests, Loaded, log_skipped};
 use crate::cli::memory::ImageBytes;
-use crate::cli::open::{Model, Network};
+use crate::cli::open::{Fitting, Model, Network, tell};
 use crate::cli::progress::Progress;
+use crate::cli::truth::Truth;
 
 /// The data of a run.
 pub struct PurifyData {
@@ -28,11 +30,20 @@ pub struct PurifyData {
 
 impl PurifyData {
     /// Reads and prepares the data.
-    pub fn load(request: &Request, model: &Model, progress: &Progress) -> Result<Self> {
-        let truth = request.poison.as_deref().map(PoisonFile::load).transpose()?;
-        let trigger = request.trigger.as_deref().map(PoisonFile::load).transpose()?;
+    pub fn load(
+        request: &Request,
+        model: Model,
+        device: &dyn Device,
+        progress: &Progress,
+    ) -> Result<(Self, Network, Inputs)> {
+        let truth = request.poison.as_deref().map(Truth::load).transpose()?;
+        let trigger = request.trigger.as_deref().map(Truth::load).transpose()?;
         let size = request.size.or(model.size());
-        let loaded = request.data.load(size, model.channels(), request.compute.seed(), progress)?;
+        let mut loaded = request.data.load(size, model.channels(), request.compute.seed(), progress)?;
+        let data = request.data.data.as_path();
+        let with = Fitting { device, data, args: &request.input, strict: true, progress };
+        let network = model.fit(&mut loaded.set, &with)?;
+        let inputs = tell(data, &loaded.set, &[&network.told], progress);
         let (images, clean) = match (&request.clean, request.clean_fraction) {
             (Some(_), _) => (clean_folder(request, &loaded.set, progress)?, None),
             (None, Some(share)) => (clean_share(request, share, &loaded, truth.as_ref(), progress)?, None),
@@ -47,7 +58,7 @@ impl PurifyData {
             progress.log("the data has no test split: accuracy and attack success are not measured");
         }
         let clean_set = request.clean_set();
-        Ok(Self { set: loaded.set, images, clean_set, clean, evaluator })
+        Ok((Self { set: loaded.set, images, clean_set, clean, evaluator }, network, inputs))
     }
 
     /// Digests of what a run depends on beside its settings.
@@ -78,7 +89,7 @@ impl PurifyData {
 
 /// The training images as the suspect's owner has them, poisoned by `truth` unless they already are,
 /// and which of them are clean.
-pub fn suspect(loaded: &Loaded, truth: Option<&PoisonFile>) -> Result<(ImageSet, Option<Vec<bool>>)> {
+pub fn suspect(loaded: &Loaded, truth: Option<&Truth>) -> Result<(ImageSet, Option<Vec<bool>>)> {
     let train = loaded.set.train.clone();
     let Some(truth) = truth else {
         return Ok((loaded.limited(train), None));
@@ -110,11 +121,11 @@ fn clean_share(
     request: &Request,
     share: f64,
     loaded: &Loaded,
-    truth: Option<&PoisonFile>,
+    truth: Option<&Truth>,
     progress: &Progress,
 ) -> Result<ImageSet> {
     if let (Some(truth), Some(path)) = (truth, &request.poison)
-        && truth.train.applied
+        && truth.is_applied()
     {
         let cause = format!(
             "says that the data in {} is poisoned, and --clean-fraction needs clean data; use --clean DIR",

@@ -36,6 +36,7 @@ struct PurifySettings<'a> {
     #[serde(flatten)]
     provenance: Provenance,
     model: &'a PathBuf,
+    weights: Option<&'a String>,
     clean: Option<&'a PathBuf>,
     clean_fraction: Option<f64>,
     poison: Option<&'a PathBuf>,
@@ -56,14 +57,13 @@ pub fn run(args: &PurifyArgs) -> Result<()> {
 pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let request = Request::new(args)?;
     request.configure(None, true)?;
-    let model = Model::load(&request.model)?;
+    let model = Model::load(&request.model, &request.input)?;
     let device = request.compute.open()?;
     check_kind(request.device_kind.as_deref(), &device.kind())?;
     let clock = Instant::now();
-    let data = PurifyData::load(&request, &model, progress)?;
+    let (data, network, told) = PurifyData::load(&request, model, device.as_ref(), progress)?;
     let configured = request.configure(Some(data.images.len()), data.set.allows_flip())?;
     let (defense, seed) = (configured.defense.as_ref(), request.compute.seed());
-    let network = model.fit(&data.set, &request.data.data, request.normalisation.as_ref())?;
     let images = data.bytes(&network, defense);
     let need = memory_estimate(device.as_ref(), &network, defense.trainer(), images).check()?;
     let digests = data.digests(&network);
@@ -71,6 +71,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let config = PurifySettings {
         provenance: Provenance::new(device.kind(), device.precision(), seed),
         model: &request.model,
+        weights: request.input.weights.as_ref(),
         clean: request.clean.as_ref(),
         clean_fraction: request.clean_fraction,
         poison: request.poison.as_ref(),
@@ -113,6 +114,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let after = observer.measure(purified)?;
     save(&network.with_values(purified.weights()?), folder.model())?;
     let mut result = RunResult::new("purify", &device.describe(), seed);
+    result.inputs = Some(told);
     result.judge(before, after);
     result.rounds = std::mem::take(&mut observer.meta.rounds);
     sum_seconds(&mut result, load, clock.elapsed().as_secs_f64());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use pbe::data::{Format, Normalisation};
+use pbe::data::{Format, NormalisationChoice};
 use pbe::defense::settings::parse_assignment;
 use pbe::defense::{Configured, DefenseKind, Facts, Overlay, Recipe};
 use pbe::device::Precision;
@@ -12,7 +12,7 @@ use pbe::error::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use crate::cli::common::{DataArgs, ReadArgs, RunArgs};
+use crate::cli::common::{DataArgs, ModelArgs, ReadArgs, RunArgs};
 use crate::cli::config_file::{check_origin, read};
 use crate::cli::device::{ComputeArgs, DeviceChoice};
 
@@ -25,6 +25,15 @@ pub struct PurifyArgs {
     /// Data set: a folder (train/<class>/*, test/<class>/*), CIFAR or IDX files, or `synthetic:`
     #[arg(long, value_name = "DIR", required_unless_present = "config", help_heading = "Model and data")]
     pub data: Option<PathBuf>,
+    /// Input normalisation: MEAN/STD, or a published one's name [default: the model file's, else the one that fits]
+    #[arg(long, value_name = "MEAN/STD", help_heading = "Model and data")]
+    pub normalisation: Option<NormalisationChoice>,
+    /// Class names by label: one a line, or JSON [default: the order that fits the model]
+    #[arg(long, value_name = "FILE", help_heading = "Model and data")]
+    pub classes: Option<PathBuf>,
+    /// Which weights of a file with several, by their key: state_dict_ema, net
+    #[arg(long, value_name = "KEY", help_heading = "Model and data")]
+    pub weights: Option<String>,
     /// Take only so many training images, class proportions kept
     #[arg(long, value_name = "N", help_heading = "Model and data")]
     pub limit: Option<usize>,
@@ -34,10 +43,11 @@ pub struct PurifyArgs {
     /// Take this share of the data, which is known to be clean, as the clean set
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model and data")]
     pub clean_fraction: Option<f64>,
-    /// The truth, where it is known: poisons the data as it says, and judges what is selected
+    /// The truth, where it is known: poisons the data as it says, and judges what is selected. A poison.json, or
+    /// BackdoorBench's attack_result.pt with its bd_train_dataset
     #[arg(long, value_name = "FILE", help_heading = "Model and data")]
     pub poison: Option<PathBuf>,
-    /// Attack whose success is measured, without --poison: only trigger and target are read
+    /// Attack whose success is measured, without --poison: of a poison.json only trigger and target are read
     #[arg(long, value_name = "FILE", conflicts_with = "poison", help_heading = "Model and data")]
     pub trigger: Option<PathBuf>,
     /// pbe (Progressive Backdoor Erasing), ft (fine-tuning on a clean set) [default: pbe]
@@ -73,6 +83,7 @@ struct RunKeys {
     precision: Option<Precision>,
     seed: Option<u64>,
     model: Option<PathBuf>,
+    weights: Option<String>,
     clean: Option<PathBuf>,
     clean_fraction: Option<f64>,
     poison: Option<PathBuf>,
@@ -97,10 +108,19 @@ struct DataKeys {
     height: Option<usize>,
     width: Option<usize>,
     #[serde(deserialize_with = "parsed")]
-    normalisation: Option<Normalisation>,
+    normalisation: Option<NormalisationChoice>,
+    classes: Option<ClassesKey>,
 }
 
-const RUN_KEYS: [&str; 15] = [
+/// A file of class names, or the names.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ClassesKey {
+    File(PathBuf),
+    Names(Vec<String>),
+}
+
+const RUN_KEYS: [&str; 16] = [
     "command",
     "digests",
     "version",
@@ -109,6 +129,7 @@ const RUN_KEYS: [&str; 15] = [
     "precision",
     "seed",
     "model",
+    "weights",
     "clean",
     "clean_fraction",
     "poison",
@@ -124,7 +145,7 @@ pub struct Request {
     pub data: DataArgs,
     /// Height and width of the images, where the file says them.
     pub size: Option<(usize, usize)>,
-    pub normalisation: Option<Normalisation>,
+    pub input: ModelArgs,
     pub clean: Option<PathBuf>,
     pub clean_fraction: Option<f64>,
     pub poison: Option<PathBuf>,
@@ -170,8 +191,18 @@ impl Request {
         let truth_given = args.poison.is_some() || args.trigger.is_some();
         let path = args.data.clone().or(keys.data.path).ok_or_else(|| missing("data"))?;
         let limit = args.limit.or(keys.data.limit);
-        let read =
-            ReadArgs { format: keys.data.format, limit, skip_bad: keys.data.skip_bad, ..ReadArgs::default() };
+        let (classes, class_names) = match (&args.classes, keys.data.classes) {
+            (Some(path), _) => (Some(path.clone()), None),
+            (None, Some(ClassesKey::File(path))) => (Some(path), None),
+            (None, Some(ClassesKey::Names(names))) => (None, Some(names)),
+            (None, None) => (None, None),
+        };
+        let (format, skip_bad) = (keys.data.format, keys.data.skip_bad);
+        let read = ReadArgs { format, limit, skip_bad, classes, class_names, size: None };
+        let input = ModelArgs {
+            normalisation: args.normalisation.clone().or(keys.data.normalisation),
+            weights: args.weights.clone().or(keys.weights),
+        };
         let mut compute = args.compute.clone();
         compute.seed = compute.seed.or(keys.seed);
         compute.precision = compute.precision.or(keys.precision);
@@ -183,7 +214,7 @@ impl Request {
             model: args.model.clone().or(keys.model).ok_or_else(|| missing("model"))?,
             data: DataArgs { data: path, read },
             size: keys.data.size.map(|side| (side, side)).or(keys.data.height.zip(keys.data.width)),
-            normalisation: keys.data.normalisation,
+            input,
             clean: if clean_given { args.clean.clone() } else { keys.clean },
             clean_fraction: if clean_given { args.clean_fraction } else { keys.clean_fraction },
             poison: if truth_given { args.poison.clone() } else { keys.poison },

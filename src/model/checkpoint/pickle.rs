@@ -1,8 +1,7 @@
-//! Pickles (protocols 2 to 5) as plain values.
+//! Pickles (protocols 0 to 5) as plain values.
 //!
-//! A pickle is a program for a stack machine that may import and call anything. Here calls have no
-//! effect: what a name would make is a value that records the name and the arguments, and a name that
-//! is not on the list is an error. Values lie in one list and refer to each other by index, so that a
+//! A pickle is a program for a stack machine that may import and call anything. Here nothing is imported or called:
+//! what a name would make is a value that records the name, the arguments and the state. Values lie in one list and refer to each other by index, so that a
 //! pickle that refers to itself, or nests without end, is no danger.
 
 use std::rc::Rc;
@@ -25,8 +24,8 @@ pub enum Value {
     Dict(Vec<(Id, Id)>),
     /// A name, `module.attribute`.
     Global(Rc<str>),
-    /// The result of calling a name.
-    Call { global: Rc<str>, arguments: Id },
+    /// What calling a name would give, and the state that it would get then.
+    Call { global: Rc<str>, arguments: Id, state: Option<Id> },
     /// A persistent id: where a storage is.
     Persistent(Id),
 }
@@ -34,45 +33,49 @@ pub enum Value {
 /// All values of a pickle.
 #[derive(Debug)]
 pub struct Values {
-    list: Vec<Value>,
+    pub list: Vec<Value>,
     /// The value that the pickle is of.
     pub root: Id,
 }
 
+/// Modules whose functions act on the machine.
+const ACTING: [&str; 12] = [
+    "os",
+    "posix",
+    "nt",
+    "sys",
+    "subprocess",
+    "shutil",
+    "socket",
+    "runpy",
+    "importlib",
+    "pty",
+    "webbrowser",
+    "ctypes",
+];
+
+/// Functions that act, or lead to others.
+const ACTING_BUILTINS: [&str; 7] = ["eval", "exec", "compile", "open", "getattr", "__import__", "input"];
+
 impl Values {
+    /// Names in it that no data needs: loading the pickle in Python would call them.
+    pub fn acting(&self) -> Vec<String> {
+        let acts = |global: &str| {
+            let (module, name) = global.rsplit_once('.').unwrap_or(("", global));
+            let package = module.split('.').next().unwrap_or_default();
+            ACTING.contains(&package) || (module == "builtins" && ACTING_BUILTINS.contains(&name))
+        };
+        let globals = self.list.iter().filter_map(|value| match value {
+            Value::Global(global) if acts(global) => Some(global.to_string()),
+            _ => None,
+        });
+        let names: std::collections::BTreeSet<String> = globals.collect();
+        names.into_iter().collect()
+    }
+
     pub fn get(&self, id: Id) -> &Value {
         &self.list[id]
     }
-}
-
-/// Names that stand for data. Those of BackdoorBench's `attack_result.pt` are among them.
-const KNOWN: [&str; 20] = [
-    "_codecs.encode",
-    "builtins.set",
-    "builtins.slice",
-    "collections.OrderedDict",
-    "collections.defaultdict",
-    "numpy._core.multiarray._reconstruct",
-    "numpy._core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "torch.Size",
-    "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_tensor_v2",
-    "torch.device",
-    "torch.float32",
-    "torch.serialization._get_layout",
-    "torch.storage.UntypedStorage",
-    "torch.torch_version.TorchVersion",
-];
-
-fn is_known(global: &str) -> bool {
-    let storage = global.strip_prefix("torch.").and_then(|name| name.strip_suffix("Storage"));
-    KNOWN.contains(&global)
-        || storage.is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// Values at most; a checkpoint has some hundreds.
@@ -81,15 +84,20 @@ const MOST: usize = 20_000_000;
 /// Bytes of a global's name at most: a pickle can ask for one name again and again.
 const LONGEST_GLOBAL: usize = 256;
 
-/// Reads a pickle to its end.
+/// Reads a pickle to its end; the rest of the bytes may be anything.
 ///
 /// # Errors
 /// It is cut off or makes no sense; an instruction or a global that is not known, by name.
 pub fn read(bytes: &[u8]) -> Result<Values, String> {
+    read_first(bytes).map(|(values, _)| values)
+}
+
+/// As [`read`], and how many bytes it has.
+pub fn read_first(bytes: &[u8]) -> Result<(Values, usize), String> {
     let mut machine =
         Machine { bytes, at: 0, list: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
     let root = machine.run()?;
-    Ok(Values { list: machine.list, root })
+    Ok((Values { list: machine.list, root }, machine.at))
 }
 
 struct Machine<'a> {
@@ -120,14 +128,20 @@ impl<'a> Machine<'a> {
                     self.stack.push(top);
                 }
                 b'N' => self.push(Value::Other)?,
+                b'I' | b'L' | b'F' | b'S' | b'V' | b'P' => self.line_value(opcode)?,
+                0x96 => self.bytes()?,
+                0x97 => self.push(Value::Other)?,
+                0x98 => {}
                 0x88 | 0x89 => self.push(Value::Int(i64::from(opcode == 0x88)))?,
-                b'K' | b'M' | b'J' | 0x8a | b'G' => self.number(opcode)?,
+                b'K' | b'M' | b'J' | 0x8a | 0x8b | b'G' => self.number(opcode)?,
                 b'X' | 0x8c | 0x8d | b'U' | b'T' | b'C' | b'B' | 0x8e => self.text(opcode)?,
-                b'q' | b'r' | 0x94 => self.remember(opcode)?,
-                b'h' | b'j' => self.recall(opcode)?,
-                b')' | b']' | b'}' | 0x8f | b't' | b'l' | 0x85..=0x87 | b'd' => self.collection(opcode)?,
+                b'q' | b'r' | b'p' | 0x94 => self.remember(opcode)?,
+                b'h' | b'j' | b'g' => self.recall(opcode)?,
+                b')' | b']' | b'}' | 0x8f | 0x91 | b't' | b'l' | 0x85..=0x87 | b'd' => {
+                    self.collection(opcode)?
+                }
                 b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(opcode)?,
-                b'c' | 0x93 | b'R' | 0x81 | b'b' | b'Q' => self.object(opcode)?,
+                b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'i' | b'o' | b'b' | b'Q' => self.object(opcode)?,
                 _ => {
                     return Err(format!(
                         "the pickle has instruction {opcode:#04x} at byte {start}, which is not known"
@@ -194,8 +208,11 @@ impl<'a> Machine<'a> {
                 return self.push(Value::Other);
             }
             _ => {
-                let [length] = self.array()?;
-                let digits = self.take(usize::from(length))?;
+                let length = match opcode {
+                    0x8b => u32::from_le_bytes(self.array()?) as usize,
+                    _ => usize::from(self.array::<1>()?[0]),
+                };
+                let digits = self.take(length)?;
                 if digits.len() > 8 {
                     return self.push(Value::Other);
                 }
@@ -206,6 +223,30 @@ impl<'a> Machine<'a> {
             }
         };
         self.push(Value::Int(value))
+    }
+
+    /// A value of protocol 0: it ends with its line.
+    fn line_value(&mut self, opcode: u8) -> Step {
+        let line = self.line()?.trim_end_matches('L');
+        let value = match opcode {
+            b'I' | b'L' => line.parse().map_or(Value::Other, Value::Int),
+            b'S' => Value::Text(line.trim_matches(['\'', '"']).into()),
+            b'V' => Value::Text(line.into()),
+            _ => Value::Other,
+        };
+        self.push(value)
+    }
+
+    /// A bytearray.
+    fn bytes(&mut self) -> Step {
+        let length = u64::from_le_bytes(self.array()?);
+        self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
+        self.push(Value::Other)
+    }
+
+    /// A place of the memo, as a line.
+    fn place(&mut self) -> Step<usize> {
+        self.line()?.parse().map_err(|_| "the pickle remembers something at no place".into())
     }
 
     fn text(&mut self, opcode: u8) -> Step {
@@ -226,6 +267,7 @@ impl<'a> Machine<'a> {
         let place = match opcode {
             b'q' => usize::from(u8::from_le_bytes(self.array()?)),
             b'r' => u32::from_le_bytes(self.array()?) as usize,
+            b'p' => self.place()?,
             _ => self.memo.len(),
         };
         let top = self.top()?;
@@ -243,6 +285,7 @@ impl<'a> Machine<'a> {
     fn recall(&mut self, opcode: u8) -> Step {
         let place = match opcode {
             b'h' => usize::from(u8::from_le_bytes(self.array()?)),
+            b'g' => self.place()?,
             _ => u32::from_le_bytes(self.array()?) as usize,
         };
         let id = self.memo.get(place).copied().flatten().ok_or("the pickle recalls what it hasn't seen")?;
@@ -252,7 +295,7 @@ impl<'a> Machine<'a> {
 
     fn collection(&mut self, opcode: u8) -> Step {
         let items = match opcode {
-            b't' | b'l' | b'd' => self.since_mark()?,
+            b't' | b'l' | b'd' | 0x91 => self.since_mark()?,
             0x85..=0x87 => {
                 let mut items = Vec::new();
                 for _ in 0x84..opcode {
@@ -265,7 +308,7 @@ impl<'a> Machine<'a> {
         };
         self.push(match opcode {
             b'}' | b'd' => Value::Dict(pairs(&items)),
-            0x8f => Value::Other,
+            0x8f | 0x91 => Value::Other,
             _ => Value::List(items),
         })
     }
@@ -308,38 +351,65 @@ impl<'a> Machine<'a> {
                 self.push(Value::Persistent(id))
             }
             b'b' => {
-                // State of an object; what a state dict needs is in its items.
-                self.pop()?;
-                self.top().map(drop)
+                let given = self.pop()?;
+                let target = self.top()?;
+                // The state of a dict is nothing that a state dict needs.
+                if let Value::Call { state, .. } = &mut self.list[target] {
+                    *state = Some(given);
+                }
+                Ok(())
+            }
+            b'i' => {
+                let (module, name) = (self.line()?, self.line()?);
+                let items = self.since_mark()?;
+                self.push(Value::List(items))?;
+                let arguments = self.pop()?;
+                self.global(module, name)?;
+                let callee = self.pop()?;
+                self.call(callee, arguments)
+            }
+            b'o' => {
+                let mut items = self.since_mark()?;
+                if items.is_empty() {
+                    return Err("the pickle calls what is no name".into());
+                }
+                let callee = items.remove(0);
+                self.push(Value::List(items))?;
+                let arguments = self.pop()?;
+                self.call(callee, arguments)
+            }
+            0x92 => {
+                let _names = self.pop()?;
+                let (arguments, callee) = (self.pop()?, self.pop()?);
+                self.call(callee, arguments)
             }
             _ => {
                 let (arguments, callee) = (self.pop()?, self.pop()?);
-                let Value::Global(global) = &self.list[callee] else {
-                    return Err("the pickle calls what is no name".into());
-                };
-                // An OrderedDict is filled by items that follow, as a dict is.
-                let made = match global.ends_with("OrderedDict") {
-                    true => Value::Dict(vec![]),
-                    false => Value::Call { global: Rc::clone(global), arguments },
-                };
-                self.push(made)
+                self.call(callee, arguments)
             }
         }
+    }
+
+    fn call(&mut self, callee: Id, arguments: Id) -> Step {
+        let global = match &self.list[callee] {
+            Value::Global(global) => Rc::clone(global),
+            // Of a module of before version 1.6, or what another call would give.
+            Value::Persistent(_) | Value::Call { .. } => "?".into(),
+            _ => return Err("the pickle calls what is no name".into()),
+        };
+        // An OrderedDict is filled by items that follow, as a dict is.
+        let made = match global.ends_with("OrderedDict") {
+            true => Value::Dict(vec![]),
+            false => Value::Call { global, arguments, state: None },
+        };
+        self.push(made)
     }
 
     fn global(&mut self, module: &str, name: &str) -> Step {
         if module.len() + name.len() > LONGEST_GLOBAL {
             return Err(format!("the pickle asks for a name of {} bytes", module.len() + name.len()));
         }
-        let global = format!("{}.{name}", module.replace("__builtin__", "builtins"));
-        if is_known(&global) {
-            self.push(Value::Global(global.into()))
-        } else {
-            Err(format!(
-                "refused: the pickle asks for `{global}`, which is not known to be data; a file that holds \
-                 only `model.state_dict()` has none of it"
-            ))
-        }
+        self.push(Value::Global(format!("{}.{name}", module.replace("__builtin__", "builtins")).into()))
     }
 }
 

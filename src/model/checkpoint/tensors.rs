@@ -1,16 +1,16 @@
-//! The tensors of a state dict, and their elements in the storages.
+//! The dicts of tensors among the values of a pickle, and their elements in the storages.
 
 use super::pickle::{Id, Value, Values};
 use safetensors::Dtype;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// Where programs put a state dict, at the top or one within the other.
-const PLACES: [&str; 5] = ["model", "state_dict", "net", "model_state_dict", "module"];
+/// How deep values are looked into.
+const DEEPEST: usize = 32;
 
-/// How deep dicts are looked into.
-const DEEPEST: usize = 4;
+/// Dicts of tensors at most.
+const MOST_DICTS: usize = 10_000;
 
 /// Bytes of a tensor's name at most.
 const LONGEST_NAME: usize = 1024;
@@ -33,56 +33,130 @@ pub struct Tensor {
 
 /// A storage's element type.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    F64,
+pub enum Kind {
+    /// Of so many bytes.
     As(Dtype, usize),
+    /// One that no weight has.
+    Other(usize),
 }
 
 impl Kind {
     /// From the name of the storage's class.
-    fn of(global: &str) -> Option<Kind> {
-        Some(match global.strip_prefix("torch.")?.strip_suffix("Storage")? {
+    fn of(global: &str) -> Kind {
+        let name =
+            global.strip_prefix("torch.").and_then(|name| name.strip_suffix("Storage")).unwrap_or_default();
+        match name {
             "Float" => Kind::As(Dtype::F32, 4),
             "Half" => Kind::As(Dtype::F16, 2),
             "BFloat16" => Kind::As(Dtype::BF16, 2),
-            "Double" => Kind::F64,
+            "Double" => Kind::As(Dtype::F64, 8),
             "Long" => Kind::As(Dtype::I64, 8),
             "Int" => Kind::As(Dtype::I32, 4),
             "Bool" => Kind::As(Dtype::BOOL, 1),
-            _ => return None,
+            "Short" => Kind::Other(2),
+            "ComplexFloat" => Kind::Other(8),
+            "ComplexDouble" => Kind::Other(16),
+            _ => Kind::Other(1),
+        }
+    }
+
+    pub fn bytes(self) -> usize {
+        match self {
+            Kind::As(_, bytes) | Kind::Other(bytes) => bytes,
+        }
+    }
+}
+
+/// The dicts of tensors that the values hold, each with the keys that lead to it: state dicts, modules, and whatever else
+/// is there. What is neither a tensor nor leads to one is passed by.
+pub fn dicts(values: &Values) -> Result<Vec<(String, Vec<Tensor>)>, String> {
+    let mut search = Search { values, seen: HashSet::new(), found: vec![] };
+    search.look(values.root, "", 0)?;
+    Ok(search.found)
+}
+
+struct Search<'a> {
+    values: &'a Values,
+    /// A value that several lead to is looked at once.
+    seen: HashSet<Id>,
+    found: Vec<(String, Vec<Tensor>)>,
+}
+
+impl Search<'_> {
+    fn look(&mut self, id: Id, place: &str, depth: usize) -> Result<(), String> {
+        if depth > DEEPEST || self.found.len() > MOST_DICTS || !self.seen.insert(id) {
+            return Ok(());
+        }
+        match self.values.get(id) {
+            Value::Dict(_) => {
+                let entries = named(self.values, id)?;
+                let tensors = entries.iter().map(|(name, value)| tensor(self.values, name, *value));
+                let tensors: Vec<Tensor> = tensors.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+                if !tensors.is_empty() {
+                    self.found.push((place.to_string(), tensors));
+                }
+                self.enter(&entries, place, depth)
+            }
+            Value::Call { state: Some(state), .. } => {
+                let tensors = self.module(id)?;
+                if !tensors.is_empty() {
+                    self.found.push((place.to_string(), tensors));
+                    return Ok(());
+                }
+                self.look(*state, place, depth + 1)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, entries: &[(Rc<str>, Id)], place: &str, depth: usize) -> Result<(), String> {
+        entries.iter().try_for_each(|(name, value)| match self.values.get(*value) {
+            Value::Dict(_) | Value::Call { .. } => {
+                let inner = if place.is_empty() { name.to_string() } else { format!("{place}.{name}") };
+                if inner.len() > LONGEST_NAME { Ok(()) } else { self.look(*value, &inner, depth + 1) }
+            }
+            _ => Ok(()),
         })
     }
 
-    fn bytes(self) -> usize {
-        match self {
-            Kind::F64 => 8,
-            Kind::As(_, bytes) => bytes,
+    /// The state dict of a `torch.nn.Module` that was saved whole.
+    fn module(&mut self, id: Id) -> Result<Vec<Tensor>, String> {
+        let mut tensors = vec![];
+        let mut open = vec![(id, String::new())];
+        while let Some((id, prefix)) = open.pop() {
+            let Value::Call { state: Some(state), .. } = self.values.get(id) else { continue };
+            let parts = named(self.values, *state)?;
+            let part = |name: &str| {
+                let found = parts.iter().find(|(part, _)| part.as_ref() == name);
+                found.map_or(Ok(vec![]), |(_, id)| named(self.values, *id))
+            };
+            for (name, value) in part("_parameters")?.into_iter().chain(part("_buffers")?) {
+                tensors.extend(tensor(self.values, &format!("{prefix}{name}").into(), value)?);
+            }
+            let modules = part("_modules")?;
+            for (name, module) in modules.into_iter().rev() {
+                if prefix.len() + name.len() < LONGEST_NAME && self.seen.insert(module) {
+                    open.push((module, format!("{prefix}{name}.")));
+                }
+            }
         }
+        Ok(tensors)
     }
 }
 
-/// The tensors of the state dict that the values hold, in its order.
-pub fn state_dict(values: &Values) -> Result<Vec<Tensor>, String> {
-    let mut id = values.root;
-    for _ in 0..DEEPEST {
-        let Value::Dict(entries) = values.get(id) else { break };
-        let entries = named(values, entries)?;
-        let tensors: Result<Vec<Option<Tensor>>, String> =
-            entries.iter().map(|(name, value)| tensor(values, name, *value)).collect();
-        let tensors: Vec<Tensor> = tensors?.into_iter().flatten().collect();
-        if !tensors.is_empty() {
-            return Ok(tensors);
-        }
-        let place = PLACES.iter().find_map(|place| entries.iter().find(|(name, _)| name.as_ref() == *place));
-        let Some((_, inner)) = place else { break };
-        id = *inner;
-    }
-    Err(format!("no state dict in it: neither at the top nor under {}", PLACES.join(", ")))
+/// A storage's key and type, where the value is one.
+pub fn storage_kind<'a>(values: &'a Values, value: &Value) -> Option<(&'a Rc<str>, Kind)> {
+    let Value::Persistent(id) = value else { return None };
+    // ("storage", class, key, device, elements)
+    let &[_, class, key, ..] = list(values, *id)? else { return None };
+    let Value::Global(class) = values.get(class) else { return None };
+    Some((text(values, key)?, Kind::of(class)))
 }
 
 /// The entries of a dict whose keys are text. Of those with the same key the last counts, as in Python.
-fn named<'a>(values: &'a Values, entries: &[(Id, Id)]) -> Result<Vec<(&'a Rc<str>, Id)>, String> {
-    let (mut named, mut places) = (Vec::<(&Rc<str>, Id)>::new(), HashMap::<_, usize>::new());
+fn named(values: &Values, dict: Id) -> Result<Vec<(Rc<str>, Id)>, String> {
+    let Value::Dict(entries) = values.get(dict) else { return Ok(vec![]) };
+    let (mut named, mut places) = (Vec::<(Rc<str>, Id)>::new(), HashMap::<_, usize>::new());
     for &(key, value) in entries {
         let Some(name) = text(values, key) else { continue };
         if name.len() > LONGEST_NAME {
@@ -92,7 +166,7 @@ fn named<'a>(values: &'a Values, entries: &[(Id, Id)]) -> Result<Vec<(&'a Rc<str
             Entry::Occupied(place) => named[*place.get()].1 = value,
             Entry::Vacant(place) => {
                 place.insert(named.len());
-                named.push((name, value));
+                named.push((Rc::clone(name), value));
             }
         }
     }
@@ -122,48 +196,61 @@ fn sizes(values: &Values, id: Id) -> Option<Vec<usize>> {
 }
 
 /// A value as a tensor: `_rebuild_tensor_v2(storage, offset, shape, stride, …)`, perhaps within
-/// `_rebuild_parameter(tensor, …)`; none where it is something else.
+/// `_rebuild_parameter(tensor, …)` or `_rebuild_from_type_v2(function, type, arguments, state)`; none where it is something
+/// else, or a tensor of a kind that no weight has.
 fn tensor(values: &Values, name: &Rc<str>, id: Id) -> Result<Option<Tensor>, String> {
-    let Value::Call { global, arguments } = values.get(id) else {
+    let Value::Call { global, arguments, .. } = values.get(id) else {
         return Ok(None);
     };
     let arguments = list(values, *arguments).unwrap_or_default();
-    if global.ends_with("._rebuild_parameter") {
+    if global.starts_with("torch._utils._rebuild_parameter") {
         return match arguments.first() {
             // A tensor comes before what is made of it.
             Some(&inner) if inner < id => tensor(values, name, inner),
             _ => Err(format!("{name}: a parameter of nothing")),
         };
     }
-    if !global.starts_with("torch._utils._rebuild_tensor") {
-        return Ok(None);
-    }
-    let found = (|| {
+    let rebuilt = "torch._utils._rebuild_tensor";
+    let arguments = match (global.as_ref(), arguments) {
+        ("torch._tensor._rebuild_from_type_v2", &[function, _, inner, ..]) => match values.get(function) {
+            Value::Global(function) if function.starts_with(rebuilt) => {
+                list(values, inner).unwrap_or_default()
+            }
+            _ => return Ok(None),
+        },
+        (global, arguments) if global.starts_with(rebuilt) => arguments,
+        _ => return Ok(None),
+    };
+    Ok((|| {
         let &[storage, offset, shape, stride, ..] = arguments else { return None };
-        let Value::Persistent(storage) = values.get(storage) else { return None };
-        // ("storage", class, key, device, elements)
-        let &[_, class, key, ..] = list(values, *storage)? else { return None };
-        let Value::Global(class) = values.get(class) else { return None };
+        let (key, kind) = storage_kind(values, values.get(storage))?;
         let Value::Int(offset) = values.get(offset) else { return None };
         Some(Tensor {
             name: Rc::clone(name),
-            storage: Rc::clone(text(values, key)?),
-            kind: Kind::of(class)?,
+            storage: Rc::clone(key),
+            kind,
             offset: usize::try_from(*offset).ok()?,
             shape: sizes(values, shape)?,
             stride: sizes(values, stride)?,
         })
-    })();
-    found.map(Some).ok_or_else(|| format!("{name}: a tensor of a kind that is not known"))
+    })())
 }
 
 impl Tensor {
+    /// Its type, where a weight may have it.
+    pub fn dtype(&self) -> Option<Dtype> {
+        match self.kind {
+            Kind::As(dtype, _) => Some(dtype),
+            Kind::Other(_) => None,
+        }
+    }
+
     /// Bytes that its elements take in the file, as its shape claims.
     pub fn claims(&self) -> usize {
         self.shape.iter().fold(self.kind.bytes(), |bytes, &size| bytes.saturating_mul(size))
     }
 
-    /// Its elements in order, f64 as f32, and their type.
+    /// Its type, and its elements in order.
     pub fn cut(&self, storage: &[u8]) -> Result<(Dtype, Vec<u8>), String> {
         let outside = || format!("it reaches outside its storage of {} bytes", storage.len());
         let width = self.kind.bytes();
@@ -188,12 +275,7 @@ impl Tensor {
                 *at = 0;
             }
         }
-        Ok(match self.kind {
-            Kind::As(dtype, _) => (dtype, bytes),
-            Kind::F64 => {
-                let narrow = |bytes: &[u8; 8]| (f64::from_le_bytes(*bytes) as f32).to_le_bytes();
-                (Dtype::F32, bytes.as_chunks::<8>().0.iter().flat_map(narrow).collect())
-            }
-        })
+        let dtype = self.dtype().ok_or("its type is none of a weight's")?;
+        Ok((dtype, bytes))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{NetworkKind, TensorSpec};
+use safetensors::SafeTensors;
 use std::fs;
 
 fn small(channels: usize) -> Weights {
@@ -49,6 +50,10 @@ fn bytes_of(list: &[Raw], metadata: &[(&str, &str)]) -> Vec<u8> {
         })
         .collect();
     container::write(&metadata, &entries)
+}
+
+fn parse(bytes: &[u8]) -> std::result::Result<Weights, String> {
+    read(bytes, None).map(|(weights, _)| weights)
 }
 
 fn refusal(list: &[Raw]) -> String {
@@ -118,7 +123,7 @@ fn everything_that_does_not_fit_is_named_at_once() {
         "the tensors are not those of a preact-resnet18 of width 2 with 5 classes and 3 input channels; \
          missing: layer1.0.bn1.bias, layer2.0.shortcut.0.weight; not part of it: odd.one; wrong shape: \
          conv1.weight is (3, 3, 3, 2), expected (2, 3, 3, 3), linear.weight is (16, 5), expected (5, 16); \
-         wrong type: layer1.1.bn1.bias is I32, expected F32, F16 or BF16"
+         wrong type: layer1.1.bn1.bias is I32, expected F64, F32, F16 or BF16"
     );
     let mut list = raws(&small(3));
     list.retain(|raw| raw.spec.role != TensorRole::RunningMean);
