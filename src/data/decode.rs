@@ -167,7 +167,7 @@ fn has_whole_palette(bytes: &[u8]) -> bool {
     let mut at = 8usize;
     while let Some([a, b, c, d, kind @ ..]) = bytes.get(at..at.saturating_add(8)) {
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        if kind == b"PLTE" && (length == 0 || length % 3 != 0) {
+        if kind == b"PLTE" && (length == 0 || !length.is_multiple_of(3)) {
             return false;
         }
         at = at.saturating_add(length).saturating_add(12);

@@ -1,10 +1,10 @@
 //! Safetensors files as [`TensorFile`]s: one, or the shards that an index names.
 
 use super::container::{self, Metadata};
-use super::sets::{TensorDict, TensorFile, TensorInfo};
+use super::sets::{Elements, TensorDict, TensorFile, TensorInfo};
 use crate::error::{Error, Result};
 use crate::map::map_file;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,11 +43,7 @@ impl TensorFile for SafetensorsFile<'_> {
         &self.dicts
     }
 
-    fn elements(
-        &self,
-        _: usize,
-        tensors: &[usize],
-    ) -> std::result::Result<Vec<(Dtype, Cow<'_, [u8]>)>, String> {
+    fn elements(&self, _: usize, tensors: &[usize]) -> std::result::Result<Vec<Elements<'_>>, String> {
         let one = |&tensor: &usize| {
             let name = &self.dicts[0].tensors[tensor].name;
             let view = self.shards[self.places[tensor]].tensor(name).map_err(|error| error.to_string())?;

@@ -25,6 +25,9 @@ pub struct TensorDict {
     pub tensors: Vec<TensorInfo>,
 }
 
+/// A tensor's type and bytes.
+pub type Elements<'a> = (Dtype, Cow<'a, [u8]>);
+
 /// A file with tensors in it.
 pub trait TensorFile {
     fn dicts(&self) -> &[TensorDict];
@@ -35,7 +38,7 @@ pub trait TensorFile {
     }
 
     /// The elements of some tensors of a dict, little-endian and in order, with their type.
-    fn elements(&self, dict: usize, tensors: &[usize]) -> Result<Vec<(Dtype, Cow<'_, [u8]>)>, String>;
+    fn elements(&self, dict: usize, tensors: &[usize]) -> Result<Vec<Elements<'_>>, String>;
 }
 
 /// Where programs put weights, the first before the others: timm loads an average over training where there is one.

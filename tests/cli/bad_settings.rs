@@ -112,7 +112,7 @@ fn settings_of_an_infection_that_are_unknown_or_of_another_type() {
     for (text, parts) in [
         ("epochs = 3\n", ["settings.toml: epochs is no setting", "train.epochs"]),
         ("[train]\nepochs = \"many\"\n", ["settings.toml", "'many' for '--epochs"]),
-        ("[train]\nepochs = [3]\n", ["settings.toml: train.epochs is [3], of type array", "integer"]),
+        ("[train]\nepochs = [3]\n", ["settings.toml", "'[3]' for '--epochs"]),
         ("[train]\nflip = 1\n", ["settings.toml: train.flip is 1", "boolean"]),
         ("[train]\nnesterov = false\n", ["settings.toml: train.nesterov has no effect", "always true"]),
         ("[attack]\nkind = \"bad\"\n", ["settings.toml", "'bad' for '--attack"]),

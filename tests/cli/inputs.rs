@@ -19,7 +19,7 @@ pub const CLASSES: [&str; 12] = ["00", "01", "02", "03", "04", "05", "06", "07",
 pub fn picture(class: usize, index: usize) -> RgbImage {
     RgbImage::from_fn(12, 12, |x, y| {
         let noise = (x * 7 + y * 13 + index as u32 * 31 + x * y * index as u32) % 23;
-        let stripe = if class % 2 == 0 { x } else { y } / (1 + class as u32 / 6) % 2 * 60;
+        let stripe = if class.is_multiple_of(2) { x } else { y } / (1 + class as u32 / 6) % 2 * 60;
         let shade = 20 + 15 * class as u32 + stripe + noise;
         Rgb([shade as u8, (shade / 2 + 10 * (class as u32 % 3)) as u8, 240u32.wrapping_sub(shade) as u8])
     })

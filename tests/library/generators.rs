@@ -239,7 +239,8 @@ fn gradients_of_both_networks_are_slopes() {
             };
             let step = 3e-5;
             let moved = |by: f64| -> Vec<f32> {
-                start.iter().zip(&direction).map(|(w, d)| w + (by * d) as f32).collect()
+                let trained = start.iter().zip(&direction).map(|(w, d)| w + (by * d) as f32);
+                trained.chain(start[direction.len()..].iter().copied()).collect()
             };
             let (above, below) = (moved(step), moved(-step));
             let slope = value(&mut engine, &above) - value(&mut engine, &below);

@@ -1,8 +1,7 @@
 //! Checkpoints as `torch.save` has written them since PyTorch 1.6: zips.
 
 use super::{Contents, pickle, pickle::Values};
-use crate::model::sets::{TensorDict, TensorFile};
-use safetensors::Dtype;
+use crate::model::sets::{Elements, TensorDict, TensorFile};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{Cursor, Read};
@@ -52,7 +51,7 @@ impl TensorFile for Archive<'_> {
         &self.contents.acting
     }
 
-    fn elements(&self, dict: usize, tensors: &[usize]) -> Result<Vec<(Dtype, Cow<'_, [u8]>)>, String> {
+    fn elements(&self, dict: usize, tensors: &[usize]) -> Result<Vec<Elements<'_>>, String> {
         let mut zip = self.zip.borrow_mut();
         let storage = |key: &str| member(&mut zip, &format!("{}data/{key}", self.folder), self.size as u64);
         let found = self.contents.elements(dict, tensors, self.size, storage)?;

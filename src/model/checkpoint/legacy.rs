@@ -5,8 +5,7 @@
 use super::Contents;
 use super::pickle::{self, Value};
 use super::tensors::{Kind, storage_kind};
-use crate::model::sets::{TensorDict, TensorFile};
-use safetensors::Dtype;
+use crate::model::sets::{Elements, TensorDict, TensorFile};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -58,7 +57,7 @@ impl TensorFile for Legacy<'_> {
         &self.contents.acting
     }
 
-    fn elements(&self, dict: usize, tensors: &[usize]) -> Result<Vec<(Dtype, Cow<'_, [u8]>)>, String> {
+    fn elements(&self, dict: usize, tensors: &[usize]) -> Result<Vec<Elements<'_>>, String> {
         let storage = |key: &str| self.storages.get(key).copied().ok_or(format!("storage {key} is missing"));
         let found = self.contents.elements(dict, tensors, self.size, storage)?;
         Ok(found.into_iter().map(|(dtype, bytes)| (dtype, Cow::Owned(bytes))).collect())

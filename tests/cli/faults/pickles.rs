@@ -64,14 +64,14 @@ fn many_tensors_on_one_storage() {
     let floats = 125_000;
     let shape = [&integer(floats)[..], b"\x85"].concat();
     let pickle = many(one_tensor(floats, &shape, b"K\x01\x85"), 20_000);
-    converting_is_refused(&pickle, 4 * floats, "its tensors claim");
+    converting_is_refused(&pickle, 4 * floats, "0 are among the file's 20000");
 }
 
 #[test]
 fn many_tensors_of_one_shape() {
     let ones = [&b"("[..], &b"K\x01".repeat(100_000), b"tq\x02"].concat();
     let pickle = many(one_tensor(2, &ones, b"h\x02"), 10_000);
-    converting_is_refused(&pickle, 8, "a tensor of a kind that is not known");
+    converting_is_refused(&pickle, 8, "no tensor has a name");
 }
 
 #[test]
