@@ -17,6 +17,9 @@ pub enum Error {
     /// The run itself failed (a loss became NaN, a device failed).
     #[error("{0}")]
     Run(String),
+    /// The verdict that `--fail-on` names.
+    #[error("{0}")]
+    Verdict(String),
     /// Ctrl-C or SIGTERM: stopped after the current batch.
     #[error("interrupted: {0}")]
     Interrupted(String),
@@ -45,11 +48,13 @@ impl Error {
         Error::Run(cause.to_string())
     }
 
-    /// 2 where arguments, inputs or files are wrong, 1 where the run failed, 130 after Ctrl-C.
+    /// 2 where arguments, inputs or files are wrong, 1 where the run failed, 3 for the verdict that `--fail-on` names,
+    /// 130 after Ctrl-C.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::File { .. } | Error::Input(_) => 2,
             Error::Run(_) | Error::Write { .. } => 1,
+            Error::Verdict(_) => 3,
             Error::Interrupted(_) => 130,
         }
     }

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::suspects::Detection;
 use super::transfer::{AttackStatistics, Transfer};
 
 /// A model whose index is at least this is called infected. The value lies between the largest index of the
@@ -15,20 +16,22 @@ use super::transfer::{AttackStatistics, Transfer};
 /// was chosen on.
 pub const THRESHOLD: f64 = 2.0;
 
-/// The result of an inspection. There is no verdict "clean": some backdoors leave no mark here
+/// What an inspection says. There is no verdict "clean": a backdoor that leaves no mark can't be excluded
 /// (docs/inspect.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// One label's perturbation transfers as no benign model's does.
+    /// As hardly any benign model.
     Infected,
-    /// No label stands out.
+    /// As benign models; only from the training images.
+    NoSign,
+    /// Neither.
     Undecided,
 }
 
-/// The part of `result.json` that `pbe inspect` fills.
+/// What adversarial examples say: no label's perturbation transfers as in a benign model, or one does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Inspection {
+pub struct TransferTest {
     /// Infected or undecided.
     pub verdict: Verdict,
     /// The attacker's label, if the verdict is infected.
@@ -43,8 +46,35 @@ pub struct Inspection {
     pub attacks: Vec<AttackStatistics>,
 }
 
+/// The part of `result.json` that `pbe inspect` fills.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// Infected where one of the two tests says so; else that of the training images, where they were looked at.
+    pub verdict: Verdict,
+    /// The attacker's labels, if the verdict is infected.
+    pub targets: Vec<u32>,
+    /// What the training images say.
+    pub training_images: Option<Detection>,
+    /// What adversarial examples say.
+    pub adversarial_examples: TransferTest,
+}
+
+impl Inspection {
+    /// Both tests together.
+    pub fn new(training_images: Option<Detection>, adversarial_examples: TransferTest) -> Self {
+        let from_images = training_images.as_ref().map(|found| (found.verdict, found.targets.clone()));
+        let (verdict, targets) = match (from_images, adversarial_examples.target) {
+            (Some((Verdict::Infected, targets)), _) => (Verdict::Infected, targets),
+            (_, Some(target)) => (Verdict::Infected, vec![target]),
+            (Some((verdict, _)), None) => (verdict, vec![]),
+            (None, None) => (Verdict::Undecided, vec![]),
+        };
+        Self { verdict, targets, training_images, adversarial_examples }
+    }
+}
+
 /// Judges a model by all attacks on it.
-pub fn judge(attacks: Vec<AttackStatistics>) -> Inspection {
+pub fn judge(attacks: Vec<AttackStatistics>) -> TransferTest {
     let classes = attacks.first().map_or(0, |attack| attack.transfer.len());
     let mean = |label| {
         let leads = attacks.iter().map(|attack| lead(&attack.transfer, label));
@@ -56,7 +86,7 @@ pub fn judge(attacks: Vec<AttackStatistics>) -> Inspection {
         .reduce(|best, next| if next.0 > best.0 { next } else { best });
     let (index, label) = best.unwrap_or((0.0, 0));
     let verdict = if index >= THRESHOLD { Verdict::Infected } else { Verdict::Undecided };
-    Inspection {
+    TransferTest {
         verdict,
         target: (verdict == Verdict::Infected).then_some(label as u32),
         index,

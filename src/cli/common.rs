@@ -11,7 +11,7 @@ use pbe::data::{
 };
 use pbe::device::Precision;
 use pbe::error::{Error, Result};
-use pbe::report::{Begin, COMMIT, RunResult, comparison};
+use pbe::report::{Begin, COMMIT, RunResult, comparison, findings};
 use serde::Serialize;
 
 use super::progress::Progress;
@@ -254,7 +254,11 @@ fn is_usual(set: &Dataset) -> bool {
 
 /// Prints the result: the final table, or JSON.
 pub fn print_result(result: &RunResult, json: bool) -> Result<()> {
-    print(&if json { result.to_json()? } else { comparison(result).to_string() })
+    if json {
+        return print(&result.to_json()?);
+    }
+    let sentences: String = findings(result).iter().map(|sentence| format!("\n{sentence}")).collect();
+    print(&format!("{}{sentences}{}", comparison(result), if sentences.is_empty() { "" } else { "\n" }))
 }
 
 /// Prints text; a closed pipe is no error.

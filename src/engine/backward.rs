@@ -33,6 +33,7 @@ impl Lowering<'_> {
             }
         }
         gradients.tensor[count - 1] = Some(output_gradient);
+        let mut taps = self.taps.len();
         for step in std::mem::take(&mut self.tape).iter().rev() {
             match *step {
                 TapeEntry::Linear { node } => self.linear_backward(node, &mut gradients)?,
@@ -48,6 +49,13 @@ impl Lowering<'_> {
                 }
                 TapeEntry::Conv { node, residual, output } => {
                     let gradient = known(&gradients, output)?;
+                    if let Some(&(_, output)) = self.taps.iter().find(|(tapped, _)| *tapped == node) {
+                        self.tap(node, gradient, output);
+                        taps -= 1;
+                        if taps == 0 {
+                            return Ok(None);
+                        }
+                    }
                     if let Some(other) = residual {
                         self.pass_on(other, gradient, &mut gradients)?;
                     }
@@ -56,6 +64,17 @@ impl Lowering<'_> {
             }
         }
         Ok(gradients.tensor[0])
+    }
+
+    /// Stores the mean over pixels of the gradient of what a convolution writes.
+    fn tap(&mut self, node: NodeId, gradient: Span, output: Span) {
+        let shape = &self.graph.nodes[node];
+        self.ops.push(Op::GlobalAvgPool(ops::GlobalAvgPool {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            input: gradient,
+            output,
+        }));
     }
 
     fn linear_backward(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {

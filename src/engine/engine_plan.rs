@@ -18,6 +18,8 @@ pub struct EngineOptions {
     pub augment: Augment,
     /// The ball of attacks.
     pub norm: Norm,
+    /// Whether activation gradients are asked for.
+    pub activation_gradients: bool,
     /// Whether the caller changes staged images, trains on them and reads the gradient at them.
     pub external_inputs: bool,
 }
@@ -34,6 +36,7 @@ pub(super) enum ProgramKind {
     Infer(Source),
     Attack(Source),
     Train(Source, bool),
+    ActivationGradients,
 }
 
 /// A graph lowered for what the options ask for.
@@ -57,12 +60,15 @@ impl EnginePlan {
     /// # Errors
     /// A graph that the lowering has no rule for.
     pub fn new(device: &dyn Device, graph: &Graph, options: &EngineOptions) -> Result<Self> {
-        let shared = Shared::new(graph, options.attack || options.batch > 0);
+        let backward = options.attack || options.batch > 0 || options.activation_gradients;
+        let shared = Shared::new(graph, backward);
         let image = graph.image_len();
         let rows = (STAGED_ELEMENTS / image).clamp(64, 1024).max(options.batch);
         let adversarial = if options.attack || options.external_inputs { image } else { 0 };
         let gradient = if options.external_inputs { image } else { 0 };
-        let staging = Staging::new(rows, graph.classes(), graph.features(), adversarial, gradient);
+        let layers = if options.activation_gradients { graph.activation_layers() } else { vec![] };
+        let channels: Vec<usize> = layers.iter().map(|&layer| graph.nodes[layer].channels).collect();
+        let staging = Staging::new(rows, graph.classes(), graph.features(), adversarial, gradient, &channels);
         let mut builder = ProgramBuilder {
             graph,
             shared: &shared,
@@ -74,6 +80,8 @@ impl EnginePlan {
         };
         let probe = if options.attack {
             builder.attack(Source::Images)?
+        } else if options.activation_gradients {
+            builder.activation_gradients()?
         } else {
             builder.infer(Source::Images, false)?
         };
@@ -119,6 +127,9 @@ fn list(builder: &ProgramBuilder, options: &EngineOptions) -> Result<Vec<(Progra
         if source != Source::Adversarial && options.attack {
             list.push((ProgramKind::Attack(source), builder.attack(source)?));
         }
+    }
+    if options.activation_gradients {
+        list.push((ProgramKind::ActivationGradients, builder.activation_gradients()?));
     }
     if options.external_inputs {
         list.push((ProgramKind::Stage, builder.stage()));

@@ -10,6 +10,9 @@ pub const NORM_EPSILON: f32 = 1e-5;
 /// [`Graph::norm_momentum`] of most networks.
 pub const NORM_MOMENTUM: f32 = 0.1;
 
+/// Most layers of [`Graph::activation_layers`].
+const ACTIVATION_LAYERS: usize = 8;
+
 /// A node of a [`Graph`], by position.
 pub type NodeId = usize;
 
@@ -196,6 +199,23 @@ impl Graph {
     /// The nodes that read `node`.
     pub fn consumers(&self, node: NodeId) -> Vec<NodeId> {
         (node + 1..self.nodes.len()).filter(|&other| self.nodes[other].inputs.contains(&node)).collect()
+    }
+
+    /// The convolutions whose activation gradients are looked at: those of the second half, at most
+    /// eight, evenly spaced. Left out are the last one, whose gradient hardly depends on the image, and
+    /// those of shortcuts: their gradient is that of the convolution they are added to.
+    pub fn activation_layers(&self) -> Vec<NodeId> {
+        let conv = |node: NodeId| matches!(self.nodes[node].layer, Layer::Conv { .. });
+        // A block's shortcut comes before the convolution that reads the same input.
+        let shortcut = |node: NodeId| {
+            (node + 1..self.nodes.len())
+                .any(|other| conv(other) && self.nodes[other].inputs == self.nodes[node].inputs)
+        };
+        let main_path = |&node: &NodeId| conv(node) && !shortcut(node);
+        let convs: Vec<NodeId> = (0..self.nodes.len()).filter(main_path).collect();
+        let inner = &convs[convs.len() / 2..convs.len().saturating_sub(1).max(convs.len() / 2)];
+        let count = inner.len().min(ACTIVATION_LAYERS);
+        (0..count).map(|at| inner[at * inner.len() / count]).collect()
     }
 
     /// Multiply-adds of one image's forward pass.

@@ -97,6 +97,9 @@ pub struct Lowering<'a> {
     pub(super) ops: Vec<Op>,
     pub(super) values: Vec<Option<LazyTensor>>,
     pub(super) tape: Vec<TapeEntry>,
+    /// Convolutions whose output's gradient is wanted, mean over pixels, and where. If there are any, the backward pass
+    /// ends with the last of them.
+    pub(super) taps: Vec<(NodeId, Span)>,
 }
 
 impl<'a> Lowering<'a> {
@@ -112,6 +115,7 @@ impl<'a> Lowering<'a> {
             ops: vec![],
             values,
             tape: vec![],
+            taps: vec![],
         }
     }
 

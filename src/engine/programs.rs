@@ -108,6 +108,23 @@ impl ProgramBuilder<'_> {
         Ok(self.finish(plan, start..end))
     }
 
+    /// The gradient of Σ teacher · logits at the tensors that [`Graph::activation_layers`] write, mean over pixels. A
+    /// teacher row that is 1 at a label and else 0 makes it the gradient of the label's logit. Where a batch norm is
+    /// folded into the convolution, the tensor is the norm's output.
+    pub fn activation_gradients(&self) -> Result<Program> {
+        let mut plan = Lowering::new(self.graph, self.shared, Pass::Attack);
+        let (staging, classes) = (self.staging, self.graph.classes());
+        let image = self.input(&mut plan, Source::Images);
+        plan.forward(image, Some(staging.features), staging.logits)?;
+        let gradient = plan.slots.add(classes);
+        plan.slots.pin(gradient);
+        plan.ops.push(Op::Copy(ops::Copy { elements: classes, input: staging.teacher, output: gradient }));
+        plan.taps =
+            self.graph.activation_layers().into_iter().zip(staging.activation_gradients.clone()).collect();
+        plan.backward(gradient)?;
+        Ok(self.finish(plan, 0..0))
+    }
+
     /// The augmented images, to the rows of [`Source::Adversarial`].
     pub fn stage(&self) -> Program {
         let mut plan = Lowering::new(self.graph, self.shared, Pass::Infer);

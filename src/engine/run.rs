@@ -52,6 +52,8 @@ enum Column {
     Features,
     Score,
     Adversarial,
+    /// At one of [`Graph::activation_layers`].
+    ActivationGradient(usize),
 }
 
 impl Rows<'_> {
@@ -63,8 +65,15 @@ impl Rows<'_> {
             Column::Features => ("features", self.staging.features),
             Column::Score => ("score", self.staging.score),
             Column::Adversarial => ("adversarial example", self.staging.adversarial),
+            Column::ActivationGradient(layer) => {
+                ("activation gradient", self.staging.activation_gradients[layer])
+            }
         };
-        if !self.written.contains(&column) {
+        let written = |own: &Column| match (own, column) {
+            (Column::ActivationGradient(_), Column::ActivationGradient(_)) => true,
+            (own, column) => *own == column,
+        };
+        if !self.written.iter().any(written) {
             return Err(Error::input(format!("this pass has made no {what}")));
         }
         let (column, len, room) = (span, self.count * span.len, out.len());
@@ -99,6 +108,10 @@ impl Rows<'_> {
     pub fn scores(&self, out: &mut [f32]) -> Result<()> {
         self.read(Column::Score, out)
     }
+    /// Activation gradients at one of [`Graph::activation_layers`], `count` × its channels, to the front of `out`.
+    pub fn activation_gradients(&self, layer: usize, out: &mut [f32]) -> Result<()> {
+        self.read(Column::ActivationGradient(layer), out)
+    }
     /// Adversarial images, `count` × image length, to the front of `out`.
     pub fn adversarial(&self, out: &mut [f32]) -> Result<()> {
         self.read(Column::Adversarial, out)
@@ -111,6 +124,7 @@ struct ProgramIds {
     infer: [Option<ProgramId>; 3],
     score: ProgramId,
     attack: [Option<ProgramId>; 2],
+    activation_gradients: Option<ProgramId>,
     /// By source and distillation.
     train: [[Option<ProgramId>; 2]; 3],
 }
@@ -327,6 +341,33 @@ impl Engine {
         Ok(())
     }
 
+    /// The gradient of each image's logit of its label at [`Graph::activation_layers`], mean over pixels (AGPD, ICLR
+    /// 2025). `visit` gets every finished chunk of rows, with logits too.
+    pub fn activation_gradients(
+        &mut self,
+        indices: &[u32],
+        labels: &[u32],
+        mut visit: impl FnMut(Rows) -> Result<()>,
+    ) -> Result<()> {
+        let program = planned(self.programs.activation_gradients)?;
+        self.check_batch(indices, &[("labels", labels.len(), 1)])?;
+        self.check_labels(labels)?;
+        self.runner.evaluation()?;
+        let (rows, classes) = (self.staging.rows, self.graph.classes());
+        for (chunk, part) in indices.chunks(rows).enumerate() {
+            let first = chunk * rows;
+            let mut seed = vec![0.0; part.len() * classes];
+            for (row, &label) in labels[first..first + part.len()].iter().enumerate() {
+                seed[row * classes + label as usize] = 1.0;
+            }
+            self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
+            self.runner.session.write(Region::Staging, self.staging.teacher.offset, &seed)?;
+            self.runner.run_slices(program, part.len(), &StepParams::default())?;
+            visit(self.rows_at(chunk, part.len(), &[Column::ActivationGradient(0), Column::Logits]))?;
+        }
+        Ok(())
+    }
+
     /// Puts the augmented images at `indices`, at most [`Engine::rows`], into the rows of
     /// [`Source::Adversarial`].
     pub fn stage(&mut self, indices: &[u32], params: &StepParams) -> Result<()> {
@@ -406,11 +447,16 @@ impl Engine {
         Ok((losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / count as f64) as f32)
     }
 
-    fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
+    fn check_labels(&self, labels: &[u32]) -> Result<()> {
         let classes = self.graph.classes();
-        if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
-            return Err(Error::input(format!("label {label} of {classes} classes")));
+        match labels.iter().find(|label| **label as usize >= classes) {
+            Some(label) => Err(Error::input(format!("label {label} of {classes} classes"))),
+            None => Ok(()),
         }
+    }
+
+    fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
+        self.check_labels(labels)?;
         self.runner.session.write_words(Region::Staging, self.staging.labels.offset, labels)
     }
 
@@ -437,6 +483,7 @@ impl ProgramIds {
             infer: [None; 3],
             score: nothing,
             attack: [None; 2],
+            activation_gradients: None,
             train: [[None; 2]; 3],
         };
         for (job, program) in list {
@@ -447,6 +494,7 @@ impl ProgramIds {
                 ProgramKind::Score => programs.score = id,
                 ProgramKind::Infer(source) => programs.infer[source as usize] = Some(id),
                 ProgramKind::Attack(source) => programs.attack[source as usize] = Some(id),
+                ProgramKind::ActivationGradients => programs.activation_gradients = Some(id),
                 ProgramKind::Train(source, distil) => {
                     programs.train[source as usize][usize::from(distil)] = Some(id);
                 }

@@ -29,6 +29,9 @@ pub struct Staging {
     pub adversarial: Span,
     /// Gradient of the loss at it; of length 0 if it isn't needed.
     pub input_gradient: Span,
+    /// Activation gradients, one column for each of [`Graph::activation_layers`](super::graph::Graph::activation_layers);
+    /// none if they aren't needed.
+    pub activation_gradients: Vec<Span>,
     /// Elements altogether.
     pub len: usize,
 }
@@ -41,6 +44,7 @@ impl Staging {
         features: usize,
         adversarial: usize,
         input_gradient: usize,
+        activation_gradients: &[usize],
     ) -> Self {
         let mut end = 0;
         let mut column = |len: usize| {
@@ -61,6 +65,7 @@ impl Staging {
             logits: column(classes),
             adversarial: column(adversarial),
             input_gradient: column(input_gradient),
+            activation_gradients: activation_gradients.iter().map(|&channels| column(channels)).collect(),
             len: end,
         }
     }

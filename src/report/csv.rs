@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::result::RoundResult;
+use crate::analysis::Suspects;
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::eval::{CurvePoint, predictions, ranked};
@@ -133,6 +134,25 @@ pub fn write_ranking(path: &Path, images: &ImageSet, scores: &[f32]) -> Result<(
                 &images.names[place],
                 &images.labels[place].to_string(),
                 &format!("{:?}", scores[place]),
+            ])?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes the suspected images, the most suspicious first: index, file, label, deviation. Image i of `images` has the
+/// index `taken[i]`.
+pub fn write_suspects(path: &Path, images: &ImageSet, taken: &[u32], suspects: &Suspects) -> Result<()> {
+    check_count(path, images, taken.len())?;
+    write(path, |csv| {
+        csv.write_record(["index", "file", "label", "deviation"])?;
+        for &place in &suspects.images {
+            let place = place as usize;
+            csv.write_record([
+                &taken[place].to_string(),
+                &images.names[place],
+                &images.classes[images.labels[place] as usize],
+                &format!("{:?}", suspects.deviation[place]),
             ])?;
         }
         Ok(())

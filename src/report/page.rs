@@ -13,6 +13,7 @@ h1{font-size:1.6rem;line-height:1.2}h2{font-size:1.2rem;margin:2.5rem 0 .5rem}\
 figure{margin:1rem 0;overflow-x:auto}figure svg{display:block;width:100%;max-width:44rem;height:auto}\
 figcaption{opacity:.8;max-width:44rem}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+pre{white-space:pre-wrap;overflow-wrap:anywhere}\
 .wide{overflow-x:auto}th,td{padding:.25rem .8rem .25rem 0;text-align:left;border-bottom:1px solid #8886}\
 .pictures{display:grid;grid-template-columns:max-content repeat(8,minmax(2rem,5rem));gap:.3rem;align-items:center}\
 .pictures img{width:100%;image-rendering:pixelated;display:block}.pictures span{padding-right:.5rem}\
@@ -37,6 +38,11 @@ impl Page {
     /// A heading.
     pub fn heading(&mut self, words: &str) {
         let _ = writeln!(self.body, "<h2>{}</h2>", escape(words));
+    }
+
+    /// Text that is copied as it is.
+    pub fn code(&mut self, text: &str) {
+        let _ = writeln!(self.body, "<pre>{}</pre>", escape(text));
     }
 
     /// A figure with its caption.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::Inspection;
+use crate::analysis::{AsrEstimate, Detection, Inspection};
 use crate::error::{Error, Result};
 use crate::eval::{Metrics, defense_effectiveness};
 use crate::fs::write_atomic;
@@ -49,7 +49,24 @@ pub struct RunResult {
     /// Of `pbe inspect`.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub inspection: Option<Inspection>,
+    /// Of `pbe purify` without a clean set: what the training images say of the model given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Detection>,
+    /// The attack success rate without a trigger, where the model was infected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asr_estimate: Option<AsrEstimate>,
+    /// On the test images; where there are none, on the training images that aren't suspected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recall: Vec<ClassRecall>,
     pub seconds: Seconds,
+}
+
+/// Images of a class that a model gives their class, in per cent; none without images.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClassRecall {
+    pub class: String,
+    pub before: Option<f64>,
+    pub after: Option<f64>,
 }
 
 /// A filter of the initial set; null is what isn't known.
@@ -125,6 +142,9 @@ impl RunResult {
             der: None,
             rounds: Vec::new(),
             inspection: None,
+            detection: None,
+            asr_estimate: None,
+            recall: Vec::new(),
             seconds: Seconds::new(),
         }
     }

@@ -174,6 +174,14 @@ impl RunFolder {
     pub fn poison(&self) -> PathBuf {
         self.folder.join("poison.json")
     }
+    /// The suspected training images.
+    pub fn suspects(&self) -> PathBuf {
+        self.folder.join("suspects.csv")
+    }
+    /// The result for people.
+    pub fn report(&self) -> PathBuf {
+        self.folder.join("report.html")
+    }
     /// The state of an unfinished run.
     pub fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint.safetensors")

@@ -170,7 +170,7 @@ fn attack(steps: usize) {
         attack: true,
         augment: Augment::default(),
         norm: Norm::Linf,
-        external_inputs: false,
+        ..EngineOptions::default()
     };
     let device = CudaDevice::open(0, Precision::Bf16).unwrap();
     let mut engine = Engine::open(&device, &graph, &weights.values, &options).unwrap();

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::program::{DATA, assert_says, fails, model, poison, succeeds, word};
+use super::program::{
+    DATA, NO_FILTERS, ONE_EPOCH, assert_says, fails, model, poison, purification, run as run_program,
+    succeeds, text, word,
+};
 
 fn inspection<'a>(model: &'a std::path::Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["inspect", "--model", word(model), "--data", DATA, "--device", "cpu"], more].concat()
@@ -15,14 +18,25 @@ fn the_result_has_the_documented_fields() {
     let result: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&result["schema"], &result["command"]), (&1.into(), &"inspect".into()));
     let verdict = result["verdict"].as_str().unwrap();
-    assert!(["infected", "undecided"].contains(&verdict), "{verdict}");
-    assert!(result["index"].is_number() && result["threshold"].is_number());
-    assert_eq!(result["target"].is_number(), verdict == "infected");
-    let histogram = result["histogram"].as_array().unwrap();
+    assert!(["infected", "no_sign", "undecided"].contains(&verdict), "{verdict}");
+    assert_eq!(result["targets"].as_array().unwrap().is_empty(), verdict != "infected");
+
+    let training = &result["training_images"];
+    assert_eq!(training["images"], 24);
+    let p_value = training["p_value"].as_f64().unwrap();
+    assert!(p_value > 0.0 && p_value <= 1.0, "{p_value}");
+    let labels = training["labels"].as_array().unwrap();
+    let suspected: u64 = labels.iter().map(|label| label["suspected"].as_u64().unwrap()).sum();
+    assert_eq!((labels.len(), Some(suspected)), (4, training["suspected"].as_u64()));
+
+    let test = &result["adversarial_examples"];
+    assert!(test["index"].is_number() && test["threshold"].is_number());
+    assert_eq!(test["target"].is_number(), test["verdict"] == "infected");
+    let histogram = test["histogram"].as_array().unwrap();
     assert_eq!(histogram.len(), 4);
     let all: f64 = histogram.iter().map(|share| share.as_f64().unwrap()).sum();
     assert!((all - 100.0).abs() < 1e-9, "{all}");
-    for attack in result["attacks"].as_array().unwrap() {
+    for attack in test["attacks"].as_array().unwrap() {
         let counts: u64 = attack["confusion"]
             .as_array()
             .unwrap()
@@ -36,9 +50,42 @@ fn the_result_has_the_documented_fields() {
     // Another number of threads doesn't change it, and without --json it is read by people.
     let again = succeeds(&inspection(&model, &["--limit", "24", "--json", "--threads", "1"]));
     let again: Value = serde_json::from_str(&again).unwrap();
-    assert_eq!(again["attacks"], result["attacks"]);
+    assert_eq!(again["adversarial_examples"], result["adversarial_examples"]);
+    assert_eq!(again["training_images"], result["training_images"]);
     let words = succeeds(&inspection(&model, &["--limit", "24"]));
-    assert_says(&words, &[verdict, "index", "threshold"]);
+    assert_says(&words, &["suspected", "benign models", "index"]);
+}
+
+/// A model that has learnt the trigger and little else: its target is named, the suspected images are listed, the most
+/// suspicious first, and `--fail-on` ends in an exit code of its own.
+#[test]
+fn poisoned_training_images_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = "synthetic:classes=4,per_class=150,test_per_class=20,size=12";
+    let run = folder.path().join("infected");
+    let arguments = ["infect", "--data", data, "--attack", "badnets", "--rate", "0.15", "--target", "2"];
+    let training = ["--width", "4", "--batch", "16", "--lr", "0.05", "--epochs", "8", "--output", word(&run)];
+    succeeds(&[&arguments[..], &training].concat());
+    let (model, truth, list) =
+        (run.join("model.safetensors"), run.join("poison.json"), folder.path().join("suspects.csv"));
+    let look = ["inspect", "--model", word(&model), "--data", data, "--device", "cpu"];
+    let more = ["--poison", word(&truth), "--output", word(&list), "--json", "--fail-on", "infected"];
+    let output = run_program(&[&look[..], &more].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["verdict"], "infected");
+    assert_eq!(result["training_images"]["targets"], serde_json::json!([2]));
+    let rows = std::fs::read_to_string(&list).unwrap();
+    let rows: Vec<Vec<&str>> = rows.lines().map(|row| row.split(',').collect()).collect();
+    assert_eq!(rows[0], ["index", "file", "label", "deviation"]);
+    assert_eq!(result["training_images"]["suspected"], rows.len() - 1);
+    let deviations: Vec<f32> = rows[1..].iter().map(|row| row[3].parse().unwrap()).collect();
+    assert!(deviations.is_sorted_by(|one, next| one >= next));
+    let document: Value = serde_json::from_slice(&std::fs::read(&truth).unwrap()).unwrap();
+    let poisoned = document["train"]["indices"].as_array().unwrap();
+    let hits =
+        rows[1..].iter().filter(|row| poisoned.contains(&row[0].parse::<u64>().unwrap().into())).count();
+    assert!(hits >= 20, "{hits} poisoned images; as many drawn at random would have some 15");
 }
 
 #[test]
@@ -49,4 +96,23 @@ fn what_cannot_be_inspected_is_named() {
     let other = ["inspect", "--model", word(&model), "--data", "synthetic:classes=5,per_class=4,size=8"];
     assert_says(&fails(&other), &["4 classes", "5"]);
     assert_says(&fails(&["inspect", "--model", word(&model), "--data", "absent"]), &["absent"]);
+}
+
+/// Without a clean set a purification says what the training images show, in `result.json`, in `suspects.csv` and on a
+/// page that loads nothing.
+#[test]
+fn a_purification_reports_what_it_found() {
+    let (model, truth, folder) = (model(), poison(), tempfile::tempdir().unwrap());
+    let run = folder.path().join("purified");
+    let more = ["--poison", word(&truth), "--output", word(&run), "--device", "cpu"];
+    let words = succeeds(&purification(&model, &[&more[..], &ONE_EPOCH, &NO_FILTERS].concat()));
+    assert_says(&words, &["training images"]);
+    let result: Value = serde_json::from_slice(&std::fs::read(run.join("result.json")).unwrap()).unwrap();
+    assert_eq!(result["detection"]["images"], 80);
+    assert_eq!(result["recall"].as_array().unwrap().len(), 4);
+    let rows = std::fs::read_to_string(run.join("suspects.csv")).unwrap();
+    assert_eq!(result["detection"]["suspected"], rows.lines().count() - 1);
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert_says(&page, &["Before and after", "Deviations", "Classes", "pbe purify --config"]);
+    assert!(!page.contains("src=\"http") && !page.contains("<link"), "it loads something");
 }

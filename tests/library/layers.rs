@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use pbe::data::ImageSet;
+use pbe::data::{ImageSet, Normalisation};
 use pbe::device::cpu::CpuDevice;
 use pbe::device::reference::ReferenceDevice;
 use pbe::device::{Device, Norm, StepParams};
 use pbe::engine::graph::{Graph, Layer, NodeId};
 use pbe::engine::{AttackBatch, Budget, Engine, EngineOptions, Source};
+use pbe::model::{Architecture, NetworkKind};
 use pbe::rng::{Purpose, Stream};
 
 const IMAGES: usize = 4;
@@ -236,6 +237,61 @@ fn attack_climbs(graph: &Graph) {
     let (before, after) = (loss(0), loss(10));
     for (before, after) in before.iter().zip(&after) {
         assert!(after > before, "{before} became {after}");
+    }
+}
+
+/// The mean over pixels of the gradient at a folded norm's output is the slope of the logit along the norm's shift, over
+/// the pixels. A few ReLUs are turned by the step: that is what the tolerance is for.
+fn activation_gradients_are_slopes(graph: &Graph) {
+    let options = EngineOptions { activation_gradients: true, ..EngineOptions::default() };
+    let mut engine = Engine::open(&ReferenceDevice::default(), graph, &weights(graph), &options).unwrap();
+    engine.attach(&images(graph)).unwrap();
+    let labels = images(graph).labels;
+    let mut seen = 0;
+    for (number, &layer) in graph.activation_layers().iter().enumerate() {
+        let node = &graph.nodes[layer];
+        let [reader] = graph.consumers(layer)[..] else { continue };
+        let Layer::Norm { beta, .. } = &graph.nodes[reader].layer else { continue };
+        let mut gradients = vec![0.0; IMAGES * node.channels];
+        engine.set_weights(&weights(graph)).unwrap();
+        engine
+            .activation_gradients(&ALL, &labels, |rows| rows.activation_gradients(number, &mut gradients))
+            .unwrap();
+        let mut slopes = vec![0.0; gradients.len()];
+        for channel in 0..node.channels {
+            let mut logits = |by: f32| {
+                let mut moved = weights(graph);
+                moved[beta.start + channel] += by;
+                engine.set_weights(&moved).unwrap();
+                engine.logits(&ALL).unwrap()
+            };
+            let step = 5e-4;
+            let (more, less) = (logits(step), logits(-step));
+            for (image, &label) in labels.iter().enumerate() {
+                let at = image * CLASSES + label as usize;
+                slopes[image * node.channels + channel] =
+                    (more[at] - less[at]) / (2.0 * step) / node.pixels() as f32;
+            }
+        }
+        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v * v)).sum::<f64>();
+        let error = square(&mut gradients.iter().zip(&slopes).map(|(told, slope)| told - slope));
+        let of = square(&mut slopes.iter().copied());
+        assert!(of > 0.0 && error.sqrt() < 0.05 * of.sqrt(), "layer {layer}: {error} of {of}");
+        seen += 1;
+    }
+    assert!(seen > 0, "no layer was looked at");
+}
+
+#[test]
+fn activation_gradients() {
+    activation_gradients_are_slopes(&residual());
+    for network in [NetworkKind::PreActResNet18, NetworkKind::ResNet18SmallStem, NetworkKind::ResNet50] {
+        let architecture = Architecture { network, width: 2, classes: CLASSES, channels: 3 };
+        let graph = architecture.graph(&Normalisation::identity(3), 16, 16).unwrap();
+        assert!((5..=8).contains(&graph.activation_layers().len()));
+        if network != NetworkKind::ResNet50 {
+            activation_gradients_are_slopes(&graph);
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct PurifyData {
     pub set: Dataset,
     /// D_train, or the clean set.
     pub images: ImageSet,
+    /// Which training images `images` are, where `--limit` left some out.
+    pub taken: Option<Vec<u32>>,
     /// Whether `images` is known to be clean.
     pub clean_set: bool,
     /// Which of `images` are clean, where the truth is known; only for reporting.
@@ -58,7 +60,8 @@ impl PurifyData {
             progress.log("the data has no test split: accuracy and attack success are not measured");
         }
         let clean_set = request.clean_set();
-        Ok((Self { set: loaded.set, images, clean_set, clean, evaluator }, network, inputs))
+        let taken = loaded.taken.clone();
+        Ok((Self { set: loaded.set, images, taken, clean_set, clean, evaluator }, network, inputs))
     }
 
     /// Digests of what a run depends on beside its settings.

@@ -1,7 +1,9 @@
 //! `pbe purify`: erases the backdoor of a model.
 
 mod data;
+mod findings;
 mod observer;
+mod page;
 mod request;
 
 use std::path::PathBuf;
@@ -11,8 +13,9 @@ use pbe::defense::{Inputs, RunState, purify as run_defense};
 use pbe::device::Device;
 use pbe::engine::EngineOptions;
 use pbe::error::Result;
+use pbe::fs::write_atomic;
 use pbe::model::save;
-use pbe::report::{RunFolder, RunResult};
+use pbe::report::{RunFolder, RunResult, csv};
 use pbe::train::TrainerConfig;
 use serde::Serialize;
 use toml::Table;
@@ -26,6 +29,7 @@ use super::open::{Model, Network};
 use super::progress::Progress;
 use data::PurifyData;
 pub use data::suspect;
+use findings::Findings;
 use observer::{CheckpointMeta, RunObserver, restore};
 pub use request::PurifyArgs;
 use request::Request;
@@ -89,7 +93,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
         ResumeState::Fresh => (RunState::default(), CheckpointMeta::default()),
     };
     let load = clock.elapsed().as_secs_f64();
-    let [for_infected, for_purified] = options(defense.trainer());
+    let [for_infected, for_purified] = options(defense.trainer(), !data.clean_set);
     let infected = &mut network.open(device.as_ref(), &for_infected)?;
     let purified = &mut network.open(device.as_ref(), &for_purified)?;
     progress.log(&need.to_string());
@@ -113,14 +117,35 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let before = observer.meta.before.unwrap_or_default();
     let after = observer.measure(purified)?;
     save(&network.with_values(purified.weights()?), folder.model())?;
+    let found = Findings::new(infected, purified, &data, seed, progress)?;
     let mut result = RunResult::new("purify", &device.describe(), seed);
     result.inputs = Some(told);
     result.judge(before, after);
     result.rounds = std::mem::take(&mut observer.meta.rounds);
     sum_seconds(&mut result, load, clock.elapsed().as_secs_f64());
+    if let Some(found) = &found {
+        write_findings(&mut result, found, &data, &folder)?;
+    }
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
     Ok(result)
+}
+
+/// Puts what was found into the result, and writes `suspects.csv` and `report.html`.
+fn write_findings(
+    result: &mut RunResult,
+    found: &Findings,
+    data: &PurifyData,
+    folder: &RunFolder,
+) -> Result<()> {
+    result.detection = Some(found.detection.clone());
+    result.asr_estimate = found.estimate.clone();
+    result.recall = found.recall.clone();
+    let all = || (0..data.images.len() as u32).collect();
+    let taken = data.taken.clone().unwrap_or_else(all);
+    csv::write_suspects(&folder.suspects(), &data.images, &taken, &found.suspects)?;
+    let command = format!("pbe purify --config {} --output DIR", folder.config().display());
+    write_atomic(folder.report(), page::page(result, found, data, &command)?.as_bytes())
 }
 
 fn log_differences(differences: &[String], progress: &Progress) {
@@ -130,10 +155,10 @@ fn log_differences(differences: &[String], progress: &Progress) {
     }
 }
 
-/// What the infected network and the one that is trained are opened for.
-fn options(trainer: &TrainerConfig) -> [EngineOptions; 2] {
+/// What the infected network and the one that is trained are opened for. Without a clean set images are `suspected`.
+fn options(trainer: &TrainerConfig, suspected: bool) -> [EngineOptions; 2] {
     let trained = EngineOptions { attack: true, ..trainer.engine_options() };
-    [EngineOptions { batch: 0, ..trained }, trained]
+    [EngineOptions { batch: 0, activation_gradients: suspected, ..trained }, trained]
 }
 
 /// What decides the memory of a run: two networks.
@@ -147,7 +172,7 @@ pub fn memory_estimate<'a>(
         device,
         graph: &network.graph,
         batch: trainer.batch,
-        networks: Box::new(|batch| options(&TrainerConfig { batch, ..trainer.clone() }).to_vec()),
+        networks: Box::new(|batch| options(&TrainerConfig { batch, ..trainer.clone() }, true).to_vec()),
         others: Box::new(|_| Ok(vec![])),
         images,
     }

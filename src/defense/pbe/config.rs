@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::views::View;
 use crate::defense::{Facts, Recipe};
 use crate::error::{Error, Result};
+use crate::eval::View;
 use crate::train::{PgdConfig, Schedule, TrainConfig, TrainerConfig, at_least, positive, share};
 
 /// Progressive Backdoor Erasing: everything it depends on besides model, data and seed.

@@ -7,11 +7,11 @@
 use super::INITIAL_SET;
 use super::config::{FilterAttack, Pbe};
 use super::select::agreeing;
-use super::views::View;
 use crate::data::ImageSet;
 use crate::defense::Run;
 use crate::engine::{AttackBatch, Budget, Engine, Source, StepParams};
 use crate::error::Result;
+use crate::eval::View;
 use crate::eval::{logits_with_progress, predictions};
 use crate::rng::{Purpose, Stream};
 

@@ -5,11 +5,10 @@ mod initial_set;
 mod select;
 #[cfg(test)]
 mod tests;
-mod views;
 
+pub use crate::eval::View;
 pub use config::{FilterAttack, InitialSet, Pbe, Round, Select};
 pub use initial_set::FilterReport;
-pub use views::View;
 
 use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
 use crate::error::{Error, Result};

@@ -14,6 +14,8 @@ pub struct NetworkOutputs {
     pub logits: Vec<f32>,
     pub features: Vec<f32>,
     pub scores: Vec<f32>,
+    /// Of every image's label, layer by layer.
+    pub activation_gradients: Vec<f32>,
     /// Of one PGD step, per pixel.
     pub signs: Vec<f32>,
     /// Random starts.
@@ -39,6 +41,10 @@ impl NetworkOutputs {
             ("network: features", relative(&self.features, &expected.features)),
             ("network: cosine scores", relative(&self.scores, &expected.scores)),
             ("network: ranking, order", inversion(&self.scores, &expected.scores)),
+            (
+                "network: activation gradients",
+                relative(&self.activation_gradients, &expected.activation_gradients),
+            ),
         ];
         if norm == Norm::Linf {
             errors.push(("network: PGD signs, share", differing(&self.signs, &expected.signs, 0.0)));
@@ -47,7 +53,7 @@ impl NetworkOutputs {
         errors
     }
 
-    fn lists(&self) -> [&[f32]; 10] {
+    fn lists(&self) -> [&[f32]; 11] {
         [
             &self.gradients,
             &self.losses,
@@ -56,6 +62,7 @@ impl NetworkOutputs {
             &self.logits,
             &self.features,
             &self.scores,
+            &self.activation_gradients,
             &self.signs,
             &self.starts,
             &self.examples,

@@ -59,6 +59,7 @@ impl NetworkTest {
             attack: true,
             augment,
             norm: self.case.norm,
+            activation_gradients: true,
             ..EngineOptions::default()
         };
         let mut engine = Engine::open(device, &self.graph, &self.weights, &options)?;
@@ -75,6 +76,7 @@ impl NetworkTest {
             rows.features(&mut features[rows.first * width..])
         })?;
         let scores = engine.scores(&all, &self.reference)?;
+        let activation_gradients = self.activation_gradients(&mut engine, &all)?;
         let still = StepParams { random_start: false, clamp: false, ..StepParams::default() };
         let mut signs = self.attack(&mut engine, &all, &still)?;
         let clean = self.attack(&mut engine, &all, &StepParams { repeats: 0, ..still })?;
@@ -90,6 +92,7 @@ impl NetworkTest {
             logits,
             features,
             scores,
+            activation_gradients,
             signs,
             starts,
             examples,
@@ -124,6 +127,20 @@ impl NetworkTest {
             }
         }
         Ok((gradients, losses))
+    }
+
+    fn activation_gradients(&self, engine: &mut Engine, all: &[u32]) -> Result<Vec<f32>> {
+        let layers = self.graph.activation_layers();
+        let channels: Vec<usize> = layers.iter().map(|&layer| self.graph.nodes[layer].channels).collect();
+        let mut lists: Vec<Vec<f32>> =
+            channels.iter().map(|&channels| vec![0.0; all.len() * channels]).collect();
+        engine.activation_gradients(all, &self.labels, |rows| {
+            let mut lists = lists.iter_mut().zip(&channels).enumerate();
+            lists.try_for_each(|(layer, (list, channels))| {
+                rows.activation_gradients(layer, &mut list[rows.first * channels..])
+            })
+        })?;
+        Ok(lists.concat())
     }
 
     fn attack(&self, engine: &mut Engine, all: &[u32], params: &StepParams) -> Result<Vec<f32>> {

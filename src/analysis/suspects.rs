@@ -1,0 +1,208 @@
+//! Which training images look poisoned, and whether that says that the model is infected.
+//!
+//! An image is suspected where the model gives its label and its activation gradients are not those of the label
+//! ([`activation_deviation`]). The references come from images that keep their label in all views: where a label has
+//! more poisoned than clean images, they would be those of the poison otherwise.
+//!
+//! In a benign model hardly any image is suspected. In an infected one the attacker's labels have many. The index is
+//! the largest share of suspected images that a label has for certain; how often a benign model has one as large is
+//! known from models that were calibrated on (docs/inspect.md).
+
+use serde::{Deserialize, Serialize};
+
+use super::inspect::Verdict;
+use crate::data::ImageSet;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::eval::{View, activation_deviation, consistent, predict};
+
+/// An image that deviates by more is suspected.
+pub const SUSPECT_DEVIATION: f32 = 3.5 / 8.0;
+/// At a p-value of at most this the model is called infected.
+pub const INFECTED_P: f64 = 0.05;
+/// Above this p-value there is no sign of a backdoor.
+pub const NO_SIGN_P: f64 = 0.2;
+
+/// Indices of benign models, by `scripts/inspect_calibration.sh`.
+const BENIGN: &str = include_str!("benign_indices.txt");
+
+/// The suspected images of one label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LabelSuspects {
+    /// Images that have the label.
+    pub labelled: u64,
+    /// Those of them that get it from the model.
+    pub images: u64,
+    /// Suspected ones among those.
+    pub suspected: u64,
+}
+
+impl LabelSuspects {
+    /// The share of suspected images that the label has for certain: Wilson's lower bound, one-sided 95 %. Zero for a
+    /// label that the model gives to less than half of its images: what it takes for the label has no one direction.
+    pub fn share(&self) -> f64 {
+        let (n, z) = (self.images as f64, 1.645);
+        if self.images == 0 || 2 * self.images < self.labelled {
+            return 0.0;
+        }
+        let p = self.suspected as f64 / n;
+        let middle = p + z * z / (2.0 * n);
+        let spread = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+        ((middle - spread) / (1.0 + z * z / n)).max(0.0)
+    }
+}
+
+/// What the training images say about a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suspects {
+    /// The suspected images, the most suspicious first.
+    pub images: Vec<u32>,
+    /// Of every image, from its label's reference.
+    pub deviation: Vec<f32>,
+    /// The labels that the model gives.
+    pub predictions: Vec<u32>,
+    /// By label.
+    pub labels: Vec<LabelSuspects>,
+}
+
+/// The judgement of a model from its training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detection {
+    pub verdict: Verdict,
+    /// The attacker's labels; empty unless infected.
+    pub targets: Vec<u32>,
+    /// The largest share of suspected images that a label has for certain.
+    pub index: f64,
+    /// How often a benign model has an index as large, at most.
+    pub p_value: f64,
+    /// Benign models that the p-value comes from.
+    pub calibrated_on: usize,
+    /// Images that were looked at.
+    pub images: u64,
+    /// Suspected ones among those.
+    pub suspected: u64,
+    /// By label.
+    pub labels: Vec<LabelSuspects>,
+}
+
+/// Looks at all `images`. The engine has to be opened with `activation_gradients`. `flip` says whether a mirrored image
+/// shows the same thing. `progress` gets the images done, of `passes * images.len()`; its error ends the work.
+pub fn find_suspects(
+    engine: &mut Engine,
+    images: &ImageSet,
+    flip: bool,
+    seed: u64,
+    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Suspects> {
+    let views: Vec<View> = View::ALL.into_iter().filter(|view| flip || *view != View::Flip).collect();
+    let passes = views.len() + 2;
+    let total = passes * images.len();
+    let predicted = predict(engine, images)?;
+    let given = |&index: &u32| predicted[index as usize] == images.labels[index as usize];
+    let given: Vec<u32> = (0..images.len() as u32).filter(given).collect();
+    let trusted = consistent(engine, images, &given, &views, seed, &mut |done| progress(done, total))?;
+    let before = (passes - 2) * images.len();
+    let found =
+        activation_deviation(engine, images, &trusted, &mut |done| progress(before + 2 * done, total))?;
+    let mut labels = vec![LabelSuspects::default(); engine.graph().classes()];
+    let mut suspected = vec![];
+    images.labels.iter().for_each(|&label| labels[label as usize].labelled += 1);
+    for index in given {
+        let deviates = found.deviation[index as usize] > SUSPECT_DEVIATION;
+        let label = &mut labels[images.labels[index as usize] as usize];
+        label.images += 1;
+        label.suspected += u64::from(deviates);
+        if deviates {
+            suspected.push(index);
+        }
+    }
+    suspected.sort_by(|&a, &b| found.deviation[b as usize].total_cmp(&found.deviation[a as usize]));
+    Ok(Suspects { images: suspected, deviation: found.deviation, predictions: found.predictions, labels })
+}
+
+impl Suspects {
+    /// Judges the model.
+    pub fn judge(&self) -> Detection {
+        let benign = benign_indices();
+        let index = self.labels.iter().map(LabelSuspects::share).fold(0.0, f64::max);
+        let p_value = p_value(index, &benign);
+        let verdict = match p_value {
+            p if p <= INFECTED_P => Verdict::Infected,
+            p if p > NO_SIGN_P => Verdict::NoSign,
+            _ => Verdict::Undecided,
+        };
+        let target = |label: &u32| p_value_of(&self.labels[*label as usize], &benign) <= INFECTED_P;
+        Detection {
+            verdict,
+            targets: (0..self.labels.len() as u32).filter(target).collect(),
+            index,
+            p_value,
+            calibrated_on: benign.len(),
+            images: self.deviation.len() as u64,
+            suspected: self.images.len() as u64,
+            labels: self.labels.clone(),
+        }
+    }
+}
+
+/// The indices that benign models had.
+fn benign_indices() -> Vec<f64> {
+    BENIGN.lines().filter_map(|line| line.split(',').next()?.parse().ok()).collect()
+}
+
+fn p_value_of(label: &LabelSuspects, benign: &[f64]) -> f64 {
+    p_value(label.share(), benign)
+}
+
+/// The share of models, this one among the benign ones, whose index is at least as large.
+fn p_value(index: f64, benign: &[f64]) -> f64 {
+    let larger = benign.iter().filter(|&&other| other >= index).count();
+    (1 + larger) as f64 / (1 + benign.len()) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(images: u64, suspected: u64) -> LabelSuspects {
+        LabelSuspects { labelled: images, images, suspected }
+    }
+
+    fn suspects(labels: &[(u64, u64)]) -> Suspects {
+        let labels = labels.iter().map(|&(images, suspected)| label(images, suspected));
+        Suspects { images: vec![], deviation: vec![], predictions: vec![], labels: labels.collect() }
+    }
+
+    #[test]
+    fn a_label_with_many_suspects_is_the_target() {
+        let found = suspects(&[(500, 3), (1000, 480), (500, 0)]).judge();
+        assert_eq!((found.verdict, found.targets), (Verdict::Infected, vec![1]));
+        assert!((found.index - 0.4541).abs() < 1e-3, "{}", found.index);
+        let all = suspects(&[(500, 100); 3]).judge();
+        assert_eq!(all.targets, [0, 1, 2]);
+    }
+
+    #[test]
+    fn few_suspects_say_nothing() {
+        for labels in [vec![(500, 1), (500, 2)], vec![(0, 0), (10, 0)], vec![]] {
+            let found = suspects(&labels).judge();
+            assert_eq!((found.verdict, found.targets.len()), (Verdict::NoSign, 0), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn no_label_has_a_share_for_certain_without_images_or_suspects() {
+        assert_eq!(LabelSuspects::default().share(), 0.0);
+        assert_eq!(label(40, 0).share(), 0.0);
+        assert!(label(10, 1).share() < label(1000, 100).share());
+        let unknown = LabelSuspects { labelled: 201, ..label(100, 50) };
+        assert_eq!(unknown.share(), 0.0, "the model gives the label to less than half");
+    }
+
+    #[test]
+    fn the_p_value_counts_this_model_too() {
+        assert_eq!(p_value(0.5, &[0.1, 0.2, 0.3]), 0.25);
+        assert_eq!(p_value(0.2, &[0.1, 0.2, 0.3]), 0.75);
+        assert!(benign_indices().len() >= 30);
+    }
+}

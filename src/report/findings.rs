@@ -1,0 +1,101 @@
+//! What a purification found, in sentences.
+
+use super::result::{ClassRecall, RunResult};
+use super::table::two_decimals;
+use crate::analysis::{AsrEstimate, Detection, Verdict};
+
+/// A class that loses more recall than this is named, in points.
+const LOST: f64 = 5.0;
+
+/// The sentences, without line breaks; none where no training images were looked at.
+pub fn findings(result: &RunResult) -> Vec<String> {
+    let Some(detection) = &result.detection else { return vec![] };
+    let mut sentences = vec![verdict(detection, &result.recall)];
+    if detection.verdict == Verdict::Infected {
+        let none = "The attack success rate can't be estimated: the suspected images have no change in common that sends others to their label.";
+        sentences.push(result.asr_estimate.as_ref().map_or(none.into(), estimate));
+    }
+    sentences.extend(result.recall.iter().filter_map(lost));
+    sentences
+}
+
+fn verdict(found: &Detection, classes: &[ClassRecall]) -> String {
+    let Detection { images, suspected, p_value, calibrated_on, .. } = found;
+    let share = two_decimals(Some(100.0 * *suspected as f64 / (*images).max(1) as f64));
+    let counted = format!("{suspected} of {images} training images are suspected ({share} %)");
+    let names: Vec<String> = found
+        .targets
+        .iter()
+        .filter_map(|&target| classes.get(target as usize))
+        .map(|class| format!("`{}`", class.class))
+        .collect();
+    match found.verdict {
+        Verdict::Infected if names.len() > 1 && 2 * names.len() >= classes.len() => {
+            format!("The model was infected, for {} of {} labels: {counted}.", names.len(), classes.len())
+        }
+        Verdict::Infected => format!("The model was infected, target {}: {counted}.", names.join(", ")),
+        Verdict::NoSign => format!("The training images show no sign of a backdoor: {counted}."),
+        Verdict::Undecided => format!(
+            "Undecided whether the model was infected: {counted}, more than most of {calibrated_on} benign models (p {p_value:.2})."
+        ),
+    }
+}
+
+fn estimate(found: &AsrEstimate) -> String {
+    let AsrEstimate { images, before, after } = found;
+    format!(
+        "Estimated attack success rate: {before:.2} before, {after:.2} after (what the suspected images have in common, put on {images} others)."
+    )
+}
+
+fn lost(recall: &ClassRecall) -> Option<String> {
+    let (before, after) = (recall.before?, recall.after?);
+    let ClassRecall { class, .. } = recall;
+    (before - after > LOST).then(|| format!("Class `{class}` lost recall: {before:.2} to {after:.2}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::LabelSuspects;
+
+    fn result(verdict: Verdict, targets: &[u32]) -> RunResult {
+        let detection = Detection {
+            verdict,
+            targets: targets.to_vec(),
+            index: 0.4,
+            p_value: 0.03,
+            calibrated_on: 30,
+            images: 1000,
+            suspected: 50,
+            labels: vec![LabelSuspects::default(); 3],
+        };
+        let recall = |class: &str, after| ClassRecall { class: class.into(), before: Some(90.0), after };
+        let recall = vec![recall("cat", Some(84.0)), recall("dog", Some(88.0)), recall("frog", None)];
+        let mut result = RunResult::new("purify", "cpu", 0);
+        (result.detection, result.recall) = (Some(detection), recall);
+        result
+    }
+
+    #[test]
+    fn the_target_the_estimate_and_lost_classes_are_told() {
+        let mut one = result(Verdict::Infected, &[1]);
+        one.asr_estimate = Some(AsrEstimate { images: 950, before: 99.0, after: 1.25 });
+        let sentences = findings(&one);
+        assert_eq!(sentences.len(), 3);
+        assert_eq!(
+            sentences[0],
+            "The model was infected, target `dog`: 50 of 1000 training images are suspected (5.00 %)."
+        );
+        assert!(sentences[1].contains("99.00 before, 1.25 after"), "{}", sentences[1]);
+        assert_eq!(sentences[2], "Class `cat` lost recall: 90.00 to 84.00.");
+        assert!(findings(&result(Verdict::Infected, &[0, 1, 2]))[0].contains("for 3 of 3 labels"));
+    }
+
+    #[test]
+    fn nothing_is_claimed_without_a_sign() {
+        assert!(findings(&result(Verdict::NoSign, &[]))[0].contains("no sign"));
+        assert!(findings(&result(Verdict::Undecided, &[]))[0].contains("30 benign models"));
+        assert_eq!(findings(&RunResult::new("purify", "cpu", 0)), Vec::<String>::new());
+    }
+}
