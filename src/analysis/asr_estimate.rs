@@ -41,9 +41,7 @@ pub fn estimate_asr(
 ) -> Result<Option<(AsrEstimate, Vec<f64>)>> {
     let label = |i: u32| images.labels[i as usize];
     let ours: Vec<u32> = suspects.images.iter().copied().filter(|&i| label(i) == target).collect();
-    let mut unsuspected = vec![true; images.len()];
-    suspects.images.iter().for_each(|&index| unsuspected[index as usize] = false);
-    let unsuspected: Vec<u32> = (0..images.len() as u32).filter(|&i| unsuspected[i as usize]).collect();
+    let unsuspected = suspects.unsuspected();
     let (same, others): (Vec<u32>, Vec<u32>) = unsuspected.iter().partition(|&&i| label(i) == target);
     let right = |&i: &u32| suspects.predictions[i as usize] == label(i);
     let others: Vec<u32> = others.into_iter().filter(right).collect();

@@ -121,22 +121,29 @@ pub fn find_suspects(
 }
 
 impl Suspects {
+    /// The images that aren't suspected, ascending.
+    pub fn unsuspected(&self) -> Vec<u32> {
+        let mut kept = vec![true; self.deviation.len()];
+        self.images.iter().for_each(|&index| kept[index as usize] = false);
+        (0..kept.len() as u32).filter(|&index| kept[index as usize]).collect()
+    }
+
     /// Judges the model.
     pub fn judge(&self) -> Detection {
         let benign = benign_indices();
         let index = self.labels.iter().map(LabelSuspects::share).fold(0.0, f64::max);
-        let p_value = p_value(index, &benign);
-        let verdict = match p_value {
+        let p = p_value(index, &benign);
+        let verdict = match p {
             p if p <= INFECTED_P => Verdict::Infected,
             p if p > NO_SIGN_P => Verdict::NoSign,
             _ => Verdict::Undecided,
         };
-        let target = |label: &u32| p_value_of(&self.labels[*label as usize], &benign) <= INFECTED_P;
+        let target = |label: &u32| p_value(self.labels[*label as usize].share(), &benign) <= INFECTED_P;
         Detection {
             verdict,
             targets: (0..self.labels.len() as u32).filter(target).collect(),
             index,
-            p_value,
+            p_value: p,
             calibrated_on: benign.len(),
             images: self.deviation.len() as u64,
             suspected: self.images.len() as u64,
@@ -148,10 +155,6 @@ impl Suspects {
 /// The indices that benign models had.
 fn benign_indices() -> Vec<f64> {
     BENIGN.lines().filter_map(|line| line.split(',').next()?.parse().ok()).collect()
-}
-
-fn p_value_of(label: &LabelSuspects, benign: &[f64]) -> f64 {
-    p_value(label.share(), benign)
 }
 
 /// The share of models, this one among the benign ones, whose index is at least as large.

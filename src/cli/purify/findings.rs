@@ -49,17 +49,11 @@ impl Findings {
         let (estimate, difference) = found.unzip();
         let judged = match &data.set.test {
             Some(test) => test.clone(),
-            None => unsuspected(images, &suspects),
+            None => images.subset(&suspects.unsuspected()),
         };
         let recall = recall(infected, purified, &judged)?;
         Ok(Some(Self { suspects, detection, estimate, difference: difference.unwrap_or_default(), recall }))
     }
-}
-
-fn unsuspected(images: &ImageSet, suspects: &Suspects) -> ImageSet {
-    let mut kept = vec![true; images.len()];
-    suspects.images.iter().for_each(|&index| kept[index as usize] = false);
-    images.subset(&(0..images.len() as u32).filter(|&index| kept[index as usize]).collect::<Vec<u32>>())
 }
 
 /// Recall of every class, before and after.
