@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use pbe::data::LoadOptions;
-use pbe::defense::{Defense, Facts, Inputs, NoopObserver, Pbe, RunState, purify};
+use pbe::defense::{Defense, Facts, NoopObserver, Pbe, RunInputs, RunState, purify};
 use pbe::engine::{CpuDevice, Engine, EngineOptions};
 use pbe::eval::Evaluator;
 
@@ -26,8 +26,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut infected =
         Engine::open(&device, &graph, &weights.values, &EngineOptions { batch: 0, ..options })?;
     let mut model = Engine::open(&device, &graph, &weights.values, &options)?;
-    let inputs =
-        Inputs { infected: &mut infected, model: &mut model, images: &set.train, clean_set: false, seed: 0 };
+    let inputs = RunInputs {
+        infected: &mut infected,
+        model: &mut model,
+        images: &set.train,
+        clean_set: false,
+        seed: 0,
+    };
     purify(&pbe, inputs, &mut RunState::default(), &mut NoopObserver)?;
 
     if let Some(test) = &set.test {

@@ -1,5 +1,5 @@
 // Global average pooling, linear layer, loss or score, and the way back, in one launch, one block an image. The
-// unfused kernels (linear.cu, loss.cu) need six.
+// unfused kernels (pooling.cu, linear.cu, loss.cu) need five, three for a score.
 //   features[c] = mean over pixels of input[pixel, c]
 //   logits      = weight features + bias
 // classifier_loss: loss and gradient with respect to the logits as in loss.cu, then

@@ -14,8 +14,8 @@
 // Operands have channels rounded up to a multiple of 8, written C' and K', and no border: cp.async fills in
 // zeros for pixels outside an image. conv_operands.cu makes them, or the op that makes the tensor (NextOperand).
 //
-// Tiles are 128 x 64 (bf16), 64 x 64 (f32, or few blocks), and 128 x 16 for few channels; the host chooses. The
-// order of a sum depends on neither. Tried and lost on an H100: tiles of 128 x 128 (two blocks an SM are too few to
+// Tiles are 128 x 64 (bf16), 64 x 64 (f32, or few blocks), and 128 x 16 for few channels; the host chooses. A sum
+// has the same order in every tile. Tried and lost on an H100: tiles of 128 x 128 (two blocks an SM are too few to
 // hide each other's copies: a tenth faster with 128 channels, half as fast with 64), four stages (no difference),
 // copies through L1 (up to a quarter slower).
 //
@@ -323,7 +323,7 @@ constexpr int MIN_BLOCKS = 4;
 #define CONV_KERNEL(name, Args, call) \
     extern "C" __global__ void __launch_bounds__(BLOCK, MIN_BLOCKS) name(const Args a) { call; }
 
-// One a line: tests/mutations leaves out those that a mutation isn't about.
+// One kernel a line: tests/mutations deletes the lines of kernels that it doesn't need, to compile faster.
 CONV_KERNEL(conv_fprop_bf16_128x64, ConvFpropBf16Args, fprop<Tile128x64<bf16>>(a, nullptr))
 CONV_KERNEL(conv_fprop_stats_bf16_128x64, ConvFpropBf16Args, fprop<Tile128x64<bf16>>(a, a.partial))
 CONV_KERNEL(conv_dgrad_bf16_128x64, ConvDgradBf16Args, dgrad<Tile128x64<bf16>>(a, a.next, PgdStep{}))

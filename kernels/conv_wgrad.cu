@@ -1,4 +1,4 @@
-// Gradient of a convolution's weights , w_gradient[k,tap,c] = the sum over output pixels of x * gradient, with the
+// Gradient of a convolution's weights, w_gradient[k,tap,c] = the sum over output pixels of x * gradient, with the
 // operands of conv.cu. An implicit GEMM with
 //   M: (tap, in channel)   N: out channels   K: output pixels
 // Both operands are MN-major; in bf16 ldmatrix.trans turns them.
@@ -41,7 +41,7 @@ template <class E, u32 BLOCK_M> struct IteratorA {
         next_n = BLOCK_K<E> / out_width / out_height;
     }
 
-    // Selects the tap and channels of rows `row` to `row` + 7 of the GEMM.
+    // Selects the tap and channels of this thread's vector, in the tile from row `row` of the GEMM on.
     __device__ __forceinline__ void select(u32 row, u32 kernel, u32 pad) {
         u32 at = row / PER_VECTOR<E> + threadIdx.x % VECS, tap = at / vectors;
         vector = at % vectors;

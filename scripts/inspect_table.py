@@ -22,7 +22,7 @@ def read(name, kind):
 def share(label):
     """Wilson's lower bound, as src/analysis/suspects.rs."""
     n, k, z = label["images"], label["suspected"], 1.645
-    if n == 0 or 2 * n < label["labelled"]:
+    if k == 0 or 2 * n < label["labelled"]:
         return 0.0
     p = k / n
     spread = z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5

@@ -3,7 +3,7 @@
 pbe's in bf16 on the CUDA device that is found (the emulator, under scripts/on-emulator), PyTorch's in f32 and under its
 bf16 autocast.
 
-    .venv/bin/pip install torch safetensors pillow
+    .venv/bin/pip install torch torchvision safetensors pillow
     cargo build --release --example forward
     scripts/on-emulator .venv/bin/python scripts/signs.py CIFAR10_FOLDER MODEL...
 

@@ -11,7 +11,7 @@ use std::path::Path;
 /// The file is absent, a folder, empty, or can't be opened or mapped.
 #[allow(unsafe_code)]
 pub fn map_file(path: &Path) -> Result<Mmap> {
-    // Opening a pipe waits for whoever writes into it.
+    // Opening a pipe would wait until another process writes into it.
     let metadata = std::fs::metadata(path).map_err(|error| Error::file(path, error))?;
     if metadata.is_dir() {
         return Err(Error::file(path, "is a folder, not a file"));

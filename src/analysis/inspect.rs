@@ -29,7 +29,7 @@ pub enum Verdict {
     Undecided,
 }
 
-/// What adversarial examples say: no label's perturbation transfers as in a benign model, or one does.
+/// What adversarial examples say: whether one label's mean perturbation transfers far better than the others'.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransferTest {
     /// Infected or undecided.

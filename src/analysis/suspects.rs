@@ -14,10 +14,10 @@ use super::inspect::Verdict;
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::eval::{View, activation_deviation, consistent, predict};
+use crate::eval::{Filter, FilterChain, MAX_DROPPED, View, activation_deviation, agreeing, predict};
 
-/// An image that deviates by more is suspected.
-pub const SUSPECT_DEVIATION: f32 = 3.5 / 8.0;
+/// An image that deviates by more is suspected: 3.5 as a sum over eight layers, where it was chosen (docs/inspect.md).
+pub const SUSPECT_DEVIATION: f32 = 0.4375;
 /// At a p-value of at most this the model is called infected.
 pub const INFECTED_P: f64 = 0.05;
 /// Above this p-value there is no sign of a backdoor.
@@ -42,7 +42,7 @@ impl LabelSuspects {
     /// label that the model gives to less than half of its images: what it takes for the label has no one direction.
     pub fn share(&self) -> f64 {
         let (n, z) = (self.images as f64, 1.645);
-        if self.images == 0 || 2 * self.images < self.labelled {
+        if self.suspected == 0 || 2 * self.images < self.labelled {
             return 0.0;
         }
         let p = self.suspected as f64 / n;
@@ -86,7 +86,7 @@ pub struct Detection {
 }
 
 /// Looks at all `images`. The engine has to be opened with `activation_gradients`. `flip` says whether a mirrored image
-/// shows the same thing. `progress` gets the images done, of `passes * images.len()`; its error ends the work.
+/// shows the same thing. `progress` gets how many passes over an image are done, and of how many; its error ends the work.
 pub fn find_suspects(
     engine: &mut Engine,
     images: &ImageSet,
@@ -94,21 +94,21 @@ pub fn find_suspects(
     seed: u64,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Suspects> {
-    let views: Vec<View> = View::ALL.into_iter().filter(|view| flip || *view != View::Flip).collect();
-    let passes = views.len() + 2;
-    let total = passes * images.len();
-    let predicted = predict(engine, images)?;
-    let given = |&index: &u32| predicted[index as usize] == images.labels[index as usize];
-    let given: Vec<u32> = (0..images.len() as u32).filter(given).collect();
-    let trusted = consistent(engine, images, &given, &views, seed, &mut |done| progress(done, total))?;
-    let before = (passes - 2) * images.len();
-    let found =
-        activation_deviation(engine, images, &trusted, &mut |done| progress(before + 2 * done, total))?;
+    let views = View::ALL.into_iter().filter(|view| flip || *view != View::Flip).map(Filter::View);
+    let filters = FilterChain { list: views.collect(), max_dropped: MAX_DROPPED };
+    let total = (filters.list.len() + 2) * images.len();
+    let predictions = predict(engine, images)?;
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    let given = agreeing(&all, &predictions, &images.labels);
+    let (trusted, _) = filters.apply(engine, images, &given, seed, &mut |done| progress(done, total))?;
+    let before = filters.list.len() * images.len();
+    let mut progress = |done| progress(before + 2 * done, total);
+    let deviation = activation_deviation(engine, images, &predictions, &trusted, &mut progress)?;
     let mut labels = vec![LabelSuspects::default(); engine.graph().classes()];
     let mut suspected = vec![];
     images.labels.iter().for_each(|&label| labels[label as usize].labelled += 1);
     for index in given {
-        let deviates = found.deviation[index as usize] > SUSPECT_DEVIATION;
+        let deviates = deviation[index as usize] > SUSPECT_DEVIATION;
         let label = &mut labels[images.labels[index as usize] as usize];
         label.images += 1;
         label.suspected += u64::from(deviates);
@@ -116,8 +116,8 @@ pub fn find_suspects(
             suspected.push(index);
         }
     }
-    suspected.sort_by(|&a, &b| found.deviation[b as usize].total_cmp(&found.deviation[a as usize]));
-    Ok(Suspects { images: suspected, deviation: found.deviation, predictions: found.predictions, labels })
+    suspected.sort_by(|&a, &b| deviation[b as usize].total_cmp(&deviation[a as usize]));
+    Ok(Suspects { images: suspected, deviation, predictions, labels })
 }
 
 impl Suspects {

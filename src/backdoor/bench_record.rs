@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::data::{ImageSet, read_images};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
-use crate::model::{Node, Object};
+use crate::model::{Entry, Object};
 
 /// A poisoned image.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,8 +48,8 @@ impl BenchRecord {
         let part = |name: &str| -> Result<Vec<RecordImage>> {
             let listed =
                 object.root().get(name).and_then(|part| part.get("bd_data_container")?.get("data_dict"));
-            let Some(images) = listed.and_then(Node::dict_values) else { return Ok(vec![]) };
-            let image = |node: Node| {
+            let Some(images) = listed.and_then(Entry::dict_values) else { return Ok(vec![]) };
+            let image = |node: Entry| {
                 let fault = || Error::file(path, format!("an image of {name} has no path and labels"));
                 image(path, node).ok_or_else(fault)
             };
@@ -126,7 +126,7 @@ impl BenchRecord {
 }
 
 /// The image of an entry, whose path is from the machine that wrote it: its last three parts count.
-fn image(record: &Path, entry: Node) -> Option<RecordImage> {
+fn image(record: &Path, entry: Entry) -> Option<RecordImage> {
     let path = entry.get("path")?.text()?.replace('\\', "/");
     let parts: Vec<&str> = path.rsplit('/').take(3).collect();
     let &[name, label, part] = parts.as_slice() else { return None };

@@ -44,7 +44,7 @@ impl<M> Checkpoint<M> {
 /// Writes the checkpoint of the run in `folder`.
 ///
 /// # Errors
-/// The file can't be written; a number that is none: then the checkpoint before stays.
+/// The file can't be written; a value that isn't finite: then the checkpoint before stays.
 pub fn save(
     folder: &RunFolder,
     meta: &impl Serialize,

@@ -139,7 +139,7 @@ impl DataArgs {
 
     fn load_by(
         &self,
-        load: fn(&Path, &LoadOptions, pbe::data::Progress) -> Result<Dataset>,
+        load: fn(&Path, &LoadOptions, pbe::data::ProgressFn) -> Result<Dataset>,
         size: Option<(usize, usize)>,
         channels: Option<usize>,
         seed: u64,

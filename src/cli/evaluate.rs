@@ -13,7 +13,7 @@ use pbe::report::{RunResult, csv};
 use super::common::{DataArgs, ModelArgs, print_result};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
-use super::open::{Fitting, Model, Network, tell};
+use super::open::{Fitting, Model, Network};
 use super::progress::Progress;
 use super::truth::Truth;
 
@@ -63,11 +63,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let data = args.data.data.as_path();
     let with =
         Fitting { device: device.as_ref(), data, args: &args.input, strict: false, progress: &progress };
-    let network = model.fit(&mut loaded.set, &with)?;
-    let against = against.map(|model| model.fit(&mut loaded.set, &with)).transpose()?;
-    let models: Vec<_> =
-        [Some(&network), against.as_ref()].into_iter().flatten().map(|it| &it.told).collect();
-    let inputs = tell(data, &loaded.set, &models, &progress);
+    let (network, against, inputs) = with.fit_both(&mut loaded.set, model, against)?;
     let images = images_of(args, &loaded.set)?;
     let images = if args.split == Split::Train { loaded.limited(images) } else { images };
     let bed = match &truth {

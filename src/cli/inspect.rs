@@ -19,7 +19,7 @@ use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Fitting, Model, Network, tell};
 use super::progress::Progress;
-use super::purify::suspect;
+use super::purify::training_images;
 use super::truth::Truth;
 
 /// Training images that are looked at without `--limit`.
@@ -70,7 +70,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let network = model.fit(&mut loaded.set, &with)?;
     let inputs = tell(data, &loaded.set, &[&network.told], &progress);
     let taken = loaded.taken.clone().unwrap_or_else(|| sample(&loaded.set.train, LIMIT, seed));
-    let images = suspect(&loaded, truth.as_ref())?.0;
+    let images = training_images(&loaded, truth.as_ref())?.0;
     let images = if loaded.taken.is_some() { images } else { images.subset(&taken) };
     let allows_flip = loaded.set.allows_flip();
     // A folder of images without classes has no labels that could be looked at.
@@ -188,14 +188,14 @@ fn verdict(found: &Inspection, classes: &[String]) -> String {
                 found.targets.iter().map(|&label| format!("`{}`", classes[label as usize])).collect();
             format!("infected: target {}", targets.join(", "))
         }
-        Verdict::NoSign => "no sign of a backdoor: the training images look as to a benign model".into(),
+        Verdict::NoSign => "no sign of a backdoor: the training images look as they do to benign models".into(),
         Verdict::Undecided if found.training_images.is_none() => {
             "undecided: no label stands out, as in benign models and in most infected ones; with the labelled training \
              images more can be said"
                 .into()
         }
         Verdict::Undecided => {
-            "undecided: more suspected images than most benign models have, fewer than infected ones".into()
+            "undecided: a label has a larger share of suspected images than in most benign models, but not than in 95 % of them".into()
         }
     }
 }

@@ -45,7 +45,7 @@ enum Command {
     Infect(Box<infect::InfectArgs>),
     /// Write a poisoned data set as an image folder.
     Poison(poison::PoisonArgs),
-    /// Erase the backdoor: suspect model and its training data in, purified model out.
+    /// Erase the backdoor: infected model and its training data in, purified model out.
     Purify(Box<purify::PurifyArgs>),
     /// Score how likely each training image is clean.
     Rank(rank::RankArgs),

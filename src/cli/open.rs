@@ -40,6 +40,22 @@ pub struct Fitting<'a> {
     pub progress: &'a Progress,
 }
 
+impl Fitting<'_> {
+    /// Fits a model, and one that it is compared with, to `set`; says what was read.
+    pub fn fit_both(
+        &self,
+        set: &mut Dataset,
+        model: Model,
+        other: Option<Model>,
+    ) -> Result<(Network, Option<Network>, Inputs)> {
+        let network = model.fit(set, self)?;
+        let other = other.map(|other| other.fit(set, self)).transpose()?;
+        let models: Vec<_> = std::iter::once(&network).chain(&other).map(|it| &it.told).collect();
+        let inputs = tell(self.data, set, &models, self.progress);
+        Ok((network, other, inputs))
+    }
+}
+
 impl Model {
     /// Reads the file.
     pub fn load(path: &Path, args: &ModelArgs) -> Result<Self> {

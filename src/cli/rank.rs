@@ -15,13 +15,13 @@ use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Fitting, Model, tell};
 use super::progress::Progress;
-use super::purify::suspect;
+use super::purify::training_images;
 use super::truth::Truth;
 
 /// Options of `pbe rank`.
 #[derive(Args)]
 pub struct RankArgs {
-    /// The suspect model: safetensors, or a PyTorch checkpoint
+    /// The infected model: safetensors, or a PyTorch checkpoint
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// The same model, purified
@@ -51,7 +51,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let infected = Model::load(&args.model, &args.input)?;
     let purified = Model::load(&args.purified, &ModelArgs::default())?;
     if infected.weights.architecture != purified.weights.architecture {
-        return Err(Error::file(&args.purified, "is another architecture than the suspect model"));
+        return Err(Error::file(&args.purified, "is another architecture than the infected model"));
     }
     let truth = args.poison.as_deref().map(Truth::load).transpose()?;
     let device = args.compute.open()?;
@@ -63,7 +63,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     let infected = infected.fit(&mut loaded.set, &with)?;
     let purified = purified.fit(&mut loaded.set, &with)?;
     let inputs = tell(data, &loaded.set, &[&infected.told, &purified.told], &progress);
-    let (images, clean) = suspect(&loaded, truth.as_ref())?;
+    let (images, clean) = training_images(&loaded, truth.as_ref())?;
     MemoryEstimate::of(device.as_ref(), &infected.graph, ImageBytes::one(&images)).check()?;
     let load = clock.elapsed().as_secs_f64();
 
@@ -74,8 +74,8 @@ pub fn run(args: &RankArgs) -> Result<()> {
         Ok(())
     };
     let options = EngineOptions::default();
-    let mut suspect = infected.open(device.as_ref(), &options)?;
-    let logits = logits_with_progress(&mut suspect, &images, &mut |done| show(done))?;
+    let mut engine = infected.open(device.as_ref(), &options)?;
+    let logits = logits_with_progress(&mut engine, &images, &mut |done| show(done))?;
     let mut engine = purified.open(device.as_ref(), &options)?;
     let compared = agreement(&mut engine, &images, &logits, &mut |done| show(images.len() + done))?;
     let scores = compared.cosine;
@@ -102,15 +102,16 @@ pub fn run(args: &RankArgs) -> Result<()> {
     print(&format!("{} images ranked to {}{judged}\n", images.len(), args.output.display()))
 }
 
-/// The average precision without poison that the suspect model doesn't obey, in words, where there is some: such an
+/// The average precision without poison that the infected model doesn't obey, in words, where there is some: such an
 /// image has the logits of a clean one, before and after.
 fn obeyed(images: &ImageSet, scores: &[f32], clean: &[bool], answers: &[u32]) -> Option<String> {
     let kept = |&i: &usize| clean[i] || answers[i] == images.labels[i];
     let (scores, clean): (Vec<f32>, Vec<bool>) =
         (0..images.len()).filter(kept).map(|i| (scores[i], clean[i])).unzip();
     let (left_out, value) = (images.len() - scores.len(), average_precision(&scores, &clean)?);
-    let text =
-        format!("; {value:.4} without {left_out} poisoned images whose label the suspect model doesn't give");
+    let text = format!(
+        "; {value:.4} without {left_out} poisoned images whose label the infected model doesn't give"
+    );
     (left_out > 0).then_some(text)
 }
 

@@ -21,7 +21,7 @@ impl Truth {
         PoisonFile::load(path).map(Self::File)
     }
 
-    /// The training images as the suspect's owner has them.
+    /// The training images as the model's owner has them.
     pub fn apply(&self, images: ImageSet) -> Result<ImageSet> {
         match self {
             Self::File(file) => file.apply(images),

@@ -4,8 +4,8 @@ use super::decode::{self, Decoded, TargetSize};
 use super::listing::{self, ImageFile, Listing};
 use super::parts::{self, Part, Parts};
 use super::{
-    ClassOrder, Counter, Dataset, Format, ImageSet, LoadOptions, Normalisation, Progress, SampleSize, cache,
-    classes, gtsrb, stratified_sample,
+    ClassOrder, Counter, Dataset, Format, ImageSet, LoadOptions, Normalisation, ProgressFn, SampleSize,
+    cache, classes, gtsrb, stratified_sample,
 };
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ pub(super) fn load(
     options: &LoadOptions,
     with_test: bool,
     cached: Option<&Path>,
-    progress: Progress,
+    progress: ProgressFn,
 ) -> Result<Dataset> {
-    let Splits { mut train, test, folders } = list_splits(dir, format, with_test)?;
+    let Listings { mut train, test, folders } = list_splits(dir, format, with_test)?;
     let orders = match format {
         Format::Gtsrb => vec![ClassOrder { from: "the format".into(), classes: train.classes.clone() }],
         _ => classes::known_orders(dir, &train.classes),
@@ -68,7 +68,7 @@ pub(super) fn load(
 }
 
 /// Loads the images in `dir` at any depth, without labels: all get the label 0 of one class without a name.
-pub(super) fn load_flat(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
+pub(super) fn load_flat(dir: &Path, options: &LoadOptions, progress: ProgressFn) -> Result<Dataset> {
     let Listing { classes, files, mut left_out } = listing::list_flat(dir)?;
     left_out.check(options.skip_bad)?;
     let reader = Reader {
@@ -104,7 +104,7 @@ pub(super) fn read_files(files: &[PathBuf], size: (usize, usize), channels: usiz
 }
 
 /// What the parts of a data folder hold.
-struct Splits {
+struct Listings {
     train: Listing,
     test: Option<Listing>,
     /// Relative to the data folder.
@@ -112,11 +112,11 @@ struct Splits {
 }
 
 /// Lists the splits; the test split's labels are those of the training split's classes.
-fn list_splits(dir: &Path, format: Format, with_test: bool) -> Result<Splits> {
+fn list_splits(dir: &Path, format: Format, with_test: bool) -> Result<Listings> {
     let mut splits = match format {
         Format::Gtsrb => {
             let (train, test) = gtsrb::list(dir, with_test)?;
-            Splits { train, test, folders: Default::default() }
+            Listings { train, test, folders: Default::default() }
         }
         _ => list_folders(dir, with_test)?,
     };
@@ -126,7 +126,7 @@ fn list_splits(dir: &Path, format: Format, with_test: bool) -> Result<Splits> {
     Ok(splits)
 }
 
-fn list_folders(dir: &Path, with_test: bool) -> Result<Splits> {
+fn list_folders(dir: &Path, with_test: bool) -> Result<Listings> {
     let Parts { train, test } = parts::find(dir)?;
     let test = test.filter(|_| with_test);
     let name = |part: &Part| {
@@ -135,7 +135,7 @@ fn list_folders(dir: &Path, with_test: bool) -> Result<Splits> {
     };
     let folders = [name(&train), test.as_ref().and_then(name)];
     let test = test.map(|test| test.list(dir)).transpose()?;
-    Ok(Splits { train: train.list(dir)?, test, folders })
+    Ok(Listings { train: train.list(dir)?, test, folders })
 }
 
 fn relabel(listing: &mut Listing, classes: &[String]) -> Result<()> {

@@ -24,7 +24,7 @@ const OTHERS: [&str; 33] = [
 
 /// What a file is, from its ending; from its first bytes where the ending says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     Image,
     /// Text, tables, archives: no image by its ending or its content.
     Other,
@@ -32,25 +32,25 @@ pub(super) enum Kind {
     Unknown,
 }
 
-pub(super) fn kind(path: &Path) -> Kind {
+pub(super) fn kind(path: &Path) -> FileKind {
     let ending = ending(path);
     if IMAGES.contains(&ending.as_str()) {
-        return Kind::Image;
+        return FileKind::Image;
     }
     if OTHERS.contains(&ending.as_str()) {
-        return Kind::Other;
+        return FileKind::Other;
     }
     let mut start = [0; 512];
     let start = match File::open(path).and_then(|mut file| file.read(&mut start)) {
         Ok(length) => &start[..length],
-        Err(_) => return Kind::Unknown,
+        Err(_) => return FileKind::Unknown,
     };
     if image::guess_format(start).is_ok() {
-        Kind::Image
+        FileKind::Image
     } else if is_text(start) {
-        Kind::Other
+        FileKind::Other
     } else {
-        Kind::Unknown
+        FileKind::Unknown
     }
 }
 
@@ -128,13 +128,13 @@ mod tests {
     fn a_file_is_known_by_its_ending_or_its_bytes() {
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes, expected) in [
-            ("a.JPG", &b"anything"[..], Kind::Image),
-            ("a.csv", b"\x89PNG\r\n\x1a\n", Kind::Other),
-            ("a", b"\x89PNG\r\n\x1a\n", Kind::Image),
-            ("a.image", b"RIFF\x10\0\0\0WEBPVP8 ", Kind::Image),
-            ("README", "Grüße\n".as_bytes(), Kind::Other),
-            ("empty", b"", Kind::Other),
-            ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0", Kind::Unknown),
+            ("a.JPG", &b"anything"[..], FileKind::Image),
+            ("a.csv", b"\x89PNG\r\n\x1a\n", FileKind::Other),
+            ("a", b"\x89PNG\r\n\x1a\n", FileKind::Image),
+            ("a.image", b"RIFF\x10\0\0\0WEBPVP8 ", FileKind::Image),
+            ("README", "Grüße\n".as_bytes(), FileKind::Other),
+            ("empty", b"", FileKind::Other),
+            ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0", FileKind::Unknown),
         ] {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();

@@ -1,6 +1,6 @@
 //! The files of an image folder, in the order that defines their indices.
 
-use super::kinds::{KINDS, Kind, LeftOut, kind};
+use super::kinds::{FileKind, KINDS, LeftOut, kind};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::fs;
@@ -36,9 +36,9 @@ pub(super) fn list(root: &Path, split: &Path) -> Result<Listing> {
     let mut left_out = LeftOut::default();
     for path in stray {
         match kind(&path) {
-            Kind::Image => left_out.add(&path, " outside the class folders"),
-            Kind::Unknown => left_out.add_unknown(path),
-            Kind::Other => left_out.add(&path, ""),
+            FileKind::Image => left_out.add(&path, " outside the class folders"),
+            FileKind::Unknown => left_out.add_unknown(path),
+            FileKind::Other => left_out.add(&path, ""),
         }
     }
     let mut images = vec![];
@@ -143,9 +143,9 @@ impl Walk {
         let Entries { folders, files } = entries(folder)?;
         for path in files {
             match kind(&path) {
-                Kind::Image => self.images.push(path),
-                Kind::Other => self.left_out.add(&path, ""),
-                Kind::Unknown => self.left_out.add_unknown(path),
+                FileKind::Image => self.images.push(path),
+                FileKind::Other => self.left_out.add(&path, ""),
+                FileKind::Unknown => self.left_out.add_unknown(path),
             }
         }
         folders.iter().try_for_each(|folder| self.enter(folder, depth + 1))
@@ -156,7 +156,7 @@ impl Walk {
 pub(super) fn has_image(folder: &Path) -> bool {
     fn any(folder: &Path, depth: usize) -> bool {
         let Ok(Entries { folders, files }) = entries(folder) else { return false };
-        files.iter().any(|path| kind(path) == Kind::Image)
+        files.iter().any(|path| kind(path) == FileKind::Image)
             || (depth < DEEPEST && folders.iter().any(|folder| any(folder, depth + 1)))
     }
     any(folder, 0)
@@ -164,7 +164,7 @@ pub(super) fn has_image(folder: &Path) -> bool {
 
 /// Whether an image lies in `folder` itself.
 pub(super) fn has_direct_image(folder: &Path) -> bool {
-    entries(folder).is_ok_and(|entries| entries.files.iter().any(|path| kind(path) == Kind::Image))
+    entries(folder).is_ok_and(|entries| entries.files.iter().any(|path| kind(path) == FileKind::Image))
 }
 
 /// Folders within each other that are looked into.

@@ -88,7 +88,7 @@ pub struct Dataset {
 }
 
 /// Called with (images done, images in all), from any thread.
-pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+pub type ProgressFn<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
 /// Reads the data set at `dir`, or draws the one that `synthetic:...` describes.
 ///
@@ -96,7 +96,7 @@ pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
 /// Names the file and the cause: a folder that is absent, empty or in no known format; a file that
 /// can't be decoded (unless `skip_bad`); a training split with fewer than two classes; a test split
 /// with a class that the training split lacks.
-pub fn load(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
+pub fn load(dir: &Path, options: &LoadOptions, progress: ProgressFn) -> Result<Dataset> {
     let loaded = load_splits(dir, options, true, progress)?;
     check_training(dir, &loaded.train)?;
     Ok(loaded)
@@ -108,7 +108,11 @@ pub fn load(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dat
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_single(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<(ImageSet, Vec<String>)> {
+pub fn load_single(
+    dir: &Path,
+    options: &LoadOptions,
+    progress: ProgressFn,
+) -> Result<(ImageSet, Vec<String>)> {
     let loaded = load_splits(dir, options, false, progress)?;
     Ok((loaded.train, loaded.skipped))
 }
@@ -130,12 +134,12 @@ pub fn is_unlabelled(dir: &Path) -> bool {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_unlabelled(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
+pub fn load_unlabelled(dir: &Path, options: &LoadOptions, progress: ProgressFn) -> Result<Dataset> {
     check_options(options)?;
     folder::load_flat(dir, options, progress)
 }
 
-fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: Progress) -> Result<Dataset> {
+fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: ProgressFn) -> Result<Dataset> {
     check_options(options)?;
     let format = format::recognise(dir, options.format)?;
     let loaded = match format {
@@ -221,11 +225,11 @@ fn numbered_classes(count: usize) -> Vec<String> {
 struct Counter<'a> {
     done: AtomicUsize,
     total: usize,
-    progress: Progress<'a>,
+    progress: ProgressFn<'a>,
 }
 
 impl<'a> Counter<'a> {
-    fn new(total: usize, progress: Progress<'a>) -> Self {
+    fn new(total: usize, progress: ProgressFn<'a>) -> Self {
         Self { done: AtomicUsize::new(0), total, progress }
     }
 

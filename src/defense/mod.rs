@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use fine_tuning::FineTuning;
 pub use observer::{NoopObserver, Observer, Phase};
 pub use pbe::Pbe;
-pub use run::{Inputs, Run, TrainingSet, purify};
+pub use run::{Run, RunInputs, TrainingSet, purify};
 pub use settings::{Configured, Overlay};
 pub use state::{Cursor, RoundRecord, RunState};
 

@@ -1,9 +1,9 @@
 //! What a run reports, and to whom.
 
-use super::pbe::FilterReport;
 use super::state::{RoundRecord, RunState};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::eval::FilterReport;
 
 /// A part of a run: what progress is reported of and time is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

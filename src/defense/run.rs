@@ -15,7 +15,7 @@ use crate::train::{PgdConfig, TrainConfig, TrainCursor, TrainJob, train};
 const START: Phase = Phase { key: "start", label: "start" };
 
 /// Models and data of a run.
-pub struct Inputs<'a> {
+pub struct RunInputs<'a> {
     /// θ', the model as it was handed over; never changed.
     pub infected: &'a mut Engine,
     /// θ, the model that is purified.
@@ -84,11 +84,11 @@ impl Reporter<'_> {
 /// [`Error::Interrupted`] where the observer's progress says so: it has been given a checkpoint then.
 pub fn purify(
     defense: &dyn Defense,
-    inputs: Inputs,
+    inputs: RunInputs,
     state: &mut RunState,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let Inputs { infected, model, images, clean_set, seed } = inputs;
+    let RunInputs { infected, model, images, clean_set, seed } = inputs;
     if !state.weights.is_empty() {
         model.set_weights(&state.weights)?;
         model.set_momentum(&state.momentum)?;

@@ -10,7 +10,7 @@ pub const NORM_EPSILON: f32 = 1e-5;
 /// [`Graph::norm_momentum`] of most networks.
 pub const NORM_MOMENTUM: f32 = 0.1;
 
-/// Most layers of [`Graph::activation_layers`].
+/// [`Graph::activation_layers`] are at most so many.
 const ACTIVATION_LAYERS: usize = 8;
 
 /// A node of a [`Graph`], by position.
@@ -140,7 +140,12 @@ impl Graph {
             Layer::Pool => (1, 1, from.channels),
             Layer::AdaptivePool { side } => (1, 1, side * side * from.channels),
             Layer::Linear { bias, .. } => (1, 1, bias.len()),
-            _ => (from.height, from.width, from.channels),
+            Layer::Input
+            | Layer::Normalise { .. }
+            | Layer::Norm { .. }
+            | Layer::Relu
+            | Layer::Add
+            | Layer::ScaledTanh => (from.height, from.width, from.channels),
         };
         self.nodes.push(Node { layer, inputs: inputs.to_vec(), height, width, channels });
         self.nodes.len() - 1

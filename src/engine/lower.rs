@@ -1,9 +1,10 @@
-//! Lowering: a graph becomes flat lists of ops, in three modes.
+//! Lowering: a graph becomes flat lists of ops, in four modes.
 //!
 //! - **Infer**: batch norm as an affine map, folded into the convolution before it where that is
 //!   exact (the convolution feeds nothing else), else applied while the next convolution reads its
 //!   input. Nothing is kept.
 //! - **Attack**: the same forward, keeping one-bit ReLU masks, then backward to the input only.
+//! - **Activation gradients**: attack from a label's logit, with taps at inner convolutions; backward ends at the last.
 //! - **Train**: batch statistics and all gradients. Only the inputs of the norms are kept; what the
 //!   ReLUs let through is computed again where a weight gradient needs it.
 //!

@@ -52,41 +52,41 @@ enum Column {
     Features,
     Score,
     Adversarial,
-    /// At one of [`Graph::activation_layers`].
-    ActivationGradient(usize),
+    /// At all of [`Graph::activation_layers`].
+    ActivationGradients,
+}
+
+impl Column {
+    fn name(self) -> &'static str {
+        match self {
+            Column::Logits => "logits",
+            Column::Features => "features",
+            Column::Score => "score",
+            Column::Adversarial => "adversarial example",
+            Column::ActivationGradients => "activation gradients",
+        }
+    }
 }
 
 impl Rows<'_> {
     /// # Errors
     /// The device fails, or a value is not finite.
-    fn read(&self, column: Column, out: &mut [f32]) -> Result<()> {
-        let (what, span) = match column {
-            Column::Logits => ("logits", self.staging.logits),
-            Column::Features => ("features", self.staging.features),
-            Column::Score => ("score", self.staging.score),
-            Column::Adversarial => ("adversarial example", self.staging.adversarial),
-            Column::ActivationGradient(layer) => {
-                ("activation gradient", self.staging.activation_gradients[layer])
-            }
-        };
-        let written = |own: &Column| match (own, column) {
-            (Column::ActivationGradient(_), Column::ActivationGradient(_)) => true,
-            (own, column) => *own == column,
-        };
-        if !self.written.iter().any(written) {
+    fn read(&self, column: Column, span: Span, out: &mut [f32]) -> Result<()> {
+        let what = column.name();
+        if !self.written.contains(&column) {
             return Err(Error::input(format!("this pass has made no {what}")));
         }
-        let (column, len, room) = (span, self.count * span.len, out.len());
+        let (len, room) = (self.count * span.len, out.len());
         let out = out.get_mut(..len).ok_or_else(|| {
             Error::input(format!(
                 "{what} of {} images are {len} numbers, and there is room for {room}",
                 self.count
             ))
         })?;
-        self.session.read(column.region, column.offset, out)?;
+        self.session.read(span.region, span.offset, out)?;
         match out.iter().position(|value| !value.is_finite()) {
             Some(at) => {
-                let (image, value) = (self.first + at / column.len, out[at]);
+                let (image, value) = (self.first + at / span.len, out[at]);
                 Err(Error::run(format!("the {what} of image {image} of this pass became {value}")))
             }
             None => Ok(()),
@@ -95,26 +95,26 @@ impl Rows<'_> {
     /// Logits, `count` × classes, to the front of `out`.
     ///
     /// # Errors
-    /// The device fails, one is not finite, the pass makes none, or `out` is too short. The same holds for the three
+    /// The device fails, one is not finite, the pass makes none, or `out` is too short. The same holds for the four
     /// below.
     pub fn logits(&self, out: &mut [f32]) -> Result<()> {
-        self.read(Column::Logits, out)
+        self.read(Column::Logits, self.staging.logits, out)
     }
     /// Features, `count` × features, to the front of `out`.
     pub fn features(&self, out: &mut [f32]) -> Result<()> {
-        self.read(Column::Features, out)
+        self.read(Column::Features, self.staging.features, out)
     }
     /// Cosine scores to the front of `out`.
     pub fn scores(&self, out: &mut [f32]) -> Result<()> {
-        self.read(Column::Score, out)
+        self.read(Column::Score, self.staging.score, out)
     }
     /// Activation gradients at one of [`Graph::activation_layers`], `count` × its channels, to the front of `out`.
     pub fn activation_gradients(&self, layer: usize, out: &mut [f32]) -> Result<()> {
-        self.read(Column::ActivationGradient(layer), out)
+        self.read(Column::ActivationGradients, self.staging.activation_gradients[layer], out)
     }
     /// Adversarial images, `count` × image length, to the front of `out`.
     pub fn adversarial(&self, out: &mut [f32]) -> Result<()> {
-        self.read(Column::Adversarial, out)
+        self.read(Column::Adversarial, self.staging.adversarial, out)
     }
 }
 
@@ -363,7 +363,7 @@ impl Engine {
             self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
             self.runner.session.write(Region::Staging, self.staging.teacher.offset, &seed)?;
             self.runner.run_slices(program, part.len(), &StepParams::default())?;
-            visit(self.rows_at(chunk, part.len(), &[Column::ActivationGradient(0), Column::Logits]))?;
+            visit(self.rows_at(chunk, part.len(), &[Column::ActivationGradients, Column::Logits]))?;
         }
         Ok(())
     }

@@ -1,14 +1,13 @@
 //! How far each image's activation gradients are from those of its label (AGPD, ICLR 2025).
 //!
-//! The gradient of the logit of an image's label at an inner convolution, mean over pixels, says which channels speak
-//! for the label. A clean image's are those of its label; an image that has its label from a trigger has others. The
-//! model is looked at as it is.
+//! The gradient of the logit of an image's label at an inner convolution, mean over pixels, says which channels raise
+//! it. A clean image's are those of its label; an image that has its label from a trigger has others. No
+//! training and no clean model is needed.
 //!
 //! With `g_l` the gradient of an image at layer l and `r_l` the reference of its label, the deviation is the mean over
 //! layers of 1 − cos(`g_l`, `r_l`). The reference is the median of each coordinate over unit vectors, taken five times
 //! more over the half that deviates least: it holds where up to some 40 % of the images are poisoned.
 
-use super::predict::predictions;
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -20,36 +19,28 @@ const REFERENCE_IMAGES: usize = 500;
 /// With fewer trusted images of a label, its reference is taken from all of them.
 const MIN_TRUSTED: usize = 5;
 
-/// What [`activation_deviation`] finds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ActivationDeviation {
-    /// Of every image from its label's reference: 0 (alike) to 2.
-    pub deviation: Vec<f32>,
-    /// The classes that the network gives.
-    pub predictions: Vec<u32>,
-}
-
-/// The deviation of all `images`. A label's reference is taken from those of `trusted` that have it and get it from the
-/// model; where there are too few, from all such images. The engine has to be opened with `activation_gradients`.
-/// `progress` gets the number of images that are done; its error ends the work.
+/// How far each of `images` is from its label's reference: 0 (alike) to 2. `predictions` are the classes that the network
+/// gives. A label's reference is taken from those of `trusted` that have it and get it from the model; where there are
+/// too few, from all such images. The engine has to be opened with `activation_gradients`. `progress` gets the number of
+/// images that are done; its error ends the work.
 pub fn activation_deviation(
     engine: &mut Engine,
     images: &ImageSet,
+    predictions: &[u32],
     trusted: &[u32],
     progress: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<ActivationDeviation> {
+) -> Result<Vec<f32>> {
     engine.attach(images)?;
-    let mut found =
-        ActivationDeviation { deviation: vec![0.0; images.len()], predictions: vec![0; images.len()] };
+    let mut deviation = vec![0.0; images.len()];
     let mut is_trusted = vec![false; images.len()];
     trusted.iter().for_each(|&index| is_trusted[index as usize] = true);
     let mut done = 0;
     for class in 0..engine.graph().classes() as u32 {
         let members: Vec<u32> =
             (0..images.len() as u32).filter(|&index| images.labels[index as usize] == class).collect();
-        let (layers, answers) = gradients(engine, &members, class, &mut |count| progress(done + count))?;
+        let layers = gradients(engine, &members, class, &mut |count| progress(done + count))?;
         done += members.len();
-        let answered = |row: &usize| answers[*row] == class;
+        let answered = |row: &usize| predictions[members[*row] as usize] == class;
         let mut reference: Vec<usize> =
             (0..members.len()).filter(|row| answered(row) && is_trusted[members[*row] as usize]).collect();
         if reference.len() < MIN_TRUSTED {
@@ -58,44 +49,39 @@ pub fn activation_deviation(
         if reference.is_empty() {
             reference = (0..members.len()).collect();
         }
-        let deviation = deviations(&layers, members.len(), &spread(reference, REFERENCE_IMAGES));
-        for (row, &index) in members.iter().enumerate() {
-            found.deviation[index as usize] = deviation[row];
-            found.predictions[index as usize] = answers[row];
-        }
+        let own = deviations(&layers, members.len(), &spread(reference, REFERENCE_IMAGES));
+        own.iter().zip(&members).for_each(|(own, &index)| deviation[index as usize] = *own);
     }
-    Ok(found)
+    Ok(deviation)
 }
 
 /// One layer's gradients as unit vectors, a row for each image.
-struct Layer {
+struct LayerGradients {
     channels: usize,
     rows: Vec<f32>,
 }
 
-impl Layer {
+impl LayerGradients {
     fn row(&self, row: usize) -> &[f32] {
         &self.rows[row * self.channels..][..self.channels]
     }
 }
 
-/// Gradients of the logit of `class` of the images at `members`, by layer; and the model's answers.
+/// Gradients of the logit of `class` of the images at `members`, by layer.
 fn gradients(
     engine: &mut Engine,
     members: &[u32],
     class: u32,
     progress: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<(Vec<Layer>, Vec<u32>)> {
-    let (graph, classes) = (engine.graph(), engine.graph().classes());
-    let mut layers: Vec<Layer> = graph
+) -> Result<Vec<LayerGradients>> {
+    let graph = engine.graph();
+    let mut layers: Vec<LayerGradients> = graph
         .activation_layers()
         .into_iter()
         .map(|node| graph.nodes[node].channels)
-        .map(|channels| Layer { channels, rows: vec![0.0; members.len() * channels] })
+        .map(|channels| LayerGradients { channels, rows: vec![0.0; members.len() * channels] })
         .collect();
-    let mut logits = vec![0.0; members.len() * classes];
     engine.activation_gradients(members, &vec![class; members.len()], |rows| {
-        rows.logits(&mut logits[rows.first * classes..])?;
         for (number, layer) in layers.iter_mut().enumerate() {
             rows.activation_gradients(number, &mut layer.rows[rows.first * layer.channels..])?;
         }
@@ -104,11 +90,11 @@ fn gradients(
     for layer in &mut layers {
         layer.rows.chunks_exact_mut(layer.channels).for_each(normalise);
     }
-    Ok((layers, predictions(&logits, classes)?))
+    Ok(layers)
 }
 
 /// Every image's mean over layers of 1 − cosine to the reference, which the rows `reference` decide.
-fn deviations(layers: &[Layer], count: usize, reference: &[usize]) -> Vec<f32> {
+fn deviations(layers: &[LayerGradients], count: usize, reference: &[usize]) -> Vec<f32> {
     let mut nearest = reference.to_vec();
     let mut deviation = vec![0.0; count];
     for trim in 0..=TRIMS {
@@ -130,7 +116,7 @@ fn deviations(layers: &[Layer], count: usize, reference: &[usize]) -> Vec<f32> {
 }
 
 /// The median of each coordinate over `rows`, as a unit vector.
-fn median(layer: &Layer, rows: &[usize]) -> Vec<f32> {
+fn median(layer: &LayerGradients, rows: &[usize]) -> Vec<f32> {
     let mut column = vec![0.0; rows.len()];
     let mut median: Vec<f32> = (0..layer.channels)
         .map(|channel| {

@@ -2,14 +2,16 @@
 
 mod activation_gradients;
 mod evaluator;
+mod filter;
 mod metrics;
 mod predict;
 mod ranking;
 mod views;
 
-pub use activation_gradients::{ActivationDeviation, activation_deviation};
+pub use activation_gradients::activation_deviation;
 pub use evaluator::Evaluator;
+pub use filter::{Filter, FilterAttack, FilterChain, FilterReport, MAX_DROPPED, agreeing};
 pub use metrics::{Metrics, accuracy, attack_metrics, defense_effectiveness};
 pub use predict::{Agreement, agreement, logits, logits_with_progress, predict, predictions};
 pub use ranking::{CurvePoint, average_precision, precision, precision_recall, ranked, top_precision};
-pub use views::{View, consistent};
+pub use views::View;

@@ -7,10 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::predict::predict;
 use crate::data::ImageSet;
-use crate::engine::Engine;
-use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 
 /// One of them.
@@ -91,32 +88,6 @@ impl View {
             });
         }
     }
-}
-
-/// Most of the images that a view of [`consistent`] may drop: the model doesn't see through one that drops more.
-const MAX_DROPPED: f64 = 0.6;
-
-/// Those of `indices` that keep their label in the given views, each asked of what the ones before it left. A view that
-/// would drop more than three in five is left out. `progress` gets the images done, of `views.len() * indices.len()`.
-pub fn consistent(
-    engine: &mut Engine,
-    images: &ImageSet,
-    indices: &[u32],
-    views: &[View],
-    seed: u64,
-    progress: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<Vec<u32>> {
-    let mut left = indices.to_vec();
-    for (number, view) in views.iter().enumerate() {
-        let predicted = predict(engine, &view.of(images, &left, seed))?;
-        let keeps = |(&index, class): (&u32, u32)| (images.labels[index as usize] == class).then_some(index);
-        let kept: Vec<u32> = left.iter().zip(predicted).filter_map(keeps).collect();
-        if (left.len() - kept.len()) as f64 <= MAX_DROPPED * left.len() as f64 {
-            left = kept;
-        }
-        progress((number + 1) * indices.len())?;
-    }
-    Ok(left)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ const LARGEST_LOSS: f32 = 8.0;
 
 /// A way to feed a model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
+pub struct Feeding {
     pub normalisation: Normalisation,
     /// Place of its class order among those that were given.
     pub order: usize,
@@ -44,7 +44,7 @@ pub struct Candidate {
 /// What was tried, the best first.
 #[derive(Clone, Debug)]
 pub struct Fit {
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Feeding>,
     /// Images that the accuracies are of.
     pub images: usize,
     /// Whether no other order of the classes fits as well.
@@ -217,7 +217,7 @@ fn decide(
     let is_near = |trial: &Trial| near.contains(&(&trial.normalisation, trial.order));
     let candidate = |trial: &Trial| {
         let count = trial.right.len();
-        Candidate {
+        Feeding {
             normalisation: trial.normalisation.clone(),
             order: trial.order,
             accuracy: (count > 0).then(|| 100.0 * trial.hits() as f64 / count as f64),
@@ -225,13 +225,13 @@ fn decide(
         }
     };
     let (near, behind): (Vec<&Trial>, Vec<&Trial>) = trials.iter().partition(|trial| is_near(trial));
-    let mut front: Vec<Candidate> = near.iter().copied().map(candidate).collect();
-    let mut behind: Vec<Candidate> = behind.into_iter().chain(&lost).map(candidate).collect();
+    let mut front: Vec<Feeding> = near.iter().copied().map(candidate).collect();
+    let mut behind: Vec<Feeding> = behind.into_iter().chain(&lost).map(candidate).collect();
     behind.sort_by(|a, b| b.accuracy.unwrap_or(0.0).total_cmp(&a.accuracy.unwrap_or(0.0)));
     let clear = front.iter().all(|candidate| candidate.order == front[0].order);
     let is_usual = |trial: &&Trial| trial.normalisation == *usual && near[0].lead(trial) < USUAL;
     if !labelled {
-        let distance = |candidate: &Candidate| candidate.distance.unwrap_or(0.0);
+        let distance = |candidate: &Feeding| candidate.distance.unwrap_or(0.0);
         front.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
     } else if let Some(at) = near.iter().position(is_usual) {
         front[..=at].rotate_right(1);

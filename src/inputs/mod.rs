@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::{Origin, Weights};
 
 pub use fit::CandidateResult;
-use fit::{Candidate, Fit};
+use fit::{Feeding, Fit};
 use statistics::FirstLayer;
 pub use told::{DataInputs, Inputs, ModelInputs, PartInputs};
 
@@ -97,7 +97,7 @@ impl Meeting<'_> {
         Ok(Settled { normalisation, order, told })
     }
 
-    fn result(&self, candidate: &Candidate) -> CandidateResult {
+    fn result(&self, candidate: &Feeding) -> CandidateResult {
         CandidateResult {
             normalisation: candidate.normalisation.words(),
             class_order: self
@@ -112,7 +112,7 @@ impl Meeting<'_> {
 
     /// What may be wrong with the best of a fit.
     fn doubts(&self, fit: &Fit, normalisation_open: bool) -> Result<Vec<String>> {
-        let words = |candidate: &Candidate| {
+        let words = |candidate: &Feeding| {
             let CandidateResult { normalisation, class_order, accuracy, .. } = self.result(candidate);
             let accuracy = accuracy.map_or_else(String::new, |accuracy| format!(" gives {accuracy:.1} %"));
             let order = if class_order.is_empty() {

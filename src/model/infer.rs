@@ -20,10 +20,10 @@ pub const WIDEST: usize = 1 << 16;
 pub fn infer<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Result<Architecture> {
     let shapes: HashMap<&str, &[usize]> = tensors.into_iter().collect();
     // The network that has most of the file's names; of two that have as many, the one that has fewer others.
-    let [first, others @ ..] = NetworkKind::ALL.map(|network| Candidate::new(network, &shapes));
-    let key = |candidate: &Candidate| (std::cmp::Reverse(candidate.known), candidate.reference.len());
-    let nearer = |a: Candidate, b: Candidate| if key(&b) < key(&a) { b } else { a };
-    let Candidate { unit, reference, known } = others.into_iter().fold(first, nearer);
+    let [first, others @ ..] = NetworkKind::ALL.map(|network| CandidateNetwork::new(network, &shapes));
+    let key = |candidate: &CandidateNetwork| (std::cmp::Reverse(candidate.known), candidate.reference.len());
+    let nearer = |a: CandidateNetwork, b: CandidateNetwork| if key(&b) < key(&a) { b } else { a };
+    let CandidateNetwork { unit, reference, known } = others.into_iter().fold(first, nearer);
     if 2 * known < reference.len() {
         return Err(Error::input(unknown(unit.network, known, &reference, &shapes)));
     }
@@ -63,14 +63,14 @@ pub fn completeness(has: impl Fn(&str) -> bool) -> (usize, usize) {
 }
 
 /// A network, and how near its names are to a file's.
-struct Candidate {
+struct CandidateNetwork {
     unit: Architecture,
     reference: Vec<TensorSpec>,
     /// Names that both have.
     known: usize,
 }
 
-impl Candidate {
+impl CandidateNetwork {
     fn new(network: NetworkKind, shapes: &HashMap<&str, &[usize]>) -> Self {
         let unit = Architecture { network, width: 1, classes: 1, channels: 3 };
         let reference = unit.tensors();

@@ -16,7 +16,7 @@ mod sets;
 mod weights;
 
 pub use architecture::Architecture;
-pub use checkpoint::{Node, Object};
+pub use checkpoint::{Entry, Object};
 pub use file::{Origin, load, load_set, save};
 pub use generator::{Generator, GeneratorRole};
 pub use infer::infer;

@@ -36,8 +36,8 @@ enum Body {
     /// Stages of as many blocks; stage s (from 0) has `width << s` channels, and all but the first begin
     /// with stride 2.
     ResNet(Block, Stem, [usize; 4]),
-    /// Stages of as many 3×3 convolutions with bias, norm and ReLU, each with max pooling at its end, of
-    /// width, 2, 4, 8 and 8 times it channels.
+    /// Stages of as many 3×3 convolutions with bias, norm and ReLU, each with max pooling at its end, with
+    /// 1, 2, 4, 8 and 8 × width channels.
     Vgg(Head, [usize; 5]),
 }
 

@@ -15,11 +15,13 @@ use crate::fs::{is_leftover, write_atomic};
 const CONFIG: &str = "config.toml";
 
 /// What commands leave in a run folder beside `config.toml`.
-const RESULTS: [&str; 9] = [
+const RESULTS: [&str; 11] = [
     "checkpoint.safetensors",
     "result.json",
     "metrics.csv",
     "model.safetensors",
+    "suspects.csv",
+    "report.html",
     "poison.json",
     "dynamic.safetensors",
     "badnets-mask.png",
@@ -111,7 +113,7 @@ impl RunFolder {
         Ok(files.filter(|file| file.symlink_metadata().is_ok()).collect())
     }
 
-    /// Removes what killed processes were writing: the lock says that nobody writes now.
+    /// Removes half-written files of killed processes. This process holds the lock, so no other one writes here.
     fn remove_leftovers(&self) -> Result<()> {
         for name in self.names()? {
             if is_leftover(&name) {

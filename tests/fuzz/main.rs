@@ -1,4 +1,4 @@
-//! Every reader of bytes that come from elsewhere, on inputs that nobody wrote: none may panic, hang or take memory
+//! Every reader of bytes that come from elsewhere, on random inputs: none may panic, hang or take memory
 //! without bounds. What it returns doesn't matter.
 //!
 //! Inputs follow from a seed: real files, changed (`mutate`), with the checksums of zip and PNG made right again, and

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::common::{DataArgs, DataConfig, ModelArgs, Provenance, begin, print};
 use super::device::ComputeArgs;
 use super::memory::{ImageBytes, MemoryEstimate};
-use super::open::{Fitting, Model, Network, tell};
+use super::open::{Fitting, Model, Network};
 use super::progress::Progress;
 use figures::{FigureSet, Observations};
 use runs::Runs;
@@ -96,11 +96,7 @@ pub fn run(args: &ObserveArgs) -> Result<()> {
     let data = args.data.data.as_path();
     let with =
         Fitting { device: device.as_ref(), data, args: &args.input, strict: false, progress: &progress };
-    let infected = model.fit(&mut loaded.set, &with)?;
-    let benign = benign.map(|benign| benign.fit(&mut loaded.set, &with)).transpose()?;
-    let models: Vec<_> =
-        [Some(&infected), benign.as_ref()].into_iter().flatten().map(|it| &it.told).collect();
-    let inputs = tell(data, &loaded.set, &models, &progress);
+    let (infected, benign, inputs) = with.fit_both(&mut loaded.set, model, benign)?;
     let images = loaded.set.test.as_ref().unwrap_or(&loaded.set.train);
     let share = SampleSize::Count(args.images.into());
     let clean = images.subset(&stratified_sample(&images.labels, share, args.compute.seed()).0);

@@ -8,7 +8,7 @@ use super::{ProfileArgs, Workload};
 
 /// A mode's launches, with `--json`.
 #[derive(Serialize)]
-struct Launches<'a> {
+struct ModeLaunches<'a> {
     mode: String,
     launches: Vec<LaunchRow<'a>>,
 }
@@ -25,7 +25,7 @@ struct LaunchRow<'a> {
 pub fn text(args: &ProfileArgs, workload: &Workload) -> Result<String> {
     let profiles = args.profiles(workload)?;
     if args.compute.json {
-        let modes: Vec<Launches> = profiles.iter().map(mode).collect();
+        let modes: Vec<ModeLaunches> = profiles.iter().map(mode).collect();
         return serde_json::to_string_pretty(&modes).map(|text| text + "\n").map_err(Error::run);
     }
     let mut text = format!("{}, {}\n", workload.words, args.compute.cuda_precision());
@@ -50,7 +50,7 @@ pub fn text(args: &ProfileArgs, workload: &Workload) -> Result<String> {
     Ok(text)
 }
 
-fn mode(profile: &ModeProfile) -> Launches<'_> {
+fn mode(profile: &ModeProfile) -> ModeLaunches<'_> {
     let launches = profile.ops.iter().flat_map(|op| {
         op.launches.iter().map(|launch| LaunchRow {
             op: op.op,
@@ -59,5 +59,5 @@ fn mode(profile: &ModeProfile) -> Launches<'_> {
             launch,
         })
     });
-    Launches { mode: profile.mode.to_string(), launches: launches.collect() }
+    ModeLaunches { mode: profile.mode.to_string(), launches: launches.collect() }
 }

@@ -60,7 +60,7 @@ pub struct ProfileArgs {
     batch: usize,
     /// Only these of: prepare (filters after a change of the weights), infer, attack, train
     #[arg(long, value_name = "MODE", value_delimiter = ',')]
-    mode: Vec<ModeName>,
+    mode: Vec<ModeArg>,
     /// Whose roofline the shares are of
     #[arg(long, value_enum, default_value = "measured")]
     card: Card,
@@ -83,7 +83,7 @@ pub struct ProfileArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ModeName {
+enum ModeArg {
     Prepare,
     Infer,
     Attack,
@@ -163,7 +163,7 @@ impl ProfileArgs {
     /// Every mode, or those that were asked for.
     fn modes(&self) -> impl Iterator<Item = Mode> {
         let wanted = |name| self.mode.is_empty() || self.mode.contains(&name);
-        let names = [ModeName::Prepare, ModeName::Infer, ModeName::Attack, ModeName::Train];
+        let names = [ModeArg::Prepare, ModeArg::Infer, ModeArg::Attack, ModeArg::Train];
         Mode::ALL.into_iter().zip(names).filter(move |&(_, name)| wanted(name)).map(|(mode, _)| mode)
     }
 

@@ -49,7 +49,7 @@ impl PurifyData {
         let (images, clean) = match (&request.clean, request.clean_fraction) {
             (Some(_), _) => (clean_folder(request, &loaded.set, progress)?, None),
             (None, Some(share)) => (clean_share(request, share, &loaded, truth.as_ref(), progress)?, None),
-            (None, None) => suspect(&loaded, truth.as_ref())?,
+            (None, None) => training_images(&loaded, truth.as_ref())?,
         };
         let evaluator = match (&loaded.set.test, truth.as_ref().or(trigger.as_ref())) {
             (Some(test), Some(attack)) => Some(attack.evaluator(test)?),
@@ -90,9 +90,9 @@ impl PurifyData {
     }
 }
 
-/// The training images as the suspect's owner has them, poisoned by `truth` unless they already are,
+/// The training images as the model's owner has them, poisoned by `truth` unless they already are,
 /// and which of them are clean.
-pub fn suspect(loaded: &Loaded, truth: Option<&Truth>) -> Result<(ImageSet, Option<Vec<bool>>)> {
+pub fn training_images(loaded: &Loaded, truth: Option<&Truth>) -> Result<(ImageSet, Option<Vec<bool>>)> {
     let train = loaded.set.train.clone();
     let Some(truth) = truth else {
         return Ok((loaded.limited(train), None));

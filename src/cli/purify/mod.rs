@@ -9,7 +9,7 @@ mod request;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pbe::defense::{Inputs, RunState, purify as run_defense};
+use pbe::defense::{RunInputs, RunState, purify as run_defense};
 use pbe::device::Device;
 use pbe::engine::EngineOptions;
 use pbe::error::Result;
@@ -28,7 +28,7 @@ use super::memory::{ImageBytes, MemoryEstimate};
 use super::open::{Model, Network};
 use super::progress::Progress;
 use data::PurifyData;
-pub use data::suspect;
+pub use data::training_images;
 use findings::Findings;
 use observer::{CheckpointMeta, RunObserver, restore};
 pub use request::PurifyArgs;
@@ -111,7 +111,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     observer.store(&state)?;
     observer.measure_before(infected)?;
     let (images, clean_set) = (&data.images, data.clean_set);
-    let inputs = Inputs { infected, model: purified, images, clean_set, seed };
+    let inputs = RunInputs { infected, model: purified, images, clean_set, seed };
     run_defense(defense, inputs, &mut state, &mut observer)?;
     progress.clear();
     let before = observer.meta.before.unwrap_or_default();

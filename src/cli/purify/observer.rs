@@ -1,10 +1,9 @@
 //! Follows a purification: progress, checkpoints, what each round reaches.
 
-use pbe::defense::pbe::FilterReport;
 use pbe::defense::{Observer, Phase, RoundRecord, RunState};
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
-use pbe::eval::{Metrics, average_precision, precision};
+use pbe::eval::{FilterReport, Metrics, average_precision, precision};
 use pbe::report::csv::write_metrics;
 use pbe::report::{FilterResult, RoundResult, RunFolder};
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ pub struct CheckpointMeta {
     state: RunState,
     /// Rounds begun so far.
     pub rounds: Vec<RoundResult>,
-    /// The suspect model's metrics.
+    /// The infected model's metrics.
     pub before: Option<Metrics>,
 }
 
@@ -43,7 +42,7 @@ impl<'a> RunObserver<'a> {
         Self { data, folder, progress, meta }
     }
 
-    /// Measures the suspect model, unless that was done before the run was interrupted.
+    /// Measures the infected model, unless that was done before the run was interrupted.
     pub fn measure_before(&mut self, infected: &mut Engine) -> Result<()> {
         if self.meta.before.is_none() {
             let metrics = self.measure(infected)?;

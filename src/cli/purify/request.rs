@@ -19,7 +19,7 @@ use crate::cli::device::{ComputeArgs, DeviceChoice};
 /// Options of `pbe purify`.
 #[derive(Args, Clone, Debug)]
 pub struct PurifyArgs {
-    /// The suspect model: safetensors, or a PyTorch checkpoint
+    /// The infected model: safetensors, or a PyTorch checkpoint
     #[arg(long, value_name = "FILE", required_unless_present = "config", help_heading = "Model and data")]
     pub model: Option<PathBuf>,
     /// Data set: a folder (train/<class>/*, test/<class>/*), CIFAR or IDX files, or `synthetic:`

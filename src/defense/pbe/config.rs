@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::defense::{Facts, Recipe};
 use crate::error::{Error, Result};
-use crate::eval::View;
+use crate::eval::{FilterAttack, MAX_DROPPED, View};
 use crate::train::{PgdConfig, Schedule, TrainConfig, TrainerConfig, at_least, positive, share};
 
 /// Progressive Backdoor Erasing: everything it depends on besides model, data and seed.
@@ -36,15 +36,6 @@ pub struct InitialSet {
     pub attacks: Vec<FilterAttack>,
     /// A view or an attack that would drop a larger share of the images is skipped.
     pub max_dropped: f64,
-}
-
-/// An attack of the robustness filter.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FilterAttack {
-    /// ε in 1/255.
-    pub epsilon: f32,
-    /// PGD steps, of α = ε / min(steps, 4).
-    pub steps: usize,
 }
 
 /// One iteration of Algorithm 1.
@@ -111,7 +102,7 @@ impl Pbe {
             label_agreement: true,
             views: View::ALL.to_vec(),
             attacks: FILTER_ATTACKS.to_vec(),
-            max_dropped: 0.6,
+            max_dropped: MAX_DROPPED,
         };
         let count = facts.rounds.unwrap_or(if facts.clean_set { 1 } else { 2 });
         let rounds =

@@ -6,9 +6,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-pub use crate::eval::View;
-pub use config::{FilterAttack, InitialSet, Pbe, Round, Select};
-pub use initial_set::FilterReport;
+pub use config::{InitialSet, Pbe, Round, Select};
 
 use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
 use crate::error::{Error, Result};

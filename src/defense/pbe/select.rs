@@ -86,24 +86,12 @@ impl Ranking<'_> {
     }
 }
 
-/// Those of `selected` whose prediction is their label.
-pub fn agreeing(selected: &[u32], predictions: &[u32], labels: &[u32]) -> Vec<u32> {
-    selected.iter().copied().filter(|&i| predictions[i as usize] == labels[i as usize]).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const PLAIN: Ranking =
         Ranking { scores: &[], predictions: &[], labels: &[], trained_on: &[], classes: 2 };
-
-    #[test]
-    fn images_whose_label_is_predicted_are_kept() {
-        let (predictions, labels) = ([0, 2, 1, 0], [0, 1, 1, 2]);
-        assert_eq!(agreeing(&[0, 1, 2], &predictions, &labels), vec![0, 2]);
-        assert_eq!(agreeing(&[3], &predictions, &labels), Vec::<u32>::new());
-    }
 
     #[test]
     fn selects_the_most_alike() {

@@ -1,12 +1,12 @@
 //! Algorithm 1 as a whole, on a network that has learnt nothing.
 
-use super::{FilterAttack, InitialSet, Pbe, View};
+use super::{InitialSet, Pbe};
 use crate::data::{ImageSet, Normalisation, synthetic};
 use crate::defense::run::purify;
-use crate::defense::{Defense, Facts, Inputs, Observer, RunState};
+use crate::defense::{Defense, Facts, Observer, RunInputs, RunState};
 use crate::engine::{CpuDevice, Engine, EngineOptions, Source, StepParams};
 use crate::error::Result;
-use crate::eval::predict;
+use crate::eval::{FilterAttack, View, predict};
 use crate::model::{Architecture, NetworkKind, Weights};
 
 /// Keeps the initial set.
@@ -44,7 +44,7 @@ fn a_filter_that_would_drop_most_images_is_skipped() {
     assert!(none.len() == 30 && most.len() < 12, "{none:?}, {most:?}");
 }
 
-/// A warp's poison gives way to small changes, and passed the survivors filter: the backdoor of a model with
+/// A warp's poison gives way to small changes, and passed the robustness filter: the backdoor of a model with
 /// ASR 97.9 stayed (CIFAR-10, WaNet). So did that of Blend all-to-all, of which less light takes two thirds.
 #[test]
 fn what_loses_its_label_in_a_view_is_dropped() {
@@ -93,7 +93,7 @@ fn labelled() -> (ImageSet, Engine) {
 fn kept(pbe: &Pbe) -> Vec<u32> {
     let (images, mut engine) = labelled();
     let all: Vec<u32> = (0..30).collect();
-    let (left, reports) = pbe.filter(&mut engine, &images, &all, 0, &mut |_| Ok(())).unwrap();
+    let (left, reports) = pbe.filters().apply(&mut engine, &images, &all, 0, &mut |_| Ok(())).unwrap();
     let mut input = all;
     for report in reports {
         assert_eq!(report.input, input, "each filter gets what is left");
@@ -112,7 +112,7 @@ fn initial_set(label_agreement: bool, images: &ImageSet) -> (Vec<u32>, Vec<u32>)
     }
     let (mut infected, mut model) = (untrained(&pbe), untrained(&pbe));
     let mut observer = KeepInitialSet::default();
-    let inputs = Inputs { infected: &mut infected, model: &mut model, images, clean_set: false, seed: 0 };
+    let inputs = RunInputs { infected: &mut infected, model: &mut model, images, clean_set: false, seed: 0 };
     purify(&pbe, inputs, &mut RunState::default(), &mut observer).unwrap();
     (observer.0, predict(&mut infected, images).unwrap())
 }

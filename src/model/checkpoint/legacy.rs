@@ -4,7 +4,7 @@
 
 use super::Contents;
 use super::pickle::{self, Value};
-use super::tensors::{Kind, storage_kind};
+use super::tensors::{StorageType, storage_kind};
 use crate::model::sets::{Elements, TensorDict, TensorFile};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ impl<'a> Legacy<'a> {
             Ok(values)
         };
         let [_magic, _version, _machine, object, keys] = [next()?, next()?, next()?, next()?, next()?];
-        let kinds: HashMap<&std::rc::Rc<str>, Kind> =
+        let kinds: HashMap<&std::rc::Rc<str>, StorageType> =
             object.list.iter().filter_map(|value| storage_kind(&object, value)).collect();
         let mut storages = HashMap::new();
         let Value::List(list) = keys.get(keys.root) else {

@@ -16,7 +16,7 @@ mod tensors;
 
 pub use archive::Archive;
 pub use legacy::Legacy;
-pub use object::{Node, Object};
+pub use object::{Entry, Object};
 
 use super::sets::{TensorDict, TensorInfo};
 use pickle::Values;

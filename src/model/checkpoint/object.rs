@@ -11,7 +11,7 @@ pub struct Object(Values);
 
 /// A value in it.
 #[derive(Clone, Copy)]
-pub struct Node<'a> {
+pub struct Entry<'a> {
     values: &'a Values,
     id: Id,
 }
@@ -30,12 +30,12 @@ impl Object {
     }
 
     /// The object itself.
-    pub fn root(&self) -> Node<'_> {
-        Node { values: &self.0, id: self.0.root }
+    pub fn root(&self) -> Entry<'_> {
+        Entry { values: &self.0, id: self.0.root }
     }
 }
 
-impl<'a> Node<'a> {
+impl<'a> Entry<'a> {
     fn at(self, id: Id) -> Self {
         Self { id, ..self }
     }
@@ -48,7 +48,7 @@ impl<'a> Node<'a> {
     }
 
     /// The values of a dict.
-    pub fn dict_values(self) -> Option<impl Iterator<Item = Node<'a>>> {
+    pub fn dict_values(self) -> Option<impl Iterator<Item = Entry<'a>>> {
         let Value::Dict(entries) = self.values.get(self.id) else { return None };
         Some(entries.iter().map(move |(_, value)| self.at(*value)))
     }

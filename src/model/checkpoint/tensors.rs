@@ -24,7 +24,7 @@ pub struct Tensor {
     pub name: Rc<str>,
     /// The storage's key.
     pub storage: Rc<str>,
-    kind: Kind,
+    kind: StorageType,
     /// In elements.
     offset: usize,
     pub shape: Vec<usize>,
@@ -33,36 +33,36 @@ pub struct Tensor {
 
 /// A storage's element type.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum StorageType {
     /// Of so many bytes.
     As(Dtype, usize),
     /// One that no weight has.
     Other(usize),
 }
 
-impl Kind {
+impl StorageType {
     /// From the name of the storage's class.
-    fn of(global: &str) -> Kind {
+    fn of(global: &str) -> StorageType {
         let name =
             global.strip_prefix("torch.").and_then(|name| name.strip_suffix("Storage")).unwrap_or_default();
         match name {
-            "Float" => Kind::As(Dtype::F32, 4),
-            "Half" => Kind::As(Dtype::F16, 2),
-            "BFloat16" => Kind::As(Dtype::BF16, 2),
-            "Double" => Kind::As(Dtype::F64, 8),
-            "Long" => Kind::As(Dtype::I64, 8),
-            "Int" => Kind::As(Dtype::I32, 4),
-            "Bool" => Kind::As(Dtype::BOOL, 1),
-            "Short" => Kind::Other(2),
-            "ComplexFloat" => Kind::Other(8),
-            "ComplexDouble" => Kind::Other(16),
-            _ => Kind::Other(1),
+            "Float" => StorageType::As(Dtype::F32, 4),
+            "Half" => StorageType::As(Dtype::F16, 2),
+            "BFloat16" => StorageType::As(Dtype::BF16, 2),
+            "Double" => StorageType::As(Dtype::F64, 8),
+            "Long" => StorageType::As(Dtype::I64, 8),
+            "Int" => StorageType::As(Dtype::I32, 4),
+            "Bool" => StorageType::As(Dtype::BOOL, 1),
+            "Short" => StorageType::Other(2),
+            "ComplexFloat" => StorageType::Other(8),
+            "ComplexDouble" => StorageType::Other(16),
+            _ => StorageType::Other(1),
         }
     }
 
     pub fn bytes(self) -> usize {
         match self {
-            Kind::As(_, bytes) | Kind::Other(bytes) => bytes,
+            StorageType::As(_, bytes) | StorageType::Other(bytes) => bytes,
         }
     }
 }
@@ -145,12 +145,12 @@ impl Search<'_> {
 }
 
 /// A storage's key and type, where the value is one.
-pub fn storage_kind<'a>(values: &'a Values, value: &Value) -> Option<(&'a Rc<str>, Kind)> {
+pub fn storage_kind<'a>(values: &'a Values, value: &Value) -> Option<(&'a Rc<str>, StorageType)> {
     let Value::Persistent(id) = value else { return None };
     // ("storage", class, key, device, elements)
     let &[_, class, key, ..] = list(values, *id)? else { return None };
     let Value::Global(class) = values.get(class) else { return None };
-    Some((text(values, key)?, Kind::of(class)))
+    Some((text(values, key)?, StorageType::of(class)))
 }
 
 /// The entries of a dict whose keys are text. Of those with the same key the last counts, as in Python.
@@ -240,8 +240,8 @@ impl Tensor {
     /// Its type, where a weight may have it.
     pub fn dtype(&self) -> Option<Dtype> {
         match self.kind {
-            Kind::As(dtype, _) => Some(dtype),
-            Kind::Other(_) => None,
+            StorageType::As(dtype, _) => Some(dtype),
+            StorageType::Other(_) => None,
         }
     }
 

@@ -58,7 +58,7 @@ impl Options {
     }
 }
 
-struct ConvCase {
+struct TestConv {
     s: ConvShape,
     count: usize,
     input: Vec<f32>,
@@ -70,9 +70,9 @@ struct ConvCase {
     options: Options,
 }
 
-impl ConvCase {
+impl TestConv {
     fn new(s: ConvShape, count: usize, options: Options) -> Self {
-        ConvCase {
+        TestConv {
             s,
             count,
             input: random(1, count * s.input_len()),
@@ -289,8 +289,8 @@ fn agrees_with_the_reference_on_chosen_shapes() {
     .enumerate()
     {
         let options = Options([0, 0x7f, 0x2a, 0x55][i % 4]);
-        ConvCase::new(shape(sizes, window), count, options).check();
-        ConvCase::new(shape(sizes, window), count, Options(0x7f)).check();
+        TestConv::new(shape(sizes, window), count, options).check();
+        TestConv::new(shape(sizes, window), count, Options(0x7f)).check();
     }
 }
 
@@ -305,7 +305,7 @@ proptest! {
     ) {
         prop_assume!(height.min(width) + 2 * pad >= kernel && pad < kernel.max(2));
         let s = shape([height, width, channels.0, channels.1], [kernel, stride, pad]);
-        ConvCase::new(s, count, Options(options)).check();
+        TestConv::new(s, count, Options(options)).check();
     }
 }
 
@@ -320,7 +320,7 @@ fn threads_and_grouping_change_no_bit() {
         ([16, 16, 3, 16], [3, 1, 1]),
         ([9, 9, 16, 32], [1, 2, 0]),
     ] {
-        let case = ConvCase::new(shape(sizes, window), 13, Options(0x7f));
+        let case = TestConv::new(shape(sizes, window), 13, Options(0x7f));
         let level = Level::detect();
         let run = |threads, slots| {
             (
@@ -336,11 +336,11 @@ fn threads_and_grouping_change_no_bit() {
         // Image by image.
         let (s, mut single) = (case.s, Vec::new());
         for image in 0..case.count {
-            let mut one = ConvCase::new(s, 1, Options(0));
+            let mut one = TestConv::new(s, 1, Options(0));
             one.input = case.input[image * s.input_len()..][..s.input_len()].to_vec();
             single.extend(one.fprop(level, Threads::One, 1).0);
         }
-        let mut together = ConvCase::new(s, case.count, Options(0));
+        let mut together = TestConv::new(s, case.count, Options(0));
         together.input = case.input;
         assert_eq!(single, together.fprop(level, Threads::One, 1).0);
     }

@@ -77,14 +77,14 @@ fn is_per_network(op: &Op) -> bool {
     matches!(op, Op::BatchNormAffine(_) | Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_) | Op::LoadFilter(_))
 }
 
-/// A sum over rows, in parts: [`Parts::count`] of [`Parts::rows`] rows each, the last perhaps less.
+/// A sum over rows, in parts: [`RowParts::count`] of [`RowParts::rows`] rows each, the last perhaps less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Parts {
+pub(super) struct RowParts {
     pub rows: usize,
     pub count: usize,
 }
 
-impl Parts {
+impl RowParts {
     fn new(rows: usize, wanted: usize) -> Self {
         let per_part = rows.div_ceil(wanted.clamp(1, rows.max(1))).max(1);
         Self { rows: per_part, count: rows.div_ceil(per_part) }

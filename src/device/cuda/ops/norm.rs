@@ -1,6 +1,6 @@
 //! Batch norm: sums in parts, then what is derived from them.
 
-use super::{Parts, tiles};
+use super::{RowParts, tiles};
 use crate::device::cuda::kernels::{
     Kernel, NormAffineArgs, NormDgradArgs, NormDgradPartialArgs, NormDgradReduceArgs, NormStatsArgs,
     NormStatsPartialArgs,
@@ -65,7 +65,7 @@ pub(super) fn batch_norm_stats(to: &mut LaunchBuilder, op: &ops::BatchNormStats)
     let (partial, parts, pivot) = if to.plan.fusion == Fusion::StatsReady {
         (column_sums(to, rows, channels), tiles::Tile::new(rows, channels, 1, to.precision).down(rows), None)
     } else {
-        let parts = Parts::new(rows, most_parts(rows));
+        let parts = RowParts::new(rows, most_parts(rows));
         let partial = sums(to, parts.count, most_parts(rows), channels);
         let arguments =
             NormStatsPartialArgs { x: to.at(input), partial, rows, channels, rows_per_part: parts.rows };
@@ -113,7 +113,7 @@ pub(super) fn batch_norm_dgrad(to: &mut LaunchBuilder, op: &ops::BatchNormDgrad)
         beta_gradient,
     } = op;
     let rows = to.images(pixels);
-    let parts = Parts::new(rows, most_parts(rows));
+    let parts = RowParts::new(rows, most_parts(rows));
     let partial = sums(to, parts.count, most_parts(rows), channels);
     let (x, mean, inverse_std, gradient) = (to.at(input), to.at(mean), to.at(inverse_std), to.at(gradient));
     let (scale, shift) = to.affine(relu);
@@ -141,7 +141,7 @@ pub(super) fn batch_norm_dgrad(to: &mut LaunchBuilder, op: &ops::BatchNormDgrad)
     };
     to.launch(Kernel::NormDgradReduce, Grid::Blocks(channels.div_ceil(REDUCE_CHANNELS), 1), arguments)?;
     // It leaves no sums: as many parts as fill a large GPU twice.
-    let parts = Parts::new(rows, rows.div_ceil(64).clamp(1, 1024));
+    let parts = RowParts::new(rows, rows.div_ceil(64).clamp(1, 1024));
     let arguments = NormDgradArgs {
         x,
         gamma: to.at(gamma),
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn parts_cover_all_rows_and_are_not_too_many() {
         for rows in [1, 2, 255, 256, 257, 1000, 131_072, 400_000] {
-            let parts = Parts::new(rows, most_parts(rows));
+            let parts = RowParts::new(rows, most_parts(rows));
             assert!(parts.count * parts.rows >= rows && (parts.count - 1) * parts.rows < rows);
             assert!(parts.count <= most_parts(rows));
         }

@@ -1,6 +1,6 @@
 //! Convolutions: the form of their operands, tiles, and how wgrad's sums are split.
 
-use super::Parts;
+use super::RowParts;
 use crate::device::{ConvShape, Direction, FilterSpec, Precision};
 
 /// What the channels of an operand are rounded up to: `VECTOR` in kernels/common.cuh.
@@ -128,9 +128,9 @@ pub(in crate::device::cuda) fn wgrad_tiles(shape: &ConvShape) -> usize {
 
 /// wgrad over the output pixels of `count` images: parts of so many pixels, whole stages. It depends on
 /// sizes only, so results do too.
-pub(in crate::device::cuda) fn wgrad_parts(shape: &ConvShape, count: usize) -> Parts {
-    let parts = Parts::new(stages(shape, count), most_parts(shape, count));
-    Parts { rows: parts.rows * BLOCK_K, ..parts }
+pub(in crate::device::cuda) fn wgrad_parts(shape: &ConvShape, count: usize) -> RowParts {
+    let parts = RowParts::new(stages(shape, count), most_parts(shape, count));
+    RowParts { rows: parts.rows * BLOCK_K, ..parts }
 }
 
 /// Elements that partial sums take for at most `count` images.

@@ -1,6 +1,6 @@
-//! Operand forwarding: which op makes the bf16 operands of the convolutions, and in which buffer.
+//! Operand forwarding: which op makes the operands of the convolutions, and in which buffer.
 //!
-//! A convolution reads its input after a prologue and its output gradient, both in bf16, in working buffers. Where
+//! A convolution reads its input after a prologue and its output gradient, both in the operand's type, in working buffers. Where
 //! the op that makes the tensor can write that form while it has the values in registers, it *forwards* the operand:
 //! the convolution then has nothing to prepare, and a tensor that no other op reads isn't stored at all. Where two
 //! convolutions read the same operand soon after each other, it's made once. Otherwise the reader fills a buffer

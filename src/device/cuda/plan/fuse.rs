@@ -4,6 +4,9 @@
 //!   gradient, so the image's gradient is never stored.
 //! - The classifier's end, from the mean over pixels to the loss and back to the pixels, is one launch.
 //! - A convolution sums up its result for the batch norm that follows.
+//!
+//! Two more are decided elsewhere: the optimizer's update in `mod.rs` (`Plan::new`), and which op writes a convolution's
+//! operand in `forwarding.rs`.
 
 use crate::device::cuda::ops::tiles::is_wide;
 use crate::device::ops;
@@ -145,7 +148,8 @@ pub(in crate::device::cuda) fn fusions(program: &Program) -> Vec<Fusion> {
     fusions
 }
 
-/// The step of two ops that are a convolution's gradient and an attack's step along it.
+/// The step of two ops that are a convolution's gradient and an attack's step along it. The fused kernel exists only for
+/// tiles of 16 channels (images have few), so a wide convolution has none.
 fn step(ops: &[Op]) -> Option<PgdStep> {
     match *ops {
         [

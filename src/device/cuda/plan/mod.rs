@@ -365,7 +365,7 @@ impl LaunchBuilder<'_> {
         (self.plan.stored && self.plan.bf16.output).then(|| self.bf16(output, pixels, channels)).flatten()
     }
 
-    /// Where it goes after the prologue of the convolution that reads it, in bf16; null if none does.
+    /// Where it goes after the prologue of the convolution that reads it, in the operand's type; null if none does.
     pub fn forwarded(&self, pixels: usize, channels: usize) -> Pointer {
         let forward = self.plan.forward?;
         self.buffer(Buffer::Operand(forward.buffer), self.images(pixels * tiles::padded(channels)))
