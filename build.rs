@@ -1,10 +1,13 @@
 //! Puts the commit the program is built from into `PBE_COMMIT`, `unknown` outside git or without git; and the kernels'
-//! PTX without line tables into `OUT_DIR`, with a list of the modules.
+//! PTX without line tables, compressed, into `OUT_DIR`, with a list of the modules.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 /// What the program is made of: a change here makes it `-dirty`, and is watched.
 const SOURCES: [&str; 5] = ["src", "kernels/ptx", "build.rs", "Cargo.toml", "Cargo.lock"];
@@ -19,7 +22,7 @@ fn main() -> io::Result<()> {
     embed_ptx(Path::new("kernels/ptx"), Path::new(&out))
 }
 
-/// Writes the PTX of every module of `folder` without line tables, and `ptx_modules.rs` with their list.
+/// Writes the PTX of every module of `folder` without line tables and compressed, and `ptx_modules.rs` with their list.
 fn embed_ptx(folder: &Path, out: &Path) -> io::Result<()> {
     let paths: io::Result<Vec<PathBuf>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
     let mut paths = paths?;
@@ -28,11 +31,13 @@ fn embed_ptx(folder: &Path, out: &Path) -> io::Result<()> {
     for path in &paths {
         let text = fs::read_to_string(path)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        fs::write(out.join(format!("{name}.ptx")), without_lines(&text))?;
-        list += &format!("    ({name:?}, include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.ptx\"))),\n");
+        let mut compressed = ZlibEncoder::new(vec![], Compression::best());
+        compressed.write_all(without_lines(&text).as_bytes())?;
+        fs::write(out.join(format!("{name}.ptx.z")), compressed.finish()?)?;
+        list += &format!("    ({name:?}, include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.ptx.z\"))),\n");
     }
     let count = paths.len();
-    fs::write(out.join("ptx_modules.rs"), format!("const MODULES: [(&str, &str); {count}] = [\n{list}];\n"))
+    fs::write(out.join("ptx_modules.rs"), format!("const MODULES: [(&str, &[u8]); {count}] = [\n{list}];\n"))
 }
 
 /// PTX without `.loc`, `.file`, labels of line tables, comments and empty lines.

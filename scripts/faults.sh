@@ -18,11 +18,12 @@ trap 'rm -rf "$out"' EXIT
 data='synthetic:classes=4,per_class=60,test_per_class=10,size=12'
 "$pbe" infect --data "$data" --attack badnets --rate 0.2 --width 4 --batch 16 --epochs 3 --lr 0.05 --device cpu \
   --output "$out/infected" > "$out/log" 2>&1
-purify() { # folder, options
-  local folder=$1; shift
+purify() { # folder
+  local folder=$1
   exec "$pbe" purify --model "$out/infected/model.safetensors" --data "$data" --poison "$out/infected/poison.json" \
-    --batch 16 --set 'rounds.*.clean.epochs=30' --device cpu --output "$folder" "$@" > "$folder.out" 2> "$folder.err"
+    --batch 16 --set 'rounds.*.clean.epochs=30' --device cpu --output "$folder" > "$folder.out" 2> "$folder.err"
 }
+resume() { exec "$pbe" purify --resume "$1" > "$1.out" 2> "$1.err"; }
 bits() { sha256sum < "$1/model.safetensors"; }
 pause() { sleep "0.$(printf '%03d' $((RANDOM % 700)))"; }
 
@@ -30,9 +31,9 @@ pause() { sleep "0.$(printf '%03d' $((RANDOM % 700)))"; }
 expected=$(bits "$out/whole")
 declare -A counts
 for ((round = 0; round < rounds; round++)); do
-  run=$out/$round option=()
+  run=$out/$round step=purify
   while [ ! -e "$run/result.json" ]; do
-    (purify "$run" "${option[@]}") & pid=$!
+    ($step "$run") & pid=$!
     kind=$((RANDOM % 7))
     pause
     case $kind in
@@ -41,19 +42,19 @@ for ((round = 0; round < rounds; round++)); do
       3) kind=stop; kill -STOP $pid 2> "$out/null" || true; pause; kill -CONT $pid 2> "$out/null" || true ;;
       4) # A second process in the same folder has to be refused while the first is there.
         kind=race
-        if (purify "$run" --resume) && kill -0 $pid 2> "$out/null"; then
+        if (resume "$run") && kill -0 $pid 2> "$out/null"; then
           echo "round $round: two processes worked in one folder"; exit 1
         fi ;;
       5) # Files can't grow: a full disk.
         kind=full; kill -KILL $pid 2> "$out/null" || true; wait $pid 2> "$out/null" || true
-        (ulimit -f 8; purify "$run" --resume) & pid=$! ;;
+        (ulimit -f 8; resume "$run") & pid=$! ;;
       6) # Damage is refused, and the file as it was goes on.
         kind=damage; kill -KILL $pid 2> "$out/null" || true; wait $pid 2> "$out/null" || true
         if [ -s "$run/checkpoint.safetensors" ]; then
           cp "$run/checkpoint.safetensors" "$out/kept"
           at=$((RANDOM * 32768 + RANDOM)); at=$((at % $(stat -c %s "$out/kept")))
           printf '\x5a\xa5' | dd of="$run/checkpoint.safetensors" bs=1 seek=$at conv=notrunc 2> "$out/null"
-          if ! cmp -s "$out/kept" "$run/checkpoint.safetensors" && (purify "$run" --resume); then
+          if ! cmp -s "$out/kept" "$run/checkpoint.safetensors" && (resume "$run"); then
             [ "$(bits "$run")" = "$expected" ] || { echo "round $round: a damaged checkpoint was continued"; exit 1; }
           fi
           [ -e "$run/result.json" ] || cp "$out/kept" "$run/checkpoint.safetensors"
@@ -62,7 +63,7 @@ for ((round = 0; round < rounds; round++)); do
     counts[$kind]=$((${counts[$kind]:-0} + 1))
     code=0; wait $pid 2> "$out/null" || code=$?
     case $code in 0 | 1 | 2 | 130 | 137) ;; *) echo "round $round: exit code $code: $(tail -n 1 "$run.err")"; exit 1 ;; esac
-    [ ! -e "$run/config.toml" ] || option=(--resume)
+    [ ! -e "$run/config.toml" ] || step=resume
   done
   [ "$(bits "$run")" = "$expected" ] || { echo "round $round: other bits"; exit 1; }
   leftovers=$(find "$run" -name '*.tmp')

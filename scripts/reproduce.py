@@ -176,7 +176,7 @@ class Runner:
         if task.command[0] != "evaluate":
             command += ["--output", self.out / task.name]
             if (self.out / task.name / "config.toml").exists():
-                command.append("--resume")
+                command[command.index("--output")] = "--resume"
         printed = self.out / f"{task.name}.txt"
         began = time.monotonic()
         with printed.open("w") as stdout, log.open("w") as stderr:

@@ -35,6 +35,12 @@ pub struct LabelSuspects {
     pub images: u64,
     /// Suspected ones among those.
     pub suspected: u64,
+    /// Those of `images` that keep their label in all views.
+    #[serde(default)]
+    pub consistent: u64,
+    /// Suspected ones among those.
+    #[serde(default)]
+    pub consistent_suspected: u64,
 }
 
 impl LabelSuspects {
@@ -107,11 +113,16 @@ pub fn find_suspects(
     let mut labels = vec![LabelSuspects::default(); engine.graph().classes()];
     let mut suspected = vec![];
     images.labels.iter().for_each(|&label| labels[label as usize].labelled += 1);
+    let mut is_consistent = vec![false; images.len()];
+    trusted.iter().for_each(|&index| is_consistent[index as usize] = true);
     for index in given {
         let deviates = deviation[index as usize] > SUSPECT_DEVIATION;
+        let consistent = is_consistent[index as usize];
         let label = &mut labels[images.labels[index as usize] as usize];
         label.images += 1;
         label.suspected += u64::from(deviates);
+        label.consistent += u64::from(consistent);
+        label.consistent_suspected += u64::from(consistent && deviates);
         if deviates {
             suspected.push(index);
         }
@@ -168,7 +179,7 @@ mod tests {
     use super::*;
 
     fn label(images: u64, suspected: u64) -> LabelSuspects {
-        LabelSuspects { labelled: images, images, suspected }
+        LabelSuspects { labelled: images, images, suspected, ..LabelSuspects::default() }
     }
 
     fn suspects(labels: &[(u64, u64)]) -> Suspects {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use pbe::data::{
@@ -15,6 +16,14 @@ use pbe::report::{Begin, COMMIT, RunResult, comparison, findings};
 use serde::Serialize;
 
 use super::progress::Progress;
+
+/// `--no-cache`.
+static NO_CACHE: AtomicBool = AtomicBool::new(false);
+
+/// Reads every image from its file, and keeps none in the cache.
+pub fn without_cache() {
+    NO_CACHE.store(true, Ordering::Relaxed);
+}
 
 /// The data set.
 #[derive(Args, Clone, Debug)]
@@ -66,21 +75,49 @@ pub struct ModelArgs {
 /// The folder of a run.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Folder of the run: config.toml, model.safetensors, result.json, metrics.csv and more
-    #[arg(long, value_name = "DIR")]
-    pub output: PathBuf,
-    /// Go on with the interrupted run in the output folder
-    #[arg(long, conflicts_with = "force")]
-    pub resume: bool,
+    /// Folder of the run
+    ///
+    /// It gets config.toml, model.safetensors, result.json, metrics.csv and more.
+    #[arg(long, value_name = "DIR", required_unless_present = "resume", help_heading = "Run")]
+    output: Option<PathBuf>,
+    /// Go on with the interrupted run in this folder; nothing else is needed
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "force"], help_heading = "Run")]
+    resume: Option<PathBuf>,
     /// Replace the run in the output folder
-    #[arg(long)]
-    pub force: bool,
+    #[arg(long, help_heading = "Run")]
+    force: bool,
 }
 
 impl RunArgs {
+    /// The folder of the run.
+    pub fn folder(&self) -> &Path {
+        self.resume.as_deref().or(self.output.as_deref()).unwrap_or(Path::new(""))
+    }
+
     /// How the run takes its folder.
     pub fn begin(&self) -> Begin {
-        if self.resume { Begin::Resume } else { begin(self.force) }
+        if self.resume.is_some() { Begin::Resume } else { begin(self.force) }
+    }
+
+    /// The settings of the run that is resumed.
+    ///
+    /// # Errors
+    /// There is no run in the folder.
+    pub fn resumed(&self) -> Result<Option<PathBuf>> {
+        self.resume.as_deref().map(settings_of).transpose()
+    }
+}
+
+/// `config.toml` of the run in `folder`.
+///
+/// # Errors
+/// There is none.
+pub fn settings_of(folder: &Path) -> Result<PathBuf> {
+    let (config, fault) = (folder.join("config.toml"), |cause| Err(Error::file(folder, cause)));
+    match (folder.exists(), config.exists()) {
+        (false, _) => fault("no run to resume: there is no such folder"),
+        (_, false) => fault("no run to resume: it has no config.toml"),
+        _ => Ok(config),
     }
 }
 
@@ -184,6 +221,7 @@ impl ReadArgs {
             size,
             channels,
             skip_bad: self.skip_bad,
+            cache: !NO_CACHE.load(Ordering::Relaxed),
             ..LoadOptions::default()
         })
     }

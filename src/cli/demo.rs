@@ -6,12 +6,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
+use pbe::device::DeviceChoice;
 use pbe::error::{Error, Result};
 use pbe::fs::write_atomic;
 use pbe::report::RunResult;
 
 use super::common::print_result;
-use super::device::{ComputeArgs, DeviceChoice};
+use super::device::ComputeArgs;
 use super::infect::{Infect, infect};
 use super::progress::{Progress, log};
 use super::purify::{PurifyArgs, purify};

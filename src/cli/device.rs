@@ -1,70 +1,36 @@
 //! `--device`: what was asked for, and the device that is.
 
-use std::fmt;
-use std::str::FromStr;
-
 use clap::Args;
 use pbe::device::cpu::CpuDevice;
 use pbe::device::cuda::{CudaDevice, Unavailable, ptx_dir};
-use pbe::device::{Device, Precision};
+use pbe::device::{Device, DeviceChoice, Precision};
 use pbe::error::{Error, Result};
 
 use super::progress::log;
 
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The first CUDA device, or else the processor.
-    Auto,
-    Cpu,
-    /// The CUDA device of this number.
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "auto" => return Ok(DeviceChoice::Auto),
-            "cpu" => return Ok(DeviceChoice::Cpu),
-            "cuda" => return Ok(DeviceChoice::Cuda(0)),
-            _ => {}
-        }
-        let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-        number.map(DeviceChoice::Cuda).ok_or_else(|| "it is one of auto, cpu, cuda, cuda:N".into())
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DeviceChoice::Auto => f.write_str("auto"),
-            DeviceChoice::Cpu => f.write_str("cpu"),
-            DeviceChoice::Cuda(number) => write!(f, "cuda:{number}"),
-        }
-    }
-}
-
 /// Options of every command that computes.
 #[derive(Args, Clone, Debug)]
 pub struct ComputeArgs {
-    /// Where to compute: auto, cpu, cuda or cuda:N; `auto` takes a CUDA device if there is one, and
-    /// says what it chose
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    ///
+    /// `auto` takes a CUDA device if there is one, and says what it chose.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Computing")]
     pub device: DeviceChoice,
-    /// What convolutions multiply: bf16 on a CUDA device's tensor cores (sums stay f32), or f32
-    /// [default: bf16 on a CUDA device, f32 on the processor]
-    #[arg(long)]
+    /// What convolutions multiply: bf16 or f32 [default: bf16 on a CUDA device, else f32]
+    ///
+    /// bf16 is for a CUDA device's tensor cores; sums stay f32.
+    #[arg(long, help_heading = "Computing")]
     pub precision: Option<Precision>,
-    /// Decides everything random: the same seed gives the same result, to the bit [default: 0]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    /// Decides everything random [default: 0]
+    ///
+    /// The same seed gives the same result, to the bit.
+    #[arg(long, help_heading = "Computing", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
-    /// Threads [default: all of the machine]; the result doesn't depend on it
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Threads [default: all of the machine]; no result depends on it
+    #[arg(long, help_heading = "Computing", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Print the result as one JSON object, and nothing else, on stdout
-    #[arg(long)]
+    #[arg(long, help_heading = "Computing")]
     pub json: bool,
 }
 
@@ -130,24 +96,4 @@ fn cuda(number: usize, precision: Precision) -> std::result::Result<CudaDevice, 
         log(&format!("kernels: read from {} (PBE_PTX_DIR)", folder.display()));
     }
     Ok(device)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_are_read() {
-        for (text, choice) in [
-            ("auto", DeviceChoice::Auto),
-            ("cpu", DeviceChoice::Cpu),
-            ("cuda", DeviceChoice::Cuda(0)),
-            ("cuda:12", DeviceChoice::Cuda(12)),
-        ] {
-            assert_eq!(text.parse(), Ok(choice));
-        }
-        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda1", "CPU"] {
-            assert_eq!(text.parse::<DeviceChoice>().unwrap_err(), "it is one of auto, cpu, cuda, cuda:N");
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pbe::data::{Dataset, Format, ImageSet, LARGEST_SIDE, Normalisation};
+use pbe::data::{Dataset, ImageSet, LARGEST_CACHE, LARGEST_SIDE, cache};
 use pbe::defense::{Defense, Facts, Pbe};
 use pbe::device::Device;
 use pbe::device::cuda::{CudaDevice, ptx_dir};
@@ -59,7 +59,17 @@ struct Report {
     cuda: Cuda,
     memory_total: Option<u64>,
     memory_available: Option<u64>,
+    /// Of decoded images; none where there is no place for it.
+    image_cache: Option<ImageCache>,
     run: Option<RunNeed>,
+}
+
+#[derive(Serialize)]
+struct ImageCache {
+    folder: PathBuf,
+    bytes: u64,
+    /// The oldest entries go when there are more.
+    most_bytes: u64,
 }
 
 /// What there is of CUDA.
@@ -150,6 +160,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         cuda: Cuda::probe(),
         memory_total: memory::total(),
         memory_available: memory::available(),
+        image_cache: cache().map(|(folder, bytes)| ImageCache { folder, bytes, most_bytes: LARGEST_CACHE }),
         run: need(args, device.as_ref())?,
     };
     if args.compute.json {
@@ -167,6 +178,13 @@ fn words(report: &Report) -> String {
     text += &report.cuda.words();
     let (total, available) = (amount(report.memory_total), amount(report.memory_available));
     text += &format!("memory   {total} in all, {available} available\n");
+    if let Some(ImageCache { folder, bytes, most_bytes }) = &report.image_cache {
+        let (held, most) = (amount(Some(*bytes)), amount(Some(*most_bytes)));
+        text += &format!(
+            "images   decoded ones are kept in {}: {held} of {most}; --no-cache\n",
+            folder.display()
+        );
+    }
     if let Some(need) = &report.run {
         let (networks, images) = (megabytes(need.networks), megabytes(need.images));
         text += &format!("network  {}\n", need.network);
@@ -235,18 +253,7 @@ fn data(args: &DoctorArgs, model: Option<&Model>) -> Result<(Dataset, PathBuf)> 
     let side = args.size.or(size.map(|(height, _)| height)).unwrap_or(32);
     let classes = model.map_or(args.classes, |model| model.weights.architecture.classes);
     let train = ImageSet::noise(0, side, channels.unwrap_or(3), classes);
-    let normalisation = Normalisation::identity(train.channels);
-    let set = Dataset {
-        train,
-        test: None,
-        format: Format::Synthetic,
-        skipped: vec![],
-        normalisation,
-        orders: vec![],
-        folders: Default::default(),
-        left_out: Default::default(),
-    };
-    Ok((set, PathBuf::new()))
+    Ok((Dataset::of(train), PathBuf::new()))
 }
 
 fn fresh(args: &DoctorArgs, set: &Dataset) -> Result<Network> {

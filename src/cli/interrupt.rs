@@ -46,6 +46,6 @@ pub fn listen() {
 
 /// An error once a signal came.
 pub fn check() -> Result<()> {
-    let message = "the checkpoint is written; the same command with --resume goes on from there";
+    let message = "the checkpoint is written; --resume with the folder of the run goes on from there";
     if PRESSED.load(Ordering::SeqCst) { Err(Error::Interrupted(message.into())) } else { Ok(()) }
 }

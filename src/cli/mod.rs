@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod common;
+mod completions;
 mod config_file;
 mod convert;
 mod demo;
@@ -35,6 +36,12 @@ use pbe::error::Result;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// No progress: results, warnings and errors only
+    #[arg(long, global = true, help_heading = "Every command")]
+    quiet: bool,
+    /// Neither read decoded images from the cache nor keep them there
+    #[arg(long, global = true, help_heading = "Every command")]
+    no_cache: bool,
 }
 
 #[derive(Subcommand)]
@@ -49,7 +56,7 @@ enum Command {
     Purify(Box<purify::PurifyArgs>),
     /// Score how likely each training image is clean.
     Rank(rank::RankArgs),
-    /// Say from its adversarial examples whether a model is infected, and for which label.
+    /// Say from its training images whether a model is infected, for which labels, and which images are suspected.
     Inspect(inspect::InspectArgs),
     /// Measure a model: accuracy, and with a trigger attack success.
     Evaluate(evaluate::EvaluateArgs),
@@ -64,6 +71,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Test every operation of a device against exact arithmetic and the CPU engine.
     Selftest(selftest::SelftestArgs),
+    /// Print the completions for a shell, or write man pages.
+    Completions(completions::CompletionsArgs),
 }
 
 impl Cli {
@@ -78,6 +87,12 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         interrupt::watch()?;
+        if self.quiet {
+            progress::be_quiet();
+        }
+        if self.no_cache {
+            common::without_cache();
+        }
         match self.command {
             Command::Demo(args) => demo::run(&args),
             Command::Infect(args) => infect::run(&args),
@@ -91,6 +106,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&args),
             Command::Profile(args) => profile::run(&args),
             Command::Selftest(args) => selftest::run(&args),
+            Command::Completions(args) => completions::run(&args),
         }
     }
 }

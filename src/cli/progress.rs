@@ -3,6 +3,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -38,6 +39,9 @@ impl Progress {
         let Ok(mut slot) = self.task.lock() else {
             return;
         };
+        if is_quiet() {
+            return;
+        }
         if slot.as_ref().is_none_or(|task| task.label != label || task.total != total) {
             if let Some(bar) = slot.as_ref().and_then(|task| task.bar.as_ref()) {
                 bar.finish();
@@ -68,8 +72,23 @@ impl Progress {
     }
 }
 
+/// `--quiet`.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on only warnings and errors go to stderr.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// A line on stderr; dropped if stderr is closed.
 pub fn log(line: &str) {
+    if is_quiet() && !line.starts_with("warning: ") {
+        return;
+    }
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

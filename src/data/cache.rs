@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 const MAGIC: [u8; 8] = *b"pbecache";
 /// Changes whenever decoding or this layout does.
@@ -18,7 +19,7 @@ const VERSION: u32 = 1;
 /// Smaller image folders (in bytes) are decoded faster than looked up.
 const SMALLEST_SOURCE: i128 = 1 << 20;
 /// Limit of all entries together, in bytes; the oldest are removed first.
-const LARGEST_CACHE: u64 = 4 << 30;
+pub const LARGEST_CACHE: u64 = 4 << 30;
 
 /// What comes before the pixels; native byte order, since a cache stays on its machine.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -41,6 +42,13 @@ pub(super) fn default_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
     Some(base.join("pbe"))
+}
+
+/// The folder of the cache and how many bytes its entries have; none where there is no place for it.
+pub fn cache() -> Option<(PathBuf, u64)> {
+    let folder = default_folder()?;
+    let bytes = entries(&folder).iter().map(|(_, length, _)| length).sum();
+    Some((folder, bytes))
 }
 
 /// Whether decoding these files takes long enough to keep the result.
@@ -139,17 +147,7 @@ fn checksum(pixels: &[u8]) -> u32 {
 
 /// Removes the oldest entries until all together are no larger than `largest` bytes.
 fn trim(folder: &Path, largest: u64) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let mut entries: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "pixels"))
-        .filter_map(|path| {
-            let metadata = fs::metadata(&path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len(), path))
-        })
-        .collect();
-    entries.sort();
+    let entries = entries(folder);
     let mut total: u64 = entries.iter().map(|(_, length, _)| length).sum();
     for (_, length, path) in entries {
         if total <= largest {
@@ -159,6 +157,20 @@ fn trim(folder: &Path, largest: u64) {
             total -= length;
         }
     }
+}
+
+/// When each entry was written, its bytes and its file; the oldest first.
+fn entries(folder: &Path) -> Vec<(SystemTime, u64, PathBuf)> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|ending| ending == "pixels"));
+    let mut entries: Vec<_> = files
+        .filter_map(|path| {
+            let metadata = fs::metadata(&path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len(), path))
+        })
+        .collect();
+    entries.sort();
+    entries
 }
 
 #[cfg(test)]

@@ -210,6 +210,9 @@ fn describe(cause: &ImageError, format: ImageFormat) -> String {
         ImageError::IoError(cause) if cause.kind() == ErrorKind::UnexpectedEof => {
             format!("truncated {format}")
         }
+        ImageError::Unsupported(_) if cfg!(not(feature = "decoders")) => {
+            format!("{format}: this program reads JPEG and PNG only (feature `decoders`)")
+        }
         cause => {
             // The inner cause lacks the wrapper's "Format error decoding".
             let text = cause.source().map_or_else(|| cause.to_string(), ToString::to_string);

@@ -41,6 +41,45 @@ impl ImageSet {
             channels,
         }
     }
+    /// Images from memory: `pixels` are count × `height` × `width` × `channels` bytes, rows first and channels last, with
+    /// a label below `classes` for each image.
+    ///
+    /// # Errors
+    /// A size of 0; channels other than 1 and 3; another number of bytes than the labels need; a label that is too large.
+    pub fn new(
+        pixels: Vec<u8>,
+        labels: Vec<u32>,
+        (height, width, channels): (usize, usize, usize),
+        classes: usize,
+    ) -> Result<Self> {
+        let sizes = [labels.len(), height, width, channels];
+        let needed = sizes.into_iter().try_fold(1usize, usize::checked_mul);
+        if sizes.contains(&0) || needed != Some(pixels.len()) {
+            let (images, bytes) = (labels.len(), pixels.len());
+            let text = format!("{bytes} bytes are not {images} images of {height}x{width}x{channels}");
+            return Err(Error::input(text));
+        }
+        if !matches!(channels, 1 | 3) {
+            return Err(Error::input(format!("{channels} channels: images have 1 or 3")));
+        }
+        if let Some(image) = labels.iter().position(|&label| label as usize >= classes) {
+            return Err(Error::input(format!(
+                "image {image} has the label {} of {classes} classes",
+                labels[image]
+            )));
+        }
+        let names = |count: usize| Arc::new((0..count).map(|i| i.to_string()).collect());
+        let (names, classes) = (names(labels.len()), names(classes));
+        Ok(Self {
+            pixels: Arc::new(pixels),
+            labels: Arc::new(labels),
+            names,
+            classes,
+            height,
+            width,
+            channels,
+        })
+    }
     /// A digest of all that a network sees of the set.
     pub fn digest(&self) -> String {
         let shape = [self.height, self.width, self.channels];

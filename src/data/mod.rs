@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use cache::{LARGEST_CACHE, cache};
 pub use classes::ClassOrder;
 pub(crate) use decode::open as open_image;
 pub use format::Format;
@@ -48,7 +49,7 @@ pub(crate) fn parse_size(text: &str) -> Option<(usize, usize)> {
 }
 
 /// What to read, and as what.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// The format; recognised from the files where `None`.
     pub format: Option<Format>,
@@ -62,6 +63,15 @@ pub struct LoadOptions {
     pub limit: Option<usize>,
     /// Decides which images `limit` takes.
     pub seed: u64,
+    /// Keep decoded image folders in a cache, and read them from there.
+    pub cache: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        let (format, size, channels, limit) = (None, None, None, None);
+        Self { format, size, channels, skip_bad: false, limit, seed: 0, cache: true }
+    }
 }
 
 /// Training and test images of one data set.
@@ -85,6 +95,23 @@ pub struct Dataset {
     pub folders: [Option<String>; 2],
     /// What lies among the images and is no image that can be read.
     pub left_out: LeftOut,
+}
+
+impl Dataset {
+    /// Training images from memory, whose classes are counted as they are.
+    pub fn of(train: ImageSet) -> Self {
+        let order = ClassOrder { from: "the labels".into(), classes: train.classes.to_vec() };
+        Self {
+            normalisation: Format::Folder.normalisation(&train),
+            train,
+            test: None,
+            format: Format::Folder,
+            skipped: vec![],
+            orders: vec![order],
+            folders: Default::default(),
+            left_out: LeftOut::default(),
+        }
+    }
 }
 
 /// Called with (images done, images in all), from any thread.
@@ -144,7 +171,7 @@ fn load_splits(dir: &Path, options: &LoadOptions, with_test: bool, progress: Pro
     let format = format::recognise(dir, options.format)?;
     let loaded = match format {
         Format::Folder | Format::Gtsrb => {
-            let cache = cache::default_folder();
+            let cache = cache::default_folder().filter(|_| options.cache);
             return folder::load(dir, format, options, with_test, cache.as_deref(), progress);
         }
         Format::Cifar10 => cifar::load(dir, &cifar::CIFAR10, with_test)?,

@@ -1,8 +1,10 @@
 //! The device floor: executes ops. The only floor with unsafe code.
 
 mod check;
+mod choice;
 mod cost;
 pub mod cpu;
+#[cfg_attr(not(feature = "cuda"), path = "no_cuda.rs")]
 pub mod cuda;
 mod operand;
 pub mod ops;
@@ -17,6 +19,7 @@ use serde::Serialize;
 
 use crate::data::ImageSet;
 use crate::error::Result;
+pub use choice::DeviceChoice;
 pub use cost::Cost;
 pub use operand::*;
 pub use ops::{Access, Op};

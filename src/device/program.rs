@@ -69,6 +69,7 @@ impl Program {
     }
 
     /// The ops that run as often as op `index`: repetition cuts a program into three parts.
+    #[cfg(feature = "cuda")]
     pub(super) fn part(&self, index: usize) -> Range<usize> {
         let Range { start, end } = self.loop_body;
         match index {

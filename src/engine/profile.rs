@@ -220,5 +220,5 @@ fn stage(session: &mut dyn Session, staging: &Staging, images: &ImageSet) -> Res
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cuda"))]
 mod tests;

@@ -101,6 +101,23 @@ pub fn load_set(path: impl AsRef<Path>, key: Option<&str>) -> Result<(Weights, O
     read(&map_file(path)?, key).map_err(fault)
 }
 
+/// As [`load`], of the bytes of such a file.
+///
+/// # Errors
+/// As [`load`], without a file's name.
+pub fn load_bytes(bytes: &[u8]) -> Result<(Weights, Origin)> {
+    read(bytes, None).map_err(Error::input)
+}
+
+/// The bytes that [`save`] writes.
+///
+/// # Errors
+/// A value is one that [`load`] would refuse.
+pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
+    check::values(weights.layout().slots(), &weights.values).map_err(Error::run)?;
+    Ok(encode(weights))
+}
+
 /// Writes a model as f32, atomically; the same model gives the same bytes.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use checkpoint::{Entry, Object};
-pub use file::{Origin, load, load_set, save};
+pub use file::{Origin, load, load_bytes, load_set, save, to_bytes};
 pub use generator::{Generator, GeneratorRole};
 pub use infer::infer;
 pub use layout::{Layout, Slot, TensorRole, TensorSpec};

@@ -145,7 +145,7 @@ fn a_folder_that_is_no_run() {
     fs::write(folder.path().join("thesis.tex"), "").unwrap();
     assert_says(&fails(&purification(&model(), &["--output", word(folder.path())])), &["thesis.tex"]);
     let absent = folder.path().join("absent");
-    let message = fails(&purification(&model(), &["--resume", "--output", word(&absent)]));
+    let message = fails(&purification(&model(), &["--resume", word(&absent)]));
     assert_says(&message, &[word(&absent), "no run to resume"]);
 }
 

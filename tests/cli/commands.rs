@@ -6,7 +6,10 @@ use std::path::Path;
 use pbe::data::{LoadOptions, load};
 use serde_json::Value;
 
-use super::program::{DATA, NO_FILTERS, assert_says, infected, model, poison, purification, succeeds, word};
+use super::program::{
+    DATA, NO_FILTERS, assert_says, command, fails, infected, model, poison, purification, run, succeeds,
+    text, word,
+};
 
 /// stdout as JSON: anything beside the one object is an error.
 fn json(arguments: &[&str]) -> Value {
@@ -214,9 +217,12 @@ fn purify_with_a_clean_set_takes_one_round() {
 #[test]
 fn purify_has_at_most_twenty_four_options() {
     let help = succeeds(&["purify", "--help"]);
-    let options = help.lines().filter(|line| line.starts_with("      --")).count();
-    assert!(options <= 24, "{options}");
-    assert_says(&help, &["Model and data:", "Defence:"]);
+    let (own, every) = help.split_once("Every command:").unwrap();
+    let options = |help: &str| help.lines().filter(|line| line.starts_with("      --")).count();
+    assert!(options(own) + options(every) <= 24 + 2, "{help}");
+    assert_says(&help, &["Model and data:", "Defence:", "Run:", "Computing:"]);
+    let short = succeeds(&["purify", "-h"]);
+    assert!(short.lines().count() <= 48, "more than a screen: {short}");
 }
 
 #[test]
@@ -238,4 +244,44 @@ fn doctor_says_what_there_is_and_what_a_run_needs() {
     assert_eq!(report["run"]["images"], 180 * 8 * 8 * 3);
     assert!(report["run"]["networks"].as_u64().unwrap() > 10_000);
     assert_says(&succeeds(&["doctor", "--width", "4"]), &["cuda     ", "two networks"]);
+}
+
+#[test]
+fn quiet_prints_results_and_errors_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let model = model();
+    let output = run(&["--quiet", "evaluate", "--model", word(&model), "--data", DATA]);
+    assert_eq!(text(&output.stderr), "");
+    assert!(text(&output.stdout).contains("ACC"));
+    let absent = parent.path().join("absent");
+    let message = fails(&["evaluate", "--quiet", "--model", word(&absent), "--data", DATA]);
+    assert_says(&message, &[word(&absent)]);
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    let parent = tempfile::tempdir().unwrap();
+    assert_says(&succeeds(&["completions", "bash"]), &["_pbe()", "--clean-fraction"]);
+    succeeds(&["completions", "--man", word(parent.path())]);
+    let page = fs::read_to_string(parent.path().join("pbe-purify.1")).unwrap();
+    assert_says(&page, &[".TH pbe-purify", "Erase the backdoor"]);
+}
+
+/// An image folder of a megabyte is kept decoded; not so with --no-cache.
+#[test]
+fn images_are_cached_unless_told_otherwise() {
+    let parent = tempfile::tempdir().unwrap();
+    let (data, caches, model) = (parent.path().join("data"), parent.path().join("caches"), model());
+    pbe::data::write_folder(&data, "train", &pbe::data::ImageSet::noise(120, 64, 3, 4)).unwrap();
+    let entries = |options: &[&str]| {
+        let line = ["evaluate", "--split", "train", "--model", word(&model), "--data", word(&data)];
+        let output = command(&[&line[..], options].concat()).env("XDG_CACHE_HOME", &caches).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        fs::read_dir(caches.join("pbe")).map_or(0, Iterator::count)
+    };
+    assert_eq!(entries(&["--no-cache"]), 0);
+    assert_eq!(entries(&[]), 1);
+    let doctor = command(&["doctor", "--json"]).env("XDG_CACHE_HOME", &caches).output().unwrap();
+    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert!(report["image_cache"]["bytes"].as_u64().unwrap() > 1000, "{report}");
 }

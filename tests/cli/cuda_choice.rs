@@ -147,18 +147,21 @@ fn a_run_goes_on_only_on_its_own_device() {
         let output = parent.path().join(device);
         let mut arguments =
             vec!["infect", "--data", DATA, "--attack", "none", "--width", "1", "--epochs", "1"];
-        arguments.extend(["--batch", "40", "--output", word(&output), "--device"]);
-        arguments.push(if device == "moved" { "cuda" } else { device });
+        arguments.extend(["--batch", "40", "--output", word(&output), "--device", device]);
         emulated(&[&arguments[..], more].concat(), &[])
+    };
+    let resumed = |device: &'static str, more: &[&str]| {
+        let output = parent.path().join(device);
+        emulated(&[&["infect", "--resume", word(&output)][..], more].concat(), &[])
     };
     success(&["cpu"], &on("cpu", &[]));
     std::fs::rename(parent.path().join("cpu"), parent.path().join("moved")).unwrap();
-    let message = error_of(&on("moved", &["--resume"]), 2);
+    let message = error_of(&resumed("moved", &["--device", "cuda"]), 2);
     assert_says(&message, &["device is \"cpu\" there and \"cuda: PTX emulator", "say so with --device"]);
     std::fs::rename(parent.path().join("moved"), parent.path().join("cpu")).unwrap();
-    success(&["cpu"], &on("cpu", &["--resume"]));
+    success(&["cpu"], &resumed("cpu", &[]));
 
     success(&["cuda"], &on("cuda", &["--precision", "f32"]));
-    let message = error_of(&on("cuda", &["--resume", "--precision", "bf16"]), 2);
+    let message = error_of(&resumed("cuda", &["--precision", "bf16"]), 2);
     assert_says(&message, &["precision is \"f32\" there and \"bf16\" here", "say so with --precision"]);
 }

@@ -10,7 +10,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::emulated::{emulated, emulator, on_driver, success};
-use super::program::{ONE_EPOCH, assert_says, error_of, made, succeeds, text, without_seconds, word};
+use super::program::{
+    ONE_EPOCH, assert_says, error_of, made, resumed, succeeds, text, without_seconds, word,
+};
 
 /// 24 training and 6 test images, 3 classes, 8x8: three batches of 8 an epoch.
 const DATA: &str = "synthetic:classes=3,per_class=8,test_per_class=2,size=8";
@@ -41,10 +43,6 @@ fn run(arguments: &[&str], fault: (&str, &str)) -> Output {
 }
 
 const NO_FAULT: (&str, &str) = ("SEED", "0");
-
-fn resumed<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    [arguments, &["--resume"]].concat()
-}
 
 #[track_caller]
 fn assert_same(one: &Path, other: &Path) {

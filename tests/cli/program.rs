@@ -36,6 +36,11 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// The arguments of the same run that goes on: `--resume` in place of `--output`.
+pub fn resumed<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().map(|&word| if word == "--output" { "--resume" } else { word }).collect()
+}
+
 /// Runs the program to its end.
 pub fn run(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()

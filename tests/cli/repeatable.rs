@@ -100,14 +100,14 @@ fn infect_interrupted_and_resumed() {
     let parent = tempfile::tempdir().unwrap();
     let (whole, parts) = (parent.path().join("whole"), parent.path().join("parts"));
     let begun = infection(&parts, "60", "2");
-    let resumed = [begun.clone(), vec!["--resume".into()]].concat();
+    let resumed = ["infect", "--resume", word(&parts)];
     stop(&words(&begun), &parts, "metrics.csv", 3);
-    stop(&words(&resumed), &parts, "metrics.csv", 40);
-    succeeds(&words(&resumed));
+    stop(&resumed, &parts, "metrics.csv", 40);
+    succeeds(&resumed);
     succeeds(&words(&infection(&whole, "60", "2")));
     assert_same(&whole, &parts);
     // Finished: the result again, nothing computed.
-    let again = succeeds(&words(&resumed));
+    let again = succeeds(&resumed);
     assert!(again.contains("ACC"), "{again}");
 }
 
@@ -123,10 +123,10 @@ fn dynamic_interrupted_and_resumed() {
         arguments.into_iter().map(String::from).collect::<Vec<_>>()
     };
     let begun = arguments(&parts);
-    let resumed = [begun.clone(), vec!["--resume".into()]].concat();
+    let resumed = ["infect", "--resume", word(&parts)];
     stop(&words(&begun), &parts, "checkpoint.safetensors", 1);
-    stop(&words(&resumed), &parts, "metrics.csv", 5);
-    succeeds(&words(&resumed));
+    stop(&resumed, &parts, "metrics.csv", 5);
+    succeeds(&resumed);
     succeeds(&words(&arguments(&whole)));
     assert_same(&whole, &parts);
     let generators = |folder: &Path| fs::read(folder.join("dynamic.safetensors")).unwrap();
@@ -149,7 +149,7 @@ fn purify_interrupted_and_resumed() {
         arguments
     };
     let begun = arguments(word(&parts));
-    let resumed = [begun.clone(), vec!["--resume"]].concat();
+    let resumed = ["purify", "--resume", word(&parts)];
     stop(&begun, &parts, "checkpoint.safetensors", 60);
     stop(&resumed, &parts, "checkpoint.safetensors", 60);
     stop(&resumed, &parts, "metrics.csv", 20);

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 9] = [
 ];
 
 /// What stands on everything else, and may open and test devices.
-const TOP: [&str; 2] = ["cli", "selftest"];
+const TOP: [&str; 3] = ["api", "cli", "selftest"];
 
 const DEVICE: usize = 3;
 const ENGINE: usize = 4;

@@ -1,5 +1,6 @@
 //! The library: data, engine, devices, self-test. One program, since each costs seconds to build and link.
 
+mod api;
 mod data;
 mod docs;
 mod floors;

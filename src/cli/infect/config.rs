@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use pbe::backdoor::dynamic::GeneratorConfig;
@@ -11,6 +11,7 @@ use pbe::error::{Error, Result};
 use toml::{Table, Value};
 
 use super::InfectArgs;
+use crate::cli::common::settings_of;
 use crate::cli::config_file::{check_origin, read};
 
 /// The command's line alone.
@@ -72,18 +73,22 @@ const SWITCHES: [(&str, [&str; 2]); 4] = [
 /// Options of which the command line has one at most.
 const EITHER: [[&str; 2]; 2] = [["--rate", "--count"], ["--flip", "--no-flip"]];
 
-/// A command line of `pbe infect` with the options that its `--config` has; every other one as it is.
+/// A command line of `pbe infect` with the options that its `--config` has, or the run that it resumes; every other one as it is.
 ///
 /// # Errors
 /// The file can't be read, isn't of such a run, or has a setting that there isn't.
 pub fn expand(mut line: Vec<OsString>) -> Result<Vec<OsString>> {
     let words: Vec<String> = line.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let Some(path) =
-        value_of(&words, "--config").filter(|_| words.get(1).is_some_and(|word| word == "infect"))
-    else {
+    let command = words.iter().skip(1).find(|word| !word.starts_with('-'));
+    if command.is_none_or(|command| command != "infect") {
         return Ok(line);
+    }
+    let path = match (value_of(&words, "--config"), value_of(&words, "--resume")) {
+        (Some(path), _) => PathBuf::from(path),
+        (None, Some(folder)) => settings_of(Path::new(folder))?,
+        (None, None) => return Ok(line),
     };
-    let path = Path::new(path);
+    let path = path.as_path();
     let file = read(path)?;
     let source = path.display().to_string();
     check_origin(&file, "infect", &source)?;

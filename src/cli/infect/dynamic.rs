@@ -55,7 +55,7 @@ pub fn infect(
         generators: Some(&generators),
         digests: &digests,
     };
-    let folder = RunFolder::create(&args.run.output, "infect", &settings, args.run.begin())?;
+    let folder = RunFolder::create(args.run.folder(), "infect", &settings, args.run.begin())?;
     let from = match resume_state::<DynamicMeta>(&folder, args.run.begin())? {
         ResumeState::Finished(result) => return Ok(*result),
         ResumeState::From(checkpoint) => Some(checkpoint),

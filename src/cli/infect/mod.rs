@@ -129,7 +129,7 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
         generators: None,
         digests: &digests,
     };
-    let folder = RunFolder::create(&args.run.output, "infect", &settings, args.run.begin())?;
+    let folder = RunFolder::create(args.run.folder(), "infect", &settings, args.run.begin())?;
     let from = match resume_state::<InfectMeta>(&folder, args.run.begin())? {
         ResumeState::Finished(result) => return Ok(*result),
         ResumeState::From(checkpoint) => Some(checkpoint),

@@ -86,7 +86,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
         digests: &digests,
     };
     let begin = request.run.begin();
-    let folder = RunFolder::create(&request.run.output, "purify", &config, begin)?;
+    let folder = RunFolder::create(request.run.folder(), "purify", &config, begin)?;
     let (mut state, meta) = match resume_state::<CheckpointMeta>(&folder, begin)? {
         ResumeState::Finished(result) => return Ok(*result),
         ResumeState::From(checkpoint) => restore(checkpoint, &network, &data, &folder)?,

@@ -7,65 +7,83 @@ use clap::Args;
 use pbe::data::{Format, NormalisationChoice};
 use pbe::defense::settings::parse_assignment;
 use pbe::defense::{Configured, DefenseKind, Facts, Overlay, Recipe};
-use pbe::device::Precision;
+use pbe::device::{DeviceChoice, Precision};
 use pbe::error::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::cli::common::{DataArgs, ModelArgs, ReadArgs, RunArgs};
 use crate::cli::config_file::{check_origin, read};
-use crate::cli::device::{ComputeArgs, DeviceChoice};
+use crate::cli::device::ComputeArgs;
 
 /// Options of `pbe purify`.
 #[derive(Args, Clone, Debug)]
 pub struct PurifyArgs {
     /// The infected model: safetensors, or a PyTorch checkpoint
-    #[arg(long, value_name = "FILE", required_unless_present = "config", help_heading = "Model and data")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "resume"], help_heading = "Model and data")]
     pub model: Option<PathBuf>,
-    /// Data set: a folder (train/<class>/*, test/<class>/*), CIFAR or IDX files, or `synthetic:`
-    #[arg(long, value_name = "DIR", required_unless_present = "config", help_heading = "Model and data")]
+    /// Data set: an image folder, CIFAR or IDX files, or `synthetic:`
+    ///
+    /// An image folder has train/<class>/* and test/<class>/*, or classes alone.
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "resume"], help_heading = "Model and data")]
     pub data: Option<PathBuf>,
-    /// Input normalisation: MEAN/STD, or a published one's name [default: the model file's, else the one that fits]
+    /// Input normalisation, or a published one's name [default: the file's, else what fits]
+    ///
+    /// mean,mean,mean/std,std,std in units of [0, 1], or identity, cifar10, cifar10-kuangliu, cifar100, gtsrb,
+    /// tiny-imagenet, imagenet, half, mnist, fashion-mnist.
     #[arg(long, value_name = "MEAN/STD", help_heading = "Model and data")]
     pub normalisation: Option<NormalisationChoice>,
-    /// Class names by label: one a line, or JSON [default: the order that fits the model]
+    /// Class names by label [default: the order that fits the model]
+    ///
+    /// One a line, or JSON.
     #[arg(long, value_name = "FILE", help_heading = "Model and data")]
     pub classes: Option<PathBuf>,
-    /// Which weights of a file with several, by their key: state_dict_ema, net
+    /// Which weights of a file with several, by their key
+    ///
+    /// As state_dict_ema or net.
     #[arg(long, value_name = "KEY", help_heading = "Model and data")]
     pub weights: Option<String>,
     /// Take only so many training images, class proportions kept
     #[arg(long, value_name = "N", help_heading = "Model and data")]
     pub limit: Option<usize>,
-    /// Folder of images known to be clean (with a clean set: one round, no ranking)
+    /// Folder of images known to be clean
+    ///
+    /// With a clean set there is one round, and no image is ranked.
     #[arg(long, value_name = "DIR", conflicts_with = "clean_fraction", help_heading = "Model and data")]
     pub clean: Option<PathBuf>,
-    /// Take this share of the data, which is known to be clean, as the clean set
+    /// Take this share of the data, all of it clean, as the clean set
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model and data")]
     pub clean_fraction: Option<f64>,
-    /// The truth, where it is known: poisons the data as it says, and judges what is selected. A poison.json, or
-    /// BackdoorBench's attack_result.pt with its bd_train_dataset
+    /// The truth, where it is known: poisons the data and judges what is selected
+    ///
+    /// A poison.json, or BackdoorBench's attack_result.pt with its bd_train_dataset.
     #[arg(long, value_name = "FILE", help_heading = "Model and data")]
     pub poison: Option<PathBuf>,
-    /// Attack whose success is measured, without --poison: of a poison.json only trigger and target are read
+    /// Attack whose success is measured, where the data are poisoned or clean already
+    ///
+    /// Of a poison.json only trigger and target are read.
     #[arg(long, value_name = "FILE", conflicts_with = "poison", help_heading = "Model and data")]
     pub trigger: Option<PathBuf>,
-    /// pbe (Progressive Backdoor Erasing), ft (fine-tuning on a clean set) [default: pbe]
+    /// pbe or ft (fine-tuning on a clean set) [default: pbe]
     #[arg(long, help_heading = "Defence")]
     pub defense: Option<DefenseKind>,
-    /// Settings to start from: default (one for all attacks) or paper (as published) [default: default]
+    /// Settings to start from: default, or paper (as published)
     #[arg(long, help_heading = "Defence")]
     pub recipe: Option<Recipe>,
-    /// Rounds of Algorithm 1 without a clean set [default: the recipe's, 2 or 4]
+    /// Rounds of Algorithm 1 [default: the recipe's, 2 or 4]
+    ///
+    /// With a clean set there is one.
     #[arg(long, value_name = "N", help_heading = "Defence")]
     pub rounds: Option<usize>,
     /// Images of a training step [default: 128]
     #[arg(long, value_name = "N", help_heading = "Defence")]
     pub batch: Option<usize>,
-    /// Settings as TOML: those that differ from the recipe, or a run's config.toml, which repeats the run
+    /// Settings as TOML; a run's config.toml repeats the run
     #[arg(long, value_name = "FILE", help_heading = "Defence")]
     pub config: Option<PathBuf>,
-    /// One setting, as config.toml names it: rounds.0.clean.epochs=16, rounds.*.attack.steps=5, data.format=idx
+    /// One setting, as config.toml names it; may be given several times
+    ///
+    /// As rounds.0.clean.epochs=16, rounds.*.attack.steps=5 or data.format=idx.
     #[arg(long, value_name = "PATH=VALUE", help_heading = "Defence")]
     pub set: Vec<String>,
     #[command(flatten)]
@@ -168,7 +186,9 @@ impl Request {
     /// # Errors
     /// A file that can't be read, or isn't of a purification; a run without a model or data.
     pub fn new(args: &PurifyArgs) -> Result<Self> {
-        let mut file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let resumed = args.run.resumed()?;
+        let config = args.config.as_deref().or(resumed.as_deref());
+        let mut file = config.map(read).transpose()?.unwrap_or_default();
         let mut set = vec![];
         if let Some(batch) = args.batch {
             set.push(("batch".to_string(), Value::Integer(batch as i64)));
@@ -180,7 +200,7 @@ impl Request {
         }
         let (run, settings): (Table, Table) =
             file.into_iter().partition(|(key, _)| RUN_KEYS.contains(&key.as_str()));
-        let source = || args.config.as_deref().map_or("--set".into(), |path| path.display().to_string());
+        let source = || config.map_or("--set".into(), |path| path.display().to_string());
         check_origin(&run, "purify", &source())?;
         let keys: RunKeys = run
             .try_into()
@@ -206,10 +226,12 @@ impl Request {
         let mut compute = args.compute.clone();
         compute.seed = compute.seed.or(keys.seed);
         compute.precision = compute.precision.or(keys.precision);
+        // Another kind of device than that of a run which is resumed is refused by its folder.
         let mut device_kind = keys.device.filter(|_| compute.device == DeviceChoice::Auto);
         if device_kind.as_deref() == Some("cpu") {
             (compute.device, device_kind) = (DeviceChoice::Cpu, None);
         }
+        device_kind = device_kind.filter(|_| resumed.is_none());
         Ok(Self {
             model: args.model.clone().or(keys.model).ok_or_else(|| missing("model"))?,
             data: DataArgs { data: path, read },
@@ -222,7 +244,7 @@ impl Request {
             defense: args.defense.or(keys.defense).unwrap_or_default(),
             run: args.run.clone(),
             compute,
-            digests: keys.digests,
+            digests: if resumed.is_some() { BTreeMap::new() } else { keys.digests },
             device_kind,
             recipe: args.recipe.or(keys.recipe).unwrap_or_default(),
             rounds: args.rounds,

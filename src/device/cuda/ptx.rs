@@ -1,14 +1,14 @@
 //! The PTX of the kernels: embedded, or of a folder.
 //!
-//! The program embeds the PTX of `kernels/ptx` without line tables (`build.rs`). `PBE_PTX_DIR` names a folder to read it
+//! The program embeds the PTX of `kernels/ptx` without line tables, compressed (`build.rs`). `PBE_PTX_DIR` names a folder to read it
 //! from instead: kernels that were edited after the program was built, or those with line tables.
 
-use std::borrow::Cow;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-// `MODULES`: the name of each module and its PTX.
+// `MODULES`: the name of each module and its PTX, compressed with zlib.
 include!(concat!(env!("OUT_DIR"), "/ptx_modules.rs"));
 
 /// The variable that names a folder of PTX.
@@ -23,13 +23,18 @@ pub fn ptx_dir() -> Option<PathBuf> {
 ///
 /// # Errors
 /// A file of `folder` can't be read.
-pub(super) fn modules(folder: Option<&Path>) -> Result<Vec<(&'static str, Cow<'static, str>)>> {
-    let source = |(name, embedded): (&'static str, &'static str)| {
-        let Some(folder) = folder else { return Ok((name, Cow::Borrowed(embedded))) };
+pub(super) fn modules(folder: Option<&Path>) -> Result<Vec<(&'static str, String)>> {
+    let source = |(name, embedded): (&'static str, &'static [u8])| {
+        let Some(folder) = folder else {
+            let mut text = String::new();
+            let read = flate2::read::ZlibDecoder::new(embedded).read_to_string(&mut text);
+            read.map_err(|cause| Error::run(format!("the embedded kernels {name}: {cause}")))?;
+            return Ok((name, text));
+        };
         let path = folder.join(format!("{name}.ptx"));
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|cause| Error::file(&path, format!("{cause} ({PTX_DIR} is set)")))?;
-        Ok((name, Cow::Owned(text)))
+        Ok((name, text))
     };
     MODULES.into_iter().map(source).collect()
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::program::{
-    assert_says, command, error_of, fails, made, model, purification, stamp, succeeds, text, wait_for, word,
+    assert_says, command, error_of, fails, made, model, purification, resumed, stamp, succeeds, text,
+    wait_for, word,
 };
 
 fn seed_in_config(folder: &Path) -> i64 {
@@ -48,11 +49,12 @@ fn a_run_is_neither_joined_nor_resumed_while_it_runs() {
     let (model, folder) = (model(), parent.path().join("run"));
     let more = ["--set", "rounds.*.clean.epochs=2000", "--output", word(&folder)];
     let arguments = purification(&model, &more);
-    let mut child = command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let checkpoint = folder.join("checkpoint.safetensors");
-    wait_for(&checkpoint, stamp(&checkpoint), &mut child);
-    for option in [None, Some("--resume"), Some("--force")] {
-        let again: Vec<&str> = arguments.iter().copied().chain(option).collect();
+    let before = stamp(&checkpoint);
+    let mut child = command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&checkpoint, before, &mut child);
+    let forced = [&arguments[..], &["--force"]].concat();
+    for again in [arguments.clone(), resumed(&arguments), forced] {
         assert_says(&fails(&again), &[word(&folder), "another process"]);
     }
     child.kill().unwrap();
@@ -76,7 +78,7 @@ fn a_run_is_replaced_only_with_force() {
     succeeds(&other);
     assert!(made(&folder) != before.0 && folder.join("notes.txt").exists());
     assert_eq!((seed_in_config(&folder), seed_in_result(&folder)), (9, 9));
-    let both: Vec<&str> = arguments.iter().copied().chain(["--force", "--resume"]).collect();
+    let both = [&arguments[..], &["--resume", word(&folder)]].concat();
     assert_eq!(crate::program::run(&both).status.code(), Some(2));
 }
 
@@ -90,8 +92,7 @@ fn leftovers_of_killed_runs_are_removed() {
     let arguments = purification(&model, &["--output", word(&folder)]);
     succeeds(&arguments);
     fs::write(folder.join(".model.safetensors.4711.tmp"), "half").unwrap();
-    let resumed: Vec<&str> = arguments.iter().copied().chain(["--resume"]).collect();
-    succeeds(&resumed);
+    succeeds(&["purify", "--resume", word(&folder)]);
     for entry in fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name();
         assert!(!name.to_string_lossy().ends_with(".tmp"), "{name:?}");

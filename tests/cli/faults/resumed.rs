@@ -7,14 +7,16 @@ use std::process::Stdio;
 use pbe::model::container::{Entry, read, write};
 
 use crate::program::{
-    assert_says, command, fails, infect, made, model, purification, stamp, succeeds, wait_for, word,
+    assert_says, command, fails, infect, made, model, purification, resumed, stamp, succeeds, wait_for, word,
 };
 
 /// Starts the run and kills it once it has written `file` twice.
 fn kill(arguments: &[&str], file: &Path) {
+    let mut before = stamp(file);
     let mut child = command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     for _ in 0..2 {
-        wait_for(file, stamp(file), &mut child);
+        wait_for(file, before, &mut child);
+        before = stamp(file);
     }
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success(), "it was done before it was killed");
@@ -22,8 +24,7 @@ fn kill(arguments: &[&str], file: &Path) {
 }
 
 fn resume(arguments: &[&str]) -> String {
-    let arguments: Vec<&str> = arguments.iter().copied().chain(["--resume"]).collect();
-    fails(&arguments)
+    fails(&resumed(arguments))
 }
 
 /// A data set as an image folder.
@@ -50,8 +51,7 @@ fn another_model_under_the_same_path_is_refused() {
     assert_eq!(fs::read(folder.join("checkpoint.safetensors")).unwrap(), before);
     // The right one again: the bits of a run that nothing interrupted.
     fs::copy(model(), &path).unwrap();
-    let resumed: Vec<&str> = arguments.iter().copied().chain(["--resume"]).collect();
-    succeeds(&resumed);
+    succeeds(&["purify", "--resume", word(&folder)]);
     let whole = parent.path().join("whole");
     succeeds(&purification(&path, &["--output", word(&whole)]));
     assert!(made(&whole) == made(&folder));
@@ -144,8 +144,7 @@ fn a_damaged_checkpoint_is_refused() {
     fs::write(&checkpoint, &sound[..sound.len() - 9]).unwrap();
     assert_says(&resume(&arguments), &["checkpoint.safetensors", "truncated"]);
     fs::write(&checkpoint, sound).unwrap();
-    let resumed: Vec<&str> = arguments.iter().copied().chain(["--resume"]).collect();
-    succeeds(&resumed);
+    succeeds(&["purify", "--resume", word(&folder)]);
 }
 
 /// The file with a text of its metadata changed.

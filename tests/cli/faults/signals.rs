@@ -13,13 +13,14 @@ use super::limited;
 fn every_signal_that_ends_leaves_a_checkpoint() {
     let parent = tempfile::tempdir().unwrap();
     let (model, folder) = (model(), parent.path().join("run"));
-    let more = ["--set", "rounds.*.clean.epochs=300", "--output", word(&folder)];
+    let more = ["--set", "rounds.*.clean.epochs=600", "--output", word(&folder)];
     let arguments = purification(&model, &more);
-    let resumed: Vec<&str> = arguments.iter().copied().chain(["--resume"]).collect();
+    let resumed = ["purify", "--resume", word(&folder)];
     let checkpoint = folder.join("checkpoint.safetensors");
-    for (line, signal) in [(&arguments, "-TERM"), (&resumed, "-HUP"), (&resumed, "-INT")] {
+    for (line, signal) in [(&arguments[..], "-TERM"), (&resumed, "-HUP"), (&resumed, "-INT")] {
+        let before = stamp(&checkpoint);
         let mut child = command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_for(&checkpoint, stamp(&checkpoint), &mut child);
+        wait_for(&checkpoint, before, &mut child);
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         let message = error_of(&child.wait_with_output().unwrap(), 130);
