@@ -28,6 +28,7 @@ beside() { # command
   "$@" &
 }
 cpu="--threads 1 --device cpu"
+images="--limit 10000"
 
 # Part c calibrates, h is held out, i is infected (held out too). Where a file is missing in the end, inspect_table.py
 # says so.
@@ -41,14 +42,15 @@ model() { # part, data set, name, options of infect
     }
   fi
   [ ! -e "$out/$name/poison.json" ] || trigger=("$out/$name/poison.json")
-  look "$name" "$set" "$out/$name/model.safetensors" "${trigger[@]}"
+  # The images that it was trained on: --limit draws them by the seed.
+  look "$name" "$set" "$out/$name/model.safetensors" "$images --seed $seed" "${trigger[@]}"
 }
-look() { # name, data set, model, poison.json
-  local name=$1 set=$2 known=(--model "$3" $cpu --json ${normalisation:-}) poison=() trigger=()
-  [ $# -lt 4 ] || { poison=(--poison "$4"); trigger=(--trigger "$4"); }
+look() { # name, data set, model, which images, poison.json
+  local name=$1 set=$2 known=(--model "$3" $cpu --json ${normalisation:-}) images=$4 poison=() trigger=()
+  [ $# -lt 5 ] || { poison=(--poison "$5"); trigger=(--trigger "$5"); }
   [ -s "$out/$name.measured.json" ] || "$pbe" evaluate --data "${data[$set]}" "${known[@]}" "${trigger[@]}" \
     > "$out/$name.measured.json" 2>> "$out/$name.log"
-  [ -s "$out/$name.inspect.json" ] || "$pbe" inspect --data "$out/data/$set" "${known[@]}" "${poison[@]}" --limit 5000 \
+  [ -s "$out/$name.inspect.json" ] || "$pbe" inspect --data "$out/data/$set" "${known[@]}" "${poison[@]}" $images \
     > "$out/$name.inspect.json" 2>> "$out/$name.log"
 }
 
@@ -62,11 +64,12 @@ for seed in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do
   ! [[ " 4 5 6 12 " == *" $seed "* ]] || network=$resnet
   ! [[ " 7 8 9 10 13 14 " == *" $seed "* ]] || network=$vgg
   for set in gtsrb cifar10 tiny; do
-    beside model $part $set none-$seed --attack none --seed $seed --limit 10000 --epochs 10 $network
+    beside model $part $set none-$seed --attack none --seed $seed $images --epochs 10 $network
   done
 done
+seed=21
 for set in gtsrb cifar10; do
-  trained="--limit 10000 --epochs 10 --seed 21"
+  trained="$images --epochs 10 --seed $seed"
   beside model i $set badnets --attack badnets --target 8 $trained $preact
   beside model i $set blend --attack blend --target 1 $trained $vgg
   beside model i $set wanet --attack wanet --target 4 --fresh --strength 1 $trained $preact
@@ -74,7 +77,7 @@ for set in gtsrb cifar10; do
   beside model i $set badnets-a2a --attack badnets --label all-to-all $trained $vgg
   beside model i $set blend-a2a --attack blend --label all-to-all $trained $vgg
 done
-beside model i tiny badnets --attack badnets --target 8 --limit 10000 --epochs 10 --seed 21 $vgg
+beside model i tiny badnets --attack badnets --target 8 $trained $vgg
 wait
 # Two models of another program, width 16, full size: MODELS/{badnets,blend}-cifar10-w16.{safetensors,poison.json}.
 if [ -n "${MODELS:-}" ]; then
@@ -83,7 +86,7 @@ if [ -n "${MODELS:-}" ]; then
     name=i-cifar10-$attack-other model=$MODELS/$attack-cifar10-w16
     mkdir -p "$out/$name"
     cp "$model.poison.json" "$out/$name/poison.json"
-    beside look "$name" cifar10 "$model.safetensors" "$model.poison.json"
+    beside look "$name" cifar10 "$model.safetensors" "--limit 5000" "$model.poison.json"
   done
   wait
 fi

@@ -3,12 +3,14 @@
 Usage: inspect_table.py OUT
 """
 import json
+import math
 import sys
 from pathlib import Path
 
 OUT = Path(sys.argv[1])
 DATA = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB", "tiny": "Tiny-ImageNet (20 classes)"}
-ATTACKS = {"badnets": "BadNets", "blend": "Blend", "wanet": "WaNet", "sig": "SIG", "blend-a2a": "Blend, all-to-all",
+ATTACKS = {"badnets": "BadNets", "badnets-a2a": "BadNets, all-to-all", "blend": "Blend", "wanet": "WaNet",
+           "sig": "SIG", "blend-a2a": "Blend, all-to-all",
            "badnets-other": "BadNets, other program, width 16", "blend-other": "Blend, other program, width 16"}
 # Below this attack success rate a model has hardly learnt the backdoor.
 PLANTED = 50
@@ -16,21 +18,32 @@ PLANTED = 50
 
 def read(name, kind):
     path = OUT / f"{name}.{kind}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() and path.stat().st_size else None
 
 
 def share(label):
-    """Wilson's lower bound, as src/analysis/suspects.rs."""
+    """As LabelSuspects::share in src/analysis/suspects.rs."""
     n, k, z = label["images"], label["suspected"], 1.645
-    if k == 0 or 2 * n < label["labelled"]:
+    kept, both = label["consistent"], label["consistent_suspected"]
+    if k == 0 or 2 * n < label["labelled"] or 10 * kept < n:
         return 0.0
-    p = k / n
+    p = max(0.0, (k - both * (n - k) / max(kept - both, 1)) / n)
     spread = z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, (p + z * z / (2 * n) - spread) / (1 + z * z / n))
+    return max(0.0, (p + z * z / (2 * n) - spread) / (1 + z * z / n)) if p > 0 else 0.0
+
+
+def targets(labels):
+    shares = [share(label) for label in labels]
+    marked = [at for at, value in enumerate(shares) if value >= 0.01]
+    if 2 * len(marked) >= len(shares) and len(marked) > 1:
+        return marked
+    return [at for at, value in enumerate(shares) if value >= max(shares) / 2]
 
 
 names = sorted(path.name.removesuffix(".inspect.json") for path in OUT.glob("*.inspect.json"))
 found = {name: read(name, "inspect") for name in names}
+for name in (name for name in names if found[name] is None or read(name, "measured") is None):
+    sys.exit(f"{name}: not measured; run inspect_calibration.sh again")
 part = lambda letter: [name for name in names if name.startswith(letter + "-")]
 index = lambda name: max(share(label) for label in found[name]["training_images"]["labels"])
 calibration, held_out, infected = part("c"), part("h"), part("i")
@@ -46,17 +59,17 @@ Path("src/analysis/benign_indices.txt").write_text("\n".join(lines) + "\n")
 def row(name):
     result, measured = found[name], read(name, "measured")
     training, truth = result["training_images"], json.loads((OUT / name / "poison.json").read_text())
-    p = p_value(index(name))
-    targets = [at for at, label in enumerate(training["labels"]) if p_value(share(label)) <= 0.05]
-    wanted = truth["label"].get("target")
-    right = targets == [wanted] if wanted is not None else 2 * len(targets) >= len(training["labels"])
-    word = verdict(p)
+    word, second = verdict(p_value(index(name))), result["adversarial_examples"]
+    wanted, labels = truth["label"].get("target"), training["labels"]
     if word == "infected":
-        word += ", target right" if right else f", {len(targets)} targets"
+        given = targets(labels)
+        right = given == [wanted] if wanted is not None else 2 * len(given) >= len(labels)
+        word += ", target right" if right else f", {len(given)} of {len(labels)} labels"
+    other = second["verdict"] + (", target right" if second["target"] == wanted is not None else "")
     _, data, attack = name.split("-", 2)
     after = measured["after"]
     return [DATA[data], ATTACKS[attack], f"{after['clean_accuracy']:.1f}", f"{after['asr']:.1f}",
-            f"{training['suspected']} of {training['images']}", f"{100 * index(name):.1f}", f"{p:.3f}", word]
+            f"{training['suspected']} of {training['images']}", f"{100 * index(name):.1f}", word, other]
 
 
 def counts(group):
@@ -64,34 +77,60 @@ def counts(group):
     return f"{words.count('infected')} infected, {words.count('undecided')} undecided, {words.count('no sign')} no sign"
 
 
+def accuracies(group):
+    values = [read(name, "measured")["after"]["clean_accuracy"] for name in group]
+    return f"{min(values):.0f}–{max(values):.0f}"
+
+
+def upper_bound(events, trials):
+    """The largest rate that leaves as few events a chance of 5 %."""
+    rate = lambda p: sum(math.comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in range(events + 1))
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(middle) > 0.05 else (low, middle)
+    return 100 * high
+
+
 table = [row(name) for name in infected]
 planted = [cells for cells in table if float(cells[3]) >= PLANTED]
-caught = sum(cells[-1].startswith("infected") for cells in planted)
-right = sum(cells[-1] == "infected, target right" for cells in planted)
-head = ["data", "attack", "ACC", "ASR", "suspected", "index, %", "p", "verdict"]
+first = sum(cells[6].startswith("infected") for cells in planted)
+either = sum(cells[6].startswith("infected") or cells[7].startswith("infected") for cells in planted)
+right = sum("target right" in cells[6] + cells[7] for cells in planted)
+false_alarms = sum(verdict(p_value(index(name))) == "infected" for name in held_out)
+second_alarms = sum(found[name]["adversarial_examples"]["verdict"] == "infected" for name in calibration + held_out)
+head = ["data", "attack", "ACC", "ASR", "suspected", "index, %", "from the training images", "from adversarial examples"]
 markdown = "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *table])
+by_set = "\n".join(f"| {DATA[data]} | {accuracies(group)} | {100 * max(index(name) for name in group):.1f} % |"
+                   for data in DATA if (group := [name for name in calibration + held_out if f"-{data}-" in name]))
 Path("docs/inspect.md").write_text(f"""# Is this model infected?
 
 `pbe inspect --model FILE --data DIR` asks two questions. Give it the data that the model was **trained on**: poison that isn't among the images can't be seen.
 
-**Which training images look poisoned?** The gradient of the logit of an image's label at the inner convolutions, mean over pixels, says which channels speak for the label ([AGPD](https://openreview.net/forum?id=2EjhbB0rTj), ICLR 2025). An image is suspected where the model gives its label and this gradient has another direction than the label's other images. The label's direction is a trimmed median over images that keep their label in five views, so it stands where more images of the label are poisoned than clean. The index is the largest share of suspected images that a label has for certain (Wilson's lower bound), among the labels that the model gives to at least half of their images. It needs no trigger, no clean images and no clean model; `--output FILE` lists the images.
+**Which training images look poisoned?** The gradient of the logit of an image's label at the inner convolutions, mean over pixels, says which channels speak for the label ([AGPD](https://openreview.net/forum?id=2EjhbB0rTj), ICLR 2025). An image is suspected where the model gives its label and this gradient has another direction than the label's other images. The label's direction is a trimmed median over images that keep their label in five views, so it stands where more images of the label are poisoned than clean. The index is the largest share of poisoned images that a label has for certain (Wilson's lower bound). A suspected image counts less where suspected images of its label keep the label in all views as others do: a class may look in two ways. A label that the model gives to less than half of its images, or of which less than a tenth keep it in all views, isn't judged. It needs no trigger, no clean images and no clean model; `--output FILE` lists the images.
 
 **Do adversarial examples share a change that sends other images to their label?** That needs no training images, and finds less: [inspect-adversarial.md](inspect-adversarial.md).
 
-The verdict is *infected* where the index is one that at most 5 % of the benign models below have (p), or where the second test says so. It is *no sign* where p is above 0.2; else *undecided*. There is no verdict *clean*: attacks exist that leave no mark here.
+The verdict is *infected* where the index is one that at most 5 % of the benign models below have (p), or where the second question says so. It is *no sign* where p is above 0.2; else *undecided*. There is no verdict *clean*: attacks exist that leave no mark here.
 
 ## How often it errs
 
-Made by `scripts/inspect_calibration.sh`, on the first question alone. The benign models are small: PreAct-ResNet-18 of width 6 to 10 and ResNet-18 of width 6, on 5,000 images of CIFAR-10, GTSRB and 20 classes of Tiny-ImageNet at 16x16. The infected ones have width 8 and 10,000 images at 16x16, but for those of another program, which have the full size. What was fixed before any of them was looked at: the threshold of the deviation (0.4375), the layers and the trimmed median, from measurements on other models with PyTorch.
+Made by `scripts/inspect_calibration.sh`. The models are small ones, each trained on 10,000 images for ten epochs, and inspected with those: PreAct-ResNet-18 of width 8 at 24x24, torchvision's ResNet-18 of width 16 and VGG-11 of width 12 at 32x32. Two are another program's, of full size. Threshold of the deviation (0.4375), layers and trimmed median were fixed before, on other models in PyTorch. How consistent images count, and which labels are targets, was chosen with these models in view.
 
-| benign models | | verdicts | largest index |
+| benign models | | verdicts from the training images | largest index |
 |---|---|---|---|
-| the p-value counts them | {len(calibration)} | — | {100 * max(benign):.2f} % |
-| held out | {len(held_out)} | {counts(held_out)} | {100 * max(index(name) for name in held_out):.2f} % |
+| the p-value counts them | {len(calibration)} | — | {100 * max(benign):.1f} % |
+| held out | {len(held_out)} | {counts(held_out)} | {100 * max(index(name) for name in held_out):.1f} % |
 
-Of {len(planted)} infected models with an ASR of at least {PLANTED}, {caught} are found, {right} with the right target. The others learnt hardly a backdoor.
+False alarms: {false_alarms} of {len(held_out)} held-out models, so the rate is at most {upper_bound(false_alarms, len(held_out)):.0f} % (at 95 % confidence). The second question gives {second_alarms} in all {len(calibration + held_out)}.
+
+| benign models on | ACC | largest index |
+|---|---|---|
+{by_set}
+
+Of {len(planted)} infected models with an ASR of at least {PLANTED}, the training images find {first}, both questions together {either}, with the right target {right}. The models below an ASR of {PLANTED} aren't counted.
 
 {markdown}
 
-With {len(calibration)} benign models the smallest p is {1 / (1 + len(calibration)):.3f}. {len(held_out)} held-out ones without a false alarm would still allow a rate of {100 * (1 - 0.05 ** (1 / max(len(held_out), 1))):.0f} % (at 95 % confidence).
+What is missed: SIG, whose poisoned images are of the target's class and keep its label in every view; and targets of which two thirds of the images are poisoned (10 % of a set with many classes), where the reference is the poison's. The large indices of benign models are those of ResNet-18 with its 7x7 stem at 32x32, of which 1x1 pixels are left in the last stage.
 """)

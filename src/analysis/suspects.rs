@@ -5,7 +5,7 @@
 //! more poisoned than clean images, they would be those of the poison otherwise.
 //!
 //! In a benign model hardly any image is suspected. In an infected one the attacker's labels have many. The index is
-//! the largest share of suspected images that a label has for certain; how often a benign model has one as large is
+//! the largest share of poisoned images that a label has for certain ([`LabelSuspects::share`]); how often a benign model has one as large is
 //! known from models that were calibrated on (docs/inspect.md).
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub const SUSPECT_DEVIATION: f32 = 0.4375;
 pub const INFECTED_P: f64 = 0.05;
 /// Above this p-value there is no sign of a backdoor.
 pub const NO_SIGN_P: f64 = 0.2;
+
+/// A label with a larger share counts as one of many targets.
+const MARKED: f64 = 0.01;
 
 /// Indices of benign models, by `scripts/inspect_calibration.sh`.
 const BENIGN: &str = include_str!("benign_indices.txt");
@@ -44,17 +47,25 @@ pub struct LabelSuspects {
 }
 
 impl LabelSuspects {
-    /// The share of suspected images that the label has for certain: Wilson's lower bound, one-sided 95 %. Zero for a
-    /// label that the model gives to less than half of its images: what it takes for the label has no one direction.
+    /// The share of poisoned images that the label has for certain: Wilson's lower bound, one-sided 95 %.
+    ///
+    /// A class may look in two ways; then the images of the rarer one are suspected, but they keep their label in all
+    /// views about as often as the others do, and a poisoned image hardly ever does. So for each suspected image that
+    /// keeps it, as many are taken off as there are images of the others for one that keeps it.
+    ///
+    /// Zero where nothing can be said: the model gives the label to less than half of its images, or less than a tenth
+    /// of these keep it in all views (they decide the label's reference).
     pub fn share(&self) -> f64 {
-        let (n, z) = (self.images as f64, 1.645);
-        if self.suspected == 0 || 2 * self.images < self.labelled {
+        let Self { labelled, images, suspected, consistent, consistent_suspected } = *self;
+        if suspected == 0 || 2 * images < labelled || 10 * consistent < images {
             return 0.0;
         }
-        let p = self.suspected as f64 / n;
+        let (n, z) = (images as f64, 1.645);
+        let others = (images - suspected) as f64 / (consistent - consistent_suspected).max(1) as f64;
+        let p = ((suspected as f64 - consistent_suspected as f64 * others) / n).max(0.0);
         let middle = p + z * z / (2.0 * n);
         let spread = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-        ((middle - spread) / (1.0 + z * z / n)).max(0.0)
+        if p > 0.0 { ((middle - spread) / (1.0 + z * z / n)).max(0.0) } else { 0.0 }
     }
 }
 
@@ -77,7 +88,7 @@ pub struct Detection {
     pub verdict: Verdict,
     /// The attacker's labels; empty unless infected.
     pub targets: Vec<u32>,
-    /// The largest share of suspected images that a label has for certain.
+    /// The largest share of poisoned images that a label has for certain.
     pub index: f64,
     /// How often a benign model has an index as large, at most.
     pub p_value: f64,
@@ -149,10 +160,9 @@ impl Suspects {
             p if p > NO_SIGN_P => Verdict::NoSign,
             _ => Verdict::Undecided,
         };
-        let target = |label: &u32| p_value(self.labels[*label as usize].share(), &benign) <= INFECTED_P;
         Detection {
             verdict,
-            targets: (0..self.labels.len() as u32).filter(target).collect(),
+            targets: if verdict == Verdict::Infected { self.targets(index) } else { vec![] },
             index,
             p_value: p,
             calibrated_on: benign.len(),
@@ -160,6 +170,18 @@ impl Suspects {
             suspected: self.images.len() as u64,
             labels: self.labels.clone(),
         }
+    }
+
+    /// The attacker's labels in a model that is infected: all labels with poisoned images where these are half of all
+    /// labels or more (all-to-all); else those with at least half as many as the worst.
+    fn targets(&self, index: f64) -> Vec<u32> {
+        let above = |least: f64| -> Vec<u32> {
+            (0..self.labels.len() as u32)
+                .filter(|&label| self.labels[label as usize].share() >= least)
+                .collect()
+        };
+        let marked = above(MARKED);
+        if 2 * marked.len() >= self.labels.len() && marked.len() > 1 { marked } else { above(index / 2.0) }
     }
 }
 
@@ -179,7 +201,13 @@ mod tests {
     use super::*;
 
     fn label(images: u64, suspected: u64) -> LabelSuspects {
-        LabelSuspects { labelled: images, images, suspected, ..LabelSuspects::default() }
+        LabelSuspects {
+            labelled: images,
+            images,
+            suspected,
+            consistent: (images - suspected) / 2,
+            consistent_suspected: 0,
+        }
     }
 
     fn suspects(labels: &[(u64, u64)]) -> Suspects {
@@ -192,8 +220,10 @@ mod tests {
         let found = suspects(&[(500, 3), (1000, 480), (500, 0)]).judge();
         assert_eq!((found.verdict, found.targets), (Verdict::Infected, vec![1]));
         assert!((found.index - 0.4541).abs() < 1e-3, "{}", found.index);
-        let all = suspects(&[(500, 100); 3]).judge();
-        assert_eq!(all.targets, [0, 1, 2]);
+        let all = suspects(&[(500, 200), (500, 20), (500, 0)]).judge();
+        assert_eq!(all.targets, [0, 1], "two labels of three: all-to-all");
+        let one = suspects(&[(500, 200), (500, 20), (500, 0), (500, 0), (500, 0)]).judge();
+        assert_eq!(one.targets, [0], "a tenth as many are none");
     }
 
     #[test]
@@ -208,9 +238,21 @@ mod tests {
     fn no_label_has_a_share_for_certain_without_images_or_suspects() {
         assert_eq!(LabelSuspects::default().share(), 0.0);
         assert_eq!(label(40, 0).share(), 0.0);
+        let few = LabelSuspects { consistent: 9, ..label(100, 50) };
+        assert_eq!(few.share(), 0.0, "the reference is of few images");
         assert!(label(10, 1).share() < label(1000, 100).share());
         let unknown = LabelSuspects { labelled: 201, ..label(100, 50) };
         assert_eq!(unknown.share(), 0.0, "the model gives the label to less than half");
+    }
+
+    /// GTSRB, a benign ResNet-18 at 32x32: one speed limit's dark images were suspected, 119 of 333, and kept the label in
+    /// all views as often as the bright ones.
+    #[test]
+    fn a_class_that_looks_in_two_ways_is_no_target() {
+        let two = LabelSuspects { consistent: 180, consistent_suspected: 60, ..label(300, 100) };
+        assert_eq!(two.share(), 0.0);
+        let poisoned = LabelSuspects { consistent_suspected: 2, ..two };
+        assert!(poisoned.share() > 0.25, "{}", poisoned.share());
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn verdict(found: &Detection, classes: &[ClassRecall]) -> String {
         Verdict::Infected => format!("The model was infected, target {}: {counted}.", names.join(", ")),
         Verdict::NoSign => format!("The training images show no sign of a backdoor: {counted}."),
         Verdict::Undecided => format!(
-            "Undecided whether the model was infected: {counted}, more than most of {calibrated_on} benign models (p {p_value:.2})."
+            "Undecided whether the model was infected: {counted}; one label has a larger share than in most of {calibrated_on} benign models (p {p_value:.2})."
         ),
     }
 }
