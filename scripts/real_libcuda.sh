@@ -48,6 +48,6 @@ check() { # what, expected exit code, a line that has to be printed, arguments
 }
 none='the CUDA driver finds no device'
 check "doctor" 0 "^cuda +driver for CUDA [0-9]+\.[0-9]+; $none" doctor
-check "--device cuda" 2 "^pbe: error: --device cuda:0: $none" selftest --quick --device cuda
+check "--device cuda" 2 "^pbe: error: device cuda:0: $none" selftest --quick --device cuda
 check "--device auto" 0 "^device: cpu: .*chosen: $none" selftest --quick
 exit $failed

@@ -6,8 +6,6 @@ use crate::analysis::{Detection, Suspects, find_suspects};
 use crate::data::{Dataset, ImageSet, LoadOptions};
 use crate::defense::settings::parse_assignment;
 use crate::defense::{DefenseKind, Facts, Observer, Overlay, Recipe, RunInputs, RunState};
-use crate::device::cpu::CpuDevice;
-use crate::device::cuda::{CudaDevice, Unavailable};
 use crate::device::{Device, DeviceChoice, Precision};
 use crate::engine::graph::Graph;
 use crate::engine::{Engine, EngineOptions};
@@ -111,7 +109,7 @@ pub fn purify(
     let inputs =
         RunInputs { infected, model: purified, images, clean_set: options.clean, seed: options.seed };
     crate::defense::purify(defense.as_ref(), inputs, &mut RunState::default(), observer)?;
-    model.with_values(purified.weights()?)
+    Ok(model.with_values(purified.weights()?))
 }
 
 /// Says from its training images whether a model is infected, for which labels, and which images are suspected.
@@ -257,29 +255,15 @@ impl Model {
     }
 
     /// The same network with other numbers.
-    fn with_values(&self, values: Vec<f32>) -> Result<Self> {
-        let mut model = self.clone();
+    fn with_values(&self, values: Vec<f32>) -> Self {
+        let mut model = Self { origin: Origin::default(), ..self.clone() };
         model.weights.values = values;
-        model.origin = Origin::default();
-        Ok(model)
+        model
     }
 }
 
 impl Options {
     fn device(&self) -> Result<Box<dyn Device>> {
-        let cuda = |number| -> std::result::Result<Box<dyn Device>, Unavailable> {
-            let device = CudaDevice::open(number, self.precision.unwrap_or(Precision::Bf16))?;
-            device.compile()?;
-            Ok(Box::new(device))
-        };
-        match self.device {
-            DeviceChoice::Cuda(number) => cuda(number).map_err(Error::input),
-            DeviceChoice::Auto => cuda(0).or_else(|_| self.processor()),
-            DeviceChoice::Cpu => self.processor(),
-        }
-    }
-
-    fn processor(&self) -> Result<Box<dyn Device>> {
-        Ok(Box::new(CpuDevice::new(self.threads)?))
+        Ok(self.device.open(self.precision, self.threads)?.0)
     }
 }

@@ -1,10 +1,9 @@
 //! `--device`: what was asked for, and the device that is.
 
 use clap::Args;
-use pbe::device::cpu::CpuDevice;
-use pbe::device::cuda::{CudaDevice, Unavailable, ptx_dir};
+use pbe::device::cuda::ptx_dir;
 use pbe::device::{Device, DeviceChoice, Precision};
-use pbe::error::{Error, Result};
+use pbe::error::Result;
 
 use super::progress::log;
 
@@ -47,20 +46,10 @@ impl ComputeArgs {
         let threads = self.threads.map(usize::from);
         // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
-        let (device, chosen): (Box<dyn Device>, _) = match self.device {
-            DeviceChoice::Cpu => {
-                (self.processor(threads, "the processor computes in f32")?, "asked for".to_string())
-            }
-            DeviceChoice::Cuda(number) => match cuda(number, self.cuda_precision()) {
-                Ok(device) => (Box::new(device), "asked for".to_string()),
-                Err(cause) => return Err(Error::input(format!("--device {}: {cause}", self.device))),
-            },
-            DeviceChoice::Auto => match cuda(0, self.cuda_precision()) {
-                Ok(device) => (Box::new(device), "chosen: the first CUDA device".to_string()),
-                Err(cause @ Unavailable::Ptx(_)) => return Err(Error::input(cause)),
-                Err(cause) => (self.processor(threads, &cause.to_string())?, format!("chosen: {cause}")),
-            },
-        };
+        let (device, chosen) = self.device.open(self.precision, threads)?;
+        if let Some(folder) = ptx_dir().filter(|_| device.kind() != "cpu") {
+            log(&format!("kernels: read from {} (PBE_PTX_DIR)", folder.display()));
+        }
         log(&format!("device: {} ({chosen}; {})", device.describe(), self.why(device.precision())));
         Ok(device)
     }
@@ -78,22 +67,4 @@ impl ComputeArgs {
             (None, Precision::F32) => "f32: what the processor computes in".into(),
         }
     }
-
-    /// The processor, which knows one precision; `cause` is why another can't be had.
-    fn processor(&self, threads: Option<usize>, cause: &str) -> Result<Box<dyn Device>> {
-        if let Some(precision @ Precision::Bf16) = self.precision {
-            return Err(Error::input(format!("--precision {precision} is for CUDA devices: {cause}")));
-        }
-        Ok(Box::new(CpuDevice::new(threads)?))
-    }
-}
-
-/// A device that the driver has compiled the kernels for: one that refuses them is none.
-fn cuda(number: usize, precision: Precision) -> std::result::Result<CudaDevice, Unavailable> {
-    let device = CudaDevice::open(number, precision)?;
-    device.compile()?;
-    if let Some(folder) = ptx_dir() {
-        log(&format!("kernels: read from {} (PBE_PTX_DIR)", folder.display()));
-    }
-    Ok(device)
 }

@@ -98,6 +98,18 @@ fn table(report: &SelftestReport) -> String {
             text += &format!("    {}\n", explanation(row));
         }
     }
+    text + &summary(report)
+}
+
+/// How many rows pass, and those that don't once more.
+fn summary(report: &SelftestReport) -> String {
+    let cases: usize = report.rows.iter().map(|row| row.cases).sum();
+    let failed: Vec<_> = report.rows.iter().filter(|row| !row.passes()).collect();
+    let mut text =
+        format!("\n{} of {} rows pass, {cases} cases\n", report.rows.len() - failed.len(), report.rows.len());
+    for row in failed {
+        text += &format!("FAIL {} against {}: {}\n", row.name, row.against, explanation(row));
+    }
     text
 }
 
@@ -126,6 +138,8 @@ mod tests {
         assert_eq!(error.exit_code(), 1);
         assert_eq!(error.to_string(), "1 of 2 rows of the self-test fail: Conv");
         assert!(table(&report).contains("FAIL\n    another case: Arena 7: 1 is not 2\n"));
+        let end = "1 of 2 rows pass, 3 cases\nFAIL Conv against f64: another case: Arena 7: 1 is not 2\n";
+        assert!(table(&report).ends_with(end), "{}", table(&report));
         let document: Value = serde_json::from_str(&document(&report).unwrap()).unwrap();
         assert_eq!((&document["passed"], &document["rows"][1]["passed"]), (&json!(false), &json!(false)));
         assert_eq!(document["rows"][1]["worst"], Value::Null);

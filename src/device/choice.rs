@@ -1,7 +1,12 @@
-//! Which device a user asks for.
+//! Which device a user asks for, and the one that there is.
 
 use std::fmt;
 use std::str::FromStr;
+
+use super::cpu::CpuDevice;
+use super::cuda::{CudaDevice, Unavailable};
+use super::{Device, Precision};
+use crate::error::{Error, Result};
 
 /// Where to compute: `auto`, `cpu`, `cuda`, `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +43,49 @@ impl fmt::Display for DeviceChoice {
             DeviceChoice::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
+}
+
+impl DeviceChoice {
+    /// Opens the device, and says why it is this one. `precision` is by default bf16 on a CUDA device, f32 on the
+    /// processor; `threads` by default all of the machine.
+    ///
+    /// # Errors
+    /// A CUDA device that can't be had, with the reason: nothing takes its place. Kernels of `PBE_PTX_DIR` that can't be
+    /// read. A precision that the device hasn't.
+    pub fn open(
+        self,
+        precision: Option<Precision>,
+        threads: Option<usize>,
+    ) -> Result<(Box<dyn Device>, String)> {
+        let processor = |cause: &str| -> Result<Box<dyn Device>> {
+            match precision {
+                Some(precision @ Precision::Bf16) => {
+                    Err(Error::input(format!("precision {precision} is for CUDA devices: {cause}")))
+                }
+                _ => Ok(Box::new(CpuDevice::new(threads)?)),
+            }
+        };
+        let cuda = |number| cuda(number, precision.unwrap_or(Precision::Bf16));
+        match self {
+            DeviceChoice::Cpu => Ok((processor("the processor computes in f32")?, "asked for".into())),
+            DeviceChoice::Cuda(number) => match cuda(number) {
+                Ok(device) => Ok((Box::new(device), "asked for".into())),
+                Err(cause) => Err(Error::input(format!("device {self}: {cause}"))),
+            },
+            DeviceChoice::Auto => match cuda(0) {
+                Ok(device) => Ok((Box::new(device), "chosen: the first CUDA device".into())),
+                Err(cause @ Unavailable::Ptx(_)) => Err(Error::input(cause)),
+                Err(cause) => Ok((processor(&cause.to_string())?, format!("chosen: {cause}"))),
+            },
+        }
+    }
+}
+
+/// A device that the driver has compiled the kernels for: one that refuses them is none.
+fn cuda(number: usize, precision: Precision) -> std::result::Result<CudaDevice, Unavailable> {
+    let device = CudaDevice::open(number, precision)?;
+    device.compile()?;
+    Ok(device)
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ type Settings = &'static [(&'static str, &'static str)];
 
 /// Devices and settings of the emulator, and why `cuda` can't be had there.
 const ABSENT: [(&str, Settings, &str); 3] = [
-    ("cuda", &[("DEVICES", "0")], "--device cuda:0: the CUDA driver finds no device"),
-    ("cuda:7", &[], "--device cuda:7: no such device: the CUDA driver finds 1"),
+    ("cuda", &[("DEVICES", "0")], "device cuda:0: the CUDA driver finds no device"),
+    ("cuda:7", &[], "device cuda:7: no such device: the CUDA driver finds 1"),
     ("cuda", &[("CAPABILITY", "7.5")], "has compute capability 7.5; 8.0 is needed"),
 ];
 
@@ -21,7 +21,7 @@ fn cuda_that_cannot_be_had_is_refused_not_replaced() {
         assert_says(&message, &["--device cuda", reason]);
     }
     let message = error_of(&without_driver(&["selftest", "--quick", "--device", "cuda"]), 2);
-    assert_eq!(message, "--device cuda:0: no CUDA driver (libcuda) is installed");
+    assert_eq!(message, "device cuda:0: no CUDA driver (libcuda) is installed");
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn auto_says_what_it_chose_and_why() {
     assert_says(&line, &["device: cpu: ", "(chosen: no CUDA driver (libcuda) is installed; f32: "]);
     for (device, settings, reason) in ABSENT.iter().filter(|(device, ..)| *device == "cuda") {
         let line = chosen(emulated(&["doctor"], settings));
-        let reason = reason.trim_start_matches(&format!("--device {device}:0: "));
+        let reason = reason.trim_start_matches(&format!("device {device}:0: "));
         assert_says(&line, &["device: cpu: ", "(chosen: ", reason]);
     }
     let line = chosen(emulated(&["doctor"], &[]));
@@ -54,7 +54,7 @@ fn the_machine_as_it_is() {
         assert_says(&line, &["device: cuda:0"]);
     } else {
         let message = error_of(&cuda, 2);
-        let reason = message.strip_prefix("--device cuda:0: ").unwrap();
+        let reason = message.strip_prefix("device cuda:0: ").unwrap();
         assert_says(&line, &["device: cpu", reason]);
     }
 }
@@ -77,12 +77,9 @@ fn bf16_is_for_cuda_devices() {
     }
     let bf16 = |device: &'static str| ["selftest", "--precision", "bf16", "--device", device];
     let message = error_of(&run(&bf16("cpu")), 2);
-    assert_eq!(message, "--precision bf16 is for CUDA devices: the processor computes in f32");
+    assert_eq!(message, "precision bf16 is for CUDA devices: the processor computes in f32");
     let message = error_of(&without_driver(&bf16("auto")), 2);
-    assert_says(
-        &message,
-        &["--precision bf16 is for CUDA devices: ", "no CUDA driver (libcuda) is installed"],
-    );
+    assert_says(&message, &["precision bf16 is for CUDA devices: ", "no CUDA driver (libcuda) is installed"]);
     let output = emulated(&["doctor", "--json", "--precision", "bf16", "--width", "4"], &[]);
     let report: Value = serde_json::from_str(&success(&["doctor"], &output)).unwrap();
     assert_eq!(report["device"], "cuda:0: PTX emulator sm_80, sm_80, bf16");

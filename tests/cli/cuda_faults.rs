@@ -100,7 +100,7 @@ fn a_driver_that_lacks_a_function_is_refused() {
         let on = |arguments: &[&str]| on_driver(driver.path(), arguments, &[]).output().unwrap();
         let message = error_of(&on(&["selftest", "--quick", "--device", "cuda"]), 2);
         let cause = format!("the CUDA driver (libcuda) lacks {name}: it is too old, or not NVIDIA's");
-        assert_eq!(message, format!("--device cuda:0: {cause}"));
+        assert_eq!(message, format!("device cuda:0: {cause}"));
         let auto = on(&["doctor"]);
         assert!(auto.status.success(), "{}", text(&auto.stderr));
         assert_says(&text(&auto.stderr), &["device: cpu: ", &format!("(chosen: {cause}; f32: ")]);

@@ -4,7 +4,8 @@ use pbe::data::Normalisation;
 use pbe::defense::Phase;
 use pbe::model::{Architecture, NetworkKind, Weights, to_bytes};
 use pbe::{
-    DeviceChoice, ImageSet, Model, NoopObserver, Observer, Options, attack, inspect, predict, purify, score,
+    DeviceChoice, ImageSet, Model, NoopObserver, Observer, Options, Precision, attack, inspect, predict,
+    purify, score,
 };
 
 const SIDE: usize = 12;
@@ -79,6 +80,8 @@ fn what_is_wrong_is_an_error_of_one_line() {
     assert!(cause.contains("2 classes") && cause.contains("5"), "{cause}");
     let grey = ImageSet::new(vec![0; 144], vec![0], (SIDE, SIDE, 1), 2).unwrap();
     assert!(predict(&model, &grey, &options()).unwrap_err().to_string().contains("channels"));
+    let bf16 = Options { precision: Some(Precision::Bf16), ..options() };
+    assert!(predict(&model, &images, &bf16).is_err_and(|e| e.to_string().contains("precision bf16")));
     let options = Options { settings: vec!["nonsense=1".into()], ..options() };
     assert!(
         purify(&model, &images, &options, &mut NoopObserver)
