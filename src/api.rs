@@ -2,18 +2,18 @@
 
 use std::path::Path;
 
-use crate::analysis::{Detection, Suspects, find_suspects};
+use crate::analysis::{Detection, Suspects, UntargetedAttack, find_suspects};
 use crate::data::{Dataset, ImageSet, LoadOptions};
 use crate::defense::settings::parse_assignment;
 use crate::defense::{DefenseKind, Facts, Observer, Overlay, Recipe, RunInputs, RunState};
-use crate::device::{Device, DeviceChoice, Precision};
+use crate::device::{Device, DeviceChoice, Norm, Precision};
 use crate::engine::graph::Graph;
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::inputs::Meeting;
 use crate::model::{Origin, Weights, load_bytes, load_set, save, to_bytes};
-use crate::train::{PgdConfig, pgd};
+use crate::train::pgd;
 
 /// A classifier. It is fitted to images by [`load_data`] or [`Model::fit`], where its file doesn't say how they are
 /// normalised.
@@ -129,15 +129,7 @@ pub fn inspect(model: &Model, images: &ImageSet, options: &Options) -> Result<(D
 /// # Errors
 /// Images that the model can't take; a radius that is none; too little memory.
 pub fn attack(model: &Model, images: &ImageSet, epsilon: f32, options: &Options) -> Result<ImageSet> {
-    let config = PgdConfig {
-        epsilon_min: epsilon,
-        epsilon_max: epsilon,
-        alpha_ratio: 0.25,
-        steps: 7,
-        random_start: true,
-        clamp: true,
-        every_batch: false,
-    };
+    let config = UntargetedAttack { norm: Norm::Linf, epsilon }.config();
     config.check("attack")?;
     let open = EngineOptions { attack: true, ..EngineOptions::default() };
     let mut engine = model.open(images, options.device()?.as_ref(), &open)?;

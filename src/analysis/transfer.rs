@@ -28,7 +28,7 @@ pub const ATTACKS: [UntargetedAttack; 2] =
 
 impl UntargetedAttack {
     /// Seven steps of a quarter of the radius from a random start.
-    pub(super) fn config(self) -> PgdConfig {
+    pub fn config(self) -> PgdConfig {
         let epsilon = if self.norm == Norm::L2 { 255.0 * self.epsilon } else { self.epsilon };
         PgdConfig {
             epsilon_min: epsilon,

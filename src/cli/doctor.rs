@@ -112,7 +112,7 @@ impl Cuda {
             Ok(devices) => (devices, None),
             Err(cause) => (vec![], Some(cause.to_string())),
         };
-        let info = |device: &pbe::device::cuda::DeviceInfo| CudaInfo {
+        let info = |device: &pbe::device::DeviceInfo| CudaInfo {
             name: device.name.clone(),
             capability: format!("{}.{}", device.capability.0, device.capability.1),
             memory_total: device.memory.total,

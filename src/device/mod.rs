@@ -37,6 +37,17 @@ pub struct DeviceMemory {
     pub total: usize,
 }
 
+/// A CUDA device as the driver describes it, of any age.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name.
+    pub name: String,
+    /// Compute capability: major, minor.
+    pub capability: (i32, i32),
+    /// Its memory.
+    pub memory: DeviceMemory,
+}
+
 /// A kernel that an op starts on a GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KernelLaunch {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{
-    Device, DeviceMemory, DtypeRule, KernelLaunch, MemoryLayout, Precision, Program, Session, all_f32,
+    Device, DeviceInfo, DtypeRule, KernelLaunch, MemoryLayout, Precision, Program, Session, all_f32,
 };
 use crate::error::{Error, Result};
 
@@ -28,17 +28,6 @@ impl fmt::Display for Unavailable {
 }
 
 impl std::error::Error for Unavailable {}
-
-/// A device as the driver describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceInfo {
-    /// Its name.
-    pub name: String,
-    /// Compute capability: major, minor.
-    pub capability: (i32, i32),
-    /// Its memory.
-    pub memory: DeviceMemory,
-}
 
 impl DeviceInfo {
     /// Why the kernels can't run on it.

@@ -30,12 +30,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream};
 
-pub use probe::{DeviceInfo, Unavailable};
+pub use probe::Unavailable;
 use probe::{context, device_count, driver_version, list};
 pub use ptx::ptx_dir;
 
 use super::{
-    Device, DeviceMemory, DtypeRule, KernelLaunch, MemoryLayout, Precision, Program, Session, all_f32,
+    Device, DeviceInfo, DeviceMemory, DtypeRule, KernelLaunch, MemoryLayout, Precision, Program, Session,
+    all_f32,
 };
 use crate::error::{Error, Result};
 use kernels::Kernels;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
-use crate::device::DeviceMemory;
+use crate::device::{DeviceInfo, DeviceMemory};
 
 /// The oldest compute capability the kernels are built for.
 pub const OLDEST: (i32, i32) = (8, 0);
@@ -158,17 +158,6 @@ pub(super) fn driver_version() -> Result<i32, Unavailable> {
     // SAFETY: the address is that of an integer that lives through the call.
     unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
     Ok(version)
-}
-
-/// A device as the driver describes it, of any age.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceInfo {
-    /// Its name.
-    pub name: String,
-    /// Compute capability: major, minor.
-    pub capability: (i32, i32),
-    /// Its memory.
-    pub memory: DeviceMemory,
 }
 
 impl DeviceInfo {
