@@ -18,7 +18,7 @@ const ABSENT: [(&str, Settings, &str); 3] = [
 fn cuda_that_cannot_be_had_is_refused_not_replaced() {
     for (device, settings, reason) in ABSENT {
         let message = error_of(&emulated(&["selftest", "--quick", "--device", device], settings), 2);
-        assert_says(&message, &["--device cuda", reason]);
+        assert_says(&message, &["device cuda", reason]);
     }
     let message = error_of(&without_driver(&["selftest", "--quick", "--device", "cuda"]), 2);
     assert_eq!(message, "device cuda:0: no CUDA driver (libcuda) is installed");
