@@ -1,4 +1,4 @@
-//! What adversarial examples tell about a model: the paper's observations, and a verdict from them.
+//! What training images and adversarial examples tell about a model: the paper's observations, and a verdict.
 
 mod asr_estimate;
 mod confusion;

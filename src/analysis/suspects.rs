@@ -5,8 +5,8 @@
 //! more poisoned than clean images, they would be those of the poison otherwise.
 //!
 //! In a benign model hardly any image is suspected. In an infected one the attacker's labels have many. The index is
-//! the largest share of poisoned images that a label has for certain ([`LabelSuspects::share`]); how often a benign model has one as large is
-//! known from models that were calibrated on (docs/inspect.md).
+//! the largest share of poisoned images that a label has for certain ([`LabelSuspects::share`]). How often a benign
+//! model has one as large is known from the benign models of docs/inspect.md.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,9 +49,10 @@ pub struct LabelSuspects {
 impl LabelSuspects {
     /// The share of poisoned images that the label has for certain: Wilson's lower bound, one-sided 95 %.
     ///
-    /// A class may look in two ways; then the images of the rarer one are suspected, but they keep their label in all
-    /// views about as often as the others do, and a poisoned image hardly ever does. So for each suspected image that
-    /// keeps it, as many are taken off as there are images of the others for one that keeps it.
+    /// A class may look in two ways, and the images of the rarer one are then suspected. They keep their label in all
+    /// views about as often as the images that aren't suspected; poisoned images hardly ever do. So the number of
+    /// suspected images that are clean is estimated: those that keep their label, divided by the share of the others that
+    /// do. It is subtracted from the suspected ones.
     ///
     /// Zero where nothing can be said: the model gives the label to less than half of its images, or less than a tenth
     /// of these keep it in all views (they decide the label's reference).

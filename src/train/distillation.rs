@@ -6,7 +6,7 @@ use super::config::TrainConfig;
 /// distillation's temperature.
 ///
 /// An infected model gives two labels some probability where an image has a trigger and its own label all the
-/// same (the cross mode of WaNet and of the dynamic attack): what it gives the attacker's label there would
+/// same (the noise mode of WaNet and of the dynamic attack): what it gives the attacker's label there would
 /// teach the trigger again.
 pub(super) fn cap_other_labels(row: &mut [f32], label: usize, config: &TrainConfig) {
     let others = || row.iter().enumerate().filter(|&(other, _)| other != label).map(|(_, &logit)| logit);
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     /// Cross mode kept the dynamic attack alive: ASR 21 after the first round with not a poisoned image in the
-    /// data, 3.6 without the images of cross mode (docs/method.md).
+    /// data, 3.6 without the images of noise mode (docs/method.md).
     #[test]
     fn the_teacher_gives_other_labels_no_more_than_the_cap() {
         let config = TrainConfig { teacher_cap: 0.05, ..TrainConfig::PLAIN };

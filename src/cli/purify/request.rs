@@ -226,11 +226,11 @@ impl Request {
         let mut compute = args.compute.clone();
         compute.seed = compute.seed.or(keys.seed);
         compute.precision = compute.precision.or(keys.precision);
-        // Another kind of device than that of a run which is resumed is refused by its folder.
         let mut device_kind = keys.device.filter(|_| compute.device == DeviceChoice::Auto);
         if device_kind.as_deref() == Some("cpu") {
             (compute.device, device_kind) = (DeviceChoice::Cpu, None);
         }
+        // A run that is resumed: its folder refuses another kind of device.
         device_kind = device_kind.filter(|_| resumed.is_none());
         Ok(Self {
             model: args.model.clone().or(keys.model).ok_or_else(|| missing("model"))?,
