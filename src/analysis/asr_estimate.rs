@@ -1,81 +1,147 @@
 //! The attack success rate without the trigger, from the suspected images.
 //!
-//! What the suspected images of a label have in common beyond the other images is the trigger, where it is the same
-//! picture or patch in all of them: their mean difference. Put on other images it should send them to the label in the
-//! infected model. Where it does, the rate of the purified model is comparable with the one before; where it doesn't (a
-//! warp, a trigger of its own for each image, several labels), there is no estimate.
+//! What the suspected images of a label have in common beside other images is the trigger, where it is one picture,
+//! patch or pattern. Put on other images it sends them to the label in the infected model. Where it doesn't (a warp, a
+//! trigger of its own for each image, several labels), the suspected images themselves are counted that a model gives
+//! their suspicious label.
 
 use serde::{Deserialize, Serialize};
 
-use super::suspects::Suspects;
-use super::transfer::perturbed;
+use super::common_change::CommonChange;
+use super::suspects::{LabelSuspects, Suspects};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::eval::predict;
 
-/// The mean difference counts as a trigger where it sends so many images to the label, in per cent.
+/// A change counts as the trigger where it sends so many images to the label, in per cent.
 const WORKS: f64 = 50.0;
-/// Images that the mean difference is put on, at most.
+/// Images that it is put on, and clean images that are counted beside the suspected ones, at most.
 const TESTED: usize = 1000;
+/// Suspected images that would be clean, as a share of them; with more there is no estimate.
+const MAX_CLEAN: f64 = 0.5;
 
 /// An attack success rate without a trigger, in per cent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AsrEstimate {
+    pub from: EstimatedFrom,
     /// Images that it was measured on.
     pub images: u64,
     /// Of the infected model.
     pub before: f64,
     /// Of the purified model.
     pub after: f64,
+    /// Of the purified model after an epoch with a hundredth of the suspected images among others.
+    #[serde(default)]
+    pub relearnt: Option<f64>,
 }
 
-/// The rate before and after for the attacker's label `target`, and the mean difference: a number for each byte, in grey
-/// levels. None where no mean difference works in the infected model.
-pub fn estimate_asr(
-    infected: &mut Engine,
-    purified: &mut Engine,
-    images: &ImageSet,
-    suspects: &Suspects,
-    target: u32,
-) -> Result<Option<(AsrEstimate, Vec<f64>)>> {
-    let label = |i: u32| images.labels[i as usize];
-    let ours: Vec<u32> = suspects.images.iter().copied().filter(|&i| label(i) == target).collect();
-    let unsuspected = suspects.unsuspected();
-    let (same, others): (Vec<u32>, Vec<u32>) = unsuspected.iter().partition(|&&i| label(i) == target);
-    let right = |&i: &u32| suspects.predictions[i as usize] == label(i);
-    let others: Vec<u32> = others.into_iter().filter(right).collect();
-    let step = others.len().div_ceil(TESTED).max(1);
-    let others = images.subset(&others.into_iter().step_by(step).collect::<Vec<u32>>());
-    let mut best: Option<(AsrEstimate, Vec<f64>)> = None;
-    // A clean-label attack poisons images of the target alone.
-    for background in [&unsuspected, &same] {
-        let difference = difference(images, &ours, background);
-        let stamped = perturbed(others.clone(), &difference);
-        let before = share(&predict(infected, &stamped)?, target);
-        if before >= WORKS && best.as_ref().is_none_or(|(best, _)| best.before < before) {
-            let after = share(&predict(purified, &stamped)?, target);
-            best = Some((AsrEstimate { images: others.len() as u64, before, after }, difference));
-        }
+/// What an estimate rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EstimatedFrom {
+    /// What the suspected images have in common, put on others.
+    CommonChange,
+    /// The suspected images.
+    Suspects,
+}
+
+/// What a model's attack success rate is estimated with.
+pub struct AsrProbe {
+    /// Which kind it is.
+    pub from: EstimatedFrom,
+    /// The change of each byte, in grey levels; empty where the suspected images are counted.
+    pub shift: Vec<f64>,
+    /// Images with a trigger, under the attacker's label.
+    triggered: ImageSet,
+    /// Clean images of the same labels, and their share among `triggered`: the suspected images that are clean.
+    clean: Option<(ImageSet, f64)>,
+}
+
+impl AsrProbe {
+    /// A probe for the attacker's labels `targets`; none where most suspected images of them seem to be clean.
+    pub fn new(
+        infected: &mut Engine,
+        images: &ImageSet,
+        suspects: &Suspects,
+        targets: &[u32],
+    ) -> Result<Option<Self>> {
+        let change = match *targets {
+            [target] => Self::common_change(infected, images, suspects, target)?,
+            _ => None,
+        };
+        Ok(change.or_else(|| Self::of_suspects(images, suspects, targets)))
     }
-    Ok(best)
-}
 
-/// The mean of one set of images minus that of another, for each byte.
-fn difference(images: &ImageSet, of: &[u32], from: &[u32]) -> Vec<f64> {
-    let mean = |indices: &[u32]| {
-        let mut sum = vec![0.0; images.image_len()];
-        for &index in indices {
-            sum.iter_mut().zip(images.image(index as usize)).for_each(|(sum, &byte)| *sum += f64::from(byte));
+    /// Images that a rate is measured on.
+    pub fn images(&self) -> u64 {
+        self.triggered.len() as u64
+    }
+
+    /// The attack success rate of a model, in per cent.
+    pub fn rate(&self, engine: &mut Engine) -> Result<f64> {
+        let given = given(engine, &self.triggered)?;
+        let Some((clean, share)) = &self.clean else { return Ok(given) };
+        let rate = (given - share * self::given(engine, clean)?) / (1.0 - share);
+        Ok(rate.clamp(0.0, 100.0))
+    }
+
+    /// The change that sends the most images to `target`; none where none works.
+    fn common_change(
+        infected: &mut Engine,
+        images: &ImageSet,
+        suspects: &Suspects,
+        target: u32,
+    ) -> Result<Option<Self>> {
+        let label = |i: u32| images.labels[i as usize];
+        let ours: Vec<u32> = suspects.images.iter().copied().filter(|&i| label(i) == target).collect();
+        let unsuspected = suspects.unsuspected();
+        let (same, others): (Vec<u32>, Vec<u32>) = unsuspected.iter().partition(|&&i| label(i) == target);
+        let right = |&i: &u32| suspects.predictions[i as usize] == label(i);
+        let tested = sample(others.into_iter().filter(right).collect());
+        let tested = images.subset(&tested).with_labels(vec![target; tested.len()]);
+        let mut best: Option<(f64, Self)> = None;
+        // A clean-label attack poisons images of the target alone.
+        for background in [&unsuspected, &same] {
+            let all = CommonChange::new(images, &ours, background);
+            for change in [all.certain(), all] {
+                let triggered = change.put_on(tested.clone());
+                let rate = given(infected, &triggered)?;
+                if rate >= WORKS && best.as_ref().is_none_or(|(most, _)| *most < rate) {
+                    let (from, shift) = (EstimatedFrom::CommonChange, change.shift());
+                    best = Some((rate, Self { from, shift, triggered, clean: None }));
+                }
+            }
         }
-        sum.iter_mut().for_each(|sum| *sum /= indices.len().max(1) as f64);
-        sum
-    };
-    mean(of).into_iter().zip(mean(from)).map(|(of, from)| of - from).collect()
+        Ok(best.map(|(_, probe)| probe))
+    }
+
+    fn of_suspects(images: &ImageSet, suspects: &Suspects, targets: &[u32]) -> Option<Self> {
+        let counted = |i: u32| targets.contains(&images.labels[i as usize]);
+        let given = |i: u32| suspects.predictions[i as usize] == images.labels[i as usize];
+        let labels = targets.iter().map(|&target| &suspects.labels[target as usize]);
+        let clean = labels.clone().map(LabelSuspects::clean_suspected).sum::<f64>();
+        let share = clean / labels.map(|label| label.suspected).sum::<u64>().max(1) as f64;
+        if share > MAX_CLEAN {
+            return None;
+        }
+        let ours: Vec<u32> = suspects.images.iter().copied().filter(|&i| counted(i)).collect();
+        let others = suspects.unsuspected().into_iter().filter(|&i| counted(i) && given(i)).collect();
+        let clean = images.subset(&sample(others));
+        let from = EstimatedFrom::Suspects;
+        Some(Self { from, shift: vec![], triggered: images.subset(&ours), clean: Some((clean, share)) })
+    }
 }
 
-/// Per cent of the predictions that are `label`.
-fn share(predictions: &[u32], label: u32) -> f64 {
-    let count = predictions.iter().filter(|&&class| class == label).count();
-    100.0 * count as f64 / predictions.len().max(1) as f64
+/// At most [`TESTED`] of `list`, evenly spaced.
+fn sample(list: Vec<u32>) -> Vec<u32> {
+    let step = list.len().div_ceil(TESTED).max(1);
+    list.into_iter().step_by(step).collect()
+}
+
+/// Images that the model gives their label, in per cent.
+fn given(engine: &mut Engine, images: &ImageSet) -> Result<f64> {
+    let predictions = predict(engine, images)?;
+    let count = predictions.iter().zip(images.labels.iter()).filter(|(class, label)| class == label).count();
+    Ok(100.0 * count as f64 / images.len().max(1) as f64)
 }

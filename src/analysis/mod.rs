@@ -1,6 +1,7 @@
 //! What training images and adversarial examples tell about a model: the paper's observations, and a verdict.
 
 mod asr_estimate;
+mod common_change;
 mod confusion;
 mod features;
 mod inspect;
@@ -9,7 +10,7 @@ mod suspects;
 mod transfer;
 mod tsne;
 
-pub use asr_estimate::{AsrEstimate, estimate_asr};
+pub use asr_estimate::{AsrEstimate, AsrProbe, EstimatedFrom};
 pub use confusion::ConfusionMatrix;
 pub use features::{features, mean_distance};
 pub use inspect::{Inspection, THRESHOLD, TransferTest, Verdict, judge};

@@ -50,23 +50,29 @@ impl LabelSuspects {
     /// The share of poisoned images that the label has for certain: Wilson's lower bound, one-sided 95 %.
     ///
     /// A class may look in two ways, and the images of the rarer one are then suspected. They keep their label in all
-    /// views about as often as the images that aren't suspected; poisoned images hardly ever do. So the number of
-    /// suspected images that are clean is estimated: those that keep their label, divided by the share of the others that
-    /// do. It is subtracted from the suspected ones.
+    /// views about as often as the images that aren't suspected; poisoned images hardly ever do. So those that seem to be
+    /// clean are subtracted ([`LabelSuspects::clean_suspected`]).
     ///
     /// Zero where nothing can be said: the model gives the label to less than half of its images, or less than a tenth
     /// of these keep it in all views (they decide the label's reference).
     pub fn share(&self) -> f64 {
-        let Self { labelled, images, suspected, consistent, consistent_suspected } = *self;
+        let Self { labelled, images, suspected, consistent, .. } = *self;
         if suspected == 0 || 2 * images < labelled || 10 * consistent < images {
             return 0.0;
         }
         let (n, z) = (images as f64, 1.645);
-        let others = (images - suspected) as f64 / (consistent - consistent_suspected).max(1) as f64;
-        let p = ((suspected as f64 - consistent_suspected as f64 * others) / n).max(0.0);
+        let p = (suspected as f64 - self.clean_suspected()) / n;
         let middle = p + z * z / (2.0 * n);
         let spread = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
         if p > 0.0 { ((middle - spread) / (1.0 + z * z / n)).max(0.0) } else { 0.0 }
+    }
+
+    /// How many of the suspected images are clean: those that keep their label in all views, divided by the share of the
+    /// images without suspicion that do.
+    pub fn clean_suspected(&self) -> f64 {
+        let Self { images, suspected, consistent, consistent_suspected, .. } = *self;
+        let others = (images - suspected) as f64 / (consistent - consistent_suspected).max(1) as f64;
+        (consistent_suspected as f64 * others).min(suspected as f64)
     }
 }
 

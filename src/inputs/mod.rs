@@ -80,7 +80,7 @@ impl Meeting<'_> {
             }
             (true, false) => Some(fit::fit_unlabelled(weights, &set.train, &normalisations, usual)),
         };
-        let mut told = ModelInputs::new(self.path, self.origin, &weights.architecture);
+        let mut told = ModelInputs::new(self.path, self.origin, weights);
         told.warnings = match &fit {
             Some(fit) => self.doubts(fit, known.is_none())?,
             None => vec![],

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fit::CandidateResult;
 use crate::data::{Dataset, ImageSet, Normalisation};
-use crate::model::{Architecture, Origin, Weights};
+use crate::model::{Origin, Weights};
 
 /// What a command read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub struct PartInputs {
     pub images: usize,
     /// Classes that have images in it.
     pub classes: usize,
+    /// SHA-256 of what a network sees: size, labels, pixels, names of the classes.
+    pub digest: String,
 }
 
 /// A model.
@@ -52,6 +54,8 @@ pub struct ModelInputs {
     /// Which weights of the file.
     #[serde(flatten)]
     pub origin: Origin,
+    /// SHA-256 of the weights.
+    pub digest: String,
     pub network: String,
     pub width: usize,
     pub classes: usize,
@@ -77,7 +81,7 @@ impl DataInputs {
             let mut present = vec![false; images.classes.len()];
             images.labels.iter().for_each(|&label| present[label as usize] = true);
             let classes = present.into_iter().filter(|present| *present).count();
-            PartInputs { folder: folder.clone(), images: images.len(), classes }
+            PartInputs { folder: folder.clone(), images: images.len(), classes, digest: images.digest() }
         };
         Self {
             path: path.display().to_string(),
@@ -141,14 +145,16 @@ impl ModelInputs {
         Self {
             normalisation: normalisation.words(),
             normalisation_from: from.into(),
-            ..Self::new(path, &Origin::default(), &weights.architecture)
+            ..Self::new(path, &Origin::default(), weights)
         }
     }
 
-    pub(super) fn new(path: &Path, origin: &Origin, architecture: &Architecture) -> Self {
+    pub(super) fn new(path: &Path, origin: &Origin, weights: &Weights) -> Self {
+        let architecture = &weights.architecture;
         Self {
             path: path.display().to_string(),
             origin: origin.clone(),
+            digest: weights.digest(),
             network: architecture.network.name().into(),
             width: architecture.width,
             classes: architecture.classes,

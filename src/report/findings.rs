@@ -2,7 +2,7 @@
 
 use super::result::{ClassRecall, RunResult};
 use super::table::two_decimals;
-use crate::analysis::{AsrEstimate, Detection, Verdict};
+use crate::analysis::{AsrEstimate, Detection, EstimatedFrom, Verdict};
 
 /// A class that loses more recall than this is named, in points.
 const LOST: f64 = 5.0;
@@ -12,7 +12,7 @@ pub fn findings(result: &RunResult) -> Vec<String> {
     let Some(detection) = &result.detection else { return vec![] };
     let mut sentences = vec![verdict(detection, &result.recall)];
     if detection.verdict == Verdict::Infected {
-        let none = "The attack success rate can't be estimated: the suspected images have no change in common that sends others to their label.";
+        let none = "The attack success rate can't be estimated: most of the suspected images may be clean.";
         sentences.push(result.asr_estimate.as_ref().map_or(none.into(), estimate));
     }
     sentences.extend(result.recall.iter().filter_map(lost));
@@ -42,10 +42,17 @@ fn verdict(found: &Detection, classes: &[ClassRecall]) -> String {
 }
 
 fn estimate(found: &AsrEstimate) -> String {
-    let AsrEstimate { images, before, after } = found;
-    format!(
-        "Estimated attack success rate: {before:.2} before, {after:.2} after (what the suspected images have in common, put on {images} others)."
-    )
+    let AsrEstimate { from, images, before, after, relearnt } = found;
+    let how = match from {
+        EstimatedFrom::CommonChange => {
+            format!("what the suspected images have in common, put on {images} others")
+        }
+        EstimatedFrom::Suspects => format!("the {images} suspected images themselves"),
+    };
+    let again = relearnt.map_or(String::new(), |rate| {
+        format!(", {rate:.2} after an epoch with a hundredth of the suspected images")
+    });
+    format!("Estimated attack success rate: {before:.2} before, {after:.2} after{again} ({how}).")
 }
 
 fn lost(recall: &ClassRecall) -> Option<String> {
@@ -80,14 +87,20 @@ mod tests {
     #[test]
     fn the_target_the_estimate_and_lost_classes_are_told() {
         let mut one = result(Verdict::Infected, &[1]);
-        one.asr_estimate = Some(AsrEstimate { images: 950, before: 99.0, after: 1.25 });
+        one.asr_estimate = Some(AsrEstimate {
+            from: EstimatedFrom::CommonChange,
+            images: 950,
+            before: 99.0,
+            after: 1.25,
+            relearnt: Some(2.0),
+        });
         let sentences = findings(&one);
         assert_eq!(sentences.len(), 3);
         assert_eq!(
             sentences[0],
             "The model was infected, target `dog`: 50 of 1000 training images are suspected (5.00 %)."
         );
-        assert!(sentences[1].contains("99.00 before, 1.25 after"), "{}", sentences[1]);
+        assert!(sentences[1].contains("99.00 before, 1.25 after, 2.00 after an epoch"), "{}", sentences[1]);
         assert_eq!(sentences[2], "Class `cat` lost recall: 90.00 to 84.00.");
         assert!(findings(&result(Verdict::Infected, &[0, 1, 2]))[0].contains("for 3 of 3 labels"));
     }

@@ -254,10 +254,15 @@ fn both_lines_are_there_in_every_command_that_loads() {
         }
     }
     let result: Value = serde_json::from_slice(&fs::read(purified.join("result.json")).unwrap()).unwrap();
+    let (train, model) = (&result["inputs"]["data"]["train"], &result["inputs"]["models"][0]);
     assert_eq!(
-        result["inputs"]["data"]["train"],
-        serde_json::json!({"folder": "train", "images": 192, "classes": 12})
+        (&train["folder"], &train["images"], &train["classes"]),
+        (&"train".into(), &192.into(), &12.into())
     );
+    assert_eq!(train["digest"].as_str().map(str::len), Some(64));
+    // What a resumed run compares.
+    let config: toml::Table = fs::read_to_string(purified.join("config.toml")).unwrap().parse().unwrap();
+    assert_eq!(model["digest"].as_str(), config["digests"]["model_weights"].as_str());
 }
 
 /// Networks of the same key names end in the mean over the map or in `avg_pool2d(4)`: from 33 to 56 pixels that isn't the

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pbe::analysis::{SUSPECT_DEVIATION, Verdict};
 use pbe::data::ImageSet;
 use pbe::error::Result;
+use pbe::eval::Metrics;
 use pbe::report::page::Page;
 use pbe::report::svg::{LineSeries, lines};
 use pbe::report::{RunResult, findings, two_decimals};
@@ -28,7 +29,7 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
     };
     let mut page = Page::new(verdict, &findings(result).join(" "));
     page.heading("Before and after");
-    page.table(&before_and_after(result), "Per cent. ACC: accuracy. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images.");
+    page.table(&before_and_after(result), "Per cent. ACC: accuracy. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images. Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
     suspected(&mut page, found, &data.images)?;
     page.heading("Deviations");
     page.figure(&histogram(found), "Training images by how far their activation gradients are from those of their label. An image is suspected where it deviates by more than the line and the infected model gives its label.");
@@ -48,7 +49,7 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
 
 fn before_and_after(result: &RunResult) -> Vec<Vec<String>> {
     let estimate = result.asr_estimate.as_ref();
-    let row = |name: &str, metrics: &pbe::eval::Metrics, estimated: Option<f64>| {
+    let row = |name: &str, metrics: &Metrics, estimated: Option<f64>| {
         vec![
             name.to_string(),
             two_decimals(metrics.clean_accuracy),
@@ -60,6 +61,7 @@ fn before_and_after(result: &RunResult) -> Vec<Vec<String>> {
         ["", "ACC", "ASR, measured", "ASR, estimated"].map(String::from).to_vec(),
         row("infected", &result.before, estimate.map(|estimate| estimate.before)),
         row("purified", &result.after, estimate.map(|estimate| estimate.after)),
+        row("trained on", &Metrics::default(), estimate.and_then(|estimate| estimate.relearnt)),
     ]
 }
 
@@ -74,20 +76,20 @@ fn suspected(page: &mut Page, found: &Findings, images: &ImageSet) -> Result<()>
     let mut rows = vec![("suspected", &shown)];
     let difference = picture(found, images);
     if let Some(difference) = &difference {
-        rows.push(("their mean difference from other images", difference));
+        rows.push(("what they have in common", difference));
     }
-    page.pictures(&rows, "All of them are in suspects.csv. A mean difference of nothing is grey.")
+    page.pictures(&rows, "All of them are in suspects.csv. What they have in common beside other images is grey where there is nothing.")
 }
 
-/// The mean difference as a picture: grey, and twice the difference.
+/// What the suspected images have in common as a picture: grey, and twice the shift.
 fn picture(found: &Findings, images: &ImageSet) -> Option<ImageSet> {
-    if found.difference.is_empty() {
+    if found.shift.is_empty() {
         return None;
     }
     let byte = |value: &f64| (127.5 + 2.0 * value).round().clamp(0.0, 255.0) as u8;
-    let pixels: Vec<u8> = found.difference.iter().map(byte).collect();
+    let pixels: Vec<u8> = found.shift.iter().map(byte).collect();
     let one = images.subset(&[0]);
-    Some(ImageSet { pixels: Arc::new(pixels), names: Arc::new(vec!["mean difference".into()]), ..one })
+    Some(ImageSet { pixels: Arc::new(pixels), names: Arc::new(vec!["common change".into()]), ..one })
 }
 
 /// How many images deviate by how much: those that aren't suspected, those that are, and the line between them.
