@@ -15,19 +15,29 @@ pbe=${PBE:-target/release/pbe}
 [ -n "${PBE:-}" ] || cargo build --release --quiet
 mkdir -p "$out"
 out=$(realpath "$out")
+for set in "${!data[@]}"; do
+  # Without a test split no epoch is measured.
+  mkdir -p "$out/data/$set"
+  ln -sfn "${data[$set]}/train" "$out/data/$set/train"
+  find "${data[$set]}" -maxdepth 1 -name '*.txt' -exec ln -sfn {} "$out/data/$set/" \;
+done
 jobs=${JOBS:-$(nproc)}
-all="--threads 1 --device cpu --quiet --seed 31 --limit 20000"
+all="--threads 1 --device cpu --quiet --seed 31"
 
 model() { # data set, name, options of infect
   local set=$1 name=$1-$2 truth=(); shift 2
   if [ ! -e "$out/$name/result.json" ]; then
     rm -rf "${out:?}/$name"
-    "$pbe" infect --data "${data[$set]}" $all --batch 64 --width 8 --size 24 --epochs 10 "$@" --output "$out/$name" \
-      > "$out/$name.log" 2>&1
+    "$pbe" infect --data "$out/data/$set" $all --limit 10000 --batch 64 --width 8 --size 24 --epochs 12 "$@" \
+      --output "$out/$name" > "$out/$name.log" 2>&1
   fi
   [ ! -e "$out/$name/poison.json" ] || truth=(--poison "$out/$name/poison.json")
-  [ -e "$out/$name.purified/result.json" ] || "$pbe" purify --model "$out/$name/model.safetensors" \
-    --data "${data[$set]}" $all "${truth[@]}" --force --output "$out/$name.purified" >> "$out/$name.log" 2>&1
+  purified "$name" purified --limit 10000 "${truth[@]}"
+}
+purified() { # model, ending of the folder, options of purify
+  local name=$1 run=$1.$2; shift 2
+  [ -e "$out/$run/result.json" ] || "$pbe" purify --model "$out/$name/model.safetensors" --data "${data[${name%%-*}]}" \
+    $all "$@" --force --output "$out/$run" > "$out/$run.log" 2>&1
 }
 beside() { # command
   while (($(jobs -rp | wc -l) >= jobs)); do wait -n; done
@@ -37,14 +47,27 @@ beside() { # command
 for set in cifar10 gtsrb tiny; do
   beside model $set none --attack none
   beside model $set badnets --attack badnets --target 8
-  beside model $set blend --attack blend --target 1
 done
 for set in cifar10 gtsrb; do
-  beside model $set wanet --attack wanet --target 4 --fresh --strength 1
+  beside model $set blend --attack blend --target 1
   beside model $set sig --attack sig --target 2 --rate 0.05
-  beside model $set badnets-a2a --attack badnets --label all-to-all
   beside model $set blend-a2a --attack blend --label all-to-all
 done
+beside model cifar10 wanet --attack wanet --target 4 --fresh --strength 1
+beside model gtsrb badnets-a2a --attack badnets --label all-to-all
 beside model cifar10 sig-a2a --attack sig --label all-to-all
+wait
+# With fewer images: of the poisoned data, then clean ones.
+for name in {cifar10,gtsrb}-{badnets,blend}; do
+  for images in 250 500 1000 2500; do
+    beside purified $name images-$images --limit $images --poison "$out/$name/poison.json"
+  done
+done
+for name in cifar10-{badnets,blend}; do
+  for images in 50 100 250 500; do
+    beside purified $name clean-$images --limit 10000 --clean-fraction 0.$(printf %04d $images) \
+      --trigger "$out/$name/poison.json"
+  done
+done
 wait
 python3 scripts/report_table.py "$out"

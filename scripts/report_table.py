@@ -53,6 +53,24 @@ benign = [[DATA[data], result["detection"]["verdict"].replace("_", " "),
            f"{result['detection']['suspected']} of {result['detection']['images']}",
            f"{result['before']['clean_accuracy']:.1f}", f"{result['after']['clean_accuracy']:.1f}"]
           for data, attack, result in runs if attack == "none"]
+
+
+def figures(path):
+    if not path.exists():
+        sys.exit(f"{path}: not there; run report_errors.sh again")
+    result = json.loads(path.read_text())
+    return " / ".join(f"{result['after'][figure]:.1f}" for figure in ("clean_accuracy", "asr"))
+
+
+def fewer(kind, names, counts):
+    rows = [[DATA[name.split("-")[0]], ATTACKS[name.split("-")[1]],
+             *(figures(OUT / f"{name}.{kind}-{count}" / "result.json") for count in counts),
+             figures(OUT / f"{name}.purified" / "result.json")] for name in names]
+    return table(["data", "attack", *map(str, counts), "all, poisoned ones too"], rows)
+
+
+few = fewer("images", ["cifar10-badnets", "cifar10-blend", "gtsrb-badnets", "gtsrb-blend"], [250, 500, 1000, 2500])
+few_clean = fewer("clean", ["cifar10-badnets", "cifar10-blend"], [50, 100, 250, 500])
 head = ["data", "attack", "verdict", "ACC before / after", "ASR before", "estimated", "ASR after", "estimated",
         "estimated after an epoch", "from"]
 Path("docs/report.md").write_text(f"""# How far the report is from the truth
@@ -61,7 +79,7 @@ Path("docs/report.md").write_text(f"""# How far the report is from the truth
 
 Where what the suspected images have in common (for each byte: place and spread of its values, beside other images) works as a trigger on other images, the rate is measured with that. Where it doesn't, it is the share of the suspected images that still get their suspicious label, without those that seem to be clean. The estimate *after an epoch* is of the purified model after it was trained on a hundredth of the suspected images among a tenth of the others: a defence that only hides a backdoor loses to that.
 
-Made by `scripts/report_errors.sh`: PreAct-ResNet-18 of width 8 at 24x24, trained on 20,000 images (all of Tiny-ImageNet's 10,000) for ten epochs, purified with those and the default settings on a CPU. One seed. The models are small, and some attacks are hardly learnt.
+Made by `scripts/report_errors.sh`: PreAct-ResNet-18 of width 8 at 24x24, trained on 10,000 images for twelve epochs, purified with those and the default settings on a CPU. One seed. The models are small, and some attacks are hardly learnt.
 
 {table(head, [row(*run) for run in infected])}
 
@@ -70,4 +88,14 @@ Estimates there are for {len(estimated)} of {len(infected)} runs. Before: {withi
 On benign models:
 
 {table(["data", "verdict", "suspected", "ACC before", "ACC after"], benign)}
+
+## With fewer images
+
+ACC / ASR after a purification with so many of the poisoned training images:
+
+{few}
+
+and with so many clean ones (`--clean-fraction`):
+
+{few_clean}
 """)

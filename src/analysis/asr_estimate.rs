@@ -145,3 +145,35 @@ fn given(engine: &mut Engine, images: &ImageSet) -> Result<f64> {
     let count = predictions.iter().zip(images.labels.iter()).filter(|(class, label)| class == label).count();
     Ok(100.0 * count as f64 / images.len().max(1) as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suspects(consistent_suspected: u64) -> Suspects {
+        let label =
+            LabelSuspects { labelled: 4, images: 4, suspected: 2, consistent: 2, consistent_suspected };
+        Suspects {
+            images: vec![2, 0],
+            deviation: vec![1.0, 0.0, 1.0, 0.0],
+            predictions: vec![1; 4],
+            labels: vec![LabelSuspects::default(), label],
+        }
+    }
+
+    #[test]
+    fn the_suspected_images_that_are_clean_are_not_counted() {
+        let images = ImageSet::noise(4, 1, 1, 1).with_labels(vec![1; 4]);
+        let probe = AsrProbe::of_suspects(&images, &suspects(0), &[1]).unwrap();
+        assert_eq!((probe.images(), probe.triggered.names.to_vec()), (2, vec!["2".to_string(), "0".into()]));
+        let (clean, share) = probe.clean.unwrap();
+        assert_eq!((clean.names.to_vec(), share), (vec!["1".to_string(), "3".into()], 0.0));
+        assert!(AsrProbe::of_suspects(&images, &suspects(1), &[1]).is_none(), "all seem to be clean");
+    }
+
+    #[test]
+    fn a_large_set_is_sampled_evenly() {
+        let list = sample((0..2500).collect());
+        assert_eq!((list.len(), list[1]), (834, 3));
+    }
+}

@@ -1,21 +1,59 @@
 //! What a purification found, in sentences.
 
-use super::result::{ClassRecall, RunResult};
+use super::result::{ClassRecall, RunResult, TrainingAccuracy};
 use super::table::two_decimals;
 use crate::analysis::{AsrEstimate, Detection, EstimatedFrom, Verdict};
 
 /// A class that loses more recall than this is named, in points.
 const LOST: f64 = 5.0;
 
-/// The sentences, without line breaks; none where no training images were looked at.
+/// Points of accuracy that a purification may cost.
+const WORSE: f64 = 5.0;
+/// A backdoor with more of its attack success rate than this, in per cent and as a share, isn't erased.
+const LEFT: (f64, f64) = (20.0, 0.5);
+
+/// The sentences, without line breaks.
 pub fn findings(result: &RunResult) -> Vec<String> {
-    let Some(detection) = &result.detection else { return vec![] };
-    let mut sentences = vec![verdict(detection, &result.recall)];
-    if detection.verdict == Verdict::Infected {
-        let none = "The attack success rate can't be estimated: most of the suspected images may be clean.";
-        sentences.push(result.asr_estimate.as_ref().map_or(none.into(), estimate));
+    let mut sentences = vec![];
+    if let Some(detection) = &result.detection {
+        sentences.push(verdict(detection, &result.recall));
+        if detection.verdict == Verdict::Infected {
+            let none =
+                "The attack success rate can't be estimated: most of the suspected images may be clean.";
+            sentences.push(result.asr_estimate.as_ref().map_or(none.into(), estimate));
+        }
     }
+    sentences.extend(result.training_accuracy.map(|TrainingAccuracy { images, before, after }| {
+        format!("Accuracy on the {images} training images that aren't suspected: {before:.2} before, {after:.2} after.")
+    }));
     sentences.extend(result.recall.iter().filter_map(lost));
+    if ["purify", "demo"].contains(&result.command.as_str()) {
+        sentences.extend(not_done(result));
+    }
+    sentences
+}
+
+/// What speaks against the purified model.
+fn not_done(result: &RunResult) -> Vec<String> {
+    let (RunResult { before, after, .. }, mut sentences) = (result, vec![]);
+    let own = result.training_accuracy.map(|own| (own.before, own.after));
+    if let Some((before, after)) = before.clean_accuracy.zip(after.clean_accuracy).or(own)
+        && before - after > WORSE
+    {
+        let lost = before - after;
+        sentences.push(format!(
+            "Not done: the purified model is worse than the one given, by {lost:.2} points of accuracy."
+        ));
+    }
+    let estimated = result.asr_estimate.as_ref().map(|estimate| (estimate.before, estimate.after));
+    if let Some((before, after)) = before.asr.zip(after.asr).or(estimated)
+        && after > LEFT.0
+        && after > LEFT.1 * before
+    {
+        sentences.push(format!(
+            "Not done: the backdoor is still there, attack success rate {before:.2} before, {after:.2} after."
+        ));
+    }
     sentences
 }
 
@@ -65,6 +103,7 @@ fn lost(recall: &ClassRecall) -> Option<String> {
 mod tests {
     use super::*;
     use crate::analysis::LabelSuspects;
+    use crate::eval::Metrics;
 
     fn result(verdict: Verdict, targets: &[u32]) -> RunResult {
         let detection = Detection {
@@ -103,6 +142,31 @@ mod tests {
         assert!(sentences[1].contains("99.00 before, 1.25 after, 2.00 after an epoch"), "{}", sentences[1]);
         assert_eq!(sentences[2], "Class `cat` lost recall: 90.00 to 84.00.");
         assert!(findings(&result(Verdict::Infected, &[0, 1, 2]))[0].contains("for 3 of 3 labels"));
+    }
+
+    /// A model without its task, or with its backdoor, isn't a purified one, whether that was measured or estimated.
+    #[test]
+    fn a_result_that_is_no_better_is_never_called_done() {
+        let words =
+            |result: &RunResult| findings(result).into_iter().filter(|it| it.starts_with("Not done")).count();
+        let figures = |acc, asr| Metrics { clean_accuracy: Some(acc), asr: Some(asr), ..Metrics::default() };
+        for (before, after, expected) in [
+            ((90.0, 99.0), (85.5, 3.0), 0),
+            ((90.0, 99.0), (84.5, 3.0), 1),
+            ((90.0, 99.0), (40.0, 60.0), 2),
+            ((90.0, 15.0), (90.0, 14.0), 0),
+        ] {
+            let mut one = RunResult::new("purify", "cpu", 0);
+            one.judge(figures(before.0, before.1), figures(after.0, after.1));
+            assert_eq!(words(&one), expected, "{before:?} {after:?}");
+            let mut estimated = RunResult::new("purify", "cpu", 0);
+            estimated.training_accuracy =
+                Some(TrainingAccuracy { images: 9, before: before.0, after: after.0 });
+            let from = EstimatedFrom::Suspects;
+            estimated.asr_estimate =
+                Some(AsrEstimate { from, images: 9, before: before.1, after: after.1, relearnt: None });
+            assert_eq!(words(&estimated), expected, "{before:?} {after:?}");
+        }
     }
 
     #[test]

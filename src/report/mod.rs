@@ -9,6 +9,8 @@ pub mod svg;
 mod table;
 
 pub use findings::findings;
-pub use result::{COMMIT, ClassRecall, FilterResult, RoundResult, RunResult, SCHEMA, Seconds};
+pub use result::{
+    COMMIT, ClassRecall, FilterResult, RoundResult, RunResult, SCHEMA, Seconds, TrainingAccuracy,
+};
 pub use run_folder::{Begin, RunFolder};
 pub use table::{Table, comparison, two_decimals};

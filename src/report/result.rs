@@ -55,6 +55,9 @@ pub struct RunResult {
     /// The attack success rate without a trigger, where the model was infected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asr_estimate: Option<AsrEstimate>,
+    /// Of `pbe purify` where there are no test images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_accuracy: Option<TrainingAccuracy>,
     /// On the test images; where there are none, on the training images that aren't suspected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recall: Vec<ClassRecall>,
@@ -67,6 +70,14 @@ pub struct ClassRecall {
     pub class: String,
     pub before: Option<f64>,
     pub after: Option<f64>,
+}
+
+/// Accuracy on the training images that aren't suspected, in per cent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainingAccuracy {
+    pub images: u64,
+    pub before: f64,
+    pub after: f64,
 }
 
 /// A filter of the initial set; null is what isn't known.
@@ -144,6 +155,7 @@ impl RunResult {
             inspection: None,
             detection: None,
             asr_estimate: None,
+            training_accuracy: None,
             recall: Vec::new(),
             seconds: Seconds::new(),
         }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::inputs::{set, trained, usual};
 use super::program::{
     DATA, NO_FILTERS, ONE_EPOCH, assert_says, fails, model, poison, purification, run as run_program,
     succeeds, text, word,
@@ -111,4 +112,23 @@ fn a_purification_reports_what_it_found() {
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert_says(&page, &["Before and after", "Deviations", "Classes", "pbe purify --config"]);
     assert!(!page.contains("src=\"http") && !page.contains("<link"), "it loads something");
+}
+
+/// The model learnt these classes; a step of a far too high rate takes that away. Without test images its accuracy is
+/// measured on the training images, and the result isn't called done.
+#[test]
+fn a_purification_that_wrecks_a_model_says_so() {
+    let (data, folder) = (set(["train", "test"], usual), tempfile::tempdir().unwrap());
+    std::fs::remove_dir_all(data.path().join("test")).unwrap();
+    let (model, run) = (trained("half"), folder.path().join("purified"));
+    let arguments = ["purify", "--model", word(&model), "--data", word(data.path()), "--output", word(&run)];
+    let wrecking = ["--batch", "16", "--device", "cpu", "--set", "rounds.*.clean.learning_rate=9"];
+    let words = succeeds(&[&arguments[..], &wrecking, &ONE_EPOCH, &NO_FILTERS].concat());
+    assert_says(
+        &words,
+        &["training images that aren't suspected: ", "Not done: the purified model is worse"],
+    );
+    let result: Value = serde_json::from_slice(&std::fs::read(run.join("result.json")).unwrap()).unwrap();
+    let accuracy = &result["training_accuracy"];
+    assert!(accuracy["before"].as_f64().unwrap() > accuracy["after"].as_f64().unwrap() + 5.0, "{accuracy}");
 }

@@ -5,7 +5,7 @@ use pbe::data::ImageSet;
 use pbe::engine::Engine;
 use pbe::error::Result;
 use pbe::eval::predict;
-use pbe::report::ClassRecall;
+use pbe::report::{ClassRecall, TrainingAccuracy};
 use pbe::rng::{Purpose, Stream};
 use pbe::train::{TrainConfig, TrainCursor, TrainJob, TrainerConfig, train};
 
@@ -21,6 +21,8 @@ pub struct Findings {
     /// What the suspected images have in common beside others, in grey levels; empty where nothing works as a trigger.
     pub shift: Vec<f64>,
     pub recall: Vec<ClassRecall>,
+    /// Where there are no test images.
+    pub training_accuracy: Option<TrainingAccuracy>,
 }
 
 impl Findings {
@@ -50,7 +52,8 @@ impl Findings {
             Some(test) => test.clone(),
             None => images.subset(&suspects.unsuspected()),
         };
-        let recall = recall(infected, purified, &judged)?;
+        let (recall, accuracy) = recall(infected, purified, &judged)?;
+        let training_accuracy = data.set.test.is_none().then_some(accuracy);
         // Last: it trains the purified model on.
         let estimate = match &probe {
             Some(probe) => Some(estimate(
@@ -62,7 +65,7 @@ impl Findings {
             None => None,
         };
         let shift = probe.map(|probe| probe.shift).unwrap_or_default();
-        Ok(Some(Self { suspects, detection, estimate, shift, recall }))
+        Ok(Some(Self { suspects, detection, estimate, shift, recall, training_accuracy }))
     }
 }
 
@@ -111,18 +114,26 @@ impl Relearning<'_> {
     }
 }
 
-/// Recall of every class, before and after.
-fn recall(infected: &mut Engine, purified: &mut Engine, images: &ImageSet) -> Result<Vec<ClassRecall>> {
-    let [before, after] = [predict(infected, images)?, predict(purified, images)?];
-    let of = |predictions: &[u32], label: usize| {
-        let own = || (0..images.len()).filter(|&i| images.labels[i] as usize == label);
-        let right = own().filter(|&i| predictions[i] as usize == label).count();
-        (own().count() > 0).then(|| 100.0 * right as f64 / own().count() as f64)
+/// Recall of every class and accuracy, before and after.
+fn recall(
+    infected: &mut Engine,
+    purified: &mut Engine,
+    images: &ImageSet,
+) -> Result<(Vec<ClassRecall>, TrainingAccuracy)> {
+    let both = [predict(infected, images)?, predict(purified, images)?];
+    // In per cent, of all images or of a label's.
+    let right = |predictions: &[u32], wanted: Option<usize>| {
+        let labels = images.labels.iter().zip(predictions);
+        let own = labels.filter(|(label, _)| wanted.is_none_or(|wanted| **label as usize == wanted));
+        let (all, right) =
+            own.fold((0, 0), |(all, right), (label, class)| (all + 1, right + u32::from(label == class)));
+        (all > 0).then(|| 100.0 * f64::from(right) / f64::from(all))
     };
-    let class = |(label, name): (usize, &String)| ClassRecall {
-        class: name.clone(),
-        before: of(&before, label),
-        after: of(&after, label),
+    let class = |(label, name): (usize, &String)| {
+        let [before, after] = both.each_ref().map(|predictions| right(predictions, Some(label)));
+        ClassRecall { class: name.clone(), before, after }
     };
-    Ok(images.classes.iter().enumerate().map(class).collect())
+    let [before, after] = both.each_ref().map(|predictions| right(predictions, None).unwrap_or(0.0));
+    let accuracy = TrainingAccuracy { images: images.len() as u64, before, after };
+    Ok((images.classes.iter().enumerate().map(class).collect(), accuracy))
 }

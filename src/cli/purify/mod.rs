@@ -141,6 +141,7 @@ fn write_findings(
     result.detection = Some(found.detection.clone());
     result.asr_estimate = found.estimate.clone();
     result.recall = found.recall.clone();
+    result.training_accuracy = found.training_accuracy;
     let all = || (0..data.images.len() as u32).collect();
     let taken = data.taken.clone().unwrap_or_else(all);
     csv::write_suspects(&folder.suspects(), &data.images, &taken, &found.suspects)?;

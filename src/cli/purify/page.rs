@@ -29,7 +29,7 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
     };
     let mut page = Page::new(verdict, &findings(result).join(" "));
     page.heading("Before and after");
-    page.table(&before_and_after(result), "Per cent. ACC: accuracy. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images. Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
+    page.table(&before_and_after(result), "Per cent. ACC: accuracy on the test images, or, where there are none, on the training images that aren't suspected. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images. Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
     suspected(&mut page, found, &data.images)?;
     page.heading("Deviations");
     page.figure(&histogram(found), "Training images by how far their activation gradients are from those of their label. An image is suspected where it deviates by more than the line and the infected model gives its label.");
@@ -49,19 +49,20 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
 
 fn before_and_after(result: &RunResult) -> Vec<Vec<String>> {
     let estimate = result.asr_estimate.as_ref();
-    let row = |name: &str, metrics: &Metrics, estimated: Option<f64>| {
+    let own = result.training_accuracy;
+    let row = |name: &str, metrics: &Metrics, training: Option<f64>, estimated: Option<f64>| {
         vec![
             name.to_string(),
-            two_decimals(metrics.clean_accuracy),
+            two_decimals(metrics.clean_accuracy.or(training)),
             two_decimals(metrics.asr),
             two_decimals(estimated),
         ]
     };
     vec![
         ["", "ACC", "ASR, measured", "ASR, estimated"].map(String::from).to_vec(),
-        row("infected", &result.before, estimate.map(|estimate| estimate.before)),
-        row("purified", &result.after, estimate.map(|estimate| estimate.after)),
-        row("trained on", &Metrics::default(), estimate.and_then(|estimate| estimate.relearnt)),
+        row("infected", &result.before, own.map(|own| own.before), estimate.map(|estimate| estimate.before)),
+        row("purified", &result.after, own.map(|own| own.after), estimate.map(|estimate| estimate.after)),
+        row("trained on", &Metrics::default(), None, estimate.and_then(|estimate| estimate.relearnt)),
     ]
 }
 
