@@ -50,20 +50,16 @@ for set in cifar10 gtsrb tiny; do
 done
 for set in cifar10 gtsrb; do
   beside model $set blend --attack blend --target 1
-  beside model $set sig --attack sig --target 2 --rate 0.05
   beside model $set blend-a2a --attack blend --label all-to-all
 done
-beside model cifar10 wanet --attack wanet --target 4 --fresh --strength 1
+beside model cifar10 sig --attack sig --target 2 --rate 0.05
 beside model gtsrb badnets-a2a --attack badnets --label all-to-all
-beside model cifar10 sig-a2a --attack sig --label all-to-all
 wait
 # With fewer images: of the poisoned data, then clean ones.
-for name in {cifar10,gtsrb}-{badnets,blend}; do
+for name in cifar10-blend gtsrb-badnets; do
   for images in 250 500 1000 2500; do
     beside purified $name images-$images --limit $images --poison "$out/$name/poison.json"
   done
-done
-for name in cifar10-{badnets,blend}; do
   for images in 50 100 250 500; do
     beside purified $name clean-$images --limit 10000 --clean-fraction 0.$(printf %04d $images) \
       --trigger "$out/$name/poison.json"

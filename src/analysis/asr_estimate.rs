@@ -86,7 +86,7 @@ impl AsrProbe {
         Ok(rate.clamp(0.0, 100.0))
     }
 
-    /// The change that sends the most images to `target`; none where none works.
+    /// A change that sends images to `target`: a patch, else the one that sends the most; none where none works.
     fn common_change(
         infected: &mut Engine,
         images: &ImageSet,
@@ -100,20 +100,27 @@ impl AsrProbe {
         let right = |&i: &u32| suspects.predictions[i as usize] == label(i);
         let tested = sample(others.into_iter().filter(right).collect());
         let tested = images.subset(&tested).with_labels(vec![target; tested.len()]);
-        let mut best: Option<(f64, Self)> = None;
         // A clean-label attack poisons images of the target alone.
         for background in [&unsuspected, &same] {
             let all = CommonChange::new(images, &ours, background);
-            for change in [all.certain(), all] {
-                let triggered = change.put_on(tested.clone());
-                let rate = given(infected, &triggered)?;
-                if rate >= WORKS && best.as_ref().is_none_or(|(most, _)| *most < rate) {
-                    let (from, shift) = (EstimatedFrom::CommonChange, change.shift());
-                    best = Some((rate, Self { from, shift, triggered, clean: None }));
+            // A patch is the trigger to the pixel. The rest of what the images have in common may help it along, so it
+            // counts only where there is no patch.
+            for changes in [vec![all.patch()], vec![all.certain(), all]] {
+                let mut best: Option<(f64, Self)> = None;
+                for change in changes {
+                    let triggered = change.put_on(tested.clone());
+                    let rate = given(infected, &triggered)?;
+                    if rate >= WORKS && best.as_ref().is_none_or(|(most, _)| *most < rate) {
+                        let (from, shift) = (EstimatedFrom::CommonChange, change.shift());
+                        best = Some((rate, Self { from, shift, triggered, clean: None }));
+                    }
+                }
+                if let Some((_, probe)) = best {
+                    return Ok(Some(probe));
                 }
             }
         }
-        Ok(best.map(|(_, probe)| probe))
+        Ok(None)
     }
 
     fn of_suspects(images: &ImageSet, suspects: &Suspects, targets: &[u32]) -> Option<Self> {

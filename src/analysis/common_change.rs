@@ -9,6 +9,8 @@ const IMAGES: usize = 1000;
 /// A shift counts as certain from so many standard errors on, a scale from this much below 1.
 const CERTAIN: f64 = 4.0;
 const CERTAIN_SCALE: f64 = 0.7;
+/// A patch has less.
+const PATCH_SCALE: f64 = 0.5;
 
 /// For each byte the map that takes the others' distribution to the set's, by place and spread:
 /// x' = to + scale · (x − from). A patch has scale 0 (its pixels don't depend on the image), a blended picture 1 − α,
@@ -45,13 +47,22 @@ impl CommonChange {
         Self((0..images.image_len()).map(change).collect())
     }
 
-    /// Only where the change is certain; the other bytes stay as they are. A small patch is lost in the noise of all
-    /// other bytes without it, a weak pattern is lost with it.
+    /// Only the bytes that hardly depend on the image: a patch. The others stay as they are.
+    pub fn patch(&self) -> Self {
+        self.only(|byte| byte.scale < PATCH_SCALE)
+    }
+
+    /// Only the bytes whose change is certain. A small pattern is lost in the noise of all other bytes without it, a weak
+    /// one is lost with it.
     pub fn certain(&self) -> Self {
-        let change = |byte: &ByteChange| {
-            let shifted = (byte.to - byte.from).abs() > CERTAIN * byte.standard_error;
-            let kept = ByteChange { to: byte.from, scale: 1.0, ..*byte };
-            if shifted || byte.scale < CERTAIN_SCALE { *byte } else { kept }
+        let shifted = |byte: &ByteChange| (byte.to - byte.from).abs() > CERTAIN * byte.standard_error;
+        self.only(|byte| shifted(byte) || byte.scale < CERTAIN_SCALE)
+    }
+
+    fn only(&self, wanted: impl Fn(&ByteChange) -> bool) -> Self {
+        let change = |byte: &ByteChange| match wanted(byte) {
+            true => *byte,
+            false => ByteChange { to: byte.from, scale: 1.0, ..*byte },
         };
         Self(self.0.iter().map(change).collect())
     }
@@ -140,6 +151,9 @@ mod tests {
         let pairs = || changed.pixels.chunks_exact(4).zip(images.pixels[80..].chunks_exact(4));
         assert!(pairs().all(|(changed, _)| changed[0] == 77));
         assert!(pairs().all(|(changed, image)| changed[3] == image[3]), "byte 3 has no trigger");
+        let patch = CommonChange::new(&images, &ours, &others).patch().put_on(images.subset(&others));
+        let mut pairs = patch.pixels.chunks_exact(4).zip(images.pixels[80..].chunks_exact(4));
+        assert!(pairs.all(|(patch, image)| patch[0] == 77 && patch[2..] == image[2..]));
     }
 
     #[test]
