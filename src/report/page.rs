@@ -32,7 +32,16 @@ impl Page {
     /// A page with a heading and a line under it.
     pub fn new(title: &str, line: &str) -> Self {
         let title = escape(title);
-        Self { body: format!("<h1>{title}</h1>\n<p>{}</p>\n", escape(line)), title }
+        Self { body: format!("<h1>{title}</h1>\n<p>{}</p>\n", prose(line)), title }
+    }
+
+    /// Sentences, one below the other.
+    pub fn list<T: AsRef<str>>(&mut self, sentences: &[T]) {
+        let items: String =
+            sentences.iter().map(|sentence| format!("<li>{}</li>\n", prose(sentence.as_ref()))).collect();
+        if !items.is_empty() {
+            let _ = write!(self.body, "<ul>\n{items}</ul>\n");
+        }
     }
 
     /// A heading.
@@ -97,6 +106,16 @@ impl Page {
     }
 }
 
+/// A sentence, with names in code where it has them between backticks.
+fn prose(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts.fold(String::new(), |mut prose, (number, part)| {
+        let part = escape(part);
+        prose.push_str(&if number % 2 == 1 { format!("<code>{part}</code>") } else { part });
+        prose
+    })
+}
+
 /// Bytes as text (RFC 4648).
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -129,8 +148,10 @@ mod tests {
     #[test]
     fn what_is_shown_cannot_break_the_page() {
         let mut page = Page::new("<b>", "a & b");
+        page.list(&["`<c>` lost", "<d>"]);
         page.table(&[vec!["<i>".into()], vec!["1".into()]], "");
         let page = page.finish("{\"name\":\"</script>\"}");
+        assert!(page.contains("<li><code>&lt;c&gt;</code> lost</li>") && !page.contains("<d>"));
         assert!(!page.contains("<b>") && !page.contains("<i>") && !page.contains("a & b"));
         assert_eq!(page.matches("</script>").count(), 1);
     }

@@ -110,7 +110,10 @@ fn a_purification_reports_what_it_found() {
     let rows = std::fs::read_to_string(run.join("suspects.csv")).unwrap();
     assert_eq!(result["detection"]["suspected"], rows.lines().count() - 1);
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
-    assert_says(&page, &["Before and after", "Deviations", "Classes", "pbe purify --config"]);
+    assert_says(
+        &page,
+        &["Before and after", "Deviations", "Classes", "What was read", "pbe purify --config"],
+    );
     assert!(!page.contains("src=\"http") && !page.contains("<link"), "it loads something");
 }
 

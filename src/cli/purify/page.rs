@@ -6,6 +6,7 @@ use pbe::analysis::{SUSPECT_DEVIATION, Verdict};
 use pbe::data::ImageSet;
 use pbe::error::Result;
 use pbe::eval::Metrics;
+use pbe::inputs::Inputs;
 use pbe::report::page::Page;
 use pbe::report::svg::{LineSeries, lines};
 use pbe::report::{RunResult, findings, two_decimals};
@@ -27,7 +28,10 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
         Verdict::NoSign => "No sign of a backdoor",
         Verdict::Undecided => "Undecided",
     };
-    let mut page = Page::new(verdict, &findings(result).join(" "));
+    let sentences = findings(result);
+    let (first, others) = sentences.split_first().map_or(("", &[][..]), |(first, others)| (first, others));
+    let mut page = Page::new(verdict, first);
+    page.list(others);
     page.heading("Before and after");
     page.table(&before_and_after(result), "Per cent. ACC: accuracy on the test images, or, where there are none, on the training images that aren't suspected. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images. Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
     suspected(&mut page, found, &data.images)?;
@@ -42,6 +46,11 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
         &classes(found),
         "Recall in per cent, and training images that the infected model gives their label.",
     );
+    if let Some(Inputs { data, models }) = &result.inputs {
+        let data = data.iter().map(ToString::to_string);
+        page.heading("What was read");
+        page.list(&data.chain(models.iter().map(ToString::to_string)).collect::<Vec<_>>());
+    }
     page.heading("Repeat the run");
     page.code(command);
     Ok(page.finish(&result.to_json()?))
