@@ -26,60 +26,41 @@ pub struct Out<T>(*mut T);
 impl<T: Copy> Out<T> {
     /// Writes; null is an invalid value.
     pub fn set(self, value: T) -> Result {
-        if self.0.is_null() {
-            return Err(Status::INVALID_VALUE);
-        }
-        // SAFETY: the caller of the exported function guarantees it.
-        unsafe { self.0.write_unaligned(value) };
-        Ok(())
+        self.set_at(0, value)
     }
 
     /// Writes unless it is null, for results that the caller may leave out.
     pub fn set_if_wanted(self, value: T) {
-        if !self.0.is_null() {
-            // SAFETY: as above.
-            unsafe { self.0.write_unaligned(value) };
-        }
+        // It refuses null only.
+        let _ = self.set(value);
     }
 
     /// What is there, for arguments that go both ways.
     pub fn get(self) -> Result<T> {
-        if self.0.is_null() {
-            return Err(Status::INVALID_VALUE);
-        }
-        // SAFETY: as above.
-        Ok(unsafe { self.0.read_unaligned() })
+        self.get_at(0)
     }
 
     /// Writes the elements one after the other.
     pub fn set_all(self, values: &[T]) -> Result {
-        if self.0.is_null() {
+        if !self.wanted() {
             return Err(Status::INVALID_VALUE);
         }
-        for (index, &value) in values.iter().enumerate() {
-            // SAFETY: the caller said that it has room for this many.
-            unsafe { self.0.add(index).write_unaligned(value) };
-        }
-        Ok(())
+        values.iter().enumerate().try_for_each(|(index, &value)| self.set_at(index, value))
     }
 
     /// Writes element `index`.
     pub fn set_at(self, index: usize, value: T) -> Result {
-        if self.0.is_null() {
+        if !self.wanted() {
             return Err(Status::INVALID_VALUE);
         }
-        // SAFETY: as above, of an array that is long enough.
+        // SAFETY: the caller of the exported function guarantees an array that is long enough.
         unsafe { self.0.add(index).write_unaligned(value) };
         Ok(())
     }
 
     /// Element `index`, for arrays that go both ways.
     pub fn get_at(self, index: usize) -> Result<T> {
-        if self.0.is_null() {
-            return Err(Status::INVALID_VALUE);
-        }
-        // SAFETY: as above, of an array that is long enough.
-        Ok(unsafe { self.0.add(index).read_unaligned() })
+        In(self.0.cast_const()).at(index)
     }
 
     /// The place of element `index`.
@@ -207,3 +188,26 @@ macro_rules! export {
     )*};
 }
 pub(crate) use export;
+
+/// Declares functions in pairs: the second has its turn in a stream, its last argument. The body is told which.
+macro_rules! export_pairs {
+    ($(
+        $(#[$meta:meta])* fn $now:ident, $ordered:ident($($argument:ident: $kind:ty),* $(,)?)
+            |$stream:ident| $body:expr;
+    )*) => {
+        $crate::driver::abi::export! {$(
+            $(#[$meta])*
+            fn $now($($argument: $kind),*) {
+                let $stream: Option<$crate::driver::abi::Handle> = None;
+                $body
+            }
+
+            $(#[$meta])*
+            fn $ordered($($argument: $kind,)* stream: $crate::driver::abi::Handle) {
+                let $stream = Some(stream);
+                $body
+            }
+        )*}
+    };
+}
+pub(crate) use export_pairs;

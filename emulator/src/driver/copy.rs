@@ -1,6 +1,6 @@
 //! Copies.
 
-use super::abi::{Address, Handle, Host, In, export};
+use super::abi::{Address, Handle, Host, In, export, export_pairs};
 use super::context::Context;
 use super::state::driver;
 use super::status::{Result, Status};
@@ -104,76 +104,41 @@ fn peer(
     copy(device(to), device(from), bytes, stream)
 }
 
-export! {
+export_pairs! {
     /// Copies from anywhere to anywhere.
-    fn cuMemcpy(to: Address, from: Address, bytes: usize) {
-        copy(either(to), either(from), bytes, None)
-    }
-
-    /// Copies from anywhere to anywhere.
-    fn cuMemcpyAsync(to: Address, from: Address, bytes: usize, stream: Handle) {
-        copy(either(to), either(from), bytes, Some(stream))
-    }
+    fn cuMemcpy, cuMemcpyAsync(to: Address, from: Address, bytes: usize)
+        |stream| copy(either(to), either(from), bytes, stream);
 
     /// Host to device.
-    fn cuMemcpyHtoD_v2(to: Address, from: Host, bytes: usize) {
-        copy(device(to), host(from), bytes, None)
-    }
-
-    /// Host to device.
-    fn cuMemcpyHtoDAsync_v2(to: Address, from: Host, bytes: usize, stream: Handle) {
-        copy(device(to), host(from), bytes, Some(stream))
-    }
+    fn cuMemcpyHtoD_v2, cuMemcpyHtoDAsync_v2(to: Address, from: Host, bytes: usize)
+        |stream| copy(device(to), host(from), bytes, stream);
 
     /// Device to host.
-    fn cuMemcpyDtoH_v2(to: Host, from: Address, bytes: usize) {
-        copy(host(to), device(from), bytes, None)
-    }
-
-    /// Device to host.
-    fn cuMemcpyDtoHAsync_v2(to: Host, from: Address, bytes: usize, stream: Handle) {
-        copy(host(to), device(from), bytes, Some(stream))
-    }
+    fn cuMemcpyDtoH_v2, cuMemcpyDtoHAsync_v2(to: Host, from: Address, bytes: usize)
+        |stream| copy(host(to), device(from), bytes, stream);
 
     /// Device to device.
-    fn cuMemcpyDtoD_v2(to: Address, from: Address, bytes: usize) {
-        copy(device(to), device(from), bytes, None)
-    }
-
-    /// Device to device.
-    fn cuMemcpyDtoDAsync_v2(to: Address, from: Address, bytes: usize, stream: Handle) {
-        copy(device(to), device(from), bytes, Some(stream))
-    }
+    fn cuMemcpyDtoD_v2, cuMemcpyDtoDAsync_v2(to: Address, from: Address, bytes: usize)
+        |stream| copy(device(to), device(from), bytes, stream);
 
     /// Context to context.
-    fn cuMemcpyPeer(to: Address, to_context: Handle, from: Address, from_context: Handle, bytes: usize) {
-        peer(to, to_context, from, from_context, bytes, None)
-    }
-
-    /// Context to context.
-    fn cuMemcpyPeerAsync(
+    fn cuMemcpyPeer, cuMemcpyPeerAsync(
         to: Address,
         to_context: Handle,
         from: Address,
         from_context: Handle,
         bytes: usize,
-        stream: Handle,
-    ) {
-        peer(to, to_context, from, from_context, bytes, Some(stream))
-    }
+    )
+        |stream| peer(to, to_context, from, from_context, bytes, stream);
 
     /// Rows.
-    fn cuMemcpy2D_v2(what: In<Rectangle>) {
-        rectangle(what, None)
-    }
+    fn cuMemcpy2D_v2, cuMemcpy2DAsync_v2(what: In<Rectangle>)
+        |stream| rectangle(what, stream);
+}
 
+export! {
     /// Rows.
     fn cuMemcpy2DUnaligned_v2(what: In<Rectangle>) {
         rectangle(what, None)
-    }
-
-    /// Rows.
-    fn cuMemcpy2DAsync_v2(what: In<Rectangle>, stream: Handle) {
-        rectangle(what, Some(stream))
     }
 }

@@ -1,6 +1,6 @@
 //! Memory set to a value.
 
-use super::abi::{Address, Handle, export};
+use super::abi::{Address, Handle, export_pairs};
 use super::status::{Result, Status};
 use super::stream::Stream;
 use super::work::{Fill, Work, submit};
@@ -31,85 +31,34 @@ fn rows(
     submit(&context, &stream, Work::Fill(Fill { address, element, width, count, rows, pitch }))
 }
 
-export! {
+export_pairs! {
     /// Bytes.
-    fn cuMemsetD8_v2(address: Address, value: u8, count: usize) {
-        line(address, value.into(), 1, count, None)
-    }
-
-    /// Bytes.
-    fn cuMemsetD8Async(address: Address, value: u8, count: usize, stream: Handle) {
-        line(address, value.into(), 1, count, Some(stream))
-    }
+    fn cuMemsetD8_v2, cuMemsetD8Async(address: Address, value: u8, count: usize)
+        |stream| line(address, value.into(), 1, count, stream);
 
     /// Elements of 16 bits.
-    fn cuMemsetD16_v2(address: Address, value: u16, count: usize) {
-        line(address, value.into(), 2, count, None)
-    }
-
-    /// Elements of 16 bits.
-    fn cuMemsetD16Async(address: Address, value: u16, count: usize, stream: Handle) {
-        line(address, value.into(), 2, count, Some(stream))
-    }
+    fn cuMemsetD16_v2, cuMemsetD16Async(address: Address, value: u16, count: usize)
+        |stream| line(address, value.into(), 2, count, stream);
 
     /// Elements of 32 bits.
-    fn cuMemsetD32_v2(address: Address, value: u32, count: usize) {
-        line(address, value, 4, count, None)
-    }
-
-    /// Elements of 32 bits.
-    fn cuMemsetD32Async(address: Address, value: u32, count: usize, stream: Handle) {
-        line(address, value, 4, count, Some(stream))
-    }
+    fn cuMemsetD32_v2, cuMemsetD32Async(address: Address, value: u32, count: usize)
+        |stream| line(address, value, 4, count, stream);
 
     /// Rows of bytes.
-    fn cuMemsetD2D8_v2(address: Address, pitch: usize, value: u8, width: usize, height: usize) {
-        rows(address, pitch, value.into(), 1, [width, height], None)
-    }
-
-    /// Rows of bytes.
-    fn cuMemsetD2D8Async(
-        address: Address,
-        pitch: usize,
-        value: u8,
-        width: usize,
-        height: usize,
-        stream: Handle,
-    ) {
-        rows(address, pitch, value.into(), 1, [width, height], Some(stream))
-    }
+    fn cuMemsetD2D8_v2, cuMemsetD2D8Async(
+        address: Address, pitch: usize, value: u8, width: usize, height: usize
+    )
+        |stream| rows(address, pitch, value.into(), 1, [width, height], stream);
 
     /// Rows of elements of 16 bits.
-    fn cuMemsetD2D16_v2(address: Address, pitch: usize, value: u16, width: usize, height: usize) {
-        rows(address, pitch, value.into(), 2, [width, height], None)
-    }
-
-    /// Rows of elements of 16 bits.
-    fn cuMemsetD2D16Async(
-        address: Address,
-        pitch: usize,
-        value: u16,
-        width: usize,
-        height: usize,
-        stream: Handle,
-    ) {
-        rows(address, pitch, value.into(), 2, [width, height], Some(stream))
-    }
+    fn cuMemsetD2D16_v2, cuMemsetD2D16Async(
+        address: Address, pitch: usize, value: u16, width: usize, height: usize
+    )
+        |stream| rows(address, pitch, value.into(), 2, [width, height], stream);
 
     /// Rows of elements of 32 bits.
-    fn cuMemsetD2D32_v2(address: Address, pitch: usize, value: u32, width: usize, height: usize) {
-        rows(address, pitch, value, 4, [width, height], None)
-    }
-
-    /// Rows of elements of 32 bits.
-    fn cuMemsetD2D32Async(
-        address: Address,
-        pitch: usize,
-        value: u32,
-        width: usize,
-        height: usize,
-        stream: Handle,
-    ) {
-        rows(address, pitch, value, 4, [width, height], Some(stream))
-    }
+    fn cuMemsetD2D32_v2, cuMemsetD2D32Async(
+        address: Address, pitch: usize, value: u32, width: usize, height: usize
+    )
+        |stream| rows(address, pitch, value, 4, [width, height], stream);
 }
