@@ -12,15 +12,18 @@ use crate::patches::{self, Patch};
 /// name would otherwise switch a check off unnoticed.
 const PREFIX: &str = "PTX_EMULATOR_";
 
-/// Names of the checks in `PTX_EMULATOR_CHECKS`.
-pub const CHECKS: [&str; 7] = [
-    "out-of-bounds",
-    "use-after-free",
-    "uninitialised",
-    "shared-races",
-    "global-races",
-    "async-copies",
-    "barriers",
+/// A check's switch.
+type Switch = fn(&mut Checks) -> &mut bool;
+
+/// The checks by their names in `PTX_EMULATOR_CHECKS`.
+const CHECKS: [(&str, Switch); 7] = [
+    ("out-of-bounds", |checks| &mut checks.out_of_bounds),
+    ("use-after-free", |checks| &mut checks.use_after_free),
+    ("uninitialised", |checks| &mut checks.uninitialised),
+    ("shared-races", |checks| &mut checks.shared_races),
+    ("global-races", |checks| &mut checks.global_races),
+    ("async-copies", |checks| &mut checks.async_copies),
+    ("barriers", |checks| &mut checks.barriers),
 ];
 
 /// Everything that can be set.
@@ -170,20 +173,7 @@ const KNOWN: [&str; 12] = [
 /// The names of the checks that are on.
 pub fn names(checks: &Checks) -> Vec<&'static str> {
     let mut copy = *checks;
-    CHECKS.into_iter().filter(|name| switch(&mut copy, name).is_some_and(|on| *on)).collect()
-}
-
-fn switch<'a>(checks: &'a mut Checks, name: &str) -> Option<&'a mut bool> {
-    Some(match name {
-        "out-of-bounds" => &mut checks.out_of_bounds,
-        "use-after-free" => &mut checks.use_after_free,
-        "uninitialised" => &mut checks.uninitialised,
-        "shared-races" => &mut checks.shared_races,
-        "global-races" => &mut checks.global_races,
-        "async-copies" => &mut checks.async_copies,
-        "barriers" => &mut checks.barriers,
-        _ => return None,
-    })
+    CHECKS.iter().filter(|(_, switch)| *switch(&mut copy)).map(|(name, _)| *name).collect()
 }
 
 fn checks(value: &str) -> Result<Checks, String> {
@@ -194,10 +184,10 @@ fn checks(value: &str) -> Result<Checks, String> {
     }
     let mut checks = Checks::NONE;
     for name in value.split(',').map(str::trim) {
-        match switch(&mut checks, name) {
-            Some(on) => *on = true,
-            None => return Err(format!("expected all, none, or some of {}", CHECKS.join(","))),
-        }
+        let Some((_, switch)) = CHECKS.iter().find(|(known, _)| *known == name) else {
+            return Err(format!("expected all, none, or some of {}", CHECKS.map(|(name, _)| name).join(",")));
+        };
+        *switch(&mut checks) = true;
     }
     Ok(checks)
 }
@@ -278,7 +268,7 @@ mod tests {
         assert_eq!(config, Config::default());
         assert_eq!(config.settings.checks, Checks::ALL);
         assert!(!config.settings.count_memory);
-        assert_eq!(names(&Checks::ALL), CHECKS);
+        assert_eq!(names(&Checks::ALL), CHECKS.map(|(name, _)| name));
     }
 
     #[test]
