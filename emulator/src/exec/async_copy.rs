@@ -6,7 +6,7 @@
 //! a barrier after the wait: the delivery is a write of the waiting thread.
 
 use super::context::{Outcome, RawFault};
-use super::global::AccessKind;
+use super::global::{AccessKind, sectors};
 use super::memory::{Machine, Request};
 use super::shared::bank_conflicts;
 use super::warp::{LANES, Warp, lanes};
@@ -92,7 +92,11 @@ impl Machine<'_, '_> {
             }
             Request::new(part, addresses, copy.bytes).require_aligned()?;
             let request = Request::new(part, addresses, length);
-            self.count_async(&request);
+            let traffic = &mut self.stats.counters.async_copies;
+            traffic.count(&request);
+            if self.context.settings.count_memory {
+                traffic.sectors += sectors(&request);
+            }
             self.global_access(warp, &request, AccessKind::Read, false)?;
             for lane in lanes(part) {
                 let from = addresses[lane] as *const u8;
@@ -101,14 +105,6 @@ impl Machine<'_, '_> {
             }
         }
         Ok(data)
-    }
-
-    fn count_async(&mut self, request: &Request) {
-        let sectors = if self.context.settings.count_memory { super::global::sectors(request) } else { 0 };
-        let traffic = &mut self.stats.counters.async_copies;
-        traffic.requests += 1;
-        traffic.bytes += u64::from(request.bytes) * u64::from(request.mask.count_ones());
-        traffic.sectors += sectors;
     }
 
     fn send(&mut self, warp: &mut Warp, target: &Request, sources: &[[u8; 16]; LANES]) -> Outcome {

@@ -5,6 +5,8 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
+use super::memory::Request;
+
 /// Loads or stores of one space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
@@ -15,6 +17,15 @@ pub struct Traffic {
     /// Global memory: sectors of 32 bytes touched, each counted once a request. A request whose lanes
     /// lie side by side touches bytes / 32.
     pub sectors: u64,
+}
+
+impl Traffic {
+    /// Counts a request and its bytes.
+    #[inline(always)]
+    pub fn count(&mut self, request: &Request) {
+        self.requests += 1;
+        self.bytes += u64::from(request.bytes) * u64::from(request.mask.count_ones());
+    }
 }
 
 impl AddAssign for Traffic {

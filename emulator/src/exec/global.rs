@@ -37,8 +37,7 @@ impl Machine<'_, '_> {
                 return;
             }
         };
-        traffic.requests += 1;
-        traffic.bytes += u64::from(request.bytes) * u64::from(request.mask.count_ones());
+        traffic.count(request);
         traffic.sectors += sectors;
     }
 

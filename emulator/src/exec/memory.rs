@@ -320,9 +320,7 @@ impl Machine<'_, '_> {
     ) -> Outcome<[u64; LANES]> {
         let size = u64::from(self.context.kernel.local_bytes);
         request.require_below(size, "local memory")?;
-        let traffic = &mut self.stats.counters.local;
-        traffic.requests += 1;
-        traffic.bytes += u64::from(request.bytes * request.mask.count_ones());
+        self.stats.counters.local.count(request);
         for lane in lanes(request.mask) {
             let start = (lane as u64 * size + request.addresses[lane]) as usize;
             let written = &mut warp.local_written[start..start + request.bytes as usize];

@@ -143,8 +143,7 @@ impl Machine<'_, '_> {
                 return;
             }
         };
-        traffic.requests += 1;
-        traffic.bytes += u64::from(request.bytes) * u64::from(request.mask.count_ones());
+        traffic.count(request);
         if self.context.settings.count_memory {
             counters.bank_conflicts += bank_conflicts(request);
         }

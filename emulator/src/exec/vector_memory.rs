@@ -106,8 +106,7 @@ fn prepare(
         let counters = &mut machine.stats.counters;
         let traffic =
             if usage == AccessKind::Read { &mut counters.global_loads } else { &mut counters.global_stores };
-        traffic.requests += 1;
-        traffic.bytes += u64::from(request.bytes) * u64::from(request.mask.count_ones());
+        traffic.count(request);
         return Ok(Some(0));
     }
     if !within(request, 0, u64::from(machine.shared.bytes)) {
