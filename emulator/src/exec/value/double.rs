@@ -1,5 +1,6 @@
 //! f64 arithmetic in every rounding direction: exact in integers, rounded once.
 
+use super::format::{away, overflows_to_infinity};
 use crate::ir::Round;
 
 /// The size of a finite number that isn't 0: `mantissa * 2^exponent`.
@@ -61,21 +62,12 @@ impl Exact {
             }
             _ => (0, 1, 2),
         };
-        let away = match round {
-            Round::Near => rest > half || (rest == half && kept & 1 == 1),
-            Round::NearAway => rest >= half,
-            Round::Zero => false,
-            Round::Down => self.negative && rest != 0,
-            Round::Up => !self.negative && rest != 0,
-        };
+        let away = away(round, self.negative, kept & 1 == 1, rest, half);
         // A carry out of the mantissa moves on into the exponent by itself.
         let bits = (((unit - LEAST) as u64) << 52) + kept as u64 + u64::from(away);
         let size = if bits < f64::INFINITY.to_bits() {
             f64::from_bits(bits)
-        } else if matches!(
-            (round, self.negative),
-            (Round::Near | Round::NearAway, _) | (Round::Down, true) | (Round::Up, false)
-        ) {
+        } else if overflows_to_infinity(round, self.negative) {
             f64::INFINITY
         } else {
             f64::MAX

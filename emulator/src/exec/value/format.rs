@@ -89,13 +89,8 @@ impl Format {
     }
 
     fn overflow(self, round: Round, negative: bool) -> u32 {
-        let to_infinity = match round {
-            Round::Near | Round::NearAway => true,
-            Round::Zero => false,
-            Round::Down => negative,
-            Round::Up => !negative,
-        };
-        if to_infinity { self.infinity() } else { self.infinity() - (1 << self.padding) }
+        let largest = self.infinity() - (1 << self.padding);
+        if overflows_to_infinity(round, negative) { self.infinity() } else { largest }
     }
 }
 
@@ -116,14 +111,24 @@ fn normalise(bits: u64) -> (u64, i32) {
     }
 }
 
+/// Whether a size that is too large becomes infinity, or else the largest finite one.
+pub fn overflows_to_infinity(round: Round, negative: bool) -> bool {
+    match round {
+        Round::Near | Round::NearAway => true,
+        Round::Zero => false,
+        Round::Down => negative,
+        Round::Up => !negative,
+    }
+}
+
 /// Whether the kept part grows by one unit.
-fn away(round: Round, negative: bool, odd: bool, rest: u64, half: u64) -> bool {
+pub fn away<T: Ord + Default>(round: Round, negative: bool, odd: bool, rest: T, half: T) -> bool {
     match round {
         Round::Near => rest > half || (rest == half && odd),
         Round::NearAway => rest >= half,
         Round::Zero => false,
-        Round::Down => negative && rest != 0,
-        Round::Up => !negative && rest != 0,
+        Round::Down => negative && rest != T::default(),
+        Round::Up => !negative && rest != T::default(),
     }
 }
 
