@@ -101,14 +101,12 @@ impl<'a> Lowering<'a, '_> {
         let ty = parts.ty(TYPES)?;
         check(parts, compared, ty, ftz)?;
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
-        let (Operand::Name(first, 0), second) = Self::pair(dst) else {
-            return Err("setp needs a predicate".to_owned());
-        };
+        let (first, second) = Self::pair(dst);
         if matches!(ty, Type::F16x2 | Type::Bf16x2) && second.is_none() {
             return Err(format!("{}: two predicates needed", parts.opcode));
         }
-        let dst = self.predicate_destination(first)?;
-        let other = second.map(|name| self.predicate_destination(name)).transpose()?;
+        let dst = self.predicate_destination(&first)?;
+        let other = second.map(|second| self.predicate_destination(&second)).transpose()?;
         self.emit(Op::Setp { compare, ty, ftz, dst, other, a, b, combine });
         Ok(())
     }

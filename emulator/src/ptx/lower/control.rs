@@ -98,11 +98,10 @@ impl<'a> Lowering<'a, '_> {
                 parts.ty("u32")?;
                 BarrierKind::Count { dst: self.destination(dst, Type::U32)?, src }
             }
-            (Some(op), Operand::Name(name, 0)) => {
+            (Some(op), dst) => {
                 parts.expect("pred")?;
-                BarrierKind::Reduce { dst: self.predicate_destination(name)?, op, src }
+                BarrierKind::Reduce { dst: self.predicate_destination(dst)?, op, src }
             }
-            _ => return Err(format!("{} is no predicate", shown(dst))),
         };
         self.emit(Op::Barrier { kind, aligned, id, threads });
         Ok(())

@@ -1,6 +1,5 @@
 //! Floating-point arithmetic.
 
-use super::super::ast::Operand;
 use super::operands::arity;
 use super::parts::Parts;
 use super::{Lowering, Reason};
@@ -112,8 +111,7 @@ impl<'a> Lowering<'a, '_> {
         let test = parts.require("test", &tests)?;
         let ty = parts.ty("f32 f64")?;
         let a = self.source(a, ty)?;
-        let Operand::Name(name, 0) = dst else { return Err("testp needs a predicate".to_owned()) };
-        let dst = self.predicate_destination(name)?;
+        let dst = self.predicate_destination(dst)?;
         self.emit(Op::Testp { test, ty, dst, a });
         Ok(())
     }

@@ -229,19 +229,16 @@ impl<'a> Lowering<'a, '_> {
     }
 
     fn on_predicates(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
-        let Some(Operand::Name(name, 0)) = parts.operands.first() else {
-            return Err("a predicate expected".to_owned());
-        };
         if parts.name == "not" {
-            let [_, a] = arity(parts.operands)?;
+            let [dst, a] = arity(parts.operands)?;
             let a = self.plain_predicate(a)?;
-            let dst = self.predicate_destination(name)?;
+            let dst = self.predicate_destination(dst)?;
             self.emit(Op::PredNot { dst, a });
             return Ok(());
         }
-        let [_, a, b] = arity(parts.operands)?;
+        let [dst, a, b] = arity(parts.operands)?;
         let (a, b) = (self.plain_predicate(a)?, self.plain_predicate(b)?);
-        let dst = self.predicate_destination(name)?;
+        let dst = self.predicate_destination(dst)?;
         let op = match parts.name {
             "and" => Logic::And,
             "or" => Logic::Or,

@@ -12,8 +12,7 @@ impl<'a> Lowering<'a, '_> {
         let [dst, src] = arity(parts.operands)?;
         if parts.take("pred") {
             let src = self.plain_predicate(src)?;
-            let Operand::Name(name, 0) = dst else { return Err("mov.pred needs a register".to_owned()) };
-            let dst = self.predicate_destination(name)?;
+            let dst = self.predicate_destination(dst)?;
             self.emit(Op::Mov { file: File::Predicates, dst, src });
             return Ok(());
         }
@@ -141,10 +140,9 @@ impl<'a> Lowering<'a, '_> {
         if space == Space::Const {
             return Err(format!("{}: constant variables have no window of their own here", parts.opcode));
         }
-        let Operand::Name(name, 0) = dst else { return Err("isspacep needs a predicate".to_owned()) };
         let wide = matches!(self.register(src)?, Some((super::super::ast::Width::B64, _)));
         let a = self.source(src, if wide { Type::U64 } else { Type::U32 })?;
-        let dst = self.predicate_destination(name)?;
+        let dst = self.predicate_destination(dst)?;
         self.emit(Op::IsSpace { space, wide, dst, a });
         Ok(())
     }

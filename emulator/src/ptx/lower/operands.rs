@@ -151,14 +151,18 @@ impl<'a> Lowering<'a, '_> {
     }
 
     /// A predicate as a destination.
-    pub fn predicate_destination(&mut self, name: &'a str) -> Result<Reg, Reason> {
-        if name == "_" { self.temporary(File::Predicates) } else { self.predicate_register(name) }
+    pub fn predicate_destination(&mut self, operand: &Operand<'a>) -> Result<Reg, Reason> {
+        match operand {
+            Operand::Name("_", 0) => self.temporary(File::Predicates),
+            Operand::Name(name, 0) => self.predicate_register(name),
+            _ => Err(format!("{} is no predicate", shown(operand))),
+        }
     }
 
-    /// `d` or `d|p`: the names of both.
-    pub fn pair(operand: &Operand<'a>) -> (Operand<'a>, Option<&'a str>) {
+    /// `d` or `d|p`.
+    pub fn pair(operand: &Operand<'a>) -> (Operand<'a>, Option<Operand<'a>>) {
         match operand {
-            Operand::Pair(first, second) => (Operand::Name(first, 0), Some(second)),
+            Operand::Pair(first, second) => (Operand::Name(first, 0), Some(Operand::Name(second, 0))),
             _ => (operand.clone(), None),
         }
     }

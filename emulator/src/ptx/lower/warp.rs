@@ -1,6 +1,5 @@
 //! Instructions that look across the lanes of a warp.
 
-use super::super::ast::Operand;
 use super::operands::arity;
 use super::parts::Parts;
 use super::{Lowering, Reason};
@@ -40,7 +39,7 @@ impl<'a> Lowering<'a, '_> {
         let (c, mask) = (self.source(c, ty)?, self.source(mask, ty)?);
         let (dst, found) = Self::pair(dst);
         let dst = self.destination(&dst, ty)?;
-        let found = found.map(|name| self.predicate_destination(name)).transpose()?;
+        let found = found.map(|found| self.predicate_destination(&found)).transpose()?;
         self.emit(Op::Shfl { mode, dst, found, a, b, c, mask });
         Ok(())
     }
@@ -52,16 +51,12 @@ impl<'a> Lowering<'a, '_> {
         let mode = parts.require("mode", &modes)?;
         let src = self.predicate(src)?;
         let mask = self.source(mask, Type::U32)?;
-        let dst = match (mode, dst) {
-            (Vote::Ballot, dst) => {
-                let ty = parts.ty("b32")?;
-                self.destination(dst, ty)?
-            }
-            (_, Operand::Name(name, 0)) => {
-                parts.expect("pred")?;
-                self.predicate_destination(name)?
-            }
-            _ => return Err("vote needs a predicate".to_owned()),
+        let dst = if mode == Vote::Ballot {
+            let ty = parts.ty("b32")?;
+            self.destination(dst, ty)?
+        } else {
+            parts.expect("pred")?;
+            self.predicate_destination(dst)?
         };
         self.emit(Op::Vote { mode, dst, src, mask });
         Ok(())
@@ -77,7 +72,7 @@ impl<'a> Lowering<'a, '_> {
             return Err("match.any has one result".to_owned());
         }
         let dst = self.destination(&dst, Type::U32)?;
-        let found = found.map(|name| self.predicate_destination(name)).transpose()?;
+        let found = found.map(|found| self.predicate_destination(&found)).transpose()?;
         self.emit(Op::Match { all, file: ty.file(), dst, found, a, mask });
         Ok(())
     }
@@ -85,11 +80,11 @@ impl<'a> Lowering<'a, '_> {
     fn elect(&mut self, parts: &mut Parts<'a>) -> Result<(), Reason> {
         let [dst, mask] = arity(parts.operands)?;
         let mask = self.source(mask, Type::U32)?;
-        let (Operand::Name(..), Some(found)) = Self::pair(dst) else {
+        let (dst, Some(found)) = Self::pair(dst) else {
             return Err("elect needs a register and a predicate".to_owned());
         };
-        let dst = self.destination(&Self::pair(dst).0, Type::U32)?;
-        let found = self.predicate_destination(found)?;
+        let dst = self.destination(&dst, Type::U32)?;
+        let found = self.predicate_destination(&found)?;
         self.emit(Op::Elect { dst, found, mask });
         Ok(())
     }
