@@ -89,3 +89,16 @@ fn saxpy_with_a_tail() {
     assert_eq!(counters.global_loads.sectors, 250);
     assert_eq!(counters.divergent_branches, 1);
 }
+
+/// Registers are read without a look at their number, so every one has to be there.
+#[test]
+fn a_register_that_is_not_there_is_refused() {
+    let memory = GlobalMemory::new(1 << 20, Shadows::NONE).unwrap();
+    let launch = Launch { grid: [1; 3], block: [32, 1, 1], params: vec![0; 24], ..Launch::default() };
+    let mut guarded = saxpy();
+    guarded.code[4].guard = Some(Guard { reg: 1, negated: false });
+    for kernel in [Kernel { b32: 8, ..saxpy() }, Kernel { b64: 1, ..saxpy() }, guarded] {
+        let fault = exec::launch(&kernel, &launch, &memory, &Settings::default()).unwrap_err();
+        assert_eq!(fault.detail, "kernel that uses registers it hasn't");
+    }
+}

@@ -101,19 +101,9 @@ fn operations() -> Vec<Op> {
         (Bf16, F32),
         (F16, F32),
     ] {
-        let how =
-            Conversion { from, to, round: Round::Near, integral: false, ftz: false, sat: false, relu: false };
-        list.push(Op::Convert { how, dst: d, src: a });
+        list.push(Op::Convert { how: Conversion::plain(from, to), dst: d, src: a });
     }
-    let how = Conversion {
-        from: F32,
-        to: Bf16x2,
-        round: Round::Near,
-        integral: false,
-        ftz: false,
-        sat: false,
-        relu: false,
-    };
+    let how = Conversion::plain(F32, Bf16x2);
     list.push(Op::ConvertPair { how, dst: d, high: a, low: b });
     for table in [0, 0x96, 0xe8, 0xca, 0x1e, 0xff] {
         list.push(Op::Lop3 { dst: d, a, b, c, table });

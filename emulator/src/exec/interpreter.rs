@@ -7,8 +7,8 @@ use super::matrix::{self, f16_to_f32};
 use super::memory::Machine;
 use super::scalar;
 use super::vector_memory;
-use super::vector_op::{Binary, Order, VectorOp};
-use super::vector_registers::{VectorRegisters, bits, each};
+use super::vector_op::{Order, Ternary, Unary, VectorOp};
+use super::vector_registers::{VectorRegisters, bits};
 use super::warp::{LANES, Warp};
 use crate::ir::Op;
 
@@ -109,11 +109,11 @@ fn turn_of(warp: &mut Warp, machine: &mut Machine, left: &mut u64) -> Outcome<Ev
             VectorOp::Store(access) => vector_memory::store(warp, machine, regs, mask, &access)?,
             VectorOp::ParamB32 { d, offset } => {
                 let value = vector_memory::parameter::<4>(machine, offset)?;
-                regs.put_b32(d, mask, [u32::from_le_bytes(value); LANES]);
+                regs.put(d, mask, [u32::from_le_bytes(value); LANES]);
             }
             VectorOp::ParamB64 { d, offset } => {
                 let value = vector_memory::parameter::<8>(machine, offset)?;
-                regs.put_b64(d, mask, [u64::from_le_bytes(value); LANES]);
+                regs.put(d, mask, [u64::from_le_bytes(value); LANES]);
             }
             VectorOp::Mma if mask == 0 => {}
             VectorOp::Mma => {
@@ -136,64 +136,60 @@ fn turn_of(warp: &mut Warp, machine: &mut Machine, left: &mut u64) -> Outcome<Ev
 fn compute(regs: VectorRegisters, mask: u32, op: VectorOp) {
     let float = f32::from_bits;
     match op {
-        VectorOp::MovB32(r) => regs.b32_1(mask, r, |a| a),
-        VectorOp::MovB64(r) => regs.put_b64(r.d, mask, *regs.b64(r.a)),
-        VectorOp::AddB32(r) => regs.b32_2(mask, r, u32::wrapping_add),
-        VectorOp::SubB32(r) => regs.b32_2(mask, r, u32::wrapping_sub),
-        VectorOp::MulB32(r) => regs.b32_2(mask, r, u32::wrapping_mul),
-        VectorOp::AndB32(r) => regs.b32_2(mask, r, |a, b| a & b),
-        VectorOp::OrB32(r) => regs.b32_2(mask, r, |a, b| a | b),
-        VectorOp::XorB32(r) => regs.b32_2(mask, r, |a, b| a ^ b),
-        VectorOp::ShlB32(r) => regs.b32_2(mask, r, |a, b| if b < 32 { a << (b & 31) } else { 0 }),
-        VectorOp::ShrU32(r) => regs.b32_2(mask, r, |a, b| if b < 32 { a >> (b & 31) } else { 0 }),
-        VectorOp::ShrS32(r) => regs.b32_2(mask, r, |a, b| (a as i32 >> b.min(31)) as u32),
-        VectorOp::MinS32(r) => regs.b32_2(mask, r, |a, b| (a as i32).min(b as i32) as u32),
-        VectorOp::MaxS32(r) => regs.b32_2(mask, r, |a, b| (a as i32).max(b as i32) as u32),
-        VectorOp::MinU32(r) => regs.b32_2(mask, r, u32::min),
-        VectorOp::MaxU32(r) => regs.b32_2(mask, r, u32::max),
-        VectorOp::MulHiU32(r) => regs.b32_2(mask, r, |a, b| ((u64::from(a) * u64::from(b)) >> 32) as u32),
-        VectorOp::MadB32(r) => regs.b32_3(mask, r, |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
-        VectorOp::MulWideU32(r) => regs.widen2(mask, r, |a, b| u64::from(a) * u64::from(b)),
-        VectorOp::MulWideS32(r) => regs.widen2(mask, r, product),
-        VectorOp::MadWideU32(r) => {
-            regs.widen3(mask, r, |a, b, c| (u64::from(a) * u64::from(b)).wrapping_add(c));
-        }
-        VectorOp::MadWideS32(r) => regs.widen3(mask, r, |a, b, c| product(a, b).wrapping_add(c)),
-        VectorOp::AddB64(r) => regs.b64_2(mask, r, u64::wrapping_add),
-        VectorOp::SubB64(r) => regs.b64_2(mask, r, u64::wrapping_sub),
-        VectorOp::MulB64(r) => regs.b64_2(mask, r, u64::wrapping_mul),
-        VectorOp::AndB64(r) => regs.b64_2(mask, r, |a, b| a & b),
-        VectorOp::MadB64(r) => regs.b64_3(mask, r, |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
-        VectorOp::ShlB64(r) => shift_b64(regs, mask, r),
-        VectorOp::AddF32(r) => regs.f32_2(mask, r, |a, b| a + b),
-        VectorOp::SubF32(r) => regs.f32_2(mask, r, |a, b| a - b),
-        VectorOp::MulF32(r) => regs.f32_2(mask, r, |a, b| a * b),
-        VectorOp::DivF32(r) => regs.f32_2(mask, r, |a, b| a / b),
-        VectorOp::MinF32(r) => regs.f32_2(mask, r, |a, b| -larger(-a, -b)),
-        VectorOp::MaxF32(r) => regs.f32_2(mask, r, larger),
-        VectorOp::FmaF32(r) => regs.b32_3(mask, r, |a, b, c| bits(float(a).mul_add(float(b), float(c)))),
-        VectorOp::NegF32(r) => regs.b32_1(mask, r, |a| bits(-float(a))),
-        VectorOp::AbsF32(r) => regs.b32_1(mask, r, |a| bits(float(a).abs())),
-        VectorOp::SqrtF32(r) => regs.b32_1(mask, r, |a| bits(float(a).sqrt())),
+        VectorOp::MovB32(r) => regs.map(mask, r, |a: u32| a),
+        VectorOp::MovB64(r) => regs.map(mask, r, |a: u64| a),
+        VectorOp::AddB32(r) => regs.map2(mask, r, u32::wrapping_add),
+        VectorOp::SubB32(r) => regs.map2(mask, r, u32::wrapping_sub),
+        VectorOp::MulB32(r) => regs.map2(mask, r, u32::wrapping_mul),
+        VectorOp::AndB32(r) => regs.map2(mask, r, |a: u32, b: u32| a & b),
+        VectorOp::OrB32(r) => regs.map2(mask, r, |a: u32, b: u32| a | b),
+        VectorOp::XorB32(r) => regs.map2(mask, r, |a: u32, b: u32| a ^ b),
+        VectorOp::ShlB32(r) => regs.map2(mask, r, |a: u32, b: u32| if b < 32 { a << (b & 31) } else { 0 }),
+        VectorOp::ShrU32(r) => regs.map2(mask, r, |a: u32, b: u32| if b < 32 { a >> (b & 31) } else { 0 }),
+        VectorOp::ShrS32(r) => regs.map2(mask, r, |a: u32, b: u32| (a as i32 >> b.min(31)) as u32),
+        VectorOp::MinS32(r) => regs.map2(mask, r, |a: u32, b: u32| (a as i32).min(b as i32) as u32),
+        VectorOp::MaxS32(r) => regs.map2(mask, r, |a: u32, b: u32| (a as i32).max(b as i32) as u32),
+        VectorOp::MinU32(r) => regs.map2(mask, r, u32::min),
+        VectorOp::MaxU32(r) => regs.map2(mask, r, u32::max),
+        VectorOp::MulHiU32(r) => regs.map2(mask, r, |a, b| (product(a, b) >> 32) as u32),
+        VectorOp::MadB32(r) => regs.map3(mask, r, |a: u32, b, c| a.wrapping_mul(b).wrapping_add(c)),
+        VectorOp::MulWideU32(r) => regs.map2(mask, r, product),
+        VectorOp::MulWideS32(r) => regs.map2(mask, r, signed_product),
+        VectorOp::MadWideU32(r) => regs.map3(mask, r, |a, b, c| product(a, b).wrapping_add(c)),
+        VectorOp::MadWideS32(r) => regs.map3(mask, r, |a, b, c| signed_product(a, b).wrapping_add(c)),
+        VectorOp::AddB64(r) => regs.map2(mask, r, u64::wrapping_add),
+        VectorOp::SubB64(r) => regs.map2(mask, r, u64::wrapping_sub),
+        VectorOp::MulB64(r) => regs.map2(mask, r, u64::wrapping_mul),
+        VectorOp::AndB64(r) => regs.map2(mask, r, |a: u64, b: u64| a & b),
+        VectorOp::MadB64(r) => regs.map3(mask, r, |a: u64, b, c| a.wrapping_mul(b).wrapping_add(c)),
+        VectorOp::ShlB64(r) => regs.map2(mask, r, |a: u64, b: u32| if b < 64 { a << (b & 63) } else { 0 }),
+        VectorOp::AddF32(r) => regs.float2(mask, r, |a, b| a + b),
+        VectorOp::SubF32(r) => regs.float2(mask, r, |a, b| a - b),
+        VectorOp::MulF32(r) => regs.float2(mask, r, |a, b| a * b),
+        VectorOp::DivF32(r) => regs.float2(mask, r, |a, b| a / b),
+        VectorOp::MinF32(r) => regs.float2(mask, r, |a, b| -larger(-a, -b)),
+        VectorOp::MaxF32(r) => regs.float2(mask, r, larger),
+        VectorOp::FmaF32(r) => regs.map3(mask, r, |a, b, c| bits(float(a).mul_add(float(b), float(c)))),
+        VectorOp::NegF32(r) => regs.map(mask, r, |a| bits(-float(a))),
+        VectorOp::AbsF32(r) => regs.map(mask, r, |a| bits(float(a).abs())),
+        VectorOp::SqrtF32(r) => regs.map(mask, r, |a| bits(float(a).sqrt())),
         VectorOp::Lop3(r, table) => lop3(regs, mask, r, table),
-        VectorOp::SelB32(r) => regs.select_b32(mask, r),
-        VectorOp::SelB64(r) => regs.select_b64(mask, r),
-        VectorOp::WidenS32(r) => regs.widen(mask, r, |a| i64::from(a as i32) as u64),
-        VectorOp::WidenU32(r) => regs.widen(mask, r, u64::from),
-        VectorOp::Narrow(r) => regs.narrow(mask, r, |a| a as u32),
-        VectorOp::FromS32(r) => regs.b32_1(mask, r, |a| (a as i32 as f32).to_bits()),
-        VectorOp::FromU32(r) => regs.b32_1(mask, r, |a| (a as f32).to_bits()),
-        VectorOp::FromBf16(r) => regs.b32_1(mask, r, |a| bits(float(a << 16))),
-        VectorOp::FromF16(r) => regs.b32_1(mask, r, |a| bits(f16_to_f32(a & 0xffff))),
-        VectorOp::PairBf16(r) => regs.b32_2(mask, r, |high, low| bf16(high) << 16 | bf16(low)),
+        VectorOp::SelB32(r) => regs.select::<u32>(mask, r),
+        VectorOp::SelB64(r) => regs.select::<u64>(mask, r),
+        VectorOp::WidenS32(r) => regs.map(mask, r, |a: u32| i64::from(a as i32) as u64),
+        VectorOp::WidenU32(r) => regs.map(mask, r, |a: u32| u64::from(a)),
+        VectorOp::Narrow(r) => regs.map(mask, r, |a: u64| a as u32),
+        VectorOp::FromS32(r) => regs.map(mask, r, |a: u32| (a as i32 as f32).to_bits()),
+        VectorOp::FromU32(r) => regs.map(mask, r, |a: u32| (a as f32).to_bits()),
+        VectorOp::FromBf16(r) => regs.map(mask, r, |a: u32| bits(float(a << 16))),
+        VectorOp::FromF16(r) => regs.map(mask, r, |a: u32| bits(f16_to_f32(a & 0xffff))),
+        VectorOp::PairBf16(r) => regs.map2(mask, r, |high, low| bf16(high) << 16 | bf16(low)),
         VectorOp::Unpack32 { low, high, a } => {
-            let values = *regs.b64(a);
-            regs.put_b32(low, mask, each(|lane| values[lane] as u32));
-            regs.put_b32(high, mask, each(|lane| (values[lane] >> 32) as u32));
+            regs.map(mask, Unary { d: low, a }, |a: u64| a as u32);
+            regs.map(mask, Unary { d: high, a }, |a: u64| (a >> 32) as u32);
         }
-        VectorOp::Pack32 { d, low, high } => {
-            let r = Binary { d, a: low, b: high };
-            regs.widen2(mask, r, |low, high| u64::from(high) << 32 | u64::from(low));
+        VectorOp::Pack32(r) => {
+            regs.map2(mask, r, |low: u32, high: u32| u64::from(high) << 32 | u64::from(low));
         }
         op => predicates(regs, mask, op),
     }
@@ -215,21 +211,19 @@ fn bf16(value: u32) -> u32 {
 
 #[inline(always)]
 fn product(a: u32, b: u32) -> u64 {
+    u64::from(a) * u64::from(b)
+}
+
+#[inline(always)]
+fn signed_product(a: u32, b: u32) -> u64 {
     (i64::from(a as i32) * i64::from(b as i32)) as u64
 }
 
 #[inline(always)]
-fn shift_b64(regs: VectorRegisters, mask: u32, r: Binary) {
-    let (a, b) = (regs.b64(r.a), regs.b32(r.b));
-    let values = each(|lane| if b[lane] < 64 { a[lane] << (b[lane] & 63) } else { 0 });
-    regs.put_b64(r.d, mask, values);
-}
-
-#[inline(always)]
-fn lop3(regs: VectorRegisters, mask: u32, r: super::vector_op::Ternary, table: u8) {
+fn lop3(regs: VectorRegisters, mask: u32, r: Ternary, table: u8) {
     let term = |reg: u32| if table >> reg & 1 == 1 { u32::MAX } else { 0 };
     let terms = [term(0), term(1), term(2), term(3), term(4), term(5), term(6), term(7)];
-    regs.b32_3(mask, r, |a, b, c| {
+    regs.map3(mask, r, |a, b, c| {
         let pick = |bit: u32, yes: u32, no: u32| bit & yes | !bit & no;
         let low = pick(b, pick(c, terms[3], terms[2]), pick(c, terms[1], terms[0]));
         let high = pick(b, pick(c, terms[7], terms[6]), pick(c, terms[5], terms[4]));
@@ -239,14 +233,14 @@ fn lop3(regs: VectorRegisters, mask: u32, r: super::vector_op::Ternary, table: u
 
 /// A comparison of two registers: a loop of its own for each order, so that it is vectorised.
 macro_rules! compare {
-    ($regs:ident.$compare:ident, $mask:ident, $operands:ident, $order:ident, $value:expr) => {
+    ($regs:ident, $mask:ident, $operands:ident, $order:ident, $value:expr) => {
         match $order {
-            Order::Eq => $regs.$compare($mask, $operands, |a, b| $value(a) == $value(b)),
-            Order::Ne => $regs.$compare($mask, $operands, |a, b| $value(a) != $value(b)),
-            Order::Lt => $regs.$compare($mask, $operands, |a, b| $value(a) < $value(b)),
-            Order::Le => $regs.$compare($mask, $operands, |a, b| $value(a) <= $value(b)),
-            Order::Gt => $regs.$compare($mask, $operands, |a, b| $value(a) > $value(b)),
-            Order::Ge => $regs.$compare($mask, $operands, |a, b| $value(a) >= $value(b)),
+            Order::Eq => $regs.compare($mask, $operands, |a, b| $value(a) == $value(b)),
+            Order::Ne => $regs.compare($mask, $operands, |a, b| $value(a) != $value(b)),
+            Order::Lt => $regs.compare($mask, $operands, |a, b| $value(a) < $value(b)),
+            Order::Le => $regs.compare($mask, $operands, |a, b| $value(a) <= $value(b)),
+            Order::Gt => $regs.compare($mask, $operands, |a, b| $value(a) > $value(b)),
+            Order::Ge => $regs.compare($mask, $operands, |a, b| $value(a) >= $value(b)),
         }
     };
 }
@@ -254,11 +248,11 @@ macro_rules! compare {
 #[inline(always)]
 fn predicates(regs: VectorRegisters, mask: u32, op: VectorOp) {
     match op {
-        VectorOp::CompareU32(r, order) => compare!(regs.compare_b32, mask, r, order, u32::from),
-        VectorOp::CompareS32(r, order) => compare!(regs.compare_b32, mask, r, order, u32::cast_signed),
-        VectorOp::CompareU64(r, order) => compare!(regs.compare_b64, mask, r, order, u64::from),
-        VectorOp::CompareS64(r, order) => compare!(regs.compare_b64, mask, r, order, u64::cast_signed),
-        VectorOp::CompareF32(r, order) => compare!(regs.compare_b32, mask, r, order, f32::from_bits),
+        VectorOp::CompareU32(r, order) => compare!(regs, mask, r, order, std::convert::identity::<u32>),
+        VectorOp::CompareS32(r, order) => compare!(regs, mask, r, order, u32::cast_signed),
+        VectorOp::CompareU64(r, order) => compare!(regs, mask, r, order, std::convert::identity::<u64>),
+        VectorOp::CompareS64(r, order) => compare!(regs, mask, r, order, u64::cast_signed),
+        VectorOp::CompareF32(r, order) => compare!(regs, mask, r, order, f32::from_bits),
         VectorOp::AndPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) & regs.predicate(r.b)),
         VectorOp::OrPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) | regs.predicate(r.b)),
         VectorOp::XorPredicate(r) => regs.put_predicate(r.d, mask, regs.predicate(r.a) ^ regs.predicate(r.b)),

@@ -3,8 +3,8 @@
 
 use super::Counters;
 use super::context::Stats;
-use super::vector_op::{Files, VectorOp};
-use crate::ir::{Guard, Instr, Kernel, Op, Scope, Space, Type};
+use super::vector_op::{VectorOp, vectorised};
+use crate::ir::{File, Guard, Instr, Kernel, Op, Scope, Space, Type, register_uses};
 
 /// A planned instruction.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,10 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(kernel: &Kernel) -> Plan {
-        let files = Files { b32: kernel.b32, b64: kernel.b64, predicates: kernel.predicates };
-        let code = kernel.code.iter().map(|instruction| files.plan(instruction)).collect();
+        let planned = |Instr { guard, op }: &Instr| PlannedInstr {
+            guard: *guard,
+            op: vectorised(op).unwrap_or(VectorOp::Scalar),
+        };
         let narrowest = |wanted| {
             kernel
                 .code
@@ -39,7 +41,7 @@ impl Plan {
                 .min(16)
         };
         Plan {
-            code,
+            code: kernel.code.iter().map(planned).collect(),
             shared_shift: narrowest(Space::Shared).trailing_zeros(),
             global_shift: narrowest(Space::Global).trailing_zeros(),
             fences: kernel
@@ -111,7 +113,24 @@ fn validate(kernel: &Kernel) -> Option<String> {
         Op::BraIndexed(branch) => branch.targets.iter().all(|target| *target < length),
         _ => true,
     };
-    (!ends || !kernel.code.iter().all(inside)).then(|| "kernel whose control flow leaves its code".to_owned())
+    if !ends || !kernel.code.iter().all(inside) {
+        return Some("kernel whose control flow leaves its code".to_owned());
+    }
+    let missing = kernel.code.iter().any(|instruction| lacks_register(kernel, instruction));
+    missing.then(|| "kernel that uses registers it hasn't".to_owned())
+}
+
+fn lacks_register(kernel: &Kernel, instruction: &Instr) -> bool {
+    let mut missing = false;
+    register_uses::visit(&mut instruction.clone(), &mut |file, reg, _| {
+        let count = match file {
+            File::B32 => kernel.b32,
+            File::B64 => kernel.b64,
+            File::Predicates => kernel.predicates,
+        };
+        missing |= u32::from(*reg) >= count;
+    });
+    missing
 }
 
 fn kind(op: &Op) -> &'static str {

@@ -12,10 +12,10 @@ use crate::ir::{Access, Address, Space, Type};
 #[inline(always)]
 fn addresses(regs: VectorRegisters, address: &Address) -> [u64; LANES] {
     if address.wide {
-        let (base, offset) = (regs.b64(address.reg), i64::from(address.offset) as u64);
+        let (base, offset) = (regs.get::<u64>(address.reg), i64::from(address.offset) as u64);
         each(|lane| base[lane].wrapping_add(offset))
     } else {
-        let (base, offset) = (regs.b32(address.reg), address.offset as u32);
+        let (base, offset) = (regs.get::<u32>(address.reg), address.offset as u32);
         each(|lane| u64::from(base[lane].wrapping_add(offset)))
     }
 }
@@ -154,7 +154,7 @@ pub fn load(
                 }
             }
         };
-        regs.put_b32(reg, mask, values);
+        regs.put(reg, mask, values);
     }
     Ok(())
 }
@@ -175,7 +175,7 @@ pub fn store(
         return machine.store(warp, space(access), elements(access), mask, &access.regs, &access.address);
     };
     for (element, &reg) in access.regs.iter().enumerate().take(usize::from(access.count)) {
-        let values = regs.b32(reg);
+        let values = regs.get::<u32>(reg);
         let to = |lane: usize| (base.wrapping_add(request.addresses[lane]) as *mut u32).wrapping_add(element);
         // SAFETY: as for `load`.
         unsafe {

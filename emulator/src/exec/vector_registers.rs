@@ -8,8 +8,8 @@ use crate::ir::Reg;
 
 /// The register files as bare pointers.
 ///
-/// Register indices come from a [`super::plan::Plan`], which only holds registers that exist, and the files don't
-/// move while a warp runs. So every access below is inside its file.
+/// Register indices come from a [`super::plan::Plan`], whose kernel only names registers that exist, and the files
+/// don't move while a warp runs. So every access below is inside its file.
 #[derive(Clone, Copy)]
 pub struct VectorRegisters {
     b32: *mut [u32; LANES],
@@ -56,7 +56,40 @@ fn pack(holds: impl Fn(usize) -> bool) -> u32 {
     mask
 }
 
-#[allow(clippy::missing_safety_doc)]
+/// A value of a register file's lanes.
+pub trait Lane: Copy + Default {
+    fn get(regs: &VectorRegisters, reg: Reg) -> &[Self; LANES];
+    fn put(regs: &VectorRegisters, reg: Reg, mask: u32, values: [Self; LANES]);
+}
+
+impl Lane for u32 {
+    #[inline(always)]
+    fn get(regs: &VectorRegisters, reg: Reg) -> &[u32; LANES] {
+        // SAFETY: see the type; no write happens while the reference lives: a writer first computes all its values.
+        unsafe { &*regs.b32.add(usize::from(reg)) }
+    }
+
+    #[inline(always)]
+    fn put(regs: &VectorRegisters, reg: Reg, mask: u32, values: [u32; LANES]) {
+        // SAFETY: see the type; `values` doesn't borrow from the file.
+        put(unsafe { &mut *regs.b32.add(usize::from(reg)) }, mask, values);
+    }
+}
+
+impl Lane for u64 {
+    #[inline(always)]
+    fn get(regs: &VectorRegisters, reg: Reg) -> &[u64; LANES] {
+        // SAFETY: as for `u32`.
+        unsafe { &*regs.b64.add(usize::from(reg)) }
+    }
+
+    #[inline(always)]
+    fn put(regs: &VectorRegisters, reg: Reg, mask: u32, values: [u64; LANES]) {
+        // SAFETY: as for `u32`.
+        put(unsafe { &mut *regs.b64.add(usize::from(reg)) }, mask, values);
+    }
+}
+
 impl VectorRegisters {
     #[inline(always)]
     pub fn new(registers: &mut Registers) -> VectorRegisters {
@@ -68,33 +101,20 @@ impl VectorRegisters {
     }
 
     #[inline(always)]
-    pub fn b32(&self, reg: Reg) -> &[u32; LANES] {
-        // SAFETY: see the type; no write happens while the reference lives, since a writer computes all its values first.
-        unsafe { &*self.b32.add(usize::from(reg)) }
+    pub fn get<T: Lane>(&self, reg: Reg) -> &[T; LANES] {
+        T::get(self, reg)
     }
 
+    /// Writes the lanes of the mask.
     #[inline(always)]
-    pub fn b64(&self, reg: Reg) -> &[u64; LANES] {
-        // SAFETY: as for `word`.
-        unsafe { &*self.b64.add(usize::from(reg)) }
+    pub fn put<T: Lane>(&self, reg: Reg, mask: u32, values: [T; LANES]) {
+        T::put(self, reg, mask, values);
     }
 
     #[inline(always)]
     pub fn predicate(&self, reg: Reg) -> u32 {
         // SAFETY: see the type.
         unsafe { *self.predicates.add(usize::from(reg)) }
-    }
-
-    #[inline(always)]
-    pub fn put_b32(&self, reg: Reg, mask: u32, values: [u32; LANES]) {
-        // SAFETY: see the type; `values` doesn't borrow from the file.
-        put(unsafe { &mut *self.b32.add(usize::from(reg)) }, mask, values);
-    }
-
-    #[inline(always)]
-    pub fn put_b64(&self, reg: Reg, mask: u32, values: [u64; LANES]) {
-        // SAFETY: as for `put_b32`.
-        put(unsafe { &mut *self.b64.add(usize::from(reg)) }, mask, values);
     }
 
     #[inline(always)]
@@ -105,99 +125,37 @@ impl VectorRegisters {
     }
 
     #[inline(always)]
-    pub fn b32_1(&self, mask: u32, r: Unary, f: impl Fn(u32) -> u32) {
-        let a = self.b32(r.a);
-        let values = each(|lane| f(a[lane]));
-        self.put_b32(r.d, mask, values);
+    pub fn map<A: Lane, D: Lane>(&self, mask: u32, regs: Unary, f: impl Fn(A) -> D) {
+        let a = self.get(regs.a);
+        self.put(regs.d, mask, each(|lane| f(a[lane])));
     }
 
     #[inline(always)]
-    pub fn b32_2(&self, mask: u32, regs: Binary, f: impl Fn(u32, u32) -> u32) {
-        let (a, b) = (self.b32(regs.a), self.b32(regs.b));
-        let values = each(|lane| f(a[lane], b[lane]));
-        self.put_b32(regs.d, mask, values);
+    pub fn map2<A: Lane, B: Lane, D: Lane>(&self, mask: u32, regs: Binary, f: impl Fn(A, B) -> D) {
+        let (a, b) = (self.get(regs.a), self.get(regs.b));
+        self.put(regs.d, mask, each(|lane| f(a[lane], b[lane])));
     }
 
     #[inline(always)]
-    pub fn b32_3(&self, mask: u32, regs: Ternary, f: impl Fn(u32, u32, u32) -> u32) {
-        let (a, b, c) = (self.b32(regs.a), self.b32(regs.b), self.b32(regs.c));
-        let values = each(|lane| f(a[lane], b[lane], c[lane]));
-        self.put_b32(regs.d, mask, values);
+    pub fn map3<A: Lane, B: Lane, C: Lane, D: Lane>(&self, mask: u32, r: Ternary, f: impl Fn(A, B, C) -> D) {
+        let (a, b, c) = (self.get(r.a), self.get(r.b), self.get(r.c));
+        self.put(r.d, mask, each(|lane| f(a[lane], b[lane], c[lane])));
     }
 
     #[inline(always)]
-    pub fn f32_2(&self, mask: u32, regs: Binary, f: impl Fn(f32, f32) -> f32) {
-        self.b32_2(mask, regs, |a, b| bits(f(f32::from_bits(a), f32::from_bits(b))));
+    pub fn float2(&self, mask: u32, regs: Binary, f: impl Fn(f32, f32) -> f32) {
+        self.map2(mask, regs, |a, b| bits(f(f32::from_bits(a), f32::from_bits(b))));
     }
 
     #[inline(always)]
-    pub fn b64_2(&self, mask: u32, regs: Binary, f: impl Fn(u64, u64) -> u64) {
-        let (a, b) = (self.b64(regs.a), self.b64(regs.b));
-        let values = each(|lane| f(a[lane], b[lane]));
-        self.put_b64(regs.d, mask, values);
-    }
-
-    #[inline(always)]
-    pub fn b64_3(&self, mask: u32, regs: Ternary, f: impl Fn(u64, u64, u64) -> u64) {
-        let (a, b, c) = (self.b64(regs.a), self.b64(regs.b), self.b64(regs.c));
-        let values = each(|lane| f(a[lane], b[lane], c[lane]));
-        self.put_b64(regs.d, mask, values);
-    }
-
-    /// A b64 result of a b32 operand.
-    #[inline(always)]
-    pub fn widen(&self, mask: u32, r: Unary, f: impl Fn(u32) -> u64) {
-        let a = self.b32(r.a);
-        let values = each(|lane| f(a[lane]));
-        self.put_b64(r.d, mask, values);
-    }
-
-    #[inline(always)]
-    pub fn widen2(&self, mask: u32, regs: Binary, f: impl Fn(u32, u32) -> u64) {
-        let (a, b) = (self.b32(regs.a), self.b32(regs.b));
-        let values = each(|lane| f(a[lane], b[lane]));
-        self.put_b64(regs.d, mask, values);
-    }
-
-    /// Two b32 operands and a b64 one.
-    #[inline(always)]
-    pub fn widen3(&self, mask: u32, regs: Ternary, f: impl Fn(u32, u32, u64) -> u64) {
-        let (a, b, c) = (self.b32(regs.a), self.b32(regs.b), self.b64(regs.c));
-        let values = each(|lane| f(a[lane], b[lane], c[lane]));
-        self.put_b64(regs.d, mask, values);
-    }
-
-    /// A b32 result of a b64 operand.
-    #[inline(always)]
-    pub fn narrow(&self, mask: u32, r: Unary, f: impl Fn(u64) -> u32) {
-        let a = self.b64(r.a);
-        let values = each(|lane| f(a[lane]));
-        self.put_b32(r.d, mask, values);
-    }
-
-    #[inline(always)]
-    pub fn compare_b32(&self, mask: u32, regs: Binary, holds: impl Fn(u32, u32) -> bool) {
-        let (a, b) = (self.b32(regs.a), self.b32(regs.b));
+    pub fn compare<T: Lane>(&self, mask: u32, regs: Binary, holds: impl Fn(T, T) -> bool) {
+        let (a, b) = (self.get(regs.a), self.get(regs.b));
         self.put_predicate(regs.d, mask, pack(|lane| holds(a[lane], b[lane])));
     }
 
     #[inline(always)]
-    pub fn compare_b64(&self, mask: u32, regs: Binary, holds: impl Fn(u64, u64) -> bool) {
-        let (a, b) = (self.b64(regs.a), self.b64(regs.b));
-        self.put_predicate(regs.d, mask, pack(|lane| holds(a[lane], b[lane])));
-    }
-
-    #[inline(always)]
-    pub fn select_b32(&self, mask: u32, regs: Ternary) {
-        let (a, b, p) = (self.b32(regs.a), self.b32(regs.b), self.predicate(regs.c));
-        let values = each(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
-        self.put_b32(regs.d, mask, values);
-    }
-
-    #[inline(always)]
-    pub fn select_b64(&self, mask: u32, regs: Ternary) {
-        let (a, b, p) = (self.b64(regs.a), self.b64(regs.b), self.predicate(regs.c));
-        let values = each(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
-        self.put_b64(regs.d, mask, values);
+    pub fn select<T: Lane>(&self, mask: u32, regs: Ternary) {
+        let (a, b, p) = (self.get::<T>(regs.a), self.get(regs.b), self.predicate(regs.c));
+        self.put(regs.d, mask, each(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] }));
     }
 }

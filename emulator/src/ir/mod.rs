@@ -22,6 +22,7 @@
 mod module;
 mod op;
 mod operations;
+pub(crate) mod register_uses;
 mod types;
 
 pub use module::*;

@@ -26,6 +26,16 @@ pub enum Int1 {
     Brev,
 }
 
+impl Int1 {
+    /// Type of the result.
+    pub fn result(self, ty: Type) -> Type {
+        match self {
+            Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift => Type::U32,
+            Int1::Neg | Int1::Abs | Int1::Not | Int1::Cnot | Int1::Brev => ty,
+        }
+    }
+}
+
 /// Integer operations of two operands of type `ty` (U16 to S64), result of the same type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Int2 {
@@ -65,6 +75,13 @@ pub enum Int2 {
     Shr,
 }
 
+impl Int2 {
+    /// Type of `b`.
+    pub fn second(self, ty: Type) -> Type {
+        if matches!(self, Int2::Shl | Int2::Shr) { Type::U32 } else { ty }
+    }
+}
+
 /// Integer operations of three operands of type `ty`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Int3 {
@@ -78,6 +95,13 @@ pub enum Int3 {
     Sad,
     /// Bit field of a from bit b, c bits long (b, c: b32, low 8 bits); signed types extend the sign.
     Bfe,
+}
+
+impl Int3 {
+    /// Type of `b` and `c`.
+    pub fn others(self, ty: Type) -> Type {
+        if self == Int3::Bfe { Type::U32 } else { ty }
+    }
 }
 
 /// Float operations of one operand.
@@ -185,6 +209,13 @@ pub struct Conversion {
     pub sat: bool,
     /// As in [`Mode`](super::Mode).
     pub relu: bool,
+}
+
+impl Conversion {
+    /// To nearest even, nothing else. Between integers it only cuts or extends.
+    pub fn plain(from: Type, to: Type) -> Conversion {
+        Conversion { from, to, round: Round::Near, integral: false, ftz: false, sat: false, relu: false }
+    }
 }
 
 /// Atomic operations.

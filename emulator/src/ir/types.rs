@@ -53,6 +53,11 @@ impl Type {
         }
     }
 
+    /// The file of values of twice the width: of products of 16 or 32 bits.
+    pub const fn wide_file(self) -> File {
+        if self.size() == 2 { File::B32 } else { File::B64 }
+    }
+
     /// A signed integer?
     pub const fn is_signed(self) -> bool {
         matches!(self, Type::S8 | Type::S16 | Type::S32 | Type::S64)

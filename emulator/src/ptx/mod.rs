@@ -7,7 +7,6 @@ mod lexer;
 mod lower;
 mod parser;
 mod register_allocation;
-mod register_uses;
 
 use crate::ir;
 

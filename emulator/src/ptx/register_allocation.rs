@@ -1,11 +1,11 @@
 //! Register allocation. PTX compilers never reuse a virtual register. Here a physical register is reused as soon as
 //! the life of the virtual one ends, so that a warp's register files stay in cache.
 
+use crate::ir::register_uses::{self, Use};
 use crate::ir::{File, Instr, Op, Reg};
 
 use super::flow::Block;
 use super::lower::Draft;
-use super::register_uses::{self, Use};
 
 /// The number of virtual registers of a file; the first `preloaded` hold constants, special registers and addresses.
 #[derive(Clone, Copy, Debug, Default)]

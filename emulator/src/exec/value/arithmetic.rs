@@ -258,9 +258,7 @@ mod tests {
 
         #[test]
         fn integers_to_f32(x: i64, y: u64) {
-            let how = |from| Conversion {
-                from, to: Type::F32, round: Round::Near, integral: false, ftz: false, sat: false, relu: false,
-            };
+            let how = |from| Conversion::plain(from, Type::F32);
             prop_assert_eq!(convert(how(Type::S64), x as u64), bits(x as f32));
             prop_assert_eq!(convert(how(Type::U64), y), bits(y as f32));
             prop_assert_eq!(convert(how(Type::S32), x as u32 as u64), bits(x as i32 as f32));
@@ -269,15 +267,7 @@ mod tests {
 
     #[test]
     fn conversions_saturate_and_round() {
-        let how = |to, round| Conversion {
-            from: Type::F32,
-            to,
-            round,
-            integral: false,
-            ftz: false,
-            sat: false,
-            relu: false,
-        };
+        let how = |to, round| Conversion { round, ..Conversion::plain(Type::F32, to) };
         assert_eq!(convert(how(Type::S32, Round::Zero), bits(f32::NAN)), 0);
         assert_eq!(convert(how(Type::S32, Round::Zero), bits(3e9)), 0x7fff_ffff);
         assert_eq!(convert(how(Type::U8, Round::Near), bits(-5.0)), 0);

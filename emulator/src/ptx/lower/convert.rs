@@ -1,7 +1,7 @@
 //! `cvt`.
 
 use super::super::ast::Width;
-use super::operands::{arity, plain_conversion};
+use super::operands::arity;
 use super::parts::Parts;
 use super::{Lowering, Reason};
 use crate::ir::{Conversion, File, Op, Round, Type};
@@ -42,7 +42,7 @@ impl<'a> Lowering<'a, '_> {
         let narrow = self.temporary(to.file())?;
         self.emit_pure(Op::Convert { how, dst: narrow, src });
         let dst = self.destination(dst, register)?;
-        self.emit(Op::Convert { how: plain_conversion(to, register), dst, src: narrow });
+        self.emit(Op::Convert { how: Conversion::plain(to, register), dst, src: narrow });
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl<'a> Lowering<'a, '_> {
         parts.expect("sat")?;
         let to = parts.ty("u16 s16 u8 s8")?;
         let from = parts.ty("s32")?;
-        let how = Conversion { sat: true, ..plain_conversion(from, to) };
+        let how = Conversion { sat: true, ..Conversion::plain(from, to) };
         let [dst, high, low, rest @ ..] = parts.operands else { return Err("operands missing".to_owned()) };
         let mut clamped = [0; 2];
         for (reg, operand) in clamped.iter_mut().zip([high, low]) {

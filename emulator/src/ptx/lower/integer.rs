@@ -50,9 +50,8 @@ impl<'a> Lowering<'a, '_> {
     fn int1(&mut self, op: Int1, types: &str, parts: &mut Parts<'a>) -> Result<(), Reason> {
         let [dst, a] = arity(parts.operands)?;
         let ty = parts.ty(types)?;
-        let counts = matches!(op, Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift);
         let a = self.source(a, ty)?;
-        let dst = self.destination(dst, if counts { Type::U32 } else { ty })?;
+        let dst = self.destination(dst, op.result(ty))?;
         self.emit(Op::Int1 { op, ty, dst, a });
         Ok(())
     }
@@ -60,9 +59,7 @@ impl<'a> Lowering<'a, '_> {
     fn int2(&mut self, op: Int2, types: &str, parts: &mut Parts<'a>) -> Result<(), Reason> {
         let [dst, a, b] = arity(parts.operands)?;
         let ty = parts.ty(types)?;
-        let shift = matches!(op, Int2::Shl | Int2::Shr);
-        let a = self.source(a, ty)?;
-        let b = self.source(b, if shift { Type::U32 } else { ty })?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, op.second(ty))?);
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Int2 { op, ty, dst, a, b });
         Ok(())
@@ -71,10 +68,8 @@ impl<'a> Lowering<'a, '_> {
     fn int3(&mut self, op: Int3, types: &str, parts: &mut Parts<'a>) -> Result<(), Reason> {
         let [dst, a, b, c] = arity(parts.operands)?;
         let ty = parts.ty(types)?;
-        let others = if op == Int3::Bfe { Type::U32 } else { ty };
-        let a = self.source(a, ty)?;
-        let b = self.source(b, others)?;
-        let c = self.source(c, others)?;
+        let others = op.others(ty);
+        let (a, b, c) = (self.source(a, ty)?, self.source(b, others)?, self.source(c, others)?);
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Int3 { op, ty, dst, a, b, c });
         Ok(())
@@ -114,8 +109,7 @@ impl<'a> Lowering<'a, '_> {
         }
         let [dst, a, b] = arity(parts.operands)?;
         let ty = parts.ty("u32 s32 u64 s64")?;
-        let a = self.source(a, ty)?;
-        let b = self.source(b, ty)?;
+        let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
         let dst = self.destination(dst, ty)?;
         self.emit(Op::Carry { subtract, ty, dst, a, b, carry_in, carry_out });
         Ok(())

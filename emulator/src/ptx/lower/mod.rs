@@ -21,8 +21,10 @@ use std::sync::Arc;
 
 use super::ast::{self, Function, Instruction, Statement};
 use super::register_allocation::{self, Count};
-use super::{LoadError, flow, register_uses};
-use crate::ir::{File, Guard, Instr, Kernel, Line, Module, Op, Param, Pc, Reg, SharedVariable};
+use super::{LoadError, flow};
+use crate::ir::{
+    File, Guard, Instr, Kernel, Line, Module, Op, Param, Pc, Reg, SharedVariable, register_uses,
+};
 use names::Scope;
 use parts::Parts;
 use pools::Pools;

@@ -1,10 +1,10 @@
 //! `mov` with packing, address conversions.
 
 use super::super::ast::Operand;
-use super::operands::{arity, items, plain_conversion};
+use super::operands::{arity, items};
 use super::parts::Parts;
 use super::{Lowering, Reason};
-use crate::ir::{File, Int2, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Type};
+use crate::ir::{Conversion, File, Int2, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Type};
 
 impl<'a> Lowering<'a, '_> {
     /// `mov`.
@@ -89,7 +89,7 @@ impl<'a> Lowering<'a, '_> {
                 for (index, &dst) in regs.iter().enumerate() {
                     let (shifted, by) = (self.temporary(File::B32)?, self.constant_b32(8 * index as u32)?);
                     self.emit_pure(Op::Int2 { op: Int2::Shr, ty: Type::U32, dst: shifted, a: copy, b: by });
-                    let how = plain_conversion(Type::U8, Type::U32);
+                    let how = Conversion::plain(Type::U8, Type::U32);
                     self.emit(Op::Convert { how, dst, src: shifted });
                 }
             }

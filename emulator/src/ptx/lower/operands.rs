@@ -5,7 +5,7 @@ use super::names::Symbol;
 use super::pools::Pooled;
 use super::variables::ModuleVariable;
 use super::{Lowering, Reason};
-use crate::ir::{Address, B32Value, B64Value, Conversion, File, Guard, Op, Reg, Round, Space, Special, Type};
+use crate::ir::{Address, B32Value, B64Value, Conversion, File, Guard, Op, Reg, Space, Special, Type};
 
 /// Number of operands as wanted?
 pub fn arity<'o, 'a, const N: usize>(operands: &'o [Operand<'a>]) -> Result<&'o [Operand<'a>; N], Reason> {
@@ -90,7 +90,7 @@ impl<'a> Lowering<'a, '_> {
         match width.bytes() {
             Some(8) if ty.size() < 8 => {
                 let dst = self.temporary(File::B32)?;
-                let how = plain_conversion(Type::U64, Type::U32);
+                let how = Conversion::plain(Type::U64, Type::U32);
                 self.emit_pure(Op::Convert { how, dst, src: reg });
                 Ok(dst)
             }
@@ -132,7 +132,7 @@ impl<'a> Lowering<'a, '_> {
             _ => {
                 let src = self.pools.b32.reg(Pooled::Value(B32Value::Special(special)))?;
                 let dst = self.temporary(File::B32)?;
-                self.emit_pure(Op::Convert { how: plain_conversion(Type::U32, Type::U16), dst, src });
+                self.emit_pure(Op::Convert { how: Conversion::plain(Type::U32, Type::U16), dst, src });
                 Ok(dst)
             }
         }
@@ -259,11 +259,6 @@ impl Place {
             Place::Dynamic => Space::Shared,
         }
     }
-}
-
-/// A conversion between integers that only cuts or extends.
-pub fn plain_conversion(from: Type, to: Type) -> Conversion {
-    Conversion { from, to, round: Round::Near, integral: false, ftz: false, sat: false, relu: false }
 }
 
 /// An operand as it was written, nearly.

@@ -1,8 +1,6 @@
 //! Every register that an instruction reads or writes, in one table.
 
-use crate::ir::{
-    Access, Address, AtomicOp, BarrierKind, Combine, File, Instr, Int1, Int2, Int3, Op, Reg, Type, Vote,
-};
+use super::{Access, Address, AtomicOp, BarrierKind, Combine, File, Instr, Op, Reg, Vote};
 
 /// Is a register read or written?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +41,6 @@ pub fn keeps_sources(op: &Op) -> bool {
             | Op::Match { .. }
             | Op::Redux { .. }
     )
-}
-
-/// The file of twice a type's width.
-fn double(ty: Type) -> File {
-    if ty.size() == 4 { B64 } else { B32 }
 }
 
 struct Visitor<'a>(&'a mut dyn FnMut(File, &mut Reg, Use));
@@ -105,27 +98,25 @@ impl Visitor<'_> {
             Op::RequireWritten { reg } => self.reads(Predicates, [reg]),
             Op::Int1 { op, ty, dst, a } => {
                 self.reads(ty.file(), [a]);
-                let word = matches!(op, Int1::Popc | Int1::Clz | Int1::Bfind | Int1::BfindShift);
-                self.writes(if word { B32 } else { ty.file() }, [dst]);
+                self.writes(op.result(*ty).file(), [dst]);
             }
-            Op::Int2 { op: Int2::Shl | Int2::Shr, ty, dst, a, b } => {
+            Op::Int2 { op, ty, dst, a, b } => {
                 self.reads(ty.file(), [a]);
-                self.reads(B32, [b]);
+                self.reads(op.second(*ty).file(), [b]);
                 self.writes(ty.file(), [dst]);
             }
-            Op::Int2 { ty, dst, a, b, .. } => self.within(ty.file(), dst, [a, b]),
             Op::Int3 { op, ty, dst, a, b, c } => {
                 self.reads(ty.file(), [a]);
-                self.reads(if *op == Int3::Bfe { B32 } else { ty.file() }, [b, c]);
+                self.reads(op.others(*ty).file(), [b, c]);
                 self.writes(ty.file(), [dst]);
             }
             Op::MulWide { ty, dst, a, b } => {
                 self.reads(B32, [a, b]);
-                self.writes(double(*ty), [dst]);
+                self.writes(ty.wide_file(), [dst]);
             }
             Op::MadWide { ty, dst, a, b, c } => {
                 self.reads(B32, [a, b]);
-                self.within(double(*ty), dst, [c]);
+                self.within(ty.wide_file(), dst, [c]);
             }
             Op::Carry { ty, dst, a, b, carry_in, carry_out, .. } => {
                 self.reads(ty.file(), [a, b]);
