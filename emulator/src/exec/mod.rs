@@ -7,7 +7,7 @@
 //! | `warp`, `control` | registers, active lanes, divergence and reconvergence |
 //! | `plan`, `vector_op` | which instructions run vectorised |
 //! | `interpreter`, `vector_registers`, `vector_memory` | the vectorised interpreter: all lanes at once |
-//! | `scalar` and `integer`, `float`, `compare`, `moves`, `lanes`, `matrix` | the scalar interpreter: any instruction, lane by lane |
+//! | `scalar` and `integer`, `compare`, `moves`, `lanes`, `matrix` | the scalar interpreter: any instruction, lane by lane |
 //! | `equivalence_tests` | both give the same bits |
 //! | `memory`, `global`, `shared`, `atomic`, `async_copy` | loads and stores |
 //! | `value` | what an operation gives for one value |
@@ -27,7 +27,6 @@ mod control;
 mod counters;
 #[cfg(test)]
 mod equivalence_tests;
-mod float;
 mod global;
 mod integer;
 mod interpreter;

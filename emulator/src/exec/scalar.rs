@@ -8,9 +8,13 @@ use super::context::{Outcome, RawFault};
 use super::interpreter::Flow;
 use super::matrix;
 use super::memory::Machine;
-use super::warp::Warp;
+use super::value::arithmetic::{self, halves};
+use super::value::convert::convert;
+use super::value::integer;
+use super::warp::{Registers, Warp};
 use crate::fault::Kind;
-use crate::ir::{Op, Scope, Type};
+use crate::ir::File::{B32, B64, Predicates};
+use crate::ir::{Op, Reg, Scope, Type};
 
 /// Executes an instruction for the lanes of `mask`, which isn't empty but for branches. Where the flow
 /// isn't [`Flow::Next`], the warp's `pc` has been set.
@@ -127,39 +131,104 @@ fn across(warp: &mut Warp, op: &Op, mask: u32) -> Outcome {
     }
 }
 
-/// Everything that only looks at its own lane's registers.
+/// Everything that only looks at its own lane's registers: moves and integers here.
 fn compute(warp: &mut Warp, op: &Op, mask: u32) {
     let registers = &mut warp.registers;
     match *op {
-        Op::Mov { file, dst, src } => registers.copy(file, mask, dst, src),
-        Op::Pack16 { dst, low, high } => registers.pack(16, mask, dst, low, high),
-        Op::Unpack16 { low, high, src } => registers.unpack(16, mask, low, high, src),
-        Op::Pack32 { dst, low, high } => registers.pack(32, mask, dst, low, high),
-        Op::Unpack32 { low, high, src } => registers.unpack(32, mask, low, high, src),
-        Op::Int1 { op, ty, dst, a } => registers.int1(op, ty, mask, dst, a),
-        Op::Int2 { op, ty, dst, a, b } => registers.int2(op, ty, mask, dst, a, b),
-        Op::Int3 { op, ty, dst, a, b, c } => registers.int3(op, ty, mask, dst, (a, b, c)),
-        Op::MulWide { ty, dst, a, b } => registers.mul_wide(ty, mask, dst, a, b, None),
-        Op::MadWide { ty, dst, a, b, c } => registers.mul_wide(ty, mask, dst, a, b, Some(c)),
+        Op::Mov { file, dst, src } => registers.map(mask, (file, dst), [(file, src)], |[a]| a),
+        Op::Pack16 { dst, low, high } => {
+            registers
+                .map(mask, (B32, dst), [(B32, low), (B32, high)], |[low, high]| high << 16 | low & 0xffff);
+        }
+        Op::Pack32 { dst, low, high } => {
+            registers.map(mask, (B64, dst), [(B32, low), (B32, high)], |[low, high]| high << 32 | low);
+        }
+        Op::Unpack16 { low, high, src } => registers.unpack(16, B32, mask, (low, high), src),
+        Op::Unpack32 { low, high, src } => registers.unpack(32, B64, mask, (low, high), src),
+        Op::Int1 { op, ty, dst, a } => {
+            let dst = (op.result(ty).file(), dst);
+            registers.map(mask, dst, [(ty.file(), a)], |[a]| integer::int1(op, ty, a));
+        }
+        Op::Int2 { op, ty, dst, a, b } => {
+            let from = [(ty.file(), a), (op.second(ty).file(), b)];
+            registers.map(mask, (ty.file(), dst), from, |[a, b]| integer::int2(op, ty, a, b));
+        }
+        Op::Int3 { op, ty, dst, a, b, c } => {
+            let others = op.others(ty).file();
+            let from = [(ty.file(), a), (others, b), (others, c)];
+            registers.map(mask, (ty.file(), dst), from, |[a, b, c]| integer::int3(op, ty, a, b, c));
+        }
+        Op::MulWide { ty, dst, a, b } => {
+            let from = [a, b].map(|reg| (ty.file(), reg));
+            registers.map(mask, (ty.wide_file(), dst), from, |[a, b]| integer::mul_wide(ty, a, b));
+        }
+        Op::MadWide { ty, dst, a, b, c } => {
+            let from = [(ty.file(), a), (ty.file(), b), (ty.wide_file(), c)];
+            let value = |[a, b, c]: [u64; 3]| integer::mul_wide(ty, a, b).wrapping_add(c);
+            registers.map(mask, (ty.wide_file(), dst), from, value);
+        }
         Op::Carry { subtract, ty, dst, a, b, carry_in, carry_out } => {
-            registers.carry(subtract, ty, mask, (dst, a, b), (carry_in, carry_out));
+            let from = (registers.get(ty.file(), a), registers.get(ty.file(), b));
+            registers.carry(subtract, ty, mask, dst, from, (carry_in, carry_out));
         }
         Op::MadCarry(ref mad) => registers.mad_carry(mask, mad),
         Op::Bfi { ty, dst, a, b, position, length } => {
-            registers.bit_field_insert(ty, mask, dst, (a, b), (position, length));
+            let from = [(ty.file(), a), (ty.file(), b), (B32, position), (B32, length)];
+            registers.map(mask, (ty.file(), dst), from, |[a, b, position, length]| {
+                integer::bit_field_insert(ty, a, b, position as u32, length as u32)
+            });
         }
-        Op::Lop3 { dst, a, b, c, table } => registers.lop3(mask, dst, (a, b, c), table),
-        Op::Prmt { mode, dst, a, b, c } => registers.permute(mode, mask, dst, (a, b, c)),
-        Op::Shf { left, clamp, dst, a, b, c } => registers.funnel(left, clamp, mask, dst, (a, b, c)),
+        Op::Lop3 { dst, a, b, c, table } => {
+            words(registers, mask, dst, [a, b, c], |[a, b, c]| integer::lop3(a, b, c, table));
+        }
+        Op::Prmt { mode, dst, a, b, c } => {
+            words(registers, mask, dst, [a, b, c], |[a, b, c]| integer::permute(mode, a, b, c));
+        }
+        Op::Shf { left, clamp, dst, a, b, c } => {
+            words(registers, mask, dst, [a, b, c], |[a, b, c]| integer::funnel(left, clamp, a, b, c));
+        }
         Op::Dot { bytes, high, a_signed, b_signed, dst, a, b, c } => {
-            registers.dot(bytes, high, (a_signed, b_signed), mask, dst, (a, b, c));
+            let signed = (a_signed, b_signed);
+            words(registers, mask, dst, [a, b, c], |[a, b, c]| integer::dot(bytes, high, signed, a, b, c));
         }
-        Op::Float1 { op, ty, mode, dst, a } => registers.float1(op, ty, mode, mask, dst, a),
-        Op::Float2 { op, ty, mode, dst, a, b } => registers.float2(op, ty, mode, mask, dst, (a, b)),
-        Op::Fma { ty, mode, dst, a, b, c } => registers.fma(ty, mode, mask, dst, (a, b, c)),
-        Op::Testp { test, ty, dst, a } => registers.test(test, ty, mask, dst, a),
-        Op::Convert { how, dst, src } => registers.convert(how, mask, dst, src),
-        Op::ConvertPair { how, dst, high, low } => registers.convert_pair(how, mask, dst, high, low),
+        _ => compute_floats(registers, op, mask),
+    }
+}
+
+/// A word of three.
+fn words(registers: &mut Registers, mask: u32, dst: Reg, from: [Reg; 3], f: impl Fn([u32; 3]) -> u32) {
+    let value = |words: [u64; 3]| f(words.map(|word| word as u32)).into();
+    registers.map(mask, (B32, dst), from.map(|reg| (B32, reg)), value);
+}
+
+/// Floats, conversions, comparisons and choices.
+fn compute_floats(registers: &mut Registers, op: &Op, mask: u32) {
+    match *op {
+        Op::Float1 { op, ty, mode, dst, a } => {
+            let value = |a| halves(ty, a, |[a]| arithmetic::float1(op, ty, mode, a));
+            registers.map(mask, (ty.file(), dst), [(ty.file(), a)], value);
+        }
+        Op::Float2 { op, ty, mode, dst, a, b } => {
+            let value = |ab| halves(ty, ab, |[a, b]| arithmetic::float2(op, ty, mode, a, b));
+            registers.map(mask, (ty.file(), dst), [a, b].map(|reg| (ty.file(), reg)), value);
+        }
+        Op::Fma { ty, mode, dst, a, b, c } => {
+            let value = |abc| halves(ty, abc, |[a, b, c]| arithmetic::fma(ty, mode, a, b, c));
+            registers.map(mask, (ty.file(), dst), [a, b, c].map(|reg| (ty.file(), reg)), value);
+        }
+        Op::Testp { test, ty, dst, a } => {
+            let value = |[a]: [u64; 1]| arithmetic::test(test, ty, a).into();
+            registers.map(mask, (Predicates, dst), [(ty.file(), a)], value);
+        }
+        Op::Convert { how, dst, src } => {
+            let packed = if how.to == how.from { how.from } else { Type::U32 };
+            let value = |a| halves(packed, a, |[a]| convert(how, a));
+            registers.map(mask, (how.to.file(), dst), [(how.from.file(), src)], value);
+        }
+        Op::ConvertPair { how, dst, high, low } => {
+            let value = |[high, low]: [u64; 2]| convert(how, high) << 16 | convert(how, low);
+            registers.map(mask, (B32, dst), [(B32, high), (B32, low)], value);
+        }
         Op::Setp { compare, ty, ftz, dst, other, a, b, combine } => {
             registers.setp(Comparison { compare, ty, ftz }, mask, (dst, other), (a, b), combine);
         }
@@ -167,11 +236,16 @@ fn compute(warp: &mut Warp, op: &Op, mask: u32) {
             registers.set_value(Comparison { compare, ty, ftz }, to, mask, dst, (a, b), combine);
         }
         Op::Selp { file, dst, a, b, p } => {
-            let chosen = registers.predicate(p);
-            registers.select(file, mask, dst, (a, b), chosen);
+            let from = [(file, a), (file, b), (Predicates, p)];
+            registers.map(mask, (file, dst), from, |[a, b, p]| if p == 1 { a } else { b });
         }
         Op::Slct { file, by, ftz, dst, a, b, c } => {
-            registers.select_by_sign(file, by, ftz, mask, dst, (a, b, c));
+            let first = |c: u64| match by {
+                Type::F32 => arithmetic::decode(by, c, ftz) >= 0.0,
+                _ => c as i32 >= 0,
+            };
+            let from = [(file, a), (file, b), (B32, c)];
+            registers.map(mask, (file, dst), from, |[a, b, c]| if first(c) { a } else { b });
         }
         Op::PredLogic { op, dst, a, b } => {
             let bits = logic(op, registers.predicate(a), registers.predicate(b));

@@ -69,6 +69,21 @@ impl Registers {
         }
     }
 
+    /// Applies a function to the values of the sources in every lane of the mask.
+    #[inline(never)]
+    pub fn map<const N: usize>(
+        &mut self,
+        mask: u32,
+        (file, dst): (File, Reg),
+        sources: [(File, Reg); N],
+        f: impl Fn([u64; N]) -> u64,
+    ) {
+        let sources = sources.map(|(file, reg)| self.get(file, reg));
+        let mut values = [0; LANES];
+        lanes(mask).for_each(|lane| values[lane] = f(sources.map(|source| source[lane])));
+        self.set(file, dst, mask, &values);
+    }
+
     /// A b32 register.
     pub fn b32(&self, reg: Reg) -> &[u32; LANES] {
         &self.b32[usize::from(reg)].0

@@ -61,6 +61,19 @@ fn saturate(value: f64, sat: bool, relu: bool) -> f64 {
     if relu && value <= 0.0 { 0.0 } else { value }
 }
 
+/// Applies a function of bits to the values of a word: both halves of a packed type, else the whole.
+pub fn halves<const N: usize>(ty: Type, values: [u64; N], f: impl Fn([u64; N]) -> u64) -> u64 {
+    match ty {
+        Type::F16x2 | Type::Bf16x2 => {
+            let low = f(values.map(|value| value & 0xffff));
+            let high = f(values.map(|value| value >> 16 & 0xffff));
+            high << 16 | low
+        }
+        Type::F16 | Type::Bf16 => f(values.map(|value| value & 0xffff)),
+        _ => f(values),
+    }
+}
+
 /// One operand. Bits in, bits out.
 pub fn float1(op: Float1, ty: Type, mode: Mode, a: u64) -> u64 {
     if let Some(bits) = sign_operation(op, ty, mode, a) {

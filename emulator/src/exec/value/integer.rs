@@ -99,6 +99,11 @@ fn high(ty: Type, x: i128, y: i128) -> u64 {
     }
 }
 
+/// The product of two integers of at most 32 bits in 64.
+pub fn mul_wide(ty: Type, a: u64, b: u64) -> u64 {
+    (extend(ty, a) * extend(ty, b)) as u64
+}
+
 /// Three operands.
 pub fn int3(op: Int3, ty: Type, a: u64, b: u64, c: u64) -> u64 {
     let (x, y, z) = (extend(ty, a), extend(ty, b), extend(ty, c));
