@@ -1,10 +1,18 @@
 //! Every attack and label setting through `infect`, `purify`, `poison` and `evaluate`.
 
 use std::fs;
+use std::path::Path;
 
-use serde_json::Value;
+use super::program::{
+    DATA, ONE_EPOCH, assert_says, evaluate, fails, infect, made, purification, succeeds, truth, word,
+};
 
-use super::program::{DATA, assert_says, fails, infect, succeeds, truth, word};
+/// Purifies the model of a run; its poison.json says how.
+fn erase(infected: &Path, output: &Path, more: &[&str]) {
+    let (model, poison) = (infected.join("model.safetensors"), infected.join("poison.json"));
+    let files = ["--poison", word(&poison), "--output", word(output)];
+    succeeds(&purification(&model, &[&files[..], &ONE_EPOCH, more].concat()));
+}
 
 #[test]
 fn every_attack_is_planted_measured_and_erased() {
@@ -29,35 +37,9 @@ fn every_attack_is_planted_measured_and_erased() {
         assert_eq!(file["train"]["indices"].as_array().unwrap().len(), 16);
         assert!(planted["after"]["asr"].is_f64(), "{planted}");
         let (model, poison) = (infected.join("model.safetensors"), infected.join("poison.json"));
-        let evaluated = succeeds(&[
-            "evaluate",
-            "--data",
-            DATA,
-            "--model",
-            word(&model),
-            "--trigger",
-            word(&poison),
-            "--json",
-        ]);
-        let evaluated: Value = serde_json::from_str(&evaluated).unwrap();
+        let evaluated = evaluate(DATA, &model, &poison);
         assert_eq!(evaluated["after"], planted["after"], "{attack} {mode}");
-        succeeds(&[
-            "purify",
-            "--data",
-            DATA,
-            "--model",
-            word(&model),
-            "--poison",
-            word(&poison),
-            "--batch",
-            "16",
-            "--set",
-            "rounds.*.adversarial.epochs=1",
-            "--set",
-            "rounds.*.clean.epochs=1",
-            "--output",
-            word(&purified),
-        ]);
+        erase(&infected, &purified, &[]);
     }
 }
 
@@ -89,31 +71,12 @@ fn wanets_noise_images_of_a_limited_set_are_the_same_for_all() {
     let file = truth(&output);
     let noise = file["train"]["noise"].as_array().unwrap();
     assert_eq!((noise.len(), file["train"]["images"].as_u64()), (16, Some(80)));
-    let model = output.join("model.safetensors");
-    let erase = |name: &str| {
+    let again = |name: &str| {
         let purified = parent.path().join(name);
-        succeeds(&[
-            "purify",
-            "--data",
-            DATA,
-            "--limit",
-            "40",
-            "--model",
-            word(&model),
-            "--poison",
-            word(&output.join("poison.json")),
-            "--batch",
-            "16",
-            "--set",
-            "rounds.*.adversarial.epochs=1",
-            "--set",
-            "rounds.*.clean.epochs=1",
-            "--output",
-            word(&purified),
-        ]);
-        fs::read(purified.join("model.safetensors")).unwrap()
+        erase(&output, &purified, &["--limit", "40"]);
+        made(&purified)
     };
-    assert_eq!(erase("one"), erase("two"));
+    assert_eq!(again("one"), again("two"));
 }
 
 #[test]
@@ -122,7 +85,7 @@ fn fresh_poison_trains_another_model_to_the_same_bits_each_time() {
     let train = |name: &str, options: &[&str]| {
         let output = parent.path().join(name);
         infect(&output, &[&["--attack", "wanet"], options].concat());
-        fs::read(output.join("model.safetensors")).unwrap()
+        made(&output)
     };
     let fresh = train("fresh", &["--fresh"]);
     assert_eq!(fresh, train("again", &["--fresh"]));

@@ -7,17 +7,11 @@ use pbe::data::{LoadOptions, load};
 use serde_json::Value;
 
 use super::program::{
-    DATA, NO_FILTERS, assert_says, command, fails, infected, model, poison, purification, run, succeeds,
-    text, word,
+    DATA, NO_FILTERS, assert_says, command, fails, infected, json, model, poison, purification, read_json,
+    run, succeeds, text, word,
 };
 
 /// stdout as JSON: anything beside the one object is an error.
-fn json(arguments: &[&str]) -> Value {
-    let mut arguments = arguments.to_vec();
-    arguments.push("--json");
-    serde_json::from_str(&succeeds(&arguments)).unwrap()
-}
-
 fn rows(path: &Path) -> Vec<csv::StringRecord> {
     csv::Reader::from_path(path).unwrap().records().map(Result::unwrap).collect()
 }
@@ -25,11 +19,11 @@ fn rows(path: &Path) -> Vec<csv::StringRecord> {
 #[test]
 fn infect_leaves_a_run_folder() {
     let folder = infected();
-    let result: Value = serde_json::from_slice(&fs::read(folder.join("result.json")).unwrap()).unwrap();
+    let result = read_json(folder.join("result.json"));
     assert_eq!((&result["command"], &result["schema"]), (&"infect".into(), &1.into()));
     assert!(result["after"]["clean_accuracy"].is_number() && result["after"]["asr"].is_number());
     assert_eq!(rows(&folder.join("metrics.csv")).len(), 2);
-    let truth: Value = serde_json::from_slice(&fs::read(poison()).unwrap()).unwrap();
+    let truth = read_json(poison());
     assert_eq!(truth["train"]["images"], 80);
     assert_eq!(truth["train"]["indices"].as_array().unwrap().len(), 16);
     let config = fs::read_to_string(folder.join("config.toml")).unwrap();
@@ -54,8 +48,7 @@ fn one_poisoned_image_or_none() {
         assert_eq!(result["after"]["asr"].is_number(), name == "one");
         assert_eq!(output.join("poison.json").exists(), name == "one");
     }
-    let truth = fs::read(parent.path().join("one/poison.json")).unwrap();
-    let truth: Value = serde_json::from_slice(&truth).unwrap();
+    let truth = read_json(parent.path().join("one/poison.json"));
     assert_eq!(truth["train"]["indices"].as_array().unwrap().len(), 1);
 }
 
@@ -69,7 +62,7 @@ fn a_limited_set_is_the_same_for_infect_and_purify() {
     arguments.extend(["--width", "2", "--batch", "16", "--epochs", "1", "--output", word(&output)]);
     succeeds(&arguments);
     let (model, truth) = (output.join("model.safetensors"), output.join("poison.json"));
-    let file: Value = serde_json::from_slice(&fs::read(&truth).unwrap()).unwrap();
+    let file = read_json(&truth);
     assert_eq!(
         (&file["train"]["images"], file["train"]["indices"].as_array().unwrap().len()),
         (&80.into(), 20)
@@ -101,7 +94,7 @@ fn poison_writes_a_folder_that_says_what_is_poisoned() {
     ]);
     let written = load(&output, &LoadOptions::default(), &|_, _| ()).unwrap();
     let original = load(Path::new(DATA), &LoadOptions::default(), &|_, _| ()).unwrap();
-    let truth: Value = serde_json::from_slice(&fs::read(output.join("poison.json")).unwrap()).unwrap();
+    let truth = read_json(output.join("poison.json"));
     assert_eq!(truth["train"]["applied"], true);
     let indices: Vec<u64> =
         truth["train"]["indices"].as_array().unwrap().iter().map(|index| index.as_u64().unwrap()).collect();
@@ -132,7 +125,7 @@ fn evaluate_measures_predicts_and_compares() {
     assert_eq!(rows.len(), 20);
     let right = rows.iter().filter(|row| row[2] == row[3]).count();
     assert_eq!(result["after"]["clean_accuracy"].as_f64().unwrap(), 5.0 * right as f64);
-    let recorded: Value = serde_json::from_slice(&fs::read(infected().join("result.json")).unwrap()).unwrap();
+    let recorded = read_json(infected().join("result.json"));
     assert_eq!(result["after"], recorded["after"]);
 
     let train = json(&["evaluate", "--model", word(&model), "--data", DATA, "--split", "train"]);
@@ -149,11 +142,8 @@ fn purify_reports_every_round_and_rank_repeats_the_last() {
     more.extend(["--set", "initial_set.label_agreement=false"]);
     more.extend(["--set", "rounds.*.select.label_agreement=false"]);
     let result = json(&purification(&model, &more));
-    assert_eq!(
-        result,
-        serde_json::from_slice::<Value>(&fs::read(output.join("result.json")).unwrap()).unwrap()
-    );
-    let truth: Value = serde_json::from_slice(&fs::read(&poison).unwrap()).unwrap();
+    assert_eq!(result, read_json(output.join("result.json")));
+    let truth = read_json(&poison);
     let poisoned = truth["train"]["indices"].as_array().unwrap().len();
     let rounds = result["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), 3);

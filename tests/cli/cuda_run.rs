@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::emulated::{emulated, succeeds_emulated, success};
-use super::program::{ONE_EPOCH, succeeds, without_seconds, word};
+use super::program::{ONE_EPOCH, read_json, succeeds, without_seconds, word};
 
 /// 24 training and 6 test images, 3 classes, 8x8.
 const DATA: &str = "synthetic:classes=3,per_class=8,test_per_class=2,size=8";
@@ -87,7 +87,7 @@ fn assert_tables_near(cpu: &Path, cuda: &Path) {
 }
 
 fn device_of(folder: &Path) -> (String, String) {
-    let result: Value = serde_json::from_slice(&fs::read(folder.join("result.json")).unwrap()).unwrap();
+    let result = read_json(folder.join("result.json"));
     let config: toml::Table = fs::read_to_string(folder.join("config.toml")).unwrap().parse().unwrap();
     (result["device"].as_str().unwrap().into(), config["device"].as_str().unwrap().into())
 }

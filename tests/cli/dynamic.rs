@@ -5,18 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::program::{self, DATA, ONE_EPOCH, assert_says, fails, made, succeeds, truth, word};
+use super::program::{self, DATA, ONE_EPOCH, assert_says, evaluate, fails, made, succeeds, truth, word};
 
 /// Small generators.
 const GENERATORS: [&str; 4] = ["--generator-width", "2", "--mask-steps", "3"];
 
 fn infect(output: &Path, options: &[&str]) -> Value {
     program::infect(output, &[&["--attack", "dynamic"], options].concat())
-}
-
-fn evaluate(model: &Path, poison: &Path) -> Value {
-    let arguments = ["evaluate", "--data", DATA, "--model", word(model), "--trigger", word(poison), "--json"];
-    serde_json::from_str(&succeeds(&arguments)).unwrap()
 }
 
 fn files(run: &Path) -> [PathBuf; 3] {
@@ -36,7 +31,7 @@ fn it_is_planted_measured_and_erased() {
         let count = |list: &str| file["train"][list].as_array().unwrap().len();
         assert_eq!((count("indices"), count("noise")), (16, 16));
         assert!(generators.exists() && planted["after"]["asr"].is_f64(), "{planted}");
-        assert_eq!(evaluate(&model, &poison)["after"], planted["after"], "the trigger that was saved");
+        assert_eq!(evaluate(DATA, &model, &poison)["after"], planted["after"], "the trigger that was saved");
         let arguments = ["purify", "--data", DATA, "--model", word(&model), "--poison", word(&poison)];
         let rest = ["--batch", "16", "--output", word(&purified)];
         succeeds(&[&arguments[..], &ONE_EPOCH, &rest].concat());
@@ -83,8 +78,8 @@ fn a_trained_trigger_poisons_other_sets_and_runs() {
     let file = truth(&stamped);
     assert_eq!((&file["train"]["applied"], &file["attack"]), (&true.into(), &"dynamic".into()));
     assert!(fs::read(stamped.join("dynamic.safetensors")).unwrap() == fs::read(&generators).unwrap());
-    let ours = evaluate(&model, &poison);
-    assert_eq!(evaluate(&model, &stamped.join("poison.json"))["after"], ours["after"]);
+    let ours = evaluate(DATA, &model, &poison);
+    assert_eq!(evaluate(DATA, &model, &stamped.join("poison.json"))["after"], ours["after"]);
     // Another classifier on the images of the trained trigger.
     let again = parent.path().join("again");
     infect(&again, &["--generators", word(&poison)]);

@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::program::{assert_says, fails, run, succeeds, text, word};
+use super::program::{ONE_EPOCH, assert_says, fails, made, read_json, run, succeeds, text, word};
 
 /// Classes that a small network learns in a few steps: each has its shade and its stripes.
 pub const CLASSES: [&str; 12] = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"];
@@ -163,17 +163,15 @@ fn a_run_repeats_with_the_order_that_was_found() {
     let model = bare(&trained("half"), folder.path());
     let data = set(["train", "test"], |class| class.to_string());
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    let short = ["--set", "rounds.*.adversarial.epochs=1", "--set", "rounds.*.clean.epochs=1"];
     let arguments =
         ["purify", "--model", word(&model), "--data", word(data.path()), "--clean-fraction", "0.5"];
-    succeeds(&[&arguments[..], &short, &["--batch", "16", "--output", word(&first)]].concat());
+    succeeds(&[&arguments[..], &ONE_EPOCH, &["--batch", "16", "--output", word(&first)]].concat());
     let config = first.join("config.toml");
     assert_says(
         &fs::read_to_string(&config).unwrap(),
         &["normalisation = \"0.5,0.5,0.5/0.5,0.5,0.5\"", "classes = [\"0\", \"1\", \"2\""],
     );
     succeeds(&["purify", "--config", word(&config), "--output", word(&second)]);
-    let made = |run: &Path| fs::read(run.join("model.safetensors")).unwrap();
     assert_eq!(made(&first), made(&second));
 }
 
@@ -253,7 +251,7 @@ fn both_lines_are_there_in_every_command_that_loads() {
             );
         }
     }
-    let result: Value = serde_json::from_slice(&fs::read(purified.join("result.json")).unwrap()).unwrap();
+    let result = read_json(purified.join("result.json"));
     let (train, model) = (&result["inputs"]["data"]["train"], &result["inputs"]["models"][0]);
     assert_eq!(
         (&train["folder"], &train["images"], &train["classes"]),

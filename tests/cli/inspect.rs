@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::inputs::{set, trained, usual};
 use super::program::{
-    DATA, NO_FILTERS, ONE_EPOCH, assert_says, fails, model, poison, purification, run as run_program,
-    succeeds, text, word,
+    DATA, NO_FILTERS, ONE_EPOCH, assert_says, fails, json, model, poison, purification, read_json,
+    run as run_program, succeeds, text, word,
 };
 
 fn inspection<'a>(model: &'a std::path::Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -15,8 +15,7 @@ fn inspection<'a>(model: &'a std::path::Path, more: &[&'a str]) -> Vec<&'a str> 
 #[test]
 fn the_result_has_the_documented_fields() {
     let model = model();
-    let text = succeeds(&inspection(&model, &["--limit", "24", "--json"]));
-    let result: Value = serde_json::from_str(&text).unwrap();
+    let result = json(&inspection(&model, &["--limit", "24"]));
     assert_eq!((&result["schema"], &result["command"]), (&1.into(), &"inspect".into()));
     let verdict = result["verdict"].as_str().unwrap();
     assert!(["infected", "no_sign", "undecided"].contains(&verdict), "{verdict}");
@@ -49,8 +48,7 @@ fn the_result_has_the_documented_fields() {
     }
 
     // Another number of threads doesn't change it, and without --json it is read by people.
-    let again = succeeds(&inspection(&model, &["--limit", "24", "--json", "--threads", "1"]));
-    let again: Value = serde_json::from_str(&again).unwrap();
+    let again = json(&inspection(&model, &["--limit", "24", "--threads", "1"]));
     assert_eq!(again["adversarial_examples"], result["adversarial_examples"]);
     assert_eq!(again["training_images"], result["training_images"]);
     let words = succeeds(&inspection(&model, &["--limit", "24"]));
@@ -104,7 +102,7 @@ fn a_purification_reports_what_it_found() {
     let more = ["--poison", word(&truth), "--output", word(&run), "--device", "cpu"];
     let words = succeeds(&purification(&model, &[&more[..], &ONE_EPOCH, &NO_FILTERS].concat()));
     assert_says(&words, &["training images"]);
-    let result: Value = serde_json::from_slice(&std::fs::read(run.join("result.json")).unwrap()).unwrap();
+    let result = read_json(run.join("result.json"));
     assert_eq!(result["detection"]["images"], 80);
     assert_eq!(result["recall"].as_array().unwrap().len(), 4);
     let rows = std::fs::read_to_string(run.join("suspects.csv")).unwrap();

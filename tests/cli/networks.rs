@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::program::{DATA, ONE_EPOCH, assert_says, fails, model, run, succeeds, text, word};
+use super::program::{DATA, ONE_EPOCH, assert_says, evaluate, fails, json, model, run, succeeds, text, word};
 
 /// A small model of this network, with a backdoor.
 fn infect(folder: &Path, data: &str, options: &[&str]) -> PathBuf {
@@ -29,15 +27,13 @@ fn through_the_commands(network: &str, data: &str, width: &str) {
     assert_says(&succeeds(&["doctor", "--model", word(&model)]), &[&format!("{network} of width {width}")]);
     let output = folder.path().join("purified");
     let mut arguments = vec!["purify", "--data", data, "--model", word(&model), "--poison", word(&poison)];
-    arguments.extend(["--batch", "16", "--json"]);
+    arguments.extend(["--batch", "16"]);
     arguments.extend(ONE_EPOCH);
     arguments.extend(["--output", word(&output)]);
-    let purified: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
+    let purified = json(&arguments);
     let (after, copy) = (output.join("model.safetensors"), folder.path().join("copy.safetensors"));
     succeeds(&["convert", "--model", word(&after), "--output", word(&copy)]);
-    let arguments =
-        ["evaluate", "--data", data, "--model", word(&copy), "--trigger", word(&poison), "--json"];
-    let evaluated: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
+    let evaluated = evaluate(data, &copy, &poison);
     assert_eq!(evaluated["after"]["clean_accuracy"], purified["after"]["clean_accuracy"], "{network}");
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::program::{DATA, ONE_EPOCH, assert_says, fails, model, poison, purification, succeeds, word};
+use super::program::{
+    DATA, ONE_EPOCH, assert_says, fails, json, model, poison, purification, succeeds, word,
+};
 
 /// An observation with `more` into `output`.
 fn observation<'a>(files: &'a [std::path::PathBuf; 2], output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -56,18 +58,8 @@ fn the_page_holds_every_figure_and_needs_nothing_else() {
     rank.extend(["--poison", word(&files[1]), "--output", word(&ranking), "--pr", word(&curve)]);
     succeeds(&rank);
 
-    let more = [
-        "--benign",
-        word(&after),
-        "--images",
-        "12",
-        "--run",
-        word(&purified),
-        "--pr",
-        word(&curve),
-        "--json",
-    ];
-    let result: Value = serde_json::from_str(&succeeds(&observation(&files, &output, &more))).unwrap();
+    let more = ["--benign", word(&after), "--images", "12", "--run", word(&purified), "--pr", word(&curve)];
+    let result = json(&observation(&files, &output, &more));
     let seen = &result["observation"];
     let page = fs::read_to_string(output.join("observe.html")).unwrap();
     for name in ["confusion", "confusion-benign", "tsne", "ranking", "rounds"] {

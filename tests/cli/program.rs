@@ -54,6 +54,12 @@ pub fn succeeds(arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
+/// The object that it prints under --json.
+#[track_caller]
+pub fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&succeeds(&[arguments, &["--json"]].concat())).unwrap()
+}
+
 /// Its error, when it ends with `code`: one line, the last on stderr, and nothing on stdout.
 #[track_caller]
 pub fn fails_with(code: i32, arguments: &[&str]) -> String {
@@ -162,14 +168,25 @@ pub fn made(folder: &Path) -> Vec<u8> {
 /// Plants what the options say into a small model for two epochs; returns the result object.
 #[track_caller]
 pub fn infect(output: &Path, options: &[&str]) -> Value {
-    let mut arguments = vec!["infect", "--data", DATA, "--rate", "0.2", "--epochs", "2", "--json"];
+    let mut arguments = vec!["infect", "--data", DATA, "--rate", "0.2", "--epochs", "2"];
     arguments.extend(SMALL);
     arguments.extend(options);
     arguments.extend(["--output", word(output)]);
-    serde_json::from_str(&succeeds(&arguments)).unwrap()
+    json(&arguments)
+}
+
+/// What `evaluate` measures of a model, with the trigger of a poison.json.
+#[track_caller]
+pub fn evaluate(data: &str, model: &Path, poison: &Path) -> Value {
+    json(&["evaluate", "--data", data, "--model", word(model), "--trigger", word(poison)])
+}
+
+/// A file of JSON.
+pub fn read_json(path: impl AsRef<Path>) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// The poison.json of a run.
 pub fn truth(run: &Path) -> Value {
-    serde_json::from_slice(&fs::read(run.join("poison.json")).unwrap()).unwrap()
+    read_json(run.join("poison.json"))
 }

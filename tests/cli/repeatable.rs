@@ -7,8 +7,8 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::program::{
-    DATA, SMALL, command, error_of, infected, interrupt, made, model, poison, purification, stamp, succeeds,
-    wait_for, without_seconds, word,
+    DATA, SMALL, command, error_of, infected, interrupt, json, made, model, poison, purification, read_json,
+    stamp, succeeds, wait_for, without_seconds, word,
 };
 
 #[track_caller]
@@ -62,7 +62,7 @@ fn the_truth_changes_only_the_report() {
     let data = parent.path().join("data");
     succeeds(&["poison", "--data", DATA, "--attack", "badnets", "--output", word(&data)]);
     let path = data.join("poison.json");
-    let mut truth: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut truth = read_json(&path);
     truth["train"]["indices"] = (0..80).collect::<Vec<u32>>().into();
     let lie = data.join("lie.json");
     fs::write(&lie, truth.to_string()).unwrap();
@@ -75,7 +75,7 @@ fn the_truth_changes_only_the_report() {
     }
     assert!(made(&folders[0]) == made(&folders[1]) && made(&folders[1]) == made(&folders[2]));
     let precision = |folder: &Path| -> Value {
-        let result: Value = serde_json::from_slice(&fs::read(folder.join("result.json")).unwrap()).unwrap();
+        let result = read_json(folder.join("result.json"));
         result["rounds"][0]["selected_precision"].clone()
     };
     assert_ne!(precision(&folders[0]), precision(&folders[1]));
@@ -233,8 +233,7 @@ fn fine_tuning_is_repeated_and_needs_a_clean_set() {
     let refused = purification(&model, &[&more[..], &["--output", word(&first)]].concat());
     assert!(super::program::fails(&refused).contains("needs a clean set"));
     let one = [&refused[..], &["--clean-fraction", "0.5"]].concat();
-    let result = succeeds(&[&one[..], &["--json"]].concat());
-    let result: Value = serde_json::from_str(&result).unwrap();
+    let result = json(&one);
     assert!(result["rounds"][0]["clean_loss"].is_number() && result["after"]["asr"].is_number());
     succeeds(&["purify", "--config", word(&first.join("config.toml")), "--output", word(&again)]);
     assert_same(&first, &again);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::program::{
-    assert_says, command, error_of, fails, made, model, purification, resumed, stamp, succeeds, text,
-    wait_for, word,
+    assert_says, command, error_of, fails, made, model, purification, read_json, resumed, stamp, succeeds,
+    text, wait_for, word,
 };
 
 fn seed_in_config(folder: &Path) -> i64 {
@@ -15,8 +15,7 @@ fn seed_in_config(folder: &Path) -> i64 {
 }
 
 fn seed_in_result(folder: &Path) -> i64 {
-    let result: serde_json::Value =
-        serde_json::from_slice(&fs::read(folder.join("result.json")).unwrap()).unwrap();
+    let result = read_json(folder.join("result.json"));
     result["seed"].as_i64().unwrap()
 }
 
