@@ -36,6 +36,17 @@ pub trait Simd: Copy {
 
 // Below, every body is a SAFETY case of the trait: instructions and pointers are the caller's.
 
+/// Methods that are one instruction each.
+#[cfg(target_arch = "x86_64")]
+macro_rules! instructions {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty = $instruction:ident;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name($($argument: $type),*) -> $result {
+            $instruction($($argument),*)
+        }
+    )*};
+}
+
 /// AVX-512F.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
@@ -47,45 +58,23 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const ROWS: usize = 14;
     type V = __m512;
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> __m512 {
-        _mm512_set1_ps(x)
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m512 {
-        _mm512_loadu_ps(p)
+    instructions! {
+        splat(x: f32) -> __m512 = _mm512_set1_ps;
+        load(p: *const f32) -> __m512 = _mm512_loadu_ps;
+        store(p: *mut f32, v: __m512) -> () = _mm512_storeu_ps;
+        add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps;
+        sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps;
+        mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps;
+        mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps;
+        max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps;
     }
     #[inline(always)]
     unsafe fn load_partial(p: *const f32, n: usize) -> __m512 {
         _mm512_maskz_loadu_ps((0xffff_u32 >> (16 - n)) as u16, p)
     }
     #[inline(always)]
-    unsafe fn store(p: *mut f32, v: __m512) {
-        _mm512_storeu_ps(p, v)
-    }
-    #[inline(always)]
     unsafe fn store_partial(p: *mut f32, v: __m512, n: usize) {
         _mm512_mask_storeu_ps(p, (0xffff_u32 >> (16 - n)) as u16, v)
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        _mm512_add_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-        _mm512_sub_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-        _mm512_mul_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
-        _mm512_fmadd_ps(a, b, c)
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m512, b: __m512) -> __m512 {
-        _mm512_max_ps(a, b)
     }
     #[inline(always)]
     unsafe fn positive(a: __m512) -> u32 {
@@ -115,45 +104,23 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
     type V = __m256;
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> __m256 {
-        _mm256_set1_ps(x)
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m256 {
-        _mm256_loadu_ps(p)
+    instructions! {
+        splat(x: f32) -> __m256 = _mm256_set1_ps;
+        load(p: *const f32) -> __m256 = _mm256_loadu_ps;
+        store(p: *mut f32, v: __m256) -> () = _mm256_storeu_ps;
+        add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps;
+        sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps;
+        mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps;
+        mul_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps;
+        max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps;
     }
     #[inline(always)]
     unsafe fn load_partial(p: *const f32, n: usize) -> __m256 {
         _mm256_maskload_ps(p, first_lanes(n))
     }
     #[inline(always)]
-    unsafe fn store(p: *mut f32, v: __m256) {
-        _mm256_storeu_ps(p, v)
-    }
-    #[inline(always)]
     unsafe fn store_partial(p: *mut f32, v: __m256, n: usize) {
         _mm256_maskstore_ps(p, first_lanes(n), v)
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m256, b: __m256) -> __m256 {
-        _mm256_add_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn sub(a: __m256, b: __m256) -> __m256 {
-        _mm256_sub_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
-        _mm256_mul_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
-        _mm256_fmadd_ps(a, b, c)
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m256, b: __m256) -> __m256 {
-        _mm256_max_ps(a, b)
     }
     #[inline(always)]
     unsafe fn positive(a: __m256) -> u32 {
