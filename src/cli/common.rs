@@ -12,7 +12,7 @@ use pbe::data::{
 };
 use pbe::device::Precision;
 use pbe::error::{Error, Result};
-use pbe::report::{Begin, COMMIT, RunResult, comparison, findings};
+use pbe::report::{Begin, COMMIT, RunFolder, RunResult, comparison, findings};
 use serde::Serialize;
 
 use super::progress::Progress;
@@ -104,20 +104,7 @@ impl RunArgs {
     /// # Errors
     /// There is no run in the folder.
     pub fn resumed(&self) -> Result<Option<PathBuf>> {
-        self.resume.as_deref().map(settings_of).transpose()
-    }
-}
-
-/// `config.toml` of the run in `folder`.
-///
-/// # Errors
-/// There is none.
-pub fn settings_of(folder: &Path) -> Result<PathBuf> {
-    let (config, fault) = (folder.join("config.toml"), |cause| Err(Error::file(folder, cause)));
-    match (folder.exists(), config.exists()) {
-        (false, _) => fault("no run to resume: there is no such folder"),
-        (_, false) => fault("no run to resume: it has no config.toml"),
-        _ => Ok(config),
+        self.resume.as_deref().map(RunFolder::settings).transpose()
     }
 }
 

@@ -62,8 +62,8 @@ impl RunFolder {
     pub fn create(folder: &Path, command: &str, config: &impl Serialize, begin: Begin) -> Result<Self> {
         let path = folder.join(CONFIG);
         let (text, wanted) = resolve(&path, command, config)?;
-        if begin == Begin::Resume && !folder.exists() {
-            return Err(Error::file(folder, "no run to resume: there is no such folder"));
+        if begin == Begin::Resume {
+            Self::settings(folder)?;
         }
         fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("can't be made: {e}")))?;
         let digest = Digest::default().texts(&[&text]).finish();
@@ -71,13 +71,23 @@ impl RunFolder {
         match fs::read_to_string(&path) {
             Ok(present) => run.take_run(&present, &wanted, begin)?,
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::file(&path, e)),
-            Err(_) if begin == Begin::Resume => {
-                return Err(Error::file(folder, "no run to resume: it has no config.toml"));
-            }
             Err(_) => run.take_new()?,
         }
         write_atomic(&path, text.as_bytes()).map_err(Error::input)?;
         Ok(run)
+    }
+
+    /// `config.toml` of the run in `folder`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn settings(folder: &Path) -> Result<PathBuf> {
+        let (config, fault) = (folder.join(CONFIG), |cause| Err(Error::file(folder, cause)));
+        match (folder.exists(), config.exists()) {
+            (false, _) => fault("no run to resume: there is no such folder"),
+            (_, false) => fault("no run to resume: it has no config.toml"),
+            _ => Ok(config),
+        }
     }
 
     /// Takes a folder that holds a run.

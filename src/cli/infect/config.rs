@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use pbe::backdoor::dynamic::GeneratorConfig;
 use pbe::error::{Error, Result};
+use pbe::report::RunFolder;
 use toml::{Table, Value};
 
 use super::InfectArgs;
-use crate::cli::common::settings_of;
 use crate::cli::config_file::{check_origin, read};
 
 /// The command's line alone.
@@ -85,7 +85,7 @@ pub fn expand(mut line: Vec<OsString>) -> Result<Vec<OsString>> {
     }
     let path = match (value_of(&words, "--config"), value_of(&words, "--resume")) {
         (Some(path), _) => PathBuf::from(path),
-        (None, Some(folder)) => settings_of(Path::new(folder))?,
+        (None, Some(folder)) => RunFolder::settings(Path::new(folder))?,
         (None, None) => return Ok(line),
     };
     let path = path.as_path();
