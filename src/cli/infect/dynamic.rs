@@ -18,7 +18,7 @@ use super::InfectArgs;
 use super::joint::{DynamicMeta, DynamicRun, restore};
 use super::setup::{InfectSettings, Setup};
 use crate::cli::checkpoint::{ResumeState, resume_state};
-use crate::cli::common::{DataConfig, Loaded, Provenance, remove};
+use crate::cli::common::{DataConfig, Loaded, Provenance};
 use crate::cli::memory::{ImageBytes, MemoryEstimate};
 use crate::cli::progress::Progress;
 use crate::cli::trigger::{ORDER, PoisonSettings};
@@ -89,15 +89,10 @@ pub fn infect(
     weights.values = networks.classifier.weights()?;
     save(&weights, folder.model())?;
     truth(&run, drawn, poison_settings, &loaded, seed).save(&folder.poison())?;
-    let mut result = super::result(&args.compute, device.as_ref());
-    result.inputs = Some(inputs);
-    result.after = run.measure(&mut networks)?.unwrap_or_default();
-    let training: f64 = run.meta.epochs.iter().map(|epoch| epoch.seconds).sum();
-    let seconds = [("load", load), ("mask", run.meta.mask_seconds), ("train", training)];
-    result.seconds = seconds.map(|(phase, time)| (phase.to_string(), time)).into();
-    result.save(&folder.result())?;
-    remove(&folder.checkpoint())?;
-    Ok(result)
+    let after = run.measure(&mut networks)?.unwrap_or_default();
+    let meta = &run.meta;
+    let seconds = [("load", load), ("mask", meta.mask_seconds), ("train", meta.log.training_seconds())];
+    super::finish(&folder, args, device.as_ref(), inputs, after, &seconds)
 }
 
 /// poison.json: the images numbered as the whole set is, of which `--limit` took some.

@@ -6,23 +6,64 @@ use pbe::backdoor::{InfectConfig, InfectJob, train_backdoored};
 use pbe::data::ImageSet;
 use pbe::engine::Engine;
 use pbe::error::Result;
-use pbe::eval::Evaluator;
+use pbe::eval::{Evaluator, Metrics};
 use pbe::report::RunFolder;
 use pbe::report::csv::{EpochMetrics, write_epochs};
-use pbe::train::{EpochImages, StepEvent, TrainCursor};
+use pbe::train::{EpochImages, TrainCursor};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::checkpoint;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 
+/// The epochs of a run so far.
+#[derive(Default, Serialize, Deserialize)]
+pub struct EpochLog {
+    pub epochs: Vec<EpochMetrics>,
+    /// Training time of the epoch in progress.
+    pub seconds: f64,
+}
+
+impl EpochLog {
+    /// Writes down the epoch that has ended at `cursor`, after so many batches.
+    pub fn close(
+        &mut self,
+        folder: &RunFolder,
+        config: &InfectConfig,
+        cursor: &TrainCursor,
+        batches: usize,
+        metrics: &Metrics,
+        progress: &Progress,
+    ) -> Result<()> {
+        let epoch = cursor.epoch - 1;
+        let done = EpochMetrics {
+            epoch: epoch as u32,
+            loss: cursor.loss,
+            learning_rate: config.rate(epoch, batches),
+            clean_accuracy: metrics.clean_accuracy,
+            asr: metrics.asr,
+            seconds: std::mem::take(&mut self.seconds),
+        };
+        let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
+        let (acc, asr) = (percent(done.clean_accuracy), percent(done.asr));
+        let loss = done.loss.unwrap_or(f64::NAN);
+        progress.log(&format!("epoch {}: loss {loss:.4}, ACC {acc}, ASR {asr}", epoch + 1));
+        self.epochs.push(done);
+        write_epochs(&folder.metrics(), &self.epochs)
+    }
+
+    /// Of all epochs that are done.
+    pub fn training_seconds(&self) -> f64 {
+        self.epochs.iter().map(|epoch| epoch.seconds).sum()
+    }
+}
+
 /// What a checkpoint holds besides weights and momentum.
 #[derive(Default, Serialize, Deserialize)]
 pub struct InfectMeta {
     pub cursor: TrainCursor,
-    pub epochs: Vec<EpochMetrics>,
-    /// Training time of the epoch in progress.
-    pub seconds: f64,
+    #[serde(flatten)]
+    pub log: EpochLog,
 }
 
 /// A training run in a folder.
@@ -52,12 +93,13 @@ impl InfectRun<'_> {
             progress.show("training", event.done(), event.total(), Some(note));
             let interrupted = interrupt::check();
             if event.epoch_done || interrupted.is_err() {
-                meta.seconds += clock.elapsed().as_secs_f64();
+                meta.log.seconds += clock.elapsed().as_secs_f64();
                 meta.cursor = *event.cursor;
                 if event.epoch_done {
-                    let seconds = std::mem::take(&mut meta.seconds);
-                    meta.epochs.push(self.epoch(engine, event, seconds, progress)?);
-                    write_epochs(&self.folder.metrics(), &meta.epochs)?;
+                    let metrics = self.evaluator.map(|evaluator| evaluator.measure(engine)).transpose()?;
+                    engine.attach(self.images)?;
+                    let (cursor, metrics) = (event.cursor, metrics.unwrap_or_default());
+                    meta.log.close(self.folder, self.config, cursor, event.batches, &metrics, progress)?;
                 }
                 self.store(engine, meta)?;
                 clock = Instant::now();
@@ -68,41 +110,8 @@ impl InfectRun<'_> {
         Ok(())
     }
 
-    fn epoch(
-        &self,
-        engine: &mut Engine,
-        event: &StepEvent,
-        seconds: f64,
-        progress: &Progress,
-    ) -> Result<EpochMetrics> {
-        let epoch = event.cursor.epoch - 1;
-        let metrics =
-            self.evaluator.map(|evaluator| evaluator.measure(engine)).transpose()?.unwrap_or_default();
-        engine.attach(self.images)?;
-        let learning_rate = self.config.rate(epoch, event.batches);
-        let loss = event.cursor.loss;
-        let done = EpochMetrics {
-            epoch: epoch as u32,
-            loss,
-            learning_rate,
-            clean_accuracy: metrics.clean_accuracy,
-            asr: metrics.asr,
-            seconds,
-        };
-        log_epoch(progress, &done);
-        Ok(done)
-    }
-
     fn store(&self, engine: &Engine, meta: &InfectMeta) -> Result<()> {
         let (weights, momentum) = (engine.weights()?, engine.momentum()?);
         checkpoint::save(self.folder, meta, &[("weights", &weights), ("momentum", &momentum)], &[])
     }
-}
-
-/// A line for an epoch that is done.
-pub fn log_epoch(progress: &Progress, epoch: &EpochMetrics) {
-    let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
-    let (acc, asr, loss) =
-        (percent(epoch.clean_accuracy), percent(epoch.asr), epoch.loss.unwrap_or(f64::NAN));
-    progress.log(&format!("epoch {}: loss {loss:.4}, ACC {acc}, ASR {asr}", epoch.epoch + 1));
 }

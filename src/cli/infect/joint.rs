@@ -9,10 +9,9 @@ use pbe::data::ImageSet;
 use pbe::error::{Error, Result};
 use pbe::eval::Metrics;
 use pbe::report::RunFolder;
-use pbe::report::csv::{EpochMetrics, write_epochs};
 use serde::{Deserialize, Serialize};
 
-use super::job::log_epoch;
+use super::job::EpochLog;
 use crate::cli::checkpoint::{self, Checkpoint};
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
@@ -21,11 +20,10 @@ use crate::cli::progress::Progress;
 #[derive(Default, Serialize, Deserialize)]
 pub struct DynamicMeta {
     pub cursor: DynamicCursor,
-    pub epochs: Vec<EpochMetrics>,
+    #[serde(flatten)]
+    pub log: EpochLog,
     /// Time of the mask phase.
     pub mask_seconds: f64,
-    /// Training time of the epoch in progress.
-    pub seconds: f64,
 }
 
 /// A training run in a folder.
@@ -51,10 +49,13 @@ impl DynamicRun<'_> {
             let interrupted = interrupt::check();
             let masked = event.mask && event.cursor.mask_step == training.generators.mask_steps;
             if event.epoch_done || masked || interrupted.is_err() {
-                let spent = if event.mask { &mut self.meta.mask_seconds } else { &mut self.meta.seconds };
+                let spent = if event.mask { &mut self.meta.mask_seconds } else { &mut self.meta.log.seconds };
                 *spent += clock.elapsed().as_secs_f64();
                 if event.epoch_done {
-                    self.close(networks, event, progress)?;
+                    let metrics = self.measure(networks)?.unwrap_or_default();
+                    networks.attach(training.images)?;
+                    let (config, cursor) = (training.classifier, &event.cursor.classifier);
+                    self.meta.log.close(self.folder, config, cursor, event.batches, &metrics, progress)?;
                 }
                 self.meta.cursor = *event.cursor;
                 self.store(networks)?;
@@ -76,24 +77,6 @@ impl DynamicRun<'_> {
         let done = event.cursor.classifier.epoch * event.batches + event.cursor.classifier.batch;
         let note = format!("epoch {} of {epochs}, loss {loss:.3}", (done - 1) / event.batches + 1);
         progress.show("training", done, event.batches * epochs, Some(note));
-    }
-
-    /// Measures an epoch that is done and writes it down.
-    fn close(&mut self, networks: &mut Networks, event: &DynamicEvent, progress: &Progress) -> Result<()> {
-        let epoch = event.cursor.classifier.epoch - 1;
-        let metrics = self.measure(networks)?.unwrap_or_default();
-        networks.attach(self.training.images)?;
-        let done = EpochMetrics {
-            epoch: epoch as u32,
-            loss: event.cursor.classifier.loss,
-            learning_rate: self.training.classifier.rate(epoch, event.batches),
-            clean_accuracy: metrics.clean_accuracy,
-            asr: metrics.asr,
-            seconds: std::mem::take(&mut self.meta.seconds),
-        };
-        log_epoch(progress, &done);
-        self.meta.epochs.push(done);
-        write_epochs(&self.folder.metrics(), &self.meta.epochs)
     }
 
     /// The networks' weights as the trigger.

@@ -23,7 +23,8 @@ use pbe::data::ImageSet;
 use pbe::device::Device;
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
-use pbe::eval::Evaluator;
+use pbe::eval::{Evaluator, Metrics};
+use pbe::inputs::Inputs;
 use pbe::model::{Weights, save};
 use pbe::report::{RunFolder, RunResult};
 use pbe::train::TrainerConfig;
@@ -170,13 +171,24 @@ pub fn infect(args: &InfectArgs, progress: &Progress) -> Result<RunResult> {
 
     weights.values = engine.weights()?;
     save(&weights, folder.model())?;
-    let mut result = result(&args.compute, device.as_ref());
+    let after = evaluator.map(|evaluator| evaluator.measure(&mut engine)).transpose()?.unwrap_or_default();
+    let seconds = [("load", load), ("train", meta.log.training_seconds())];
+    finish(&folder, args, device.as_ref(), inputs, after, &seconds)
+}
+
+/// Writes the result of a run that is done.
+fn finish(
+    folder: &RunFolder,
+    args: &InfectArgs,
+    device: &dyn Device,
+    inputs: Inputs,
+    after: Metrics,
+    seconds: &[(&str, f64)],
+) -> Result<RunResult> {
+    let mut result = RunResult::new("infect", &device.describe(), args.compute.seed());
     result.inputs = Some(inputs);
-    if let Some(evaluator) = &evaluator {
-        result.after = evaluator.measure(&mut engine)?;
-    }
-    let training: f64 = meta.epochs.iter().map(|epoch| epoch.seconds).sum();
-    result.seconds = [("load".into(), load), ("train".into(), training)].into();
+    result.after = after;
+    result.seconds = seconds.iter().map(|(phase, time)| (phase.to_string(), *time)).collect();
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
     Ok(result)
@@ -195,10 +207,6 @@ fn digests(
         log_changes(&config::origin(path)?.1, &digests);
     }
     Ok(digests)
-}
-
-fn result(args: &ComputeArgs, device: &dyn Device) -> RunResult {
-    RunResult::new("infect", &device.describe(), args.seed())
 }
 
 /// Numbers the poisoned images as the whole set does, of which `--limit` took some, and makes them
