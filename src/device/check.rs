@@ -3,7 +3,8 @@
 
 use super::ops::{Access, Operand};
 use super::{
-    BatchSlice, ConvShape, Direction, FilterId, FilterSpec, ImageSlot, MemoryLayout, Program, Region, Span,
+    BatchSlice, ConvShape, Direction, FilterId, FilterSpec, ImageSlot, MemoryLayout, Op, Program, Region,
+    Span,
 };
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
@@ -144,9 +145,14 @@ fn staging_rows(list: &[(Operand, Span)], room: usize) -> Result<usize> {
 }
 
 /// Checks the slices of a run against the program's capacity and the staging rows it has room
-/// for. Those of a data-parallel program run side by side: their rows must be disjoint, and come in order.
+/// for, and that batch statistics are of some images. The slices of a data-parallel program run side by side: their
+/// rows must be disjoint, and come in order.
 pub fn check_slices(program: &Program, rows: usize, slices: &[BatchSlice]) -> Result<()> {
     let mut free = 0;
+    let statistics = program.ops.iter().any(|op| matches!(op, Op::BatchNormStats(_)));
+    if statistics && slices.iter().any(|slice| slice.count == 0) {
+        return Err(Error::run("batch statistics of no images"));
+    }
     for (index, &BatchSlice { first, count }) in slices.iter().enumerate() {
         let end = first.saturating_add(count);
         if count > program.capacity || end > rows {

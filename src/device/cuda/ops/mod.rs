@@ -20,7 +20,7 @@ pub(super) const VEC4: usize = 4;
 /// # Errors
 /// No kernel does it.
 pub(super) fn lower(to: &mut LaunchBuilder, op: &Op) -> Lowered {
-    if to.count == 0 && !is_per_network(op) {
+    if to.count == 0 && !op.work().once {
         return Ok(());
     }
     if let Fusion::Classifier(classifier) = &to.plan.fusion {
@@ -70,11 +70,6 @@ pub(super) fn filter_words(spec: &FilterSpec, precision: Precision) -> usize {
 pub(super) fn filters_words(programs: &[Program], precision: Precision) -> usize {
     let filters = programs.iter().map(|program| &program.filters).max_by_key(|filters| filters.len());
     filters.into_iter().flatten().map(|spec| filter_words(spec, precision)).sum()
-}
-
-/// Whether an op is of the whole network, whatever the images.
-fn is_per_network(op: &Op) -> bool {
-    matches!(op, Op::BatchNormAffine(_) | Op::Sgd(_) | Op::Adam(_) | Op::MovingAverage(_) | Op::LoadFilter(_))
 }
 
 /// A sum over rows, in parts: [`RowParts::count`] of [`RowParts::rows`] rows each, the last perhaps less.

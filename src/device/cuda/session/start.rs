@@ -103,7 +103,6 @@ impl CudaSession {
     /// Checks what the host staged for an op to use: indices of images, labels.
     pub(super) fn check_staged(&self, op: &Op, slice: BatchSlice) -> Result<()> {
         match op {
-            Op::BatchNormStats(_) if slice.count == 0 => Err(Error::run("batch statistics of no images")),
             Op::LoadImages(ops::LoadImages { images, indices, height, width, channels, .. })
                 if slice.count > 0 =>
             {
