@@ -1,9 +1,10 @@
-//! The library in a few calls: [`load_model`], [`load_data`], [`purify`], [`inspect`], [`attack`], [`score`].
+//! The library in a few calls: [`load_model`], [`load_data`], [`purify`], [`inspect`], [`attack`], [`score`]. The bindings
+//! for C and Python are made of these.
 
 use std::path::Path;
 
 use crate::analysis::{Detection, Suspects, UntargetedAttack, find_suspects};
-use crate::data::{Dataset, ImageSet, LoadOptions};
+use crate::data::{Dataset, ImageSet, LoadOptions, NormalisationChoice};
 use crate::defense::settings::parse_assignment;
 use crate::defense::{DefenseKind, Facts, Observer, Overlay, Recipe, RunInputs, RunState};
 use crate::device::{Device, DeviceChoice, Norm, Precision};
@@ -12,7 +13,8 @@ use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::inputs::Meeting;
-use crate::model::{Origin, Weights, load_bytes, load_set, save, to_bytes};
+use crate::model::container::{self, Entry, Metadata};
+use crate::model::{Origin, Slot, Weights, load_bytes, load_set, save, to_bytes};
 use crate::train::pgd;
 
 /// A classifier. It is fitted to images by [`load_data`] or [`Model::fit`], where its file doesn't say how they are
@@ -23,6 +25,17 @@ pub struct Model {
     origin: Origin,
     /// Its file, for messages.
     path: String,
+}
+
+/// A tensor of a state dict, its elements row by row.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// Its key.
+    pub name: &'a str,
+    /// Outermost dimension first.
+    pub shape: &'a [usize],
+    /// As many as the shape says.
+    pub values: &'a [f32],
 }
 
 /// Where and how to compute.
@@ -150,6 +163,14 @@ pub fn score(infected: &Model, purified: &Model, images: &ImageSet, options: &Op
     Ok(eval::agreement(&mut engine, images, &reference, &mut |_| Ok(()))?.cosine)
 }
 
+/// The logits that the model gives each image: a row of classes for each.
+///
+/// # Errors
+/// Images that the model can't take; too little memory.
+pub fn logits(model: &Model, images: &ImageSet, options: &Options) -> Result<Vec<f32>> {
+    eval::logits(&mut model.open(images, options.device()?.as_ref(), &EngineOptions::default())?, images)
+}
+
 /// The class that the model gives each image.
 ///
 /// # Errors
@@ -166,6 +187,33 @@ impl Model {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (weights, origin) = load_bytes(bytes)?;
         Ok(Self { weights, origin, path: "the model".into() })
+    }
+
+    /// A model from the tensors of a state dict.
+    ///
+    /// # Errors
+    /// Another number of values than the shape says; else as [`load_model`].
+    pub fn from_tensors(tensors: &[Tensor]) -> Result<Self> {
+        let bytes = |tensor: &Tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<Vec<u8>> = tensors.iter().map(bytes).collect();
+        let mut entries = vec![];
+        for (&Tensor { name, shape, values }, bytes) in tensors.iter().zip(&bytes) {
+            if shape.iter().try_fold(1usize, |all, &side| all.checked_mul(side)) != Some(values.len()) {
+                let text = format!("{name}: {} values for the shape {shape:?}", values.len());
+                return Err(Error::input(text));
+            }
+            entries.push(Entry { name, dtype: safetensors::Dtype::F32, shape, bytes });
+        }
+        Self::from_bytes(&container::write(&Metadata::new(), &entries))
+    }
+
+    /// Its tensors under PyTorch's names, without the counts of batches (`num_batches_tracked`), which nothing reads.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        self.weights.layout().slots().iter().map(|Slot { tensor, range }| Tensor {
+            name: &tensor.name,
+            shape: &tensor.shape,
+            values: &self.weights.values[range.clone()],
+        })
     }
 
     /// The bytes of a safetensors file of the model, its tensors named as in the file it came from.
@@ -187,6 +235,17 @@ impl Model {
     /// Network, normalisation, size of its images, and the numbers.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// Says how the model's images are normalised, where its file doesn't: `cifar10` and other published names, or
+    /// `mean,mean,mean/std,std,std`.
+    ///
+    /// # Errors
+    /// Another name; numbers for other channels.
+    pub fn set_normalisation(&mut self, text: &str) -> Result<()> {
+        let choice: NormalisationChoice = text.parse()?;
+        self.weights.normalisation = Some(choice.resolve(self.weights.architecture.channels)?);
+        Ok(())
     }
 
     /// Settles how labelled images are normalised, where the model's file doesn't say it: the published normalisations

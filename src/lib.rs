@@ -28,7 +28,8 @@
 //! }
 //! ```
 //!
-//! Images may come from memory ([`ImageSet::new`]) and models from bytes ([`Model::from_bytes`]). What is wrong is an
+//! Images may come from memory ([`ImageSet::new`]), models from bytes ([`Model::from_bytes`]) or tensors
+//! ([`Model::from_tensors`]). What is wrong is an
 //! [`Error`] of one line. An [`Observer`] follows a purification and may end it.
 //!
 //! The modules below are what this is made of; they change between versions as the program needs. Three floors: method
@@ -62,7 +63,9 @@ pub mod selftest;
 pub mod train;
 
 pub use analysis::{Detection, Suspects, Verdict};
-pub use api::{Model, Options, attack, inspect, load_data, load_model, predict, purify, score};
+pub use api::{
+    Model, Options, Tensor, attack, inspect, load_data, load_model, logits, predict, purify, score,
+};
 pub use data::{Dataset, ImageSet};
 pub use defense::{NoopObserver, Observer};
 pub use device::{DeviceChoice, Precision};

@@ -4,8 +4,8 @@ use pbe::data::Normalisation;
 use pbe::defense::Phase;
 use pbe::model::{Architecture, NetworkKind, Weights, to_bytes};
 use pbe::{
-    DeviceChoice, ImageSet, Model, NoopObserver, Observer, Options, Precision, attack, inspect, predict,
-    purify, score,
+    DeviceChoice, ImageSet, Model, NoopObserver, Observer, Options, Precision, Tensor, attack, inspect,
+    logits, predict, purify, score,
 };
 
 const SIDE: usize = 12;
@@ -44,6 +44,31 @@ fn images_in_memory_are_purified_attacked_scored_and_inspected() {
     let (detection, suspects) = inspect(&model, &images, &options).unwrap();
     assert_eq!((detection.images, suspects.deviation.len()), (24, 24));
     assert_eq!(predict(&model, &images, &options).unwrap(), suspects.predictions);
+}
+
+/// A state dict has no normalisation, may have a prefix before its names, and things beside the network.
+#[test]
+fn a_model_goes_through_its_tensors() {
+    let (model, images, options) = (model(), images(), options());
+    let names: Vec<String> = model.tensors().map(|tensor| format!("module.{}", tensor.name)).collect();
+    let mut tensors: Vec<Tensor> =
+        model.tensors().zip(&names).map(|(tensor, name)| Tensor { name, ..tensor }).collect();
+    tensors.push(Tensor { name: "module.layer1.0.bn1.num_batches_tracked", shape: &[], values: &[7.0] });
+    let mut same = Model::from_tensors(&tensors).unwrap();
+    assert!(predict(&same, &images, &options).is_err_and(|e| e.to_string().contains("Model::fit")));
+    same.set_normalisation("identity").unwrap();
+    let own = logits(&model, &images, &options).unwrap();
+    assert_eq!((&logits(&same, &images, &options).unwrap(), own.len()), (&own, 24 * 2));
+    let classes = own.chunks(2).map(|row| u32::from(row[1] > row[0]));
+    assert_eq!(classes.collect::<Vec<_>>(), predict(&same, &images, &options).unwrap());
+
+    assert!(same.set_normalisation("imagenet21k").is_err_and(|e| e.to_string().contains("imagenet21k")));
+    tensors[0].values = &tensors[0].values[1..];
+    let short = Model::from_tensors(&tensors).unwrap_err().to_string();
+    assert!(short.starts_with("module.conv1.weight: 53 values for the shape [2, 3, 3, 3]"), "{short}");
+    let overflow = Tensor { name: "x", shape: &[usize::MAX, 2], values: &[] };
+    assert!(Model::from_tensors(&[overflow]).is_err());
+    assert!(Model::from_tensors(&[]).is_err_and(|e| e.to_string().contains("state dict")));
 }
 
 /// Counts calls, and ends the run at the third.
