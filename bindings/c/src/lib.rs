@@ -85,10 +85,7 @@ pub extern "C" fn pbe_model_save(model: *const pbe_model, path: *const c_char) -
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn pbe_model_set_normalisation(
-    model: *mut pbe_model,
-    normalisation: *const c_char,
-) -> c_int {
+pub extern "C" fn pbe_model_set_normalisation(model: *mut pbe_model, normalisation: *const c_char) -> c_int {
     call(|| write(model, "model")?.0.set_normalisation(text(normalisation, "normalisation")?))
 }
 

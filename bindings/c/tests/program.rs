@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use facade::data::Normalisation;
 use facade::model::{Architecture, NetworkKind, Weights, load, save};
-use tempfile::TempDir;
 
 const DATA: &str = "synthetic:classes=2,per_class=12,test_per_class=4,size=12";
 
@@ -25,8 +24,7 @@ fn library() -> &'static Path {
         let tests = std::env::current_exe().unwrap();
         let folder = tests.ancestors().nth(2).unwrap();
         let target = folder.parent().unwrap();
-        // With the features of the test's own build, where the program is built beside it.
-        let arguments = ["build", "--quiet", "--locked", "--package", "libpbe", "--package", "pbe", "--lib"];
+        let arguments = ["build", "--quiet", "--locked", "--package", "libpbe"];
         run(Command::new(env!("CARGO")).args(arguments).arg("--target-dir").arg(target));
         folder.into()
     })
@@ -45,6 +43,14 @@ fn compile(name: &str, folder: &Path) -> PathBuf {
     program
 }
 
+/// An empty folder below target/.
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    folder
+}
+
 /// A model that says its normalisation, and one that doesn't.
 fn models(folder: &Path) -> [PathBuf; 2] {
     let network = NetworkKind::PreActResNet18;
@@ -59,10 +65,10 @@ fn models(folder: &Path) -> [PathBuf; 2] {
 
 #[test]
 fn the_example_purifies_a_model() {
-    let folder = TempDir::new().unwrap();
-    let [model, _] = models(folder.path());
-    let output = folder.path().join("purified.safetensors");
-    let said = run(Command::new(compile("example", folder.path())).arg(&model).arg(DATA).arg(&output));
+    let folder = scratch("example");
+    let [model, _] = models(&folder);
+    let output = folder.join("purified.safetensors");
+    let said = run(Command::new(compile("example", &folder)).arg(&model).arg(DATA).arg(&output));
     assert!(String::from_utf8(said.stdout).unwrap().starts_with("infected: "));
     assert!(String::from_utf8(said.stderr).unwrap().contains("\rround 1, "));
     assert_ne!(load(&output).unwrap().values, load(&model).unwrap().values);
@@ -71,9 +77,9 @@ fn the_example_purifies_a_model() {
 /// Every function, under valgrind: no access outside, and every handle is freed.
 #[test]
 fn every_call_does_as_the_header_says() {
-    let folder = TempDir::new().unwrap();
-    let [named, nameless] = models(folder.path());
-    let (program, output) = (compile("calls", folder.path()), folder.path().join("purified.safetensors"));
+    let folder = scratch("calls");
+    let [named, nameless] = models(&folder);
+    let (program, output) = (compile("calls", &folder), folder.join("purified.safetensors"));
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=9"]);
     run(valgrind.arg(program).arg(named).arg(nameless).arg(DATA).arg(&output));
@@ -87,11 +93,11 @@ fn the_header_has_what_the_library_exports() {
         let end = header[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
         header[at + end..].starts_with('(').then(|| header[at..at + end].to_string())
     });
-    // Comments name functions too, with `()` behind them.
     let declared: BTreeSet<String> = names.collect();
     let nm = run(Command::new("nm").args(["-D", "--defined-only"]).arg(library().join("libpbe.so")));
     let nm = String::from_utf8(nm.stdout).unwrap();
-    let exported: BTreeSet<String> = nm.lines().filter_map(|line| Some(line.split(' ').nth(2)?.into())).collect();
+    let exported: BTreeSet<String> =
+        nm.lines().filter_map(|line| Some(line.split(' ').nth(2)?.into())).collect();
     assert_eq!(exported, declared);
-    assert!(exported.len() > 20);
+    assert!(exported.len() >= 20);
 }
