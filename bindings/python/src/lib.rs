@@ -42,10 +42,7 @@ fn raised(error: Error) -> PyErr {
     }
 }
 
-/// Keyword arguments.
-type Given<'a, 'py> = Option<&'a Bound<'py, PyDict>>;
-
-fn options(given: Given, flip: bool) -> PyResult<Options> {
+fn options(given: Option<&Bound<PyDict>>, flip: bool) -> PyResult<Options> {
     let mut options = Options { flip, ..Options::default() };
     for (name, value) in given.into_iter().flatten() {
         let name: String = name.extract()?;
@@ -93,7 +90,7 @@ impl Model {
     }
 
     #[pyo3(signature = (images, **given))]
-    fn fit(&mut self, py: Python, images: &Images, given: Given) -> PyResult<()> {
+    fn fit(&mut self, py: Python, images: &Images, given: Option<&Bound<PyDict>>) -> PyResult<()> {
         let options = options(given, images.flip)?;
         let model = &mut self.0;
         py.detach(|| model.fit(&images.set, &options)).map_err(raised)
@@ -217,7 +214,7 @@ mod module {
         py: Python,
         path: PathBuf,
         model: &mut Model,
-        given: Given,
+        given: Option<&Bound<PyDict>>,
     ) -> PyResult<(Images, Option<Images>)> {
         let options = options(given, true)?;
         let model = &mut model.0;
@@ -232,7 +229,7 @@ mod module {
         py: Python<'py>,
         model: &Model,
         images: &Images,
-        given: Given,
+        given: Option<&Bound<PyDict>>,
     ) -> PyResult<Bound<'py, PyArray1<u32>>> {
         let options = options(given, images.flip)?;
         let classes = py.detach(|| pbe::predict(&model.0, &images.set, &options)).map_err(raised)?;
@@ -245,7 +242,7 @@ mod module {
         py: Python<'py>,
         model: &Model,
         images: &Images,
-        given: Given,
+        given: Option<&Bound<PyDict>>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let options = options(given, images.flip)?;
         let logits = py.detach(|| pbe::logits(&model.0, &images.set, &options)).map_err(raised)?;
@@ -259,7 +256,7 @@ mod module {
         infected: &Model,
         purified: &Model,
         images: &Images,
-        given: Given,
+        given: Option<&Bound<PyDict>>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
         let options = options(given, images.flip)?;
         let score = || pbe::score(&infected.0, &purified.0, &images.set, &options);
@@ -273,7 +270,7 @@ mod module {
         model: &Model,
         images: &Images,
         epsilon: f32,
-        given: Given,
+        given: Option<&Bound<PyDict>>,
     ) -> PyResult<Images> {
         let options = options(given, images.flip)?;
         let set = py.detach(|| pbe::attack(&model.0, &images.set, epsilon, &options)).map_err(raised)?;
@@ -282,7 +279,12 @@ mod module {
 
     #[pyfunction]
     #[pyo3(signature = (model, images, **given))]
-    fn inspect(py: Python, model: &Model, images: &Images, given: Given) -> PyResult<Inspection> {
+    fn inspect(
+        py: Python,
+        model: &Model,
+        images: &Images,
+        given: Option<&Bound<PyDict>>,
+    ) -> PyResult<Inspection> {
         let options = options(given, images.flip)?;
         let inspect = || pbe::inspect(&model.0, &images.set, &options);
         let (detection, found) = py.detach(inspect).map_err(raised)?;
@@ -306,7 +308,7 @@ mod module {
         model: &Model,
         images: &Images,
         progress: Option<Py<PyAny>>,
-        given: Given,
+        given: Option<&Bound<PyDict>>,
     ) -> PyResult<Model> {
         let options = options(given, images.flip)?;
         let mut observer = Progress { callback: progress, raised: None };
