@@ -58,6 +58,8 @@ struct Report {
     threads: usize,
     cuda: Cuda,
     memory_total: Option<u64>,
+    /// A control group's, a container's; none where it isn't below the machine's.
+    memory_limit: Option<u64>,
     memory_available: Option<u64>,
     /// Of decoded images; none where there is no place for it.
     image_cache: Option<ImageCache>,
@@ -159,6 +161,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         threads: rayon::current_num_threads(),
         cuda: Cuda::probe(),
         memory_total: memory::total(),
+        memory_limit: memory::limit(),
         memory_available: memory::available(),
         image_cache: cache().map(|(folder, bytes)| ImageCache { folder, bytes, most_bytes: LARGEST_CACHE }),
         run: need(args, device.as_ref())?,
@@ -177,7 +180,8 @@ fn words(report: &Report) -> String {
     text += &format!("threads  {}\n", report.threads);
     text += &report.cuda.words();
     let (total, available) = (amount(report.memory_total), amount(report.memory_available));
-    text += &format!("memory   {total} in all, {available} available\n");
+    let limit = report.memory_limit.map(|limit| format!(", {} for this control group", amount(Some(limit))));
+    text += &format!("memory   {total} in all{}, {available} available\n", limit.unwrap_or_default());
     if let Some(ImageCache { folder, bytes, most_bytes }) = &report.image_cache {
         let (held, most) = (amount(Some(*bytes)), amount(Some(*most_bytes)));
         text += &format!(
