@@ -1,10 +1,10 @@
 //! Masks and patterns of triggers: small grey or RGB images, from PNG files.
 
-use std::io::Cursor;
 use std::path::Path;
 
+use image::codecs::png::PngEncoder;
 use image::imageops::FilterType;
-use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
+use image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage};
 
 use crate::data::open_image;
 use crate::error::{Error, Result};
@@ -48,9 +48,10 @@ impl Picture {
 
     /// The picture as the bytes of a PNG file.
     pub fn to_png(&self) -> Result<Vec<u8>> {
+        // `write_to` would put the encoders of all other image types into the program.
         let mut bytes = Vec::new();
         self.image
-            .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)
+            .write_with_encoder(PngEncoder::new(&mut bytes))
             .map_err(|e| Error::run(format!("a picture can't be encoded as PNG: {e}")))?;
         Ok(bytes)
     }
