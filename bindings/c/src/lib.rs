@@ -1,5 +1,6 @@
 //! pbe for C. pbe.h says what each function does; this file hands it to the facade.
 #![allow(non_camel_case_types)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod boundary;
 
