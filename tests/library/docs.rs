@@ -4,8 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders whose files are named in prose.
-const FOLDERS: [&str; 9] =
-    ["src/", "tests/", "kernels/", "scripts/", "docs/", "emulator/", "examples/", "benches/", ".ci/"];
+const FOLDERS: [&str; 10] = [
+    "src/",
+    "tests/",
+    "kernels/",
+    "scripts/",
+    "docs/",
+    "emulator/",
+    "examples/",
+    "benches/",
+    "bindings/",
+    ".ci/",
+];
 
 #[test]
 fn links_and_file_names_exist() {
@@ -61,4 +71,17 @@ fn files(root: &Path, folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// docs/bindings.md shows the programs that are tested.
+#[test]
+fn the_examples_of_the_bindings_are_the_tested_ones() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/bindings.md")).unwrap();
+    for file in ["bindings/c/tests/example.c", "bindings/python/tests/example.py"] {
+        assert!(
+            page.contains(&fs::read_to_string(root.join(file)).unwrap()),
+            "docs/bindings.md isn't {file}"
+        );
+    }
 }

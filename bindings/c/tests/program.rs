@@ -81,7 +81,13 @@ fn every_call_does_as_the_header_says() {
     let [named, nameless] = models(&folder);
     let (program, output) = (compile("calls", &folder), folder.join("purified.safetensors"));
     let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=9"]);
+    valgrind.args([
+        "--quiet",
+        "--leak-check=full",
+        "--show-leak-kinds=definite",
+        "--errors-for-leak-kinds=definite",
+        "--error-exitcode=9",
+    ]);
     run(valgrind.arg(program).arg(named).arg(nameless).arg(DATA).arg(&output));
     assert_eq!(load(&output).unwrap().architecture.classes, 2);
 }

@@ -13,6 +13,7 @@ import unittest
 import numpy as np
 import pbe
 import torch
+from PIL import Image
 from torchvision.models import resnet18
 
 CLASSES, SIDE = 3, 32
@@ -139,11 +140,12 @@ class Wheel(unittest.TestCase):
 
     def test_what_is_wrong_is_said(self):
         pixels, labels = self.images.pixels, self.images.labels
+        headless = {name: array for name, array in arrays(self.net).items() if name != "fc.bias"}
         for kind, words, call in [
             (ValueError, "no/such.pt", lambda: pbe.load_model("no/such.pt")),
             (ValueError, "HTML", lambda: pbe.load_model(b"<html>")),
             (ValueError, "state dict", lambda: pbe.load_model({})),
-            (ValueError, "missing: fc.bias", lambda: pbe.load_model({k: v for k, v in arrays(self.net).items() if k != "fc.bias"})),
+            (ValueError, "missing: fc.bias", lambda: pbe.load_model(headless)),
             (ValueError, "nonsense", lambda: pbe.load_model(arrays(self.net), "nonsense")),
             (TypeError, "", lambda: pbe.load_model(3)),
             (ValueError, "48 images, but 47 labels", lambda: pbe.Images(pixels, labels[1:], CLASSES)),
@@ -164,13 +166,13 @@ class Wheel(unittest.TestCase):
             source, output = pathlib.Path(folder, "in.pth"), pathlib.Path(folder, "out.pth")
             torch.save(self.net.state_dict(), source)
             data = pathlib.Path(folder, "data")
-            from PIL import Image
             for index, (pixels, label) in enumerate(zip(self.images.pixels, self.images.labels)):
                 place = data / f"class{label}"
                 place.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(place / f"{index}.png")
             example = pathlib.Path(__file__).with_name("example.py")
-            said = subprocess.run([sys.executable, example, source, data, output], check=True, capture_output=True, text=True)
+            command = [sys.executable, example, source, data, output]
+            said = subprocess.run(command, check=True, capture_output=True, text=True)
             self.assertIn("suspects, targets", said.stdout)
             resnet18(num_classes=CLASSES).load_state_dict(torch.load(output), strict=True)
 
