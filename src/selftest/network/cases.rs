@@ -79,7 +79,7 @@ pub fn network_cases(depth: Depth) -> Vec<NetworkCase> {
                 norm: Norm::L2,
                 ..small
             },
-            NetworkCase { width: 16, classes: 200, height: 16, columns: 16, batch: 12, ..small },
+            NetworkCase { width: 16, classes: 200, height: 16, columns: 16, ..small },
             NetworkCase { width: 8, classes: 1, height: 9, columns: 9, batch: 3, ..small },
             NetworkCase {
                 network: NetworkKind::ResNet50,
@@ -89,7 +89,14 @@ pub fn network_cases(depth: Depth) -> Vec<NetworkCase> {
                 batch: 4,
                 ..small
             },
-            NetworkCase { network: NetworkKind::Vgg11Bn, width: 2, height: 40, columns: 64, ..small },
+            NetworkCase {
+                network: NetworkKind::Vgg11Bn,
+                width: 2,
+                height: 40,
+                columns: 33,
+                batch: 4,
+                ..small
+            },
             NetworkCase {
                 network: NetworkKind::Vgg16BnSmallHead,
                 width: 3,
