@@ -51,7 +51,15 @@ calibration, held_out, infected = part("c"), part("h"), part("i")
 # The p-values depend on the indices of the calibration alone, so they are computed here, not by an older program.
 benign = sorted(index(name) for name in calibration)
 p_value = lambda value: (1 + sum(other >= value for other in benign)) / (1 + len(benign))
-verdict = lambda p: "infected" if p <= 0.05 else "no sign" if p > 0.2 else "undecided"
+
+
+def verdict(name):
+    """As Suspects::judge in src/analysis/suspects.rs."""
+    p, labels = p_value(index(name)), found[name]["training_images"]["labels"]
+    learnt = 2 * sum(label["images"] for label in labels) >= sum(label["labelled"] for label in labels)
+    return "infected" if p <= 0.05 and learnt else "no sign" if p > 0.2 else "undecided"
+
+
 lines = [f"{index(name)!r},{name.removeprefix('c-')}" for name in sorted(calibration, key=index)]
 Path("src/analysis/benign_indices.txt").write_text("\n".join(lines) + "\n")
 
@@ -59,7 +67,7 @@ Path("src/analysis/benign_indices.txt").write_text("\n".join(lines) + "\n")
 def row(name):
     result, measured = found[name], read(name, "measured")
     training, truth = result["training_images"], json.loads((OUT / name / "poison.json").read_text())
-    word, second = verdict(p_value(index(name))), result["adversarial_examples"]
+    word, second = verdict(name), result["adversarial_examples"]
     wanted, labels = truth["label"].get("target"), training["labels"]
     if word == "infected":
         given = targets(labels)
@@ -73,7 +81,7 @@ def row(name):
 
 
 def counts(group):
-    words = [verdict(p_value(index(name))) for name in group]
+    words = [verdict(name) for name in group]
     return f"{words.count('infected')} infected, {words.count('undecided')} undecided, {words.count('no sign')} no sign"
 
 
@@ -97,7 +105,7 @@ planted = [cells for cells in table if float(cells[3]) >= PLANTED]
 first = sum(cells[6].startswith("infected") for cells in planted)
 either = sum(cells[6].startswith("infected") or cells[7].startswith("infected") for cells in planted)
 right = sum("target right" in cells[6] + cells[7] for cells in planted)
-false_alarms = sum(verdict(p_value(index(name))) == "infected" for name in held_out)
+false_alarms = sum(verdict(name) == "infected" for name in held_out)
 second_alarms = sum(found[name]["adversarial_examples"]["verdict"] == "infected" for name in calibration + held_out)
 head = ["data", "attack", "ACC", "ASR", "suspected", "index, %", "from the training images", "from adversarial examples"]
 markdown = "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *table])
@@ -107,7 +115,7 @@ Path("docs/inspect.md").write_text(f"""# Is this model infected?
 
 `pbe inspect --model FILE --data DIR` asks two questions. Give it the data that the model was **trained on**: poison that isn't among the images can't be seen.
 
-**Which training images look poisoned?** The gradient of the logit of an image's label at the inner convolutions, mean over pixels, says which channels speak for the label ([AGPD](https://openreview.net/forum?id=2EjhbB0rTj), ICLR 2025). An image is suspected where the model gives its label and this gradient has another direction than the label's other images. The label's direction is a trimmed median over images that keep their label in five views, so it stands where more images of the label are poisoned than clean. The index is the largest share of poisoned images that a label has for certain (Wilson's lower bound). A suspected image counts less where suspected images of its label keep the label in all views as others do: a class may look in two ways. A label that the model gives to less than half of its images, or of which less than a tenth keep it in all views, isn't judged. It needs no trigger, no clean images and no clean model; `--output FILE` lists the images.
+**Which training images look poisoned?** The gradient of the logit of an image's label at the inner convolutions, mean over pixels, says which channels speak for the label ([AGPD](https://openreview.net/forum?id=2EjhbB0rTj), ICLR 2025). An image is suspected where the model gives its label and this gradient has another direction than the label's other images. The label's direction is a trimmed median over images that keep their label in five views, so it stands where more images of the label are poisoned than clean. The index is the largest share of poisoned images that a label has for certain (Wilson's lower bound). A suspected image counts less where suspected images of its label keep the label in all views as others do: a class may look in two ways. A label that the model gives to less than half of its images, or of which less than a tenth keep it in all views, isn't judged. A model that gives less than half of all images their label has learnt too little to be called infected. It needs no trigger, no clean images and no clean model; `--output FILE` lists the images.
 
 **Do adversarial examples share a change that sends other images to their label?** That needs no training images, and finds less: [inspect-adversarial.md](inspect-adversarial.md).
 

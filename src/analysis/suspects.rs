@@ -163,7 +163,7 @@ impl Suspects {
         let index = self.labels.iter().map(LabelSuspects::share).fold(0.0, f64::max);
         let p = p_value(index, &benign);
         let verdict = match p {
-            p if p <= INFECTED_P => Verdict::Infected,
+            p if p <= INFECTED_P && self.knows_its_task() => Verdict::Infected,
             p if p > NO_SIGN_P => Verdict::NoSign,
             _ => Verdict::Undecided,
         };
@@ -177,6 +177,12 @@ impl Suspects {
             suspected: self.images.len() as u64,
             labels: self.labels.clone(),
         }
+    }
+
+    /// Whether the model gives half of the training images their label: its gradients say nothing else.
+    fn knows_its_task(&self) -> bool {
+        let sum = |of: fn(&LabelSuspects) -> u64| self.labels.iter().map(of).sum::<u64>();
+        2 * sum(|label| label.images) >= sum(|label| label.labelled)
     }
 
     /// The attacker's labels in a model that is infected: all labels with poisoned images where these are half of all
@@ -231,6 +237,16 @@ mod tests {
         assert_eq!(all.targets, [0, 1], "two labels of three: all-to-all");
         let one = suspects(&[(500, 200), (500, 20), (500, 0), (500, 0), (500, 0)]).judge();
         assert_eq!(one.targets, [0], "a tenth as many are none");
+    }
+
+    /// Benign, but trained on 480 images to an accuracy of 33 %: it gave two of six labels, and 80 images were suspected.
+    #[test]
+    fn a_model_that_has_learnt_little_is_not_called_infected() {
+        let mut found = suspects(&[(80, 40), (80, 1)]);
+        assert_eq!(found.judge().verdict, Verdict::Infected);
+        found.labels.extend([LabelSuspects { labelled: 80, ..LabelSuspects::default() }; 4]);
+        let judged = found.judge();
+        assert_eq!((judged.verdict, judged.targets.len()), (Verdict::Undecided, 0));
     }
 
     #[test]
