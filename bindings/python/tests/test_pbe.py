@@ -144,7 +144,7 @@ class Wheel(unittest.TestCase):
         for kind, words, call in [
             (ValueError, "no/such.pt", lambda: pbe.load_model("no/such.pt")),
             (ValueError, "HTML", lambda: pbe.load_model(b"<html>")),
-            (ValueError, "state dict", lambda: pbe.load_model({})),
+            (ValueError, "none of the networks", lambda: pbe.load_model({})),
             (ValueError, "missing: fc.bias", lambda: pbe.load_model(headless)),
             (ValueError, "nonsense", lambda: pbe.load_model(arrays(self.net), "nonsense")),
             (TypeError, "", lambda: pbe.load_model(3)),
@@ -152,7 +152,7 @@ class Wheel(unittest.TestCase):
             (ValueError, "label 2 of 2 classes", lambda: pbe.Images(pixels, labels, 2)),
             (OverflowError, "", lambda: pbe.Images(pixels, labels.astype(int) - 1, CLASSES)),
             (TypeError, "", lambda: pbe.Images(pixels.astype(np.float32), labels, CLASSES)),
-            (ValueError, "4 classes", lambda: pbe.predict(self.model, pbe.Images(pixels, labels, 4))),
+            (ValueError, "images have 4", lambda: pbe.predict(self.model, pbe.Images(pixels, labels, 4))),
             (TypeError, "'devise'", lambda: pbe.predict(self.model, self.images, devise="cpu")),
             (ValueError, "device=gpu", lambda: pbe.predict(self.model, self.images, device="gpu")),
             (ValueError, "nonsense", lambda: pbe.purify(self.model, self.images, settings=["nonsense=1"])),
