@@ -30,6 +30,10 @@ pub struct PurifyData {
     pub evaluator: Option<Evaluator>,
 }
 
+/// With fewer images a purification costs much accuracy or leaves the backdoor (docs/report.md): without a clean set, and
+/// of clean ones.
+const ENOUGH: [usize; 2] = [5000, 500];
+
 impl PurifyData {
     /// Reads and prepares the data.
     pub fn load(
@@ -60,6 +64,7 @@ impl PurifyData {
             progress.log("the data has no test split: accuracy and attack success are not measured");
         }
         let clean_set = request.clean_set();
+        few(images.len(), clean_set).into_iter().for_each(|warning| progress.log(&warning));
         let taken = loaded.taken.clone();
         Ok((Self { set: loaded.set, images, taken, clean_set, clean, evaluator }, network, inputs))
     }
@@ -88,6 +93,16 @@ impl PurifyData {
         };
         train + own + test + self.evaluator.as_ref().map_or(0, Evaluator::bytes)
     }
+}
+
+/// A warning where so many images are too few.
+fn few(images: usize, clean_set: bool) -> Option<String> {
+    let (least, kind) = (ENOUGH[usize::from(clean_set)], if clean_set { "clean" } else { "training" });
+    (images < least).then(|| {
+        format!(
+            "warning: {images} {kind} images are few: with less than {least} a purification costs much accuracy, or leaves the backdoor"
+        )
+    })
 }
 
 /// The training images as the model's owner has them, poisoned by `truth` unless they already are,
@@ -147,4 +162,16 @@ fn clean_share(
         train.len()
     ));
     Ok(train.subset(&taken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_images_are_warned_of() {
+        assert!(few(4999, false).is_some_and(|text| text.contains("4999 training images are few")));
+        assert_eq!((few(5000, false), few(500, true)), (None, None));
+        assert!(few(499, true).is_some_and(|text| text.contains("499 clean images")));
+    }
 }

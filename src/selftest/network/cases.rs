@@ -89,14 +89,7 @@ pub fn network_cases(depth: Depth) -> Vec<NetworkCase> {
                 batch: 4,
                 ..small
             },
-            NetworkCase {
-                network: NetworkKind::Vgg11Bn,
-                width: 2,
-                height: 40,
-                columns: 33,
-                batch: 4,
-                ..small
-            },
+            NetworkCase { network: NetworkKind::Vgg11Bn, width: 2, height: 40, columns: 64, ..small },
             NetworkCase {
                 network: NetworkKind::Vgg16BnSmallHead,
                 width: 3,
