@@ -93,7 +93,7 @@ fn the_page_holds_every_figure_and_needs_nothing_else() {
     assert_eq!(seen["distances"]["rows"].as_array().unwrap().len(), 2);
 
     // The same again to the same bytes, for another number of threads.
-    let more = [&more[..more.len() - 1], &["--threads", "1", "--force"]].concat();
+    let more = [&more[..], &["--threads", "1", "--force"]].concat();
     assert_says(&succeeds(&observation(&files, &output, &more)), &["observe.html", "the attacker's choice"]);
     assert_eq!(fs::read_to_string(output.join("observe.html")).unwrap(), page);
 }
