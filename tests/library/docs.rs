@@ -32,8 +32,8 @@ fn links_and_file_names_exist() {
         let names = text.split(|c: char| c.is_whitespace() || "`()[],;:'\"".contains(c));
         let names = names.map(|name| name.trim_end_matches(['.', '/'])).filter(|name| is_path(name));
         for path in links.chain(names.map(PathBuf::from)) {
-            // The emulator's files name its own ones from there.
-            let places = ["", "emulator", "emulator/tests"];
+            // The files of the emulator and of the bindings name their own ones from there.
+            let places = ["", "emulator", "emulator/tests", "bindings/c", "bindings/python"];
             if !places.iter().any(|place| root.join(place).join(&path).exists()) {
                 missing.push(format!("{}: {}", file.display(), path.display()));
             }
