@@ -8,21 +8,9 @@
 # PBE names the program, JOBS how many models are trained side by side (one for each core), MODELS a folder with two
 # models of another program (see below). A model takes two to four minutes of one core.
 set -euo pipefail
-declare -A data=([cifar10]=$(realpath "$1") [gtsrb]=$(realpath "$2") [tiny]=$(realpath "$3"))
-cd "$(dirname "$0")/.."
-out=${4:-target/inspect}
-pbe=${PBE:-target/release/pbe}
-[ -n "${PBE:-}" ] || cargo build --release --quiet
-mkdir -p "$out"
-out=$(realpath "$out")
-for set in "${!data[@]}"; do
-  # Without a test split no epoch is measured.
-  mkdir -p "$out/data/$set"
-  ln -sfn "${data[$set]}/train" "$out/data/$set/train"
-  find "${data[$set]}" -maxdepth 1 -name '*.txt' -exec ln -sfn {} "$out/data/$set/" \;
-done
+folder=inspect
+source "$(dirname "$0")/small_models.sh"
 
-jobs=${JOBS:-$(nproc)}
 beside() { # command
   while (($(jobs -rp | wc -l) >= jobs)); do wait -n || true; done
   "$@" &

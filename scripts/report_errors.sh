@@ -8,20 +8,8 @@
 # made again. PBE names the program, JOBS how many models are worked on side by side (one for each core). A model takes
 # some four minutes of one core.
 set -euo pipefail
-declare -A data=([cifar10]=$(realpath "$1") [gtsrb]=$(realpath "$2") [tiny]=$(realpath "$3"))
-cd "$(dirname "$0")/.."
-out=${4:-target/report}
-pbe=${PBE:-target/release/pbe}
-[ -n "${PBE:-}" ] || cargo build --release --quiet
-mkdir -p "$out"
-out=$(realpath "$out")
-for set in "${!data[@]}"; do
-  # Without a test split no epoch is measured.
-  mkdir -p "$out/data/$set"
-  ln -sfn "${data[$set]}/train" "$out/data/$set/train"
-  find "${data[$set]}" -maxdepth 1 -name '*.txt' -exec ln -sfn {} "$out/data/$set/" \;
-done
-jobs=${JOBS:-$(nproc)}
+folder=report
+source "$(dirname "$0")/small_models.sh"
 all="--threads 1 --device cpu --quiet --seed 31"
 
 model() { # data set, name, options of infect

@@ -1,4 +1,4 @@
-//! Files as read-only memory. The only unsafe code outside the device floor.
+//! Files as read-only memory. The only unsafe code of this crate outside the device floor.
 
 use crate::error::{Error, Result};
 use memmap2::Mmap;

@@ -1,8 +1,8 @@
 //! What crosses the C boundary: codes, messages, pointers.
 //!
-//! What C code promises in each function of pbe.h: a pointer is NULL, or leads to what its type and the length beside
-//! it say, for as long as the call takes, and nobody writes to it meanwhile. NULL, lengths that can't be and pointers
-//! that aren't aligned are refused.
+//! The contract of every function of pbe.h: a pointer is NULL, or points to as many values of its type as the length
+//! beside it says. They stay valid for the call, and no other thread writes to them meanwhile. NULL, impossible lengths
+//! and misaligned pointers are refused.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -56,13 +56,13 @@ fn check<T>(pointer: *const T, len: usize, name: &str) -> Result<()> {
 
 pub fn read<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
     check(pointer, 1, name)?;
-    // SAFETY: it isn't NULL and is aligned, and so leads to a T (see the top).
+    // SAFETY: it isn't NULL and is aligned, so by the contract above it points to a valid T.
     Ok(unsafe { &*pointer })
 }
 
 pub fn write<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut T> {
     check(pointer, 1, name)?;
-    // SAFETY: it isn't NULL and is aligned, and so leads to a T that is nobody else's (see the top).
+    // SAFETY: it isn't NULL and is aligned, so by the contract above it points to a valid T with no other reference.
     Ok(unsafe { &mut *pointer })
 }
 

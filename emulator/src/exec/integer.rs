@@ -1,4 +1,4 @@
-//! Integer additions that hand on a carry, lane by lane.
+//! Integer additions with carry in and carry out, lane by lane.
 
 use super::value::integer;
 use super::warp::{LANES, Registers, lanes};
