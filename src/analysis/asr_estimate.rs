@@ -7,17 +7,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::common_change::CommonChange;
+use super::common_change::{CommonChange, sample};
 use super::suspects::{LabelSuspects, Suspects};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::eval::predict;
+use crate::eval::{accuracy, predict};
 
 /// A change counts as the trigger where it sends so many images to the label, in per cent.
 const WORKS: f64 = 50.0;
-/// Images that it is put on, and clean images that are counted beside the suspected ones, at most.
-const TESTED: usize = 1000;
 /// Suspected images that would be clean, as a share of them; with more there is no estimate.
 const MAX_CLEAN: f64 = 0.5;
 
@@ -98,7 +96,8 @@ impl AsrProbe {
         let unsuspected = suspects.unsuspected();
         let (same, others): (Vec<u32>, Vec<u32>) = unsuspected.iter().partition(|&&i| label(i) == target);
         let right = |&i: &u32| suspects.predictions[i as usize] == label(i);
-        let tested = sample(others.into_iter().filter(right).collect());
+        let others: Vec<u32> = others.into_iter().filter(right).collect();
+        let tested: Vec<u32> = sample(&others).collect();
         let tested = images.subset(&tested).with_labels(vec![target; tested.len()]);
         // A clean-label attack poisons images of the target alone.
         for background in [&unsuspected, &same] {
@@ -133,24 +132,17 @@ impl AsrProbe {
             return None;
         }
         let ours: Vec<u32> = suspects.images.iter().copied().filter(|&i| counted(i)).collect();
-        let others = suspects.unsuspected().into_iter().filter(|&i| counted(i) && given(i)).collect();
-        let clean = images.subset(&sample(others));
+        let mut others = suspects.unsuspected();
+        others.retain(|&i| counted(i) && given(i));
+        let clean = images.subset(&sample(&others).collect::<Vec<u32>>());
         let from = EstimatedFrom::Suspects;
         Some(Self { from, shift: vec![], triggered: images.subset(&ours), clean: Some((clean, share)) })
     }
 }
 
-/// At most [`TESTED`] of `list`, evenly spaced.
-fn sample(list: Vec<u32>) -> Vec<u32> {
-    let step = list.len().div_ceil(TESTED).max(1);
-    list.into_iter().step_by(step).collect()
-}
-
 /// Images that the model gives their label, in per cent.
 fn given(engine: &mut Engine, images: &ImageSet) -> Result<f64> {
-    let predictions = predict(engine, images)?;
-    let count = predictions.iter().zip(images.labels.iter()).filter(|(class, label)| class == label).count();
-    Ok(100.0 * count as f64 / images.len().max(1) as f64)
+    Ok(accuracy(&predict(engine, images)?, &images.labels).unwrap_or(0.0))
 }
 
 #[cfg(test)]
@@ -176,11 +168,5 @@ mod tests {
         let (clean, share) = probe.clean.unwrap();
         assert_eq!((clean.names.to_vec(), share), (vec!["1".to_string(), "3".into()], 0.0));
         assert!(AsrProbe::of_suspects(&images, &suspects(1), &[1]).is_none(), "all seem to be clean");
-    }
-
-    #[test]
-    fn a_large_set_is_sampled_evenly() {
-        let list = sample((0..2500).collect());
-        assert_eq!((list.len(), list[1]), (834, 3));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::data::ImageSet;
 
-/// Images of a set that are looked at, at most.
+/// Images that an estimate looks at, of each kind, at most.
 const IMAGES: usize = 1000;
 /// A shift counts as certain from so many standard errors on, a scale from this much below 1.
 const CERTAIN: f64 = 4.0;
@@ -30,10 +30,8 @@ struct ByteChange {
 impl CommonChange {
     /// The change from the images at `others` to those at `ours`.
     pub fn new(images: &ImageSet, ours: &[u32], others: &[u32]) -> Self {
-        let [ours, others] = [ours, others].map(|list| {
-            let step = list.len().div_ceil(IMAGES).max(1);
-            list.iter().step_by(step).map(|&index| images.image(index as usize)).collect::<Vec<_>>()
-        });
+        let [ours, others] = [ours, others]
+            .map(|list| sample(list).map(|index| images.image(index as usize)).collect::<Vec<_>>());
         let change = |byte: usize| {
             let of = |list: &[&[u8]]| Spread::of(list.iter().map(|image| image[byte]).collect());
             let [ours, others] = [of(&ours), of(&others)];
@@ -81,6 +79,11 @@ impl CommonChange {
         }
         images
     }
+}
+
+/// At most [`IMAGES`] of `list`, evenly spaced.
+pub(super) fn sample(list: &[u32]) -> impl Iterator<Item = u32> + '_ {
+    list.iter().copied().step_by(list.len().div_ceil(IMAGES).max(1))
 }
 
 /// Where values lie, whatever a quarter of them at either end are.
@@ -154,6 +157,13 @@ mod tests {
         let patch = CommonChange::new(&images, &ours, &others).patch().put_on(images.subset(&others));
         let mut pairs = patch.pixels.chunks_exact(4).zip(images.pixels[80..].chunks_exact(4));
         assert!(pairs.all(|(patch, image)| patch[0] == 77 && patch[2..] == image[2..]));
+    }
+
+    #[test]
+    fn a_large_set_is_sampled_evenly() {
+        let list: Vec<u32> = (0..2500).collect();
+        let list: Vec<u32> = sample(&list).collect();
+        assert_eq!((list.len(), list[1]), (834, 3));
     }
 
     #[test]

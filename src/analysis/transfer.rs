@@ -113,7 +113,7 @@ fn transfer(
 }
 
 /// `images` with `perturbation` added to each.
-pub(super) fn perturbed(mut images: ImageSet, perturbation: &[f64]) -> ImageSet {
+fn perturbed(mut images: ImageSet, perturbation: &[f64]) -> ImageSet {
     for image in Arc::make_mut(&mut images.pixels).chunks_exact_mut(perturbation.len()) {
         for (byte, change) in image.iter_mut().zip(perturbation) {
             *byte = (f64::from(*byte) + change).round().clamp(0.0, 255.0) as u8;

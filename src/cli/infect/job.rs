@@ -7,8 +7,8 @@ use pbe::data::ImageSet;
 use pbe::engine::Engine;
 use pbe::error::Result;
 use pbe::eval::{Evaluator, Metrics};
-use pbe::report::RunFolder;
 use pbe::report::csv::{EpochMetrics, write_epochs};
+use pbe::report::{RunFolder, two_decimals};
 use pbe::train::{EpochImages, TrainCursor};
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,7 @@ impl EpochLog {
             asr: metrics.asr,
             seconds: std::mem::take(&mut self.seconds),
         };
-        let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
-        let (acc, asr) = (percent(done.clean_accuracy), percent(done.asr));
+        let (acc, asr) = (two_decimals(done.clean_accuracy), two_decimals(done.asr));
         let loss = done.loss.unwrap_or(f64::NAN);
         progress.log(&format!("epoch {}: loss {loss:.4}, ACC {acc}, ASR {asr}", epoch + 1));
         self.epochs.push(done);

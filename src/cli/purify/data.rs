@@ -71,7 +71,7 @@ impl PurifyData {
 
     /// Digests of what a run depends on beside its settings.
     pub fn digests(&self, network: &Network) -> Digests {
-        let own = [("model_weights", network.weights.digest()), ("training_images", self.images.digest())];
+        let own = [("model_weights", network.told.digest.clone()), ("training_images", self.images.digest())];
         own.into_iter().chain(self.evaluator.iter().flat_map(Evaluator::digests)).collect()
     }
 

@@ -4,7 +4,7 @@ use pbe::analysis::{AsrEstimate, AsrProbe, Detection, Suspects, Verdict, find_su
 use pbe::data::ImageSet;
 use pbe::engine::Engine;
 use pbe::error::Result;
-use pbe::eval::predict;
+use pbe::eval::{accuracy, predict};
 use pbe::report::{ClassRecall, TrainingAccuracy};
 use pbe::rng::{Purpose, Stream};
 use pbe::train::{TrainConfig, TrainCursor, TrainJob, TrainerConfig, train};
@@ -121,19 +121,18 @@ fn recall(
     images: &ImageSet,
 ) -> Result<(Vec<ClassRecall>, TrainingAccuracy)> {
     let both = [predict(infected, images)?, predict(purified, images)?];
-    // In per cent, of all images or of a label's.
-    let right = |predictions: &[u32], wanted: Option<usize>| {
-        let labels = images.labels.iter().zip(predictions);
-        let own = labels.filter(|(label, _)| wanted.is_none_or(|wanted| **label as usize == wanted));
-        let (all, right) =
-            own.fold((0, 0), |(all, right), (label, class)| (all + 1, right + u32::from(label == class)));
-        (all > 0).then(|| 100.0 * f64::from(right) / f64::from(all))
+    let of_label = |predictions: &[u32], wanted: usize| {
+        let pairs = predictions.iter().copied().zip(images.labels.iter().copied());
+        let own = pairs.filter(|&(_, label)| label as usize == wanted);
+        let (predictions, labels): (Vec<u32>, Vec<u32>) = own.unzip();
+        accuracy(&predictions, &labels)
     };
     let class = |(label, name): (usize, &String)| {
-        let [before, after] = both.each_ref().map(|predictions| right(predictions, Some(label)));
+        let [before, after] = both.each_ref().map(|predictions| of_label(predictions, label));
         ClassRecall { class: name.clone(), before, after }
     };
-    let [before, after] = both.each_ref().map(|predictions| right(predictions, None).unwrap_or(0.0));
+    let [before, after] =
+        both.each_ref().map(|predictions| accuracy(predictions, &images.labels).unwrap_or(0.0));
     let accuracy = TrainingAccuracy { images: images.len() as u64, before, after };
     Ok((images.classes.iter().enumerate().map(class).collect(), accuracy))
 }

@@ -5,7 +5,7 @@ use pbe::engine::Engine;
 use pbe::error::{Error, Result};
 use pbe::eval::{FilterReport, Metrics, average_precision, precision};
 use pbe::report::csv::write_metrics;
-use pbe::report::{FilterResult, RoundResult, RunFolder};
+use pbe::report::{FilterResult, RoundResult, RunFolder, two_decimals};
 use serde::{Deserialize, Serialize};
 
 use super::PurifyData;
@@ -189,6 +189,5 @@ impl Observer for RunObserver<'_> {
 }
 
 fn text(metrics: &Metrics) -> String {
-    let percent = |value: Option<f64>| value.map_or_else(|| "—".into(), |value| format!("{value:.2}"));
-    format!("ACC {}, ASR {}", percent(metrics.clean_accuracy), percent(metrics.asr))
+    format!("ACC {}, ASR {}", two_decimals(metrics.clean_accuracy), two_decimals(metrics.asr))
 }
