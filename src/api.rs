@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::analysis::{Detection, Suspects, UntargetedAttack, find_suspects};
+use crate::analysis::{Detection, UntargetedAttack};
 use crate::data::{Dataset, ImageSet, LoadOptions, NormalisationChoice};
 use crate::defense::settings::parse_assignment;
 use crate::defense::{DefenseKind, Facts, Observer, Overlay, Recipe, RunInputs, RunState};
@@ -117,7 +117,8 @@ pub fn purify(
     let defense = DefenseKind::Pbe.configure(&facts, &Overlay { set, ..Overlay::default() })?.defense;
     let device = options.device()?;
     let training = EngineOptions { attack: true, ..defense.trainer().engine_options() };
-    let infected = &mut model.open(images, device.as_ref(), &EngineOptions { batch: 0, ..training })?;
+    let looking = EngineOptions { batch: 0, activation_gradients: !options.clean, ..training };
+    let infected = &mut model.open(images, device.as_ref(), &looking)?;
     let purified = &mut model.open(images, device.as_ref(), &training)?;
     let inputs =
         RunInputs { infected, model: purified, images, clean_set: options.clean, seed: options.seed };
@@ -129,11 +130,11 @@ pub fn purify(
 ///
 /// # Errors
 /// Images that the model can't take; too little memory.
-pub fn inspect(model: &Model, images: &ImageSet, options: &Options) -> Result<(Detection, Suspects)> {
+pub fn inspect(model: &Model, images: &ImageSet, options: &Options) -> Result<(Detection, eval::Suspects)> {
     let open = EngineOptions { activation_gradients: true, ..EngineOptions::default() };
     let mut engine = model.open(images, options.device()?.as_ref(), &open)?;
-    let suspects = find_suspects(&mut engine, images, options.flip, options.seed, &mut |_, _| Ok(()))?;
-    Ok((suspects.judge(), suspects))
+    let suspects = eval::find_suspects(&mut engine, images, options.flip, options.seed, &mut |_, _| Ok(()))?;
+    Ok((Detection::new(&suspects), suspects))
 }
 
 /// Untargeted adversarial examples of `images`: seven PGD steps in the L∞ ball of radius `epsilon`/255 (PBE Eq. 10 to

@@ -62,7 +62,7 @@ pub mod rng;
 pub mod selftest;
 pub mod train;
 
-pub use analysis::{Detection, Suspects, Verdict};
+pub use analysis::{Detection, Verdict};
 pub use api::{
     Model, Options, Tensor, attack, inspect, load_data, load_model, logits, predict, purify, score,
 };
@@ -70,3 +70,4 @@ pub use data::{Dataset, ImageSet};
 pub use defense::{NoopObserver, Observer};
 pub use device::{DeviceChoice, Precision};
 pub use error::{Error, Result};
+pub use eval::Suspects;

@@ -3,16 +3,15 @@
 //! What the suspected images of a label have in common beside other images is the trigger, where it is one picture,
 //! patch or pattern. Put on other images it sends them to the label in the infected model. Where it doesn't (a warp, a
 //! trigger of its own for each image, several labels), the suspected images themselves are counted that a model gives
-//! their suspicious label.
+//! their suspicious label, of those that the defence hasn't trained on.
 
 use serde::{Deserialize, Serialize};
 
 use super::common_change::{CommonChange, sample};
-use super::suspects::{LabelSuspects, Suspects};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::eval::{accuracy, predict};
+use crate::eval::{LabelSuspects, Suspects, accuracy, predict};
 
 /// A change counts as the trigger where it sends so many images to the label, in per cent.
 const WORKS: f64 = 50.0;
@@ -131,7 +130,8 @@ impl AsrProbe {
         if share > MAX_CLEAN {
             return None;
         }
-        let ours: Vec<u32> = suspects.images.iter().copied().filter(|&i| counted(i)).collect();
+        let mut ours = suspects.held_out();
+        ours.retain(|&i| counted(i));
         let mut others = suspects.unsuspected();
         others.retain(|&i| counted(i) && given(i));
         let clean = images.subset(&sample(&others).collect::<Vec<u32>>());
@@ -164,7 +164,7 @@ mod tests {
     fn the_suspected_images_that_are_clean_are_not_counted() {
         let images = ImageSet::noise(4, 1, 1, 1).with_labels(vec![1; 4]);
         let probe = AsrProbe::of_suspects(&images, &suspects(0), &[1]).unwrap();
-        assert_eq!((probe.images(), probe.triggered.names.to_vec()), (2, vec!["2".to_string(), "0".into()]));
+        assert_eq!((probe.images(), probe.triggered.names.to_vec()), (1, vec!["2".to_string()]));
         let (clean, share) = probe.clean.unwrap();
         assert_eq!((clean.names.to_vec(), share), (vec!["1".to_string(), "3".into()], 0.0));
         assert!(AsrProbe::of_suspects(&images, &suspects(1), &[1]).is_none(), "all seem to be clean");

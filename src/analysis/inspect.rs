@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::suspects::Detection;
+use super::detection::Detection;
 use super::transfer::{AttackStatistics, Transfer};
 
 /// A model whose index is at least this is called infected. The value lies between the largest index of the

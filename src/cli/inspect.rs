@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use pbe::analysis::{
-    ATTACKS, Detection, Inspection, Suspects, Verdict, attack_statistics, find_suspects, judge,
-};
+use pbe::analysis::{ATTACKS, Detection, Inspection, Verdict, attack_statistics, judge};
 use pbe::data::{ImageSet, SampleSize, stratified_sample};
 use pbe::device::Device;
 use pbe::engine::{EngineOptions, Norm};
 use pbe::error::{Error, Result};
+use pbe::eval::find_suspects;
 use pbe::report::{RunResult, Table, csv, two_decimals};
 
 use super::common::{DataArgs, ModelArgs, print};
@@ -94,7 +93,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         Ok(())
     })?;
     progress.clear();
-    let inspection = Inspection::new(suspects.as_ref().map(Suspects::judge), judge(statistics));
+    let inspection = Inspection::new(suspects.as_ref().map(Detection::new), judge(statistics));
     if let (Some(path), Some(suspects)) = (&args.output, &suspects) {
         csv::write_suspects(path, &images, &taken, suspects)?;
     }

@@ -88,20 +88,30 @@ pub fn purify(
     state: &mut RunState,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let RunInputs { infected, model, images, clean_set, seed } = inputs;
-    if !state.weights.is_empty() {
-        model.set_weights(&state.weights)?;
-        model.set_momentum(&state.momentum)?;
-        model.set_average(&state.average)?;
-    }
-    let report = Reporter { observer, round: state.cursor.round, phase: START };
-    let clock = Instant::now();
-    let mut run = Run { infected, model, images, clean_set, seed, state, report, defense, clock, offered: 0 };
+    let mut run = Run::new(defense, inputs, state, observer)?;
     defense.run(&mut run)?;
     run.check_end()
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// A run that goes on from `state`.
+    pub(super) fn new(
+        defense: &'a dyn Defense,
+        inputs: RunInputs<'a>,
+        state: &'a mut RunState,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self> {
+        let RunInputs { infected, model, images, clean_set, seed } = inputs;
+        if !state.weights.is_empty() {
+            model.set_weights(&state.weights)?;
+            model.set_momentum(&state.momentum)?;
+            model.set_average(&state.average)?;
+        }
+        let report = Reporter { observer, round: state.cursor.round, phase: START };
+        let clock = Instant::now();
+        Ok(Self { infected, model, images, clean_set, seed, state, report, defense, clock, offered: 0 })
+    }
+
     /// Begins a round: the steps that follow belong to it.
     pub fn begin_round(&mut self, round: usize) {
         (self.report.round, self.offered) = (round, 0);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::eval::Suspects;
 use crate::train::TrainCursor;
 
 /// The work that comes next.
@@ -24,6 +25,9 @@ pub struct RoundRecord {
     pub round: usize,
     /// Images that the initial set was chosen from and that it left out (first round).
     pub dropped: usize,
+    /// Suspected images that step 2 trained on under other labels.
+    #[serde(default)]
+    pub relabelled: usize,
     /// Mean loss of each phase: of the adversarial examples, of a training phase's last epoch.
     pub losses: BTreeMap<String, f64>,
     /// Seconds of each phase.
@@ -40,6 +44,9 @@ pub struct RunState {
     /// The images that training takes: D_ext of PBE.
     #[serde(skip)]
     pub selected: Vec<u32>,
+    /// The training images that look poisoned, where the defence has looked for them.
+    #[serde(skip)]
+    pub suspects: Option<Suspects>,
     /// Weights at the start of the round.
     #[serde(skip)]
     pub start: Vec<f32>,

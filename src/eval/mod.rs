@@ -6,6 +6,7 @@ mod filter;
 mod metrics;
 mod predict;
 mod ranking;
+mod suspects;
 mod views;
 
 pub use activation_gradients::activation_deviation;
@@ -14,4 +15,5 @@ pub use filter::{Filter, FilterAttack, FilterChain, FilterReport, MAX_DROPPED, a
 pub use metrics::{Metrics, accuracy, attack_metrics, defense_effectiveness};
 pub use predict::{Agreement, agreement, logits, logits_with_progress, predict, predictions};
 pub use ranking::{CurvePoint, average_precision, precision, precision_recall, ranked, top_precision};
+pub use suspects::{LabelSuspects, SUSPECT_DEVIATION, Suspects, find_suspects};
 pub use views::View;

@@ -9,10 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::result::RoundResult;
-use crate::analysis::Suspects;
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
-use crate::eval::{CurvePoint, predictions, ranked};
+use crate::eval::{CurvePoint, Suspects, predictions, ranked};
 use crate::fs::write_atomic_with;
 
 type Writer<'a> = csv::Writer<&'a mut BufWriter<File>>;

@@ -23,6 +23,12 @@ pub fn findings(result: &RunResult) -> Vec<String> {
             sentences.push(result.asr_estimate.as_ref().map_or(none.into(), estimate));
         }
     }
+    let relabelled = result.rounds.iter().rev().find_map(|round| round.relabelled);
+    sentences.extend(relabelled.map(|count| {
+        format!(
+            "Trained on {count} of the suspected images under the labels that the purified model gave them."
+        )
+    }));
     sentences.extend(result.training_accuracy.map(|TrainingAccuracy { images, before, after }| {
         format!("Accuracy on the {images} training images that aren't suspected: {before:.2} before, {after:.2} after.")
     }));
@@ -85,7 +91,7 @@ fn estimate(found: &AsrEstimate) -> String {
         EstimatedFrom::CommonChange => {
             format!("what the suspected images have in common, put on {images} others")
         }
-        EstimatedFrom::Suspects => format!("the {images} suspected images themselves"),
+        EstimatedFrom::Suspects => format!("{images} suspected images that nothing was trained on"),
     };
     let again = relearnt.map_or(String::new(), |rate| {
         format!(", {rate:.2} after an epoch with a hundredth of the suspected images")
@@ -102,8 +108,8 @@ fn lost(recall: &ClassRecall) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::LabelSuspects;
-    use crate::eval::Metrics;
+    use crate::eval::{LabelSuspects, Metrics};
+    use crate::report::RoundResult;
 
     fn result(verdict: Verdict, targets: &[u32]) -> RunResult {
         let detection = Detection {
@@ -142,6 +148,9 @@ mod tests {
         assert!(sentences[1].contains("99.00 before, 1.25 after, 2.00 after an epoch"), "{}", sentences[1]);
         assert_eq!(sentences[2], "Class `cat` lost recall: 90.00 to 84.00.");
         assert!(findings(&result(Verdict::Infected, &[0, 1, 2]))[0].contains("for 3 of 3 labels"));
+        one.rounds =
+            vec![RoundResult::default(), RoundResult { relabelled: Some(40), ..RoundResult::default() }];
+        assert!(findings(&one)[2].starts_with("Trained on 40 of the suspected images"));
     }
 
     /// A model without its task, or with its backdoor, isn't a purified one, whether that was measured or estimated.

@@ -109,6 +109,9 @@ pub struct RoundResult {
     /// The filters that chose it, each of what the ones before it kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<FilterResult>,
+    /// Suspected images that step 2 trained on besides, under other labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relabelled: Option<u64>,
     /// Images the round trained on, before its limits.
     #[serde(default)]
     pub trained: Option<u64>,

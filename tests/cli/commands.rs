@@ -139,7 +139,7 @@ fn purify_reports_every_round_and_rank_repeats_the_last() {
     let parent = tempfile::tempdir().unwrap();
     let (model, poison, output) = (model(), poison(), parent.path().join("run"));
     let mut more = vec!["--rounds", "3", "--poison", word(&poison), "--output", word(&output)];
-    more.extend(["--set", "initial_set.label_agreement=false"]);
+    more.extend(["--set", "initial_set.label_agreement=false", "--set", "initial_set.suspicion=1"]);
     more.extend(["--set", "rounds.*.select.label_agreement=false"]);
     let result = json(&purification(&model, &more));
     assert_eq!(result, read_json(output.join("result.json")));

@@ -20,13 +20,15 @@ pub const ONE_EPOCH: [&str; 4] =
     ["--set", "rounds.*.adversarial.epochs=1", "--set", "rounds.*.clean.epochs=1"];
 
 /// Every image in the initial set.
-pub const NO_FILTERS: [&str; 6] = [
+pub const NO_FILTERS: [&str; 8] = [
     "--set",
     "initial_set.views=[]",
     "--set",
     "initial_set.attacks=[]",
     "--set",
     "initial_set.label_agreement=false",
+    "--set",
+    "initial_set.suspicion=1",
 ];
 
 /// The program with these arguments, not yet started.

@@ -158,6 +158,31 @@ fn purify_interrupted_and_resumed() {
     assert_same(&whole, &parts);
 }
 
+/// The suspected images are in the checkpoint: the last round trains on them, and the report counts them.
+#[test]
+fn a_run_that_relabels_interrupted_and_resumed() {
+    let parent = tempfile::tempdir().unwrap();
+    let [infected, whole, parts] = ["infected", "whole", "parts"].map(|name| parent.path().join(name));
+    let mut arguments = vec!["infect", "--data", DATA, "--attack", "badnets", "--rate", "0.2"];
+    arguments.extend(SMALL);
+    succeeds(&[&arguments[..], &["--epochs", "20", "--output", word(&infected)]].concat());
+    let model = infected.join("model.safetensors");
+    let arguments = |folder| {
+        let mut more = vec!["--set", "initial_set.suspicion=0.0001", "--set", "rounds.*.clean.epochs=200"];
+        more.extend(["--output", folder]);
+        purification(&model, &more)
+    };
+    let resumed = ["purify", "--resume", word(&parts)];
+    stop(&arguments(word(&parts)), &parts, "metrics.csv", 20);
+    succeeds(&resumed);
+    succeeds(&arguments(word(&whole)));
+    assert_same(&whole, &parts);
+    let result = read_json(parts.join("result.json"));
+    assert!(result["detection"]["suspected"].as_u64() > Some(0), "{result}");
+    let phases = |round: usize| result["rounds"][round]["seconds"].as_object().unwrap();
+    assert!(phases(0).contains_key("adversarial") && !phases(1).contains_key("adversarial"));
+}
+
 /// config.toml holds all that a run depends on.
 #[test]
 fn the_configuration_of_a_run_repeats_it() {

@@ -1,10 +1,10 @@
 //! What the training images say of the infected model and of the purified one, without a trigger.
 
-use pbe::analysis::{AsrEstimate, AsrProbe, Detection, Suspects, Verdict, find_suspects};
+use pbe::analysis::{AsrEstimate, AsrProbe, Detection, Verdict};
 use pbe::data::ImageSet;
 use pbe::engine::Engine;
 use pbe::error::Result;
-use pbe::eval::{accuracy, predict};
+use pbe::eval::{Suspects, accuracy, find_suspects, predict};
 use pbe::report::{ClassRecall, TrainingAccuracy};
 use pbe::rng::{Purpose, Stream};
 use pbe::train::{TrainConfig, TrainCursor, TrainJob, TrainerConfig, train};
@@ -26,11 +26,13 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Looks at the training images with both models. With a clean set there are none to suspect.
+    /// Looks at the training images with both models. With a clean set there are none to suspect. `suspects` are those
+    /// that the defence has found, if it has looked for them.
     pub fn new(
         infected: &mut Engine,
         purified: &mut Engine,
         data: &PurifyData,
+        suspects: Option<Suspects>,
         (trainer, seed): (&TrainerConfig, u64),
         progress: &Progress,
     ) -> Result<Option<Self>> {
@@ -38,12 +40,15 @@ impl Findings {
             return Ok(None);
         }
         let (images, flip) = (&data.images, data.set.allows_flip());
-        let suspects = find_suspects(infected, images, flip, seed, &mut |done, total| {
-            progress.show("suspected images", done, total, None);
-            interrupt::check()
-        })?;
+        let suspects = match suspects {
+            Some(suspects) => suspects,
+            None => find_suspects(infected, images, flip, seed, &mut |done, total| {
+                progress.show("suspected images", done, total, None);
+                interrupt::check()
+            })?,
+        };
         progress.clear();
-        let detection = suspects.judge();
+        let detection = Detection::new(&suspects);
         let probe = match detection.verdict {
             Verdict::Infected => AsrProbe::new(infected, images, &suspects, &detection.targets)?,
             _ => None,

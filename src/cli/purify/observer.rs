@@ -3,7 +3,7 @@
 use pbe::defense::{Observer, Phase, RoundRecord, RunState};
 use pbe::engine::Engine;
 use pbe::error::{Error, Result};
-use pbe::eval::{FilterReport, Metrics, average_precision, precision};
+use pbe::eval::{FilterReport, LabelSuspects, Metrics, Suspects, average_precision, precision};
 use pbe::report::csv::write_metrics;
 use pbe::report::{FilterResult, RoundResult, RunFolder, two_decimals};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub struct CheckpointMeta {
     pub rounds: Vec<RoundResult>,
     /// The infected model's metrics.
     pub before: Option<Metrics>,
+    /// The suspected images by label, where they have been looked for.
+    suspects: Option<Vec<LabelSuspects>>,
 }
 
 /// The program's observer.
@@ -60,18 +62,25 @@ impl<'a> RunObserver<'a> {
     /// Writes the checkpoint.
     pub fn store(&self, state: &RunState) -> Result<()> {
         let CheckpointMeta { rounds, before, .. } = self.meta.clone();
+        let suspects = state.suspects.as_ref();
+        let labels = suspects.map(|suspects| suspects.labels.clone());
         let (cursor, records) = (state.cursor, state.records.clone());
         let scalars = RunState { cursor, records, ..RunState::default() };
         checkpoint::save(
             self.folder,
-            &CheckpointMeta { state: scalars, rounds, before },
+            &CheckpointMeta { state: scalars, rounds, before, suspects: labels },
             &[
                 ("start", &state.start),
                 ("weights", &state.weights),
                 ("momentum", &state.momentum),
                 ("average", &state.average),
+                ("deviation", suspects.map_or(&[], |suspects| &suspects.deviation)),
             ],
-            &[("selected", &state.selected)],
+            &[
+                ("selected", &state.selected),
+                ("suspects", suspects.map_or(&[], |suspects| &suspects.images)),
+                ("predictions", suspects.map_or(&[], |suspects| &suspects.predictions)),
+            ],
         )
     }
 
@@ -101,10 +110,25 @@ pub fn restore(
     state.weights = checkpoint.take_floats("weights");
     state.momentum = checkpoint.take_floats("momentum");
     state.average = checkpoint.take_floats("average");
+    let (images, classes) = (data.images.len(), network.graph.classes());
+    let within = |list: &[u32], count: usize| list.iter().all(|&index| (index as usize) < count);
+    state.suspects = checkpoint.meta.suspects.take().map(|labels| Suspects {
+        images: checkpoint.take_words("suspects"),
+        deviation: checkpoint.take_floats("deviation"),
+        predictions: checkpoint.take_words("predictions"),
+        labels,
+    });
+    let suspects_fit = state.suspects.as_ref().is_none_or(|suspects| {
+        (suspects.deviation.len(), suspects.predictions.len(), suspects.labels.len())
+            == (images, images, classes)
+            && within(&suspects.images, images)
+            && within(&suspects.predictions, classes)
+    });
     let (all, trained) = (network.graph.weights, network.graph.trainable);
     let fits = (state.weights.len(), state.average.len(), state.momentum.len()) == (all, all, trained)
         && (state.start.len() == all || (state.start.is_empty() && state.cursor.step == 0))
-        && state.selected.iter().all(|&index| (index as usize) < data.images.len());
+        && within(&state.selected, images)
+        && suspects_fit;
     if fits {
         Ok((state, checkpoint.meta))
     } else {
@@ -171,6 +195,7 @@ impl Observer for RunObserver<'_> {
         let metrics = self.measure(model)?;
         let entry = self.round(record.round);
         entry.dropped = (record.round == 0).then_some(record.dropped as u64);
+        entry.relabelled = Some(record.relabelled as u64).filter(|&count| count > 0);
         let loss = |phase: &str| record.losses.get(phase).copied();
         entry.attack_loss = loss("attack");
         entry.adversarial_loss = loss("adversarial");

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use pbe::analysis::{SUSPECT_DEVIATION, Verdict};
+use pbe::analysis::Verdict;
 use pbe::data::ImageSet;
 use pbe::error::Result;
-use pbe::eval::Metrics;
+use pbe::eval::{Metrics, SUSPECT_DEVIATION};
 use pbe::inputs::Inputs;
 use pbe::report::page::Page;
 use pbe::report::svg::{LineSeries, lines};

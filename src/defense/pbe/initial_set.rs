@@ -1,24 +1,38 @@
 //! D⁰: the images of the first round, from what tells poisoned images from clean ones in an infected model.
 //!
-//! The filters are in `src/eval/filter.rs`.
+//! Activation gradients choose (`src/eval/suspects.rs`) where they find much poison; else the filters
+//! (`src/eval/filter.rs`).
 
 use super::INITIAL_SET;
 use super::config::Pbe;
 use crate::defense::Run;
 use crate::error::Result;
-use crate::eval::{Filter, FilterChain, FilterReport, View, agreeing, predictions};
+use crate::eval::{
+    Filter, FilterChain, FilterReport, Suspects, View, agreeing, find_suspects, predictions, ranked,
+};
 use crate::rng::{Purpose, Stream};
 
 impl Pbe {
-    /// D⁰: a clean set as a whole; else candidates whose label the infected model gives (no trigger holds an image
-    /// to a label that the model doesn't give), without those that a filter drops. `reference` are the infected model's logits
-    /// of all images.
+    /// D⁰: a clean set as a whole; else images whose label the infected model gives (no trigger holds an image to a label
+    /// that the model doesn't give), without suspected ones and, where suspicion doesn't decide, without those that a
+    /// filter drops. `reference` are the infected model's logits of all images.
     pub(super) fn initial_set(&self, run: &mut Run, reference: &[f32]) -> Result<Vec<u32>> {
         let (images, classes) = (run.images, run.infected.graph().classes());
         if run.clean_set {
             return Ok((0..images.len() as u32).collect());
         }
         run.enter(INITIAL_SET);
+        if self.initial_set.suspicion < 1.0 {
+            let report = &mut run.report;
+            let mut progress = |done, total| report.progress(done, total, None);
+            let found = find_suspects(run.infected, images, self.trainer.flip, run.seed, &mut progress)?;
+            run.state.suspects = Some(found);
+        }
+        if let Some(suspects) = self.decisive(run) {
+            let set = self.least_deviating(suspects, &images.labels);
+            run.record().dropped = images.len() - set.len();
+            return Ok(set);
+        }
         let mut candidates = Stream::new(run.seed, Purpose::Split, 0).permutation(images.len());
         candidates.truncate(self.candidates(images.len()));
         candidates.sort_unstable();
@@ -34,10 +48,31 @@ impl Pbe {
         let (kept, further) = filters.apply(run.infected, images, &kept, run.seed, &mut progress)?;
         reports.extend(further);
         run.report.observer.initial_set(&reports);
+        let mut kept = kept;
+        run.state.suspects.iter().for_each(|suspects| suspects.remove_from(&mut kept));
         // A model whose predictions no attack changes leaves nothing: then the candidates are the better guess.
         let set = if kept.len() < self.trainer.batch.min(candidates.len()) { candidates } else { kept };
         run.record().dropped = self.candidates(images.len()) - set.len();
         Ok(set)
+    }
+
+    /// The suspected images, where there are so many that they decide.
+    pub(super) fn decisive<'a>(&self, run: &'a Run) -> Option<&'a Suspects> {
+        run.state.suspects.as_ref().filter(|suspects| suspects.index() > self.initial_set.suspicion)
+    }
+
+    /// The images that aren't suspected and get their label from the model; of the attacker's labels only those that are
+    /// among the best share of all by activation gradients: much of the rest is poisoned too. Ascending.
+    pub(super) fn least_deviating(&self, suspects: &Suspects, labels: &[u32]) -> Vec<u32> {
+        let alike: Vec<f32> = suspects.deviation.iter().map(|deviation| -deviation).collect();
+        let given = agreeing(&ranked(&alike), &suspects.predictions, labels);
+        let best = (self.initial_set.best * given.len() as f64).ceil() as usize;
+        let targets = suspects.targets();
+        let keeps = |&(rank, index): &(usize, u32)| rank < best || !targets.contains(&labels[index as usize]);
+        let mut kept = given.into_iter().enumerate().filter(keeps).map(|(_, index)| index).collect();
+        suspects.remove_from(&mut kept);
+        kept.sort_unstable();
+        kept
     }
 
     /// The filters of the initial set, the cheap ones first.

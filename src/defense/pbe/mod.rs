@@ -9,8 +9,10 @@ mod tests;
 pub use config::{InitialSet, Pbe, Round, Select};
 
 use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
+use crate::data::ImageSet;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::eval::{Agreement, agreement, logits_with_progress};
+use crate::eval::{Agreement, Suspects, agreeing, agreement, logits, logits_with_progress, predictions};
 use crate::rng::{Purpose, Stream};
 use crate::train::{Adversarial, TrainerConfig, pgd};
 use select::Ranking;
@@ -35,11 +37,14 @@ impl Defense for Pbe {
                 run.start_round()
             })?;
             run.step(|run| {
+                if round.relabel && self.decisive(run).is_some() {
+                    return Ok(()); // the suspected images have the trigger itself
+                }
                 let adversarial = self.attack(run, round)?; // step 1a, Eq. 10 to 12
                 run.train(ADVERSARIAL, &adversarial, &round.adversarial) // step 1b
             })?;
             run.step(|run| {
-                let clean = self.clean_images(run, round);
+                let clean = self.clean_images(run, round)?;
                 run.train(CLEAN, &clean, &round.clean) // step 2
             })?;
             run.step(|run| {
@@ -81,7 +86,12 @@ impl Defense for Pbe {
             (false, 0) => images,
             (false, limit) => limit.min(images),
         };
-        let viewed = if clean_set || self.initial_set.views.is_empty() { 0 } else { self.candidates(images) };
+        let viewed = match &self.initial_set {
+            _ if clean_set => 0,
+            InitialSet { suspicion, .. } if *suspicion < 1.0 => images,
+            InitialSet { views, .. } if views.is_empty() => 0,
+            _ => self.candidates(images),
+        };
         self.rounds.iter().map(attacked).max().unwrap_or(0).max(viewed)
     }
 }
@@ -118,10 +128,30 @@ impl Pbe {
         Ok(TrainingSet { images, indices: (0..total as u32).collect(), attack: None, seed })
     }
 
-    fn clean_images(&self, run: &Run, round: &Round) -> TrainingSet<'static> {
+    /// The selected images, and the suspected ones under other labels where the round relabels them.
+    fn clean_images(&self, run: &mut Run, round: &Round) -> Result<TrainingSet<'static>> {
         let seed = run.step_seed(2);
-        let indices = sample(&run.state.selected, round.clean.limit, seed);
-        TrainingSet { images: run.images.clone(), indices, attack: None, seed }
+        let mut indices = sample(&run.state.selected, round.clean.limit, seed);
+        let mut images = run.images.clone();
+        let suspects = self.decisive(run).filter(|_| round.relabel);
+        // Those of other labels are clean ones that look unusual.
+        let poisoned = |suspects: &Suspects| {
+            let (mut list, targets) = (suspects.trained_on(), suspects.targets());
+            list.retain(|&index| targets.contains(&images.labels[index as usize]));
+            list
+        };
+        if let Some(suspected) = suspects.map(poisoned) {
+            let now = run.model.weights()?;
+            run.model.set_weights(&run.state.start)?;
+            let answers = second_predictions(run.model, &images.subset(&suspected));
+            run.model.set_weights(&now)?;
+            let mut labels = images.labels.to_vec();
+            suspected.iter().zip(answers?).for_each(|(&index, label)| labels[index as usize] = label);
+            images = images.with_labels(labels);
+            run.record().relabelled = suspected.len();
+            indices.extend(suspected);
+        }
+        Ok(TrainingSet { images, indices, attack: None, seed })
     }
 
     /// How far the model's logits of every image agree with those of θ'; none with a clean set.
@@ -135,18 +165,39 @@ impl Pbe {
         agreement(run.model, run.images, reference, &mut progress).map(Some)
     }
 
+    /// The images of the next round: by the ranking; where suspicion decides, those that deviate least and whose label the
+    /// purified model gives.
     fn select(&self, run: &mut Run, round: &Round, scores: &Agreement) -> Result<Vec<u32>> {
+        let (labels, batch) = (&run.images.labels, self.trainer.batch);
         let ranking = Ranking {
             scores: &scores.cosine,
             predictions: &scores.predictions,
-            labels: &run.images.labels,
+            labels,
             trained_on: &run.state.selected,
             classes: run.model.graph().classes(),
         };
-        let selected = ranking.select(&round.select, self.trainer.batch);
+        let mut selected = match self.decisive(run) {
+            Some(suspects) => self.least_deviating(suspects, labels),
+            None => ranking.select(&round.select, batch),
+        };
+        if self.decisive(run).is_some() && round.select.label_agreement {
+            let agreed = agreeing(&selected, &scores.predictions, labels);
+            selected = if agreed.len() < batch.min(selected.len()) { selected } else { agreed };
+        }
+        run.state.suspects.iter().for_each(|suspects| suspects.remove_from(&mut selected));
         run.report.observer.ranked(run.report.round, &scores.cosine, &selected)?;
         Ok(selected)
     }
+}
+
+/// The class that the model gives each image, its label left out.
+fn second_predictions(model: &mut Engine, images: &ImageSet) -> Result<Vec<u32>> {
+    let classes = model.graph().classes();
+    let mut logits = logits(model, images)?;
+    for (row, &label) in logits.chunks_exact_mut(classes).zip(images.labels.iter()) {
+        row[label as usize] = f32::MIN;
+    }
+    predictions(&logits, classes)
 }
 
 /// At most `limit` of `set` (0 for all), drawn at random, in ascending order.

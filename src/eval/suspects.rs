@@ -1,33 +1,25 @@
-//! Which training images look poisoned, and whether that says that the model is infected.
+//! Which training images look poisoned.
 //!
 //! An image is suspected where the model gives its label and its activation gradients are not those of the label
 //! ([`activation_deviation`]). The references come from images that keep their label in all views: where a label has
 //! more poisoned than clean images, they would be those of the poison otherwise.
-//!
-//! In a benign model hardly any image is suspected. In an infected one the attacker's labels have many. The index is
-//! the largest share of poisoned images that a label has for certain ([`LabelSuspects::share`]). How often a benign
-//! model has one as large is known from the benign models of docs/inspect.md.
 
 use serde::{Deserialize, Serialize};
 
-use super::inspect::Verdict;
+use super::activation_gradients::activation_deviation;
+use super::filter::{Filter, FilterChain, MAX_DROPPED, agreeing};
+use super::predict::predict;
+use super::views::View;
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::eval::{Filter, FilterChain, MAX_DROPPED, View, activation_deviation, agreeing, predict};
 
 /// An image that deviates by more is suspected: 3.5 as a sum over eight layers, where it was chosen (docs/inspect.md).
 pub const SUSPECT_DEVIATION: f32 = 0.4375;
-/// At a p-value of at most this the model is called infected.
-pub const INFECTED_P: f64 = 0.05;
-/// Above this p-value there is no sign of a backdoor.
-pub const NO_SIGN_P: f64 = 0.2;
-
-/// A label with a larger share counts as one of many targets.
+/// A label with a larger share of poisoned images counts as one of many targets.
 const MARKED: f64 = 0.01;
-
-/// Indices of benign models, by `scripts/inspect_calibration.sh`.
-const BENIGN: &str = include_str!("benign_indices.txt");
+/// One of so many suspected images is held out.
+const HELD_OUT: usize = 5;
 
 /// The suspected images of one label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -89,26 +81,6 @@ pub struct Suspects {
     pub labels: Vec<LabelSuspects>,
 }
 
-/// The judgement of a model from its training images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Detection {
-    pub verdict: Verdict,
-    /// The attacker's labels; empty unless infected.
-    pub targets: Vec<u32>,
-    /// The largest share of poisoned images that a label has for certain.
-    pub index: f64,
-    /// How often a benign model has an index as large, at most.
-    pub p_value: f64,
-    /// Benign models that the p-value comes from.
-    pub calibrated_on: usize,
-    /// Images that were looked at.
-    pub images: u64,
-    /// Suspected ones among those.
-    pub suspected: u64,
-    /// By label.
-    pub labels: Vec<LabelSuspects>,
-}
-
 /// Looks at all `images`. The engine has to be opened with `activation_gradients`. `flip` says whether a mirrored image
 /// shows the same thing. `progress` gets how many passes over an image are done, and of how many; its error ends the work.
 pub fn find_suspects(
@@ -120,12 +92,12 @@ pub fn find_suspects(
 ) -> Result<Suspects> {
     let views = View::ALL.into_iter().filter(|view| flip || *view != View::Flip).map(Filter::View);
     let filters = FilterChain { list: views.collect(), max_dropped: MAX_DROPPED };
-    let total = (filters.list.len() + 2) * images.len();
+    let before = filters.list.len() * images.len();
+    let total = before + 2 * images.len();
     let predictions = predict(engine, images)?;
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let given = agreeing(&all, &predictions, &images.labels);
     let (trusted, _) = filters.apply(engine, images, &given, seed, &mut |done| progress(done, total))?;
-    let before = filters.list.len() * images.len();
     let mut progress = |done| progress(before + 2 * done, total);
     let deviation = activation_deviation(engine, images, &predictions, &trusted, &mut progress)?;
     let mut labels = vec![LabelSuspects::default(); engine.graph().classes()];
@@ -150,63 +122,50 @@ pub fn find_suspects(
 }
 
 impl Suspects {
-    /// The images that aren't suspected, ascending.
-    pub fn unsuspected(&self) -> Vec<u32> {
-        let mut kept = vec![true; self.deviation.len()];
-        self.images.iter().for_each(|&index| kept[index as usize] = false);
-        (0..kept.len() as u32).filter(|&index| kept[index as usize]).collect()
-    }
-
-    /// Judges the model.
-    pub fn judge(&self) -> Detection {
-        let benign = benign_indices();
-        let index = self.labels.iter().map(LabelSuspects::share).fold(0.0, f64::max);
-        let p = p_value(index, &benign);
-        let verdict = match p {
-            p if p <= INFECTED_P && self.knows_its_task() => Verdict::Infected,
-            p if p > NO_SIGN_P => Verdict::NoSign,
-            _ => Verdict::Undecided,
-        };
-        Detection {
-            verdict,
-            targets: if verdict == Verdict::Infected { self.targets(index) } else { vec![] },
-            index,
-            p_value: p,
-            calibrated_on: benign.len(),
-            images: self.deviation.len() as u64,
-            suspected: self.images.len() as u64,
-            labels: self.labels.clone(),
-        }
-    }
-
-    /// Whether the model gives half of the training images their label: its gradients say nothing else.
-    fn knows_its_task(&self) -> bool {
-        let sum = |of: fn(&LabelSuspects) -> u64| self.labels.iter().map(of).sum::<u64>();
-        2 * sum(|label| label.images) >= sum(|label| label.labelled)
+    /// The largest share of poisoned images that a label has for certain.
+    pub fn index(&self) -> f64 {
+        self.labels.iter().map(LabelSuspects::share).fold(0.0, f64::max)
     }
 
     /// The attacker's labels in a model that is infected: all labels with poisoned images where these are half of all
     /// labels or more (all-to-all); else those with at least half as many as the worst.
-    fn targets(&self, index: f64) -> Vec<u32> {
+    pub fn targets(&self) -> Vec<u32> {
         let above = |least: f64| -> Vec<u32> {
-            (0..self.labels.len() as u32)
-                .filter(|&label| self.labels[label as usize].share() >= least)
-                .collect()
+            let labels = 0..self.labels.len() as u32;
+            labels.filter(|&label| self.labels[label as usize].share() >= least).collect()
         };
         let marked = above(MARKED);
-        if 2 * marked.len() >= self.labels.len() && marked.len() > 1 { marked } else { above(index / 2.0) }
+        if 2 * marked.len() >= self.labels.len() && marked.len() > 1 {
+            marked
+        } else {
+            above(self.index() / 2.0)
+        }
     }
-}
 
-/// The indices that benign models had.
-fn benign_indices() -> Vec<f64> {
-    BENIGN.lines().filter_map(|line| line.split(',').next()?.parse().ok()).collect()
-}
+    /// Every fifth suspected image. No defence trains on these, so that they tell how much of a backdoor is left.
+    pub fn held_out(&self) -> Vec<u32> {
+        self.images.iter().copied().step_by(HELD_OUT).collect()
+    }
 
-/// The share of models, this one among the benign ones, whose index is at least as large.
-fn p_value(index: f64, benign: &[f64]) -> f64 {
-    let larger = benign.iter().filter(|&&other| other >= index).count();
-    (1 + larger) as f64 / (1 + benign.len()) as f64
+    /// The suspected images that aren't held out.
+    pub fn trained_on(&self) -> Vec<u32> {
+        let numbered = self.images.iter().copied().enumerate();
+        numbered.filter(|(number, _)| number % HELD_OUT != 0).map(|(_, index)| index).collect()
+    }
+
+    /// Removes the suspected images from `list`.
+    pub fn remove_from(&self, list: &mut Vec<u32>) {
+        let mut suspected = self.images.clone();
+        suspected.sort_unstable();
+        list.retain(|index| suspected.binary_search(index).is_err());
+    }
+
+    /// The images that aren't suspected, ascending.
+    pub fn unsuspected(&self) -> Vec<u32> {
+        let mut kept = (0..self.deviation.len() as u32).collect();
+        self.remove_from(&mut kept);
+        kept
+    }
 }
 
 #[cfg(test)]
@@ -220,40 +179,6 @@ mod tests {
             suspected,
             consistent: (images - suspected) / 2,
             consistent_suspected: 0,
-        }
-    }
-
-    fn suspects(labels: &[(u64, u64)]) -> Suspects {
-        let labels = labels.iter().map(|&(images, suspected)| label(images, suspected));
-        Suspects { images: vec![], deviation: vec![], predictions: vec![], labels: labels.collect() }
-    }
-
-    #[test]
-    fn a_label_with_many_suspects_is_the_target() {
-        let found = suspects(&[(500, 3), (1000, 480), (500, 0)]).judge();
-        assert_eq!((found.verdict, found.targets), (Verdict::Infected, vec![1]));
-        assert!((found.index - 0.4541).abs() < 1e-3, "{}", found.index);
-        let all = suspects(&[(500, 200), (500, 20), (500, 0)]).judge();
-        assert_eq!(all.targets, [0, 1], "two labels of three: all-to-all");
-        let one = suspects(&[(500, 200), (500, 20), (500, 0), (500, 0), (500, 0)]).judge();
-        assert_eq!(one.targets, [0], "a tenth as many are none");
-    }
-
-    /// Benign, but trained on 480 images to an accuracy of 33 %: it gave two of six labels, and 80 images were suspected.
-    #[test]
-    fn a_model_that_has_learnt_little_is_not_called_infected() {
-        let mut found = suspects(&[(80, 40), (80, 1)]);
-        assert_eq!(found.judge().verdict, Verdict::Infected);
-        found.labels.extend([LabelSuspects { labelled: 80, ..LabelSuspects::default() }; 4]);
-        let judged = found.judge();
-        assert_eq!((judged.verdict, judged.targets.len()), (Verdict::Undecided, 0));
-    }
-
-    #[test]
-    fn few_suspects_say_nothing() {
-        for labels in [vec![(500, 1), (500, 2)], vec![(0, 0), (10, 0)], vec![]] {
-            let found = suspects(&labels).judge();
-            assert_eq!((found.verdict, found.targets.len()), (Verdict::NoSign, 0), "{labels:?}");
         }
     }
 
@@ -279,9 +204,11 @@ mod tests {
     }
 
     #[test]
-    fn the_p_value_counts_this_model_too() {
-        assert_eq!(p_value(0.5, &[0.1, 0.2, 0.3]), 0.25);
-        assert_eq!(p_value(0.2, &[0.1, 0.2, 0.3]), 0.75);
-        assert!(benign_indices().len() >= 30);
+    fn a_fifth_of_the_suspected_images_is_held_out() {
+        let images: Vec<u32> = (10..21).collect();
+        let found = Suspects { images, deviation: vec![0.0; 30], predictions: vec![], labels: vec![] };
+        assert_eq!(found.held_out(), [10, 15, 20]);
+        assert_eq!(found.trained_on(), [11, 12, 13, 14, 16, 17, 18, 19]);
+        assert_eq!(found.unsuspected().len(), 19);
     }
 }
