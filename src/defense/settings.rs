@@ -329,6 +329,9 @@ mod tests {
 
     #[test]
     fn values_of_another_type_or_range_are_named() {
+        let many = Facts { rounds: Some(1_000_000_000), ..Facts::new(false) };
+        let message = configure::<Pbe>(&many, &Overlay::default()).err().unwrap().to_string();
+        assert_eq!(message, "rounds is 1000000000, but must be at most 100");
         assert!(refusal("", &["nesterov=maybe"], false).contains("nesterov is \"maybe\", of type string"));
         let schedule = refusal("", &["rounds.0.clean.schedule=staircase"], false);
         assert!(schedule.starts_with("rounds.0.clean.schedule: unknown variant `staircase`"), "{schedule}");

@@ -36,7 +36,7 @@ pub enum Begin {
     New,
     /// The same run is there, and goes on.
     Resume,
-    /// A run that is there goes.
+    /// A run of the same command that is there goes.
     Replace,
 }
 
@@ -109,12 +109,35 @@ impl RunFolder {
                 fault(format!("holds this run already ({name} is there): {resumes}--force begins it anew"))
             }
             (Begin::Replace, _) => {
+                self.check_replaced(present, wanted, &results)?;
                 let remove = |file: &PathBuf| fs::remove_file(file).map_err(|e| Error::file(file, e));
                 results.iter().try_for_each(remove)
             }
             _ => Ok(()),
         }
         .and_then(|()| self.remove_leftovers())
+    }
+
+    /// Refuses to remove what another command made, and what this run reads.
+    fn check_replaced(&self, present: &str, wanted: &Table, results: &[PathBuf]) -> Result<()> {
+        let present: Table = present.parse().unwrap_or_default();
+        if let (Some(there), Some(here)) = (present.get("command"), wanted.get("command"))
+            && there != here
+        {
+            let text = format!(
+                "holds a run of command {there}, which --force of {here} doesn't replace; choose another --output"
+            );
+            return Err(Error::file(&self.folder, text));
+        }
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        let inputs: Vec<PathBuf> = texts(wanted).into_iter().filter_map(|text| real(text.as_ref())).collect();
+        let lost = results.iter().find(|file| real(file).is_some_and(|file| inputs.contains(&file)));
+        lost.map_or(Ok(()), |file| {
+            Err(Error::file(
+                file,
+                "is an input of this run, and --force would remove it; choose another --output",
+            ))
+        })
     }
 
     /// What a run has left.
@@ -236,6 +259,16 @@ fn different(difference: &str, begin: Begin) -> String {
     format!("holds a different run: {difference}{hint}")
 }
 
+/// All texts of a configuration, some of which are paths.
+fn texts(table: &Table) -> Vec<&str> {
+    let values = table.values().flat_map(|value| match value {
+        Value::String(text) => vec![text.as_str()],
+        Value::Table(table) => texts(table),
+        _ => vec![],
+    });
+    values.collect()
+}
+
 /// `config` with the command in front, as text and parsed.
 fn resolve(path: &Path, command: &str, config: &impl Serialize) -> Result<(String, Table)> {
     #[derive(Serialize)]
@@ -342,6 +375,26 @@ mod tests {
         drop(run);
         let run = RunFolder::create(folder, "purify", &config(0.25), Begin::Replace).unwrap();
         assert!(!run.checkpoint().exists() && folder.join("notes.txt").exists());
+    }
+
+    /// `purify --model g2/model.safetensors --output g2 --force` replaced the model that it read, and `poison --output g2
+    /// --force` removed it.
+    #[test]
+    fn what_another_command_made_or_the_run_reads_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let run = RunFolder::create(folder, "purify", &config(0.5), Begin::New).unwrap();
+        fs::write(run.model(), "weights").unwrap();
+        let model = run.model();
+        drop(run);
+        let message = refusal(folder, "poison", &config(0.5), Begin::Replace);
+        assert!(message.contains("holds a run of command \"purify\""), "{message}");
+        let reads = TestConfig { clean: Some(model.display().to_string()), ..config(0.5) };
+        let message = refusal(folder, "purify", &reads, Begin::Replace);
+        assert!(message.contains("model.safetensors: is an input of this run"), "{message}");
+        assert!(model.exists());
+        RunFolder::create(folder, "purify", &config(0.5), Begin::Replace).unwrap();
+        assert!(!model.exists());
     }
 
     #[test]

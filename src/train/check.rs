@@ -28,6 +28,15 @@ pub fn at_least(name: &str, value: usize, least: usize) -> Result<()> {
     ensure(value >= least, || format!("{name} is {value}, but must be at least {least}"))
 }
 
+/// The most PGD steps of an attack. A signal ends a run after its batch, which more steps would put off for hours.
+const MAX_STEPS: usize = 10_000;
+
+/// PGD steps of an attack.
+pub fn steps(name: &str, value: usize) -> Result<()> {
+    let within = (1..=MAX_STEPS).contains(&value);
+    ensure(within, || format!("{name} is {value}, but must be from 1 to {MAX_STEPS}"))
+}
+
 /// Above 0 and at most 1.
 pub fn share(name: &str, value: f64) -> Result<()> {
     let within = value > 0.0 && value <= 1.0;

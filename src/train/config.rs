@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{at_least, below_one, non_negative, positive, probability, share};
+use super::check::{at_least, below_one, non_negative, positive, probability, share, steps};
 use super::schedule::Schedule;
 use crate::engine::{Augment, EngineOptions};
 use crate::error::{Error, Result};
@@ -143,6 +143,6 @@ impl PgdConfig {
             return Err(Error::input(cause));
         }
         positive(&format!("{path}.alpha_ratio"), self.alpha_ratio)?;
-        at_least(&format!("{path}.steps"), self.steps, 1)
+        steps(&format!("{path}.steps"), self.steps)
     }
 }

@@ -9,7 +9,7 @@ mod pgd;
 mod schedule;
 mod trainer;
 
-pub use check::{at_least, below_one, non_negative, positive, share};
+pub use check::{at_least, below_one, non_negative, positive, share, steps};
 pub use config::{PgdConfig, TrainConfig, TrainerConfig};
 pub use pgd::{Adversarial, budgets, pgd, pgd_params};
 pub use schedule::Schedule;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::defense::{Facts, Recipe};
 use crate::error::{Error, Result};
 use crate::eval::{FilterAttack, MAX_DROPPED, View};
-use crate::train::{PgdConfig, Schedule, TrainConfig, TrainerConfig, at_least, positive, share};
+use crate::train::{PgdConfig, Schedule, TrainConfig, TrainerConfig, at_least, positive, share, steps};
 
 /// Progressive Backdoor Erasing: everything it depends on besides model, data and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ impl Pbe {
         share("initial_set.best", self.initial_set.best)?;
         for (number, attack) in self.initial_set.attacks.iter().enumerate() {
             positive(&format!("initial_set.attacks.{number}.epsilon"), attack.epsilon)?;
-            at_least(&format!("initial_set.attacks.{number}.steps"), attack.steps, 1)?;
+            steps(&format!("initial_set.attacks.{number}.steps"), attack.steps)?;
         }
         if facts.clean_set && self.rounds.len() != 1 {
             let rounds = self.rounds.len();
@@ -310,6 +310,8 @@ mod tests {
         );
         assert!(refusal(|c| c.rounds[0].attack.epsilon_max = 1.0).contains("below epsilon_min"));
         assert!(refusal(|c| c.rounds[0].attack.steps = 0).starts_with(&format!("{first}attack.steps is 0")));
+        let steps = refusal(|c| c.rounds[0].attack.steps = 1_000_000_000);
+        assert_eq!(steps, "rounds.0.attack.steps is 1000000000, but must be from 1 to 10000");
         assert!(refusal(|c| c.rounds[1].select.share = 1.5).starts_with("rounds.1.select.share is 1.5"));
         assert!(refusal(|c| c.initial_set.suspicion = 0.0).starts_with("initial_set.suspicion is 0"));
         assert!(refusal(|c| c.initial_set.best = 1.5).starts_with("initial_set.best is 1.5"));

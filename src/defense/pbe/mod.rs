@@ -17,6 +17,9 @@ use crate::rng::{Purpose, Stream};
 use crate::train::{Adversarial, TrainerConfig, pgd};
 use select::Ranking;
 
+/// More are a slip: the paper has four.
+const MAX_ROUNDS: usize = 100;
+
 const REFERENCE: Phase = Phase { key: "reference", label: "the infected model's logits" };
 const INITIAL_SET: Phase = Phase { key: "initial_set", label: "initial set" };
 const ATTACK: Phase = Phase { key: "attack", label: "step 1a, attack" };
@@ -61,6 +64,9 @@ impl Defense for Pbe {
     fn defaults(facts: &Facts) -> Result<Self> {
         if let (true, Some(rounds)) = (facts.clean_set, facts.rounds.filter(|&rounds| rounds != 1)) {
             return Err(Error::input(format!("rounds is {rounds}, but with a clean set there is one round")));
+        }
+        if let Some(rounds) = facts.rounds.filter(|&rounds| rounds > MAX_ROUNDS) {
+            return Err(Error::input(format!("rounds is {rounds}, but must be at most {MAX_ROUNDS}")));
         }
         Ok(match facts.recipe {
             Recipe::Default => Self::default_recipe(facts),
