@@ -56,7 +56,7 @@ pub struct Round {
     pub clean: TrainConfig,
     /// Where `initial_set.suspicion` lets suspicion decide, step 2 trains on the suspected images too, in place of step
     /// 1: each under the label that the model of the round's beginning gives it, its own left out. They carry the
-    /// trigger, which adversarial examples have to guess.
+    /// trigger, which adversarial examples have to guess. Not where that model still gives half of them their own label.
     pub relabel: bool,
     /// Step 3, without a clean set: which images the next round takes.
     pub select: Select,
@@ -104,8 +104,7 @@ const FILTER_ATTACKS: [FilterAttack; 4] = [
     FilterAttack { epsilon: 64.0, steps: 1 },
 ];
 
-/// No benign model of docs/inspect.md has a label with as large a share. Where the share is smaller, the suspected images
-/// are too small a part of the poison to rely on: SIG (docs/method.md).
+/// No benign model of docs/inspect.md has a label with as large a share.
 const SUSPICION: f64 = 0.15;
 
 impl Pbe {

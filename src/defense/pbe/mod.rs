@@ -9,10 +9,8 @@ mod tests;
 pub use config::{InitialSet, Pbe, Round, Select};
 
 use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
-use crate::data::ImageSet;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::eval::{Agreement, Suspects, agreeing, agreement, logits, logits_with_progress, predictions};
+use crate::eval::{Agreement, agreeing, agreement, logits, logits_with_progress, predictions};
 use crate::rng::{Purpose, Stream};
 use crate::train::{Adversarial, TrainerConfig, pgd};
 use select::Ranking;
@@ -40,7 +38,7 @@ impl Defense for Pbe {
                 run.start_round()
             })?;
             run.step(|run| {
-                if round.relabel && self.decisive(run).is_some() {
+                if self.relabelled(run, round)?.is_some() {
                     return Ok(()); // the suspected images have the trigger itself
                 }
                 let adversarial = self.attack(run, round)?; // step 1a, Eq. 10 to 12
@@ -139,25 +137,39 @@ impl Pbe {
         let seed = run.step_seed(2);
         let mut indices = sample(&run.state.selected, round.clean.limit, seed);
         let mut images = run.images.clone();
-        let suspects = self.decisive(run).filter(|_| round.relabel);
-        // Those of other labels are clean ones that look unusual.
-        let poisoned = |suspects: &Suspects| {
-            let (mut list, targets) = (suspects.trained_on(), suspects.targets());
-            list.retain(|&index| targets.contains(&images.labels[index as usize]));
-            list
-        };
-        if let Some(suspected) = suspects.map(poisoned) {
-            let now = run.model.weights()?;
-            run.model.set_weights(&run.state.start)?;
-            let answers = second_predictions(run.model, &images.subset(&suspected));
-            run.model.set_weights(&now)?;
+        if let Some((suspected, answers)) = self.relabelled(run, round)? {
             let mut labels = images.labels.to_vec();
-            suspected.iter().zip(answers?).for_each(|(&index, label)| labels[index as usize] = label);
+            suspected.iter().zip(answers).for_each(|(&index, label)| labels[index as usize] = label);
             images = images.with_labels(labels);
             run.record().relabelled = suspected.len();
             indices.extend(suspected);
         }
         Ok(TrainingSet { images, indices, attack: None, seed })
+    }
+
+    /// The suspected images of the attacker's labels, and the label that the model of the round's beginning gives each, its
+    /// own left out. None where suspicion doesn't decide, or where that model still gives half of them their own label: then
+    /// it holds the backdoor and is no judge, or the label is right (a clean-label attack).
+    fn relabelled(&self, run: &mut Run, round: &Round) -> Result<Option<(Vec<u32>, Vec<u32>)>> {
+        let Some(suspects) = self.decisive(run).filter(|_| round.relabel) else { return Ok(None) };
+        // Those of other labels are clean ones that look unusual.
+        let (mut suspected, targets) = (suspects.trained_on(), suspects.targets());
+        suspected.retain(|&index| targets.contains(&run.images.labels[index as usize]));
+        let images = run.images.subset(&suspected);
+        let now = run.model.weights()?;
+        run.model.set_weights(&run.state.start)?;
+        let logits = logits(run.model, &images);
+        run.model.set_weights(&now)?;
+        let (mut logits, classes) = (logits?, run.model.graph().classes());
+        let all: Vec<u32> = (0..suspected.len() as u32).collect();
+        let held = agreeing(&all, &predictions(&logits, classes)?, &images.labels).len();
+        if 2 * held >= suspected.len() {
+            return Ok(None);
+        }
+        for (row, &label) in logits.chunks_exact_mut(classes).zip(images.labels.iter()) {
+            row[label as usize] = f32::MIN;
+        }
+        Ok(Some((suspected, predictions(&logits, classes)?)))
     }
 
     /// How far the model's logits of every image agree with those of θ'; none with a clean set.
@@ -194,16 +206,6 @@ impl Pbe {
         run.report.observer.ranked(run.report.round, &scores.cosine, &selected)?;
         Ok(selected)
     }
-}
-
-/// The class that the model gives each image, its label left out.
-fn second_predictions(model: &mut Engine, images: &ImageSet) -> Result<Vec<u32>> {
-    let classes = model.graph().classes();
-    let mut logits = logits(model, images)?;
-    for (row, &label) in logits.chunks_exact_mut(classes).zip(images.labels.iter()) {
-        row[label as usize] = f32::MIN;
-    }
-    predictions(&logits, classes)
 }
 
 /// At most `limit` of `set` (0 for all), drawn at random, in ascending order.

@@ -132,9 +132,14 @@ fn the_initial_set_holds_only_labels_that_the_infected_model_gives() {
     assert_eq!(agreed, expected);
 }
 
-/// A run that suspects the first ten of the 30 images and selects two others, in its last round.
-fn with_suspects(pbe: &Pbe, work: impl Fn(&mut Run, &ImageSet)) {
-    let (images, mut infected) = labelled();
+/// A run that suspects the first ten of the 30 images and selects two others. The model of its last round has `forgotten`
+/// their labels, or gives them still.
+fn with_suspects(pbe: &Pbe, forgotten: bool, work: impl Fn(&mut Run, &ImageSet)) {
+    let (mut images, mut infected) = labelled();
+    if forgotten {
+        let labels = images.labels.iter().enumerate();
+        images = images.with_labels(labels.map(|(at, label)| (label + u32::from(at < 10)) % 3).collect());
+    }
     let mut model = untrained(pbe);
     let label =
         LabelSuspects { labelled: 30, images: 30, suspected: 10, consistent: 15, ..LabelSuspects::default() };
@@ -157,7 +162,7 @@ fn with_suspects(pbe: &Pbe, work: impl Fn(&mut Run, &ImageSet)) {
 #[test]
 fn suspected_images_are_trained_on_under_another_label() {
     let mut pbe = Pbe::defaults(&Facts::new(false)).unwrap();
-    with_suspects(&pbe, |run, images| {
+    with_suspects(&pbe, true, |run, images| {
         let set = pbe.clean_images(run, &pbe.rounds[1]).unwrap();
         assert_eq!(set.indices, [20, 21, 1, 2, 3, 4, 6, 7, 8, 9]);
         for i in 0..30 {
@@ -166,9 +171,14 @@ fn suspected_images_are_trained_on_under_another_label() {
         }
         assert_eq!(pbe.clean_images(run, &pbe.rounds[0]).unwrap().indices, [20, 21]);
     });
+    // The backdoor is still there, or the label is right: after SIG, which keeps it, the report estimated an attack success
+    // rate of 0, and it was 100.
+    with_suspects(&pbe, false, |run, _| {
+        assert_eq!(pbe.clean_images(run, &pbe.rounds[1]).unwrap().indices, [20, 21]);
+    });
     // A third is suspected: too few for this.
     pbe.initial_set.suspicion = 0.4;
-    with_suspects(&pbe, |run, images| {
+    with_suspects(&pbe, true, |run, images| {
         let set = pbe.clean_images(run, &pbe.rounds[1]).unwrap();
         assert!(set.indices == [20, 21] && set.images.labels == images.labels);
     });
