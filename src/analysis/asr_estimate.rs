@@ -3,7 +3,7 @@
 //! What the suspected images of a label have in common beside other images is the trigger, where it is one picture,
 //! patch or pattern. Put on other images it sends them to the label in the infected model. Where it doesn't (a warp, a
 //! trigger of its own for each image, several labels), the suspected images themselves are counted that a model gives
-//! their suspicious label, of those that the defence hasn't trained on.
+//! their suspicious label: those that a defence doesn't train on.
 
 use serde::{Deserialize, Serialize};
 

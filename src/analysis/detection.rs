@@ -58,13 +58,9 @@ impl Detection {
             labels: suspects.labels.clone(),
         }
     }
-
-    /// Whether the model gives half of the training images their label: what it has learnt says nothing else.
-    pub fn knows_its_task(&self) -> bool {
-        knows_its_task(&self.labels)
-    }
 }
 
+/// Whether the model gives half of the training images their label: its gradients say nothing else.
 fn knows_its_task(labels: &[LabelSuspects]) -> bool {
     let sum = |of: fn(&LabelSuspects) -> u64| labels.iter().map(of).sum::<u64>();
     2 * sum(|label| label.images) >= sum(|label| label.labelled)

@@ -49,7 +49,7 @@ pub struct TransferTest {
 /// The part of `result.json` that `pbe inspect` fills.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// Infected where one of the two tests says so and the model knows its task; else that of the training images, where they were looked at.
+    /// Infected where one of the two tests says so; else that of the training images, where they were looked at.
     pub verdict: Verdict,
     /// The attacker's labels, if the verdict is infected.
     pub targets: Vec<u32>,
@@ -62,13 +62,12 @@ pub struct Inspection {
 impl Inspection {
     /// Both tests together.
     pub fn new(training_images: Option<Detection>, adversarial_examples: TransferTest) -> Self {
-        let learnt = training_images.as_ref().is_none_or(Detection::knows_its_task);
         let from_images = training_images.as_ref().map(|found| (found.verdict, found.targets.clone()));
         let (verdict, targets) = match (from_images, adversarial_examples.target) {
             (Some((Verdict::Infected, targets)), _) => (Verdict::Infected, targets),
-            (_, Some(target)) if learnt => (Verdict::Infected, vec![target]),
-            (Some((verdict, _)), _) => (verdict, vec![]),
-            (None, _) => (Verdict::Undecided, vec![]),
+            (_, Some(target)) => (Verdict::Infected, vec![target]),
+            (Some((verdict, _)), None) => (verdict, vec![]),
+            (None, None) => (Verdict::Undecided, vec![]),
         };
         Self { verdict, targets, training_images, adversarial_examples }
     }
@@ -115,7 +114,6 @@ mod tests {
     use super::super::confusion::ConfusionMatrix;
     use super::super::transfer::ATTACKS;
     use super::*;
-    use crate::eval::{LabelSuspects, Suspects};
 
     fn attacks(counts: [[u64; 3]; 2]) -> Vec<AttackStatistics> {
         let statistics = |(attack, counts): (_, [u64; 3])| AttackStatistics {
@@ -133,19 +131,6 @@ mod tests {
         // (ln(43.5/57.5) − ln(4.5/96.5) + ln(84.5/16.5) − ln(12.5/88.5)) / 2
         assert!((judged.index - 3.188_55).abs() < 1e-4, "{}", judged.index);
         assert_eq!(judged.histogram, [25.0, 25.0, 50.0]);
-    }
-
-    /// A model whose last layer was zero gave every image one label: its adversarial examples "found" a target.
-    #[test]
-    fn a_model_that_gives_few_images_their_label_is_not_called_infected() {
-        let judged = |images| {
-            let label = LabelSuspects { labelled: 100, images, ..LabelSuspects::default() };
-            let suspects =
-                Suspects { images: vec![], deviation: vec![], predictions: vec![], labels: vec![label] };
-            Inspection::new(Some(Detection::new(&suspects)), judge(attacks([[4, 43, 3], [12, 84, 8]])))
-        };
-        assert_eq!((judged(80).verdict, judged(80).targets), (Verdict::Infected, vec![1]));
-        assert_eq!((judged(40).verdict, judged(40).targets), (Verdict::NoSign, vec![]));
     }
 
     #[test]

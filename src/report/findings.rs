@@ -18,8 +18,7 @@ pub fn findings(result: &RunResult) -> Vec<String> {
     if let Some(detection) = &result.detection {
         sentences.push(verdict(detection, &result.recall));
         if detection.verdict == Verdict::Infected {
-            let none =
-                "The attack success rate can't be estimated: most of the suspected images may be clean.";
+            let none = "The attack success rate can't be estimated from the suspected images.";
             sentences.push(result.asr_estimate.as_ref().map_or(none.into(), estimate));
         }
     }

@@ -158,9 +158,9 @@ fn purify_interrupted_and_resumed() {
     assert_same(&whole, &parts);
 }
 
-/// The suspected images are in the checkpoint: the last round trains on them, and the report counts them.
+/// The suspected images are in the checkpoint: later rounds choose by them, and the report counts them.
 #[test]
-fn a_run_that_relabels_interrupted_and_resumed() {
+fn a_run_with_suspicion_interrupted_and_resumed() {
     let parent = tempfile::tempdir().unwrap();
     let [infected, whole, parts] = ["infected", "whole", "parts"].map(|name| parent.path().join(name));
     let mut arguments = vec!["infect", "--data", DATA, "--attack", "badnets", "--rate", "0.2"];
@@ -179,8 +179,6 @@ fn a_run_that_relabels_interrupted_and_resumed() {
     assert_same(&whole, &parts);
     let result = read_json(parts.join("result.json"));
     assert!(result["detection"]["suspected"].as_u64() > Some(0), "{result}");
-    let phases = |round: usize| result["rounds"][round]["seconds"].as_object().unwrap();
-    assert!(phases(0).contains_key("adversarial") && !phases(1).contains_key("adversarial"));
 }
 
 /// config.toml holds all that a run depends on.

@@ -1,6 +1,6 @@
 //! What the training images say of the infected model and of the purified one, without a trigger.
 
-use pbe::analysis::{AsrEstimate, AsrProbe, Detection, Verdict};
+use pbe::analysis::{AsrEstimate, AsrProbe, Detection, EstimatedFrom, Verdict};
 use pbe::data::ImageSet;
 use pbe::engine::Engine;
 use pbe::error::Result;
@@ -27,12 +27,12 @@ pub struct Findings {
 
 impl Findings {
     /// Looks at the training images with both models. With a clean set there are none to suspect. `suspects` are those
-    /// that the defence has found, if it has looked for them.
+    /// that the defence has found, if it has looked for them; `relabelled` says that it trained on them.
     pub fn new(
         infected: &mut Engine,
         purified: &mut Engine,
         data: &PurifyData,
-        suspects: Option<Suspects>,
+        (suspects, relabelled): (Option<Suspects>, bool),
         (trainer, seed): (&TrainerConfig, u64),
         progress: &Progress,
     ) -> Result<Option<Self>> {
@@ -53,6 +53,9 @@ impl Findings {
             Verdict::Infected => AsrProbe::new(infected, images, &suspects, &detection.targets)?,
             _ => None,
         };
+        // What the model was taught about the suspected images tells nothing of other images with the trigger: after SIG
+        // none of those held out kept its label, and the attack success rate was 99.97.
+        let probe = probe.filter(|probe| !relabelled || probe.from == EstimatedFrom::CommonChange);
         let judged = match &data.set.test {
             Some(test) => test.clone(),
             None => images.subset(&suspects.unsuspected()),

@@ -117,8 +117,9 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let before = observer.meta.before.unwrap_or_default();
     let after = observer.measure(purified)?;
     save(&network.with_values(purified.weights()?), folder.model())?;
-    let found =
-        Findings::new(infected, purified, &data, state.suspects.take(), (defense.trainer(), seed), progress)?;
+    let relabelled = state.records.iter().any(|record| record.relabelled > 0);
+    let suspects = (state.suspects.take(), relabelled);
+    let found = Findings::new(infected, purified, &data, suspects, (defense.trainer(), seed), progress)?;
     let mut result = RunResult::new("purify", &device.describe(), seed);
     result.inputs = Some(told);
     result.judge(before, after);

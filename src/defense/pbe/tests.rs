@@ -171,8 +171,7 @@ fn suspected_images_are_trained_on_under_another_label() {
         }
         assert_eq!(pbe.clean_images(run, &pbe.rounds[0]).unwrap().indices, [20, 21]);
     });
-    // The backdoor is still there, or the label is right: after SIG, which keeps it, the report estimated an attack success
-    // rate of 0, and it was 100.
+    // The model of the round's beginning still gives them their label.
     with_suspects(&pbe, false, |run, _| {
         assert_eq!(pbe.clean_images(run, &pbe.rounds[1]).unwrap().indices, [20, 21]);
     });
