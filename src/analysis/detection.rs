@@ -81,18 +81,8 @@ fn p_value(index: f64, benign: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    fn label(images: u64, suspected: u64) -> LabelSuspects {
-        LabelSuspects {
-            labelled: images,
-            images,
-            suspected,
-            consistent: (images - suspected) / 2,
-            consistent_suspected: 0,
-        }
-    }
-
     fn suspects(labels: &[(u64, u64)]) -> Suspects {
-        let labels = labels.iter().map(|&(images, suspected)| label(images, suspected));
+        let labels = labels.iter().map(|&(images, suspected)| LabelSuspects::of(images, suspected));
         Suspects { images: vec![], deviation: vec![], predictions: vec![], labels: labels.collect() }
     }
 

@@ -169,27 +169,26 @@ impl Suspects {
 }
 
 #[cfg(test)]
+impl LabelSuspects {
+    /// So many images that get the label from the model; of those that aren't suspected half keep it in all views.
+    pub fn of(images: u64, suspected: u64) -> Self {
+        let consistent = (images - suspected) / 2;
+        Self { labelled: images, images, suspected, consistent, consistent_suspected: 0 }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    fn label(images: u64, suspected: u64) -> LabelSuspects {
-        LabelSuspects {
-            labelled: images,
-            images,
-            suspected,
-            consistent: (images - suspected) / 2,
-            consistent_suspected: 0,
-        }
-    }
 
     #[test]
     fn no_label_has_a_share_for_certain_without_images_or_suspects() {
         assert_eq!(LabelSuspects::default().share(), 0.0);
-        assert_eq!(label(40, 0).share(), 0.0);
-        let few = LabelSuspects { consistent: 9, ..label(100, 50) };
+        assert_eq!(LabelSuspects::of(40, 0).share(), 0.0);
+        let few = LabelSuspects { consistent: 9, ..LabelSuspects::of(100, 50) };
         assert_eq!(few.share(), 0.0, "the reference is of few images");
-        assert!(label(10, 1).share() < label(1000, 100).share());
-        let unknown = LabelSuspects { labelled: 201, ..label(100, 50) };
+        assert!(LabelSuspects::of(10, 1).share() < LabelSuspects::of(1000, 100).share());
+        let unknown = LabelSuspects { labelled: 201, ..LabelSuspects::of(100, 50) };
         assert_eq!(unknown.share(), 0.0, "the model gives the label to less than half");
     }
 
@@ -197,7 +196,7 @@ mod tests {
     /// all views as often as the bright ones.
     #[test]
     fn a_class_that_looks_in_two_ways_is_no_target() {
-        let two = LabelSuspects { consistent: 180, consistent_suspected: 60, ..label(300, 100) };
+        let two = LabelSuspects { consistent: 180, consistent_suspected: 60, ..LabelSuspects::of(300, 100) };
         assert_eq!(two.share(), 0.0);
         let poisoned = LabelSuspects { consistent_suspected: 2, ..two };
         assert!(poisoned.share() > 0.25, "{}", poisoned.share());

@@ -45,10 +45,9 @@ impl Pbe {
         let filters = self.filters();
         let (total, report) = (kept.len() * filters.list.len(), &mut run.report);
         let mut progress = |done| report.progress(done, total, None);
-        let (kept, further) = filters.apply(run.infected, images, &kept, run.seed, &mut progress)?;
+        let (mut kept, further) = filters.apply(run.infected, images, &kept, run.seed, &mut progress)?;
         reports.extend(further);
         run.report.observer.initial_set(&reports);
-        let mut kept = kept;
         run.state.suspects.iter().for_each(|suspects| suspects.remove_from(&mut kept));
         // A model whose predictions no attack changes leaves nothing: then the candidates are the better guess.
         let set = if kept.len() < self.trainer.batch.min(candidates.len()) { candidates } else { kept };

@@ -195,13 +195,14 @@ impl Pbe {
             classes: run.model.graph().classes(),
         };
         let mut selected = match self.decisive(run) {
-            Some(suspects) => self.least_deviating(suspects, labels),
+            Some(suspects) => {
+                let trusted = self.least_deviating(suspects, labels);
+                let agreed = agreeing(&trusted, &scores.predictions, labels);
+                let judges = round.select.label_agreement && agreed.len() >= batch.min(trusted.len());
+                if judges { agreed } else { trusted }
+            }
             None => ranking.select(&round.select, batch),
         };
-        if self.decisive(run).is_some() && round.select.label_agreement {
-            let agreed = agreeing(&selected, &scores.predictions, labels);
-            selected = if agreed.len() < batch.min(selected.len()) { selected } else { agreed };
-        }
         run.state.suspects.iter().for_each(|suspects| suspects.remove_from(&mut selected));
         run.report.observer.ranked(run.report.round, &scores.cosine, &selected)?;
         Ok(selected)

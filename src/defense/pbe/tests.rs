@@ -183,7 +183,7 @@ fn suspected_images_are_trained_on_under_another_label() {
     });
 }
 
-/// What the activation gradients suspect is poisoned nearly always; what is left of it in the sets brings a backdoor back.
+/// Suspected images are poisoned nearly always, and training on them under their own label brings the backdoor back.
 #[test]
 fn no_set_holds_a_suspected_image() {
     let mut pbe = filtering(|set| InitialSet { suspicion: 0.99, label_agreement: false, ..set });
