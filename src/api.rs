@@ -116,7 +116,7 @@ pub fn purify(
     let set = options.settings.iter().map(|text| parse_assignment(text)).collect::<Result<_>>()?;
     let defense = DefenseKind::Pbe.configure(&facts, &Overlay { set, ..Overlay::default() })?.defense;
     let device = options.device()?;
-    let training = EngineOptions { attack: true, ..defense.trainer().engine_options() };
+    let training = defense.engine_options();
     let looking = EngineOptions { batch: 0, activation_gradients: !options.clean, ..training };
     let infected = &mut model.open(images, device.as_ref(), &looking)?;
     let purified = &mut model.open(images, device.as_ref(), &training)?;

@@ -40,6 +40,8 @@ pub enum Purpose {
     PoisonNoise = 10,
     Patch = 11,
     View = 12,
+    Noise = 13,
+    Draw = 14,
 }
 
 /// The draws of one (seed, purpose, epoch).

@@ -89,6 +89,7 @@ pub fn train_backdoored(
         seed,
         teacher: None,
         attack: None,
+        optimizer: None,
     };
     train(engine, &mut job, cursor, on_step)
 }

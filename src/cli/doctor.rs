@@ -238,7 +238,7 @@ fn need(args: &DoctorArgs, device: &dyn Device) -> Result<Option<RunNeed>> {
     let (train, test) = (set.train.pixels.len(), set.test.as_ref().map_or(0, |test| test.pixels.len()));
     let made = pbe.images_made(set.train.len(), false) * network.graph.image_len();
     let images = ImageBytes { shared: train + test + made, largest: train.max(test).max(made) };
-    let estimate = memory_estimate(device, &network, &pbe.trainer, images);
+    let estimate = memory_estimate(device, &network, pbe.engine_options(), images);
     let need = estimate.need()?;
     let fault = estimate.check().err().map(|cause| cause.to_string());
     let Architecture { network: kind, width, classes, .. } = network.weights.architecture;

@@ -2,17 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
-use crate::error::{Error, Result};
-use crate::train::{Schedule, TrainConfig, TrainerConfig};
-
-const CLEAN: Phase = Phase { key: "clean", label: "fine-tuning" };
+use super::clean_set::{self, FINE_TUNE, fine_tune};
+use super::{Defense, Facts, Run};
+use crate::error::Result;
+use crate::train::{TrainConfig, TrainerConfig};
 
 /// Settings of the fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FineTuning {
-    /// Where the settings started from.
-    pub recipe: Recipe,
     /// Batch, SGD, augmentation.
     #[serde(flatten)]
     pub trainer: TrainerConfig,
@@ -22,18 +19,7 @@ pub struct FineTuning {
 
 impl Defense for FineTuning {
     fn defaults(facts: &Facts) -> Result<Self> {
-        if !facts.clean_set {
-            return Err(Error::input("--defense ft: it needs a clean set, --clean or --clean-fraction"));
-        }
-        if facts.recipe == Recipe::Paper || facts.rounds.is_some() {
-            return Err(Error::input("--defense ft: it has one recipe and one round"));
-        }
-        let schedule = Schedule::Constant;
-        Ok(Self {
-            recipe: facts.recipe,
-            trainer: TrainerConfig { flip: facts.allows_flip, ..TrainerConfig::default() },
-            train: TrainConfig { epochs: 20, learning_rate: 0.01, schedule, ..TrainConfig::PLAIN },
-        })
+        Ok(Self { trainer: clean_set::trainer(facts), train: FINE_TUNE })
     }
 
     fn check(&self, _: &Facts) -> Result<()> {
@@ -49,21 +35,9 @@ impl Defense for FineTuning {
         &self.trainer
     }
 
-    fn images_made(&self, _: usize, _: bool) -> usize {
-        0
-    }
-
     fn run(&self, run: &mut Run) -> Result<()> {
-        run.begin_round(0);
-        run.step(|run| {
-            run.state.selected = (0..run.images.len() as u32).collect();
-            run.start_round()
-        })?;
-        run.step(|run| {
-            let (images, indices) = (run.images.clone(), run.state.selected.clone());
-            let set = TrainingSet { images, indices, attack: None, seed: run.step_seed(0) };
-            run.train(CLEAN, &set, &self.train)
-        })?;
+        clean_set::begin(run)?;
+        run.step(|run| fine_tune(run, run.images.clone(), &self.train, None))?;
         run.end_round()
     }
 }

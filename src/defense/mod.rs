@@ -2,9 +2,19 @@
 //!
 //! A defence is a struct of its settings that implements [`Defense`]. Everything else is shared: settings are read
 //! from TOML ([`settings`]), [`Run`] keeps checkpoints, resumes to the bit, trains and reports progress to an
-//! [`Observer`]. A new one is a file beside [`fine_tuning`] and a line in [`DefenseKind`].
+//! [`Observer`]. A new one is a file beside `fine_tuning.rs` and its lines in [`DefenseKind`].
 
-pub mod fine_tuning;
+mod anp;
+mod ban;
+mod clean_set;
+mod fine_pruning;
+mod fine_tuning;
+mod fst;
+mod ft_sam;
+#[cfg(test)]
+mod golden;
+mod neural_cleanse;
+mod norm_noise;
 mod observer;
 pub mod pbe;
 mod run;
@@ -15,13 +25,20 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use anp::Anp;
+pub use ban::BanFt;
+pub use fine_pruning::FinePruning;
 pub use fine_tuning::FineTuning;
+pub use fst::Fst;
+pub use ft_sam::FtSam;
+pub use neural_cleanse::NeuralCleanse;
 pub use observer::{NoopObserver, Observer, Phase};
 pub use pbe::Pbe;
 pub use run::{Run, RunInputs, TrainingSet, purify};
 pub use settings::{Configured, Overlay};
 pub use state::{Cursor, RoundRecord, RunState};
 
+use crate::engine::EngineOptions;
 use crate::error::Result;
 use crate::train::TrainerConfig;
 
@@ -60,25 +77,71 @@ pub enum Recipe {
 
 /// The defences by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DefenseKind {
     /// Progressive Backdoor Erasing.
     #[default]
-    #[serde(rename = "pbe")]
     Pbe,
-    /// Plain fine-tuning on a clean set.
-    #[serde(rename = "ft")]
-    FineTuning,
+    /// Plain fine-tuning.
+    Ft,
+    /// Fine-pruning.
+    FinePruning,
+    /// Neural Cleanse.
+    NeuralCleanse,
+    /// Adversarial neuron pruning.
+    Anp,
+    /// Fine-tuning with sharpness-aware minimisation.
+    FtSam,
+    /// Feature shift tuning.
+    Fst,
+    /// Fine-tuning under adversarial noise on the neurons.
+    BanFt,
 }
 
 impl DefenseKind {
+    /// All of them. Those after the first need a clean set.
+    pub const ALL: [Self; 8] = [
+        Self::Pbe,
+        Self::Ft,
+        Self::FinePruning,
+        Self::NeuralCleanse,
+        Self::Anp,
+        Self::FtSam,
+        Self::Fst,
+        Self::BanFt,
+    ];
+
+    /// As `--defense` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pbe => "pbe",
+            Self::Ft => "ft",
+            Self::FinePruning => "fine-pruning",
+            Self::NeuralCleanse => "neural-cleanse",
+            Self::Anp => "anp",
+            Self::FtSam => "ft-sam",
+            Self::Fst => "fst",
+            Self::BanFt => "ban-ft",
+        }
+    }
+
     /// The defence with its settings: the recipe's, with those of `overlay` over them.
     ///
     /// # Errors
     /// A setting that is unknown, out of range, or has no effect with these `facts`.
     pub fn configure(self, facts: &Facts, overlay: &Overlay) -> Result<Configured> {
+        if self != Self::Pbe {
+            clean_set::check_facts(facts, self.name())?;
+        }
         match self {
             Self::Pbe => settings::configure::<Pbe>(facts, overlay),
-            Self::FineTuning => settings::configure::<FineTuning>(facts, overlay),
+            Self::Ft => settings::configure::<FineTuning>(facts, overlay),
+            Self::FinePruning => settings::configure::<FinePruning>(facts, overlay),
+            Self::NeuralCleanse => settings::configure::<NeuralCleanse>(facts, overlay),
+            Self::Anp => settings::configure::<Anp>(facts, overlay),
+            Self::FtSam => settings::configure::<FtSam>(facts, overlay),
+            Self::Fst => settings::configure::<Fst>(facts, overlay),
+            Self::BanFt => settings::configure::<BanFt>(facts, overlay),
         }
     }
 }
@@ -87,11 +150,8 @@ impl FromStr for DefenseKind {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "pbe" => Ok(Self::Pbe),
-            "ft" => Ok(Self::FineTuning),
-            _ => Err("it is one of pbe, ft".into()),
-        }
+        let names = Self::ALL.map(Self::name).join(", ");
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(format!("it is one of {names}"))
     }
 }
 
@@ -121,13 +181,24 @@ pub trait Defense {
     fn check(&self, facts: &Facts) -> Result<()>;
 
     /// Settings that have no effect in this run, and why. A path stands for everything below it.
-    fn unused(&self, facts: &Facts) -> Vec<(String, &'static str)>;
+    #[allow(unused_variables)]
+    fn unused(&self, facts: &Facts) -> Vec<(String, &'static str)> {
+        vec![]
+    }
 
     /// Batch, SGD and augmentation.
     fn trainer(&self) -> &TrainerConfig;
 
+    /// What the network is opened for that it changes.
+    fn engine_options(&self) -> EngineOptions {
+        EngineOptions { attack: true, ..self.trainer().engine_options() }
+    }
+
     /// Images that it makes and keeps at a time at most, out of `images` that it is given.
-    fn images_made(&self, images: usize, clean_set: bool) -> usize;
+    #[allow(unused_variables)]
+    fn images_made(&self, images: usize, clean_set: bool) -> usize {
+        0
+    }
 
     /// Erases the backdoor of `run.model`, step by step: see [`Run::step`].
     fn run(&self, run: &mut Run) -> Result<()>;

@@ -9,7 +9,7 @@ use super::state::{Cursor, RoundRecord, RunState};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::train::{PgdConfig, TrainConfig, TrainCursor, TrainJob, train};
+use crate::train::{Optimizer, PgdConfig, TrainConfig, TrainCursor, TrainJob, train};
 
 /// Before the first phase; its time isn't counted.
 const START: Phase = Phase { key: "start", label: "start" };
@@ -186,8 +186,24 @@ impl<'a> Run<'a> {
         &mut self.state.records[round]
     }
 
+    /// Notes a decision for the result.
+    pub fn note(&mut self, text: String) {
+        self.record().notes.push(text);
+    }
+
     /// Trains the model, from where the run was interrupted.
     pub fn train(&mut self, phase: Phase, set: &TrainingSet, config: &TrainConfig) -> Result<()> {
+        self.train_with(phase, set, config, None)
+    }
+
+    /// As [`Run::train`], in steps of `optimizer`.
+    pub fn train_with(
+        &mut self,
+        phase: Phase,
+        set: &TrainingSet,
+        config: &TrainConfig,
+        optimizer: Option<&mut dyn Optimizer>,
+    ) -> Result<()> {
         if config.epochs == 0 {
             return Ok(());
         }
@@ -203,6 +219,7 @@ impl<'a> Run<'a> {
             seed: *seed,
             teacher: Some(&mut *self.infected).filter(|_| config.distill > 0.0),
             attack: *attack,
+            optimizer: optimizer.map(|optimizer| optimizer as &mut dyn Optimizer),
         };
         let cursor = &mut self.state.cursor.train;
         let trained = train(self.model, &mut job, cursor, &mut |_, event| {

@@ -28,6 +28,9 @@ pub struct RoundRecord {
     /// Suspected images that step 2 trained on under other labels.
     #[serde(default)]
     pub relabelled: usize,
+    /// What the defence decided, in words.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Mean loss of each phase: of the adversarial examples, of a training phase's last epoch.
     pub losses: BTreeMap<String, f64>,
     /// Seconds of each phase.
@@ -47,6 +50,9 @@ pub struct RunState {
     /// The training images that look poisoned, where the defence has looked for them.
     #[serde(skip)]
     pub suspects: Option<Suspects>,
+    /// What the defence optimises besides the weights: ANP's mask, Neural Cleanse's triggers.
+    #[serde(skip)]
+    pub variables: Vec<f32>,
     /// Weights at the start of the round.
     #[serde(skip)]
     pub start: Vec<f32>,

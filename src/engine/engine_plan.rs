@@ -1,7 +1,7 @@
 //! The programs of a network and the memory they take, known before anything is allocated.
 
 use super::graph::Graph;
-use super::programs::{ProgramBuilder, Source};
+use super::programs::{ProgramBuilder, Source, Statistics};
 use super::shared::Shared;
 use super::staging::Staging;
 use crate::device::{Augment, Device, MemoryLayout, Norm, Program};
@@ -22,6 +22,8 @@ pub struct EngineOptions {
     pub activation_gradients: bool,
     /// Whether the caller changes staged images, trains on them and reads the gradient at them.
     pub external_inputs: bool,
+    /// Whether the caller changes gradients between the backward pass and the step.
+    pub gradients: bool,
 }
 
 /// Most elements of adversarial images in staging, unless a training batch has more.
@@ -36,6 +38,9 @@ pub(super) enum ProgramKind {
     Infer(Source),
     Attack(Source),
     Train(Source, bool),
+    Backward(Statistics, bool),
+    Step,
+    InputGradient,
     ActivationGradients,
 }
 
@@ -133,6 +138,15 @@ fn list(builder: &ProgramBuilder, options: &EngineOptions) -> Result<Vec<(Progra
     }
     if options.external_inputs {
         list.push((ProgramKind::Stage, builder.stage()));
+        list.push((ProgramKind::InputGradient, builder.input_gradient()?));
+    }
+    if options.gradients {
+        for statistics in [Statistics::Move, Statistics::Keep] {
+            for distil in [false, true] {
+                list.push((ProgramKind::Backward(statistics, distil), builder.backward(statistics, distil)?));
+            }
+        }
+        list.push((ProgramKind::Step, builder.step()));
     }
     Ok(list)
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::device::{ConvShape, PoolShape};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Batch norm's constants, PyTorch's defaults.
 pub const NORM_EPSILON: f32 = 1e-5;
@@ -221,6 +221,23 @@ impl Graph {
         let inner = &convs[convs.len() / 2..convs.len().saturating_sub(1).max(convs.len() / 2)];
         let count = inner.len().min(ACTIVATION_LAYERS);
         (0..count).map(|at| inner[at * inner.len() / count]).collect()
+    }
+
+    /// Weight and bias of the layer that gives the logits.
+    pub fn head(&self) -> Result<(Range<usize>, Range<usize>)> {
+        match self.nodes.last().map(|node| &node.layer) {
+            Some(Layer::Linear { weight, bias }) => Ok((weight.clone(), bias.clone())),
+            _ => Err(unsupported(self.nodes.len() - 1, "it ends without a linear layer")),
+        }
+    }
+
+    /// Gamma and beta of every batch norm.
+    pub fn norms(&self) -> Vec<(Range<usize>, Range<usize>)> {
+        let of = |node: &Node| match &node.layer {
+            Layer::Norm { gamma, beta, .. } => Some((gamma.clone(), beta.clone())),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(of).collect()
     }
 
     /// Multiply-adds of one image's forward pass.

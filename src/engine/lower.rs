@@ -16,6 +16,7 @@
 
 use super::arena::Slots;
 use super::graph::{Graph, Layer, NORM_EPSILON, Node, NodeId, unsupported};
+use super::programs::Statistics;
 use super::shared::{Shared, weights_span};
 use crate::device::ops;
 use crate::device::{Addend, Affine, Direction, Op, PoolShape, Prologue, Span, mask_words};
@@ -92,6 +93,8 @@ pub struct Lowering<'a> {
     pub(super) graph: &'a Graph,
     pub(super) shared: &'a Shared,
     pub(super) pass: Pass,
+    /// What training does to the running statistics.
+    pub(super) statistics: Statistics,
     /// Whether the gradient of the image is wanted.
     pub(super) input_gradient: bool,
     pub(super) slots: Slots,
@@ -111,6 +114,7 @@ impl<'a> Lowering<'a> {
             graph,
             shared,
             pass,
+            statistics: Statistics::Move,
             input_gradient: pass == Pass::Attack,
             slots: Slots::default(),
             ops: vec![],
@@ -183,7 +187,10 @@ impl<'a> Lowering<'a> {
                 input: value.span,
                 gamma: weights_span(gamma),
                 beta: weights_span(beta),
-                momentum: self.graph.norm_momentum,
+                momentum: match self.statistics {
+                    Statistics::Move => self.graph.norm_momentum,
+                    Statistics::Keep => 0.0,
+                },
                 epsilon: NORM_EPSILON,
                 running_mean: weights_span(mean),
                 running_variance: weights_span(variance),

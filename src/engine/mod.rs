@@ -4,6 +4,7 @@
 pub mod arena;
 mod backward;
 mod engine_plan;
+mod gradients;
 pub mod graph;
 mod image_engine;
 pub mod lower;
@@ -18,5 +19,5 @@ pub use crate::device::cpu::CpuDevice;
 pub use crate::device::{Augment, Device, Norm, Precision, StepParams};
 pub use engine_plan::{EngineOptions, EnginePlan};
 pub use image_engine::{ImageEngine, ImageOptions, ImagePlan};
-pub use programs::Source;
+pub use programs::{Source, Statistics};
 pub use run::{AttackBatch, Budget, Engine, Rows};

@@ -22,6 +22,15 @@ pub enum Source {
     Adversarial,
 }
 
+/// What a training batch does to the running statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// They move towards the batch's.
+    Move,
+    /// They stay.
+    Keep,
+}
+
 /// Images of the attached set as a graph takes them, augmented or as they are.
 pub(super) fn gather(graph: &Graph, indices: Span, augment: Option<Augment>, output: Span) -> Vec<Op> {
     let node = &graph.nodes[0];
@@ -134,28 +143,68 @@ impl ProgramBuilder<'_> {
 
     /// One SGD step, and one of the weight average; with `distil` the loss has the distillation term from the teacher rows.
     pub fn train(&self, source: Source, distil: bool) -> Result<Program> {
+        let mut plan = self.gradients(source, Statistics::Move, distil)?;
+        plan.ops.extend(self.update());
+        Ok(self.finish(plan, 0..0))
+    }
+
+    /// The gradients of a batch of augmented images, for [`ProgramBuilder::step`].
+    pub fn backward(&self, statistics: Statistics, distil: bool) -> Result<Program> {
+        Ok(self.finish(self.gradients(Source::Augmented, statistics, distil)?, 0..0))
+    }
+
+    /// One SGD step with the gradients that are there, and one of the weight average.
+    pub fn step(&self) -> Program {
+        self.whole(self.update())
+    }
+
+    /// The gradient of each staged image's loss at the image, with running statistics.
+    pub fn input_gradient(&self) -> Result<Program> {
+        let mut plan = Lowering::new(self.graph, self.shared, Pass::Attack);
+        let image = self.input(&mut plan, Source::Adversarial);
+        plan.forward(image, Some(self.staging.features), self.staging.logits)?;
+        let logits_gradient = self.loss(&mut plan, false);
+        self.copy_input_gradient(&mut plan, logits_gradient)?;
+        Ok(self.finish(plan, 0..0))
+    }
+
+    /// Forward and backward of a training batch.
+    fn gradients(&self, source: Source, statistics: Statistics, distil: bool) -> Result<Lowering<'_>> {
         let mut plan = Lowering::new(self.graph, self.shared, Pass::Train);
+        plan.statistics = statistics;
         plan.ops = self.shared.load_filters(self.graph, false);
         let image = self.input(&mut plan, source);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         plan.input_gradient = source == Source::Adversarial && self.staging.input_gradient.len > 0;
         let logits_gradient = self.loss(&mut plan, distil);
+        self.copy_input_gradient(&mut plan, logits_gradient)?;
+        Ok(plan)
+    }
+
+    /// The backward pass; the gradient at the image, where it ends there, goes to staging.
+    fn copy_input_gradient(&self, plan: &mut Lowering, logits_gradient: Span) -> Result<()> {
         if let Some(input) = plan.backward(logits_gradient)? {
             let output = self.staging.input_gradient;
             plan.ops.push(Op::Copy(ops::Copy { elements: output.len, input, output }));
         }
+        Ok(())
+    }
+
+    /// The ops of the step.
+    fn update(&self) -> Vec<Op> {
         let trainable = |region| Span { region, offset: 0, len: self.graph.trainable };
-        plan.ops.push(Op::Sgd(ops::Sgd {
-            weights: trainable(Region::Weights),
-            gradients: trainable(Region::Gradients),
-            momentum: trainable(Region::Momentum),
-        }));
         let all = |region| Span { region, offset: 0, len: self.graph.weights };
-        plan.ops.push(Op::MovingAverage(ops::MovingAverage {
-            weights: all(Region::Weights),
-            average: all(Region::Average),
-        }));
-        Ok(self.finish(plan, 0..0))
+        vec![
+            Op::Sgd(ops::Sgd {
+                weights: trainable(Region::Weights),
+                gradients: trainable(Region::Gradients),
+                momentum: trainable(Region::Momentum),
+            }),
+            Op::MovingAverage(ops::MovingAverage {
+                weights: all(Region::Weights),
+                average: all(Region::Average),
+            }),
+        ]
     }
 
     /// The ops that prepare changed weights for inference and attack.

@@ -47,7 +47,7 @@ pub struct Rows<'a> {
 
 /// What a pass may give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Column {
+pub(super) enum Column {
     Logits,
     Features,
     Score,
@@ -118,7 +118,7 @@ impl Rows<'_> {
     }
 }
 
-struct ProgramIds {
+pub(super) struct ProgramIds {
     prepare: ProgramId,
     stage: Option<ProgramId>,
     infer: [Option<ProgramId>; 3],
@@ -127,14 +127,18 @@ struct ProgramIds {
     activation_gradients: Option<ProgramId>,
     /// By source and distillation.
     train: [[Option<ProgramId>; 2]; 3],
+    /// By what happens to the running statistics, and distillation.
+    pub(super) backward: [[Option<ProgramId>; 2]; 2],
+    pub(super) step: Option<ProgramId>,
+    pub(super) input_gradient: Option<ProgramId>,
 }
 
 /// A network's memory on a device and its programs.
 pub struct Engine {
-    runner: Runner,
-    graph: Graph,
-    staging: Staging,
-    programs: ProgramIds,
+    pub(super) runner: Runner,
+    pub(super) graph: Graph,
+    pub(super) staging: Staging,
+    pub(super) programs: ProgramIds,
     losses: Vec<f32>,
     /// Images of the attached set.
     images: usize,
@@ -427,6 +431,18 @@ impl Engine {
         params: &StepParams,
     ) -> Result<f32> {
         let program = planned(self.programs.train[source as usize][usize::from(teacher.is_some())])?;
+        self.train_on(program, indices, labels, teacher, params)
+    }
+
+    /// Runs a training program on a batch; returns its mean loss.
+    pub(super) fn train_on(
+        &mut self,
+        program: ProgramId,
+        indices: &[u32],
+        labels: &[u32],
+        teacher: Option<&[f32]>,
+        params: &StepParams,
+    ) -> Result<f32> {
         let (count, classes) = (indices.len(), self.graph.classes());
         let taught = teacher.map_or(count * classes, <[f32]>::len);
         self.check_batch(
@@ -442,6 +458,11 @@ impl Engine {
             self.runner.session.write(Region::Staging, self.staging.teacher.offset, teacher)?;
         }
         self.runner.run_training(program, count, params)?;
+        self.mean_loss(count)
+    }
+
+    /// Of the last pass's first rows.
+    pub(super) fn mean_loss(&mut self, count: usize) -> Result<f32> {
         let losses = &mut self.losses[..count];
         self.runner.session.read(Region::Staging, self.staging.loss.offset, losses)?;
         Ok((losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / count as f64) as f32)
@@ -455,12 +476,12 @@ impl Engine {
         }
     }
 
-    fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
+    pub(super) fn write_labels(&mut self, labels: &[u32]) -> Result<()> {
         self.check_labels(labels)?;
         self.runner.session.write_words(Region::Staging, self.staging.labels.offset, labels)
     }
 
-    fn rows_at(&self, chunk: usize, count: usize, written: &'static [Column]) -> Rows<'_> {
+    pub(super) fn rows_at(&self, chunk: usize, count: usize, written: &'static [Column]) -> Rows<'_> {
         let first = chunk * self.staging.rows;
         Rows { session: self.runner.session.as_ref(), staging: &self.staging, first, count, written }
     }
@@ -485,6 +506,9 @@ impl ProgramIds {
             attack: [None; 2],
             activation_gradients: None,
             train: [[None; 2]; 3],
+            backward: [[None; 2]; 2],
+            step: None,
+            input_gradient: None,
         };
         for (job, program) in list {
             let id = session.prepare(program)?;
@@ -498,12 +522,17 @@ impl ProgramIds {
                 ProgramKind::Train(source, distil) => {
                     programs.train[source as usize][usize::from(distil)] = Some(id);
                 }
+                ProgramKind::Backward(statistics, distil) => {
+                    programs.backward[statistics as usize][usize::from(distil)] = Some(id);
+                }
+                ProgramKind::Step => programs.step = Some(id),
+                ProgramKind::InputGradient => programs.input_gradient = Some(id),
             }
         }
         Ok(programs)
     }
 }
 
-fn planned(program: Option<ProgramId>) -> Result<ProgramId> {
+pub(super) fn planned(program: Option<ProgramId>) -> Result<ProgramId> {
     program.ok_or_else(|| Error::run("the network was opened without memory for this job"))
 }

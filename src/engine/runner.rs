@@ -34,6 +34,12 @@ impl Runner {
         self.session.write(Region::Weights, 0, weights)
     }
 
+    /// Replaces the parameters from `first` on.
+    pub fn set_parameters(&mut self, first: usize, values: &[f32]) -> Result<()> {
+        self.ready = false;
+        self.session.write(Region::Weights, first, values)
+    }
+
     /// The first elements of a region.
     pub fn region(&self, region: Region, len: usize) -> Result<Vec<f32>> {
         let mut values = vec![0.0; len];

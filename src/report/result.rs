@@ -112,6 +112,9 @@ pub struct RoundResult {
     /// Suspected images that step 2 trained on besides, under other labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relabelled: Option<u64>,
+    /// What the defence decided, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Images the round trained on, before its limits.
     #[serde(default)]
     pub trained: Option<u64>,

@@ -13,4 +13,6 @@ pub use check::{at_least, below_one, non_negative, positive, share, steps};
 pub use config::{PgdConfig, TrainConfig, TrainerConfig};
 pub use pgd::{Adversarial, budgets, pgd, pgd_params};
 pub use schedule::Schedule;
-pub use trainer::{EpochImages, StepEvent, TrainCursor, TrainJob, check_loss, steps_per_epoch, train};
+pub use trainer::{
+    Batch, EpochImages, Optimizer, StepEvent, TrainCursor, TrainJob, check_loss, steps_per_epoch, train,
+};

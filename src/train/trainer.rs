@@ -13,6 +13,25 @@ use crate::rng::{Purpose, Stream};
 /// Makes the images of an epoch.
 pub type EpochImages<'a> = &'a dyn Fn(u32) -> Result<ImageSet>;
 
+/// The images of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Attached images as they are, augmented, or adversarial examples of them.
+    pub source: Source,
+    /// Which.
+    pub indices: &'a [u32],
+    /// Their labels.
+    pub labels: &'a [u32],
+    /// Logits to distil from.
+    pub teacher: Option<&'a [f32]>,
+}
+
+/// How a batch changes the model, where that isn't plain SGD.
+pub trait Optimizer {
+    /// One step; returns the mean loss of the batch.
+    fn step(&mut self, engine: &mut Engine, batch: &Batch, params: &StepParams) -> Result<f32>;
+}
+
 /// One training phase and what it works on.
 pub struct TrainJob<'a> {
     /// What `indices` refer to; the labels are the set's.
@@ -31,6 +50,8 @@ pub struct TrainJob<'a> {
     pub teacher: Option<&'a mut Engine>,
     /// Train on adversarial examples made for every batch from the network as it is (PBE's released code).
     pub attack: Option<&'a PgdConfig>,
+    /// Takes the steps; SGD if none does.
+    pub optimizer: Option<&'a mut dyn Optimizer>,
 }
 
 /// The batch of a phase that comes next.
@@ -216,7 +237,11 @@ impl TrainJob<'_> {
         }
         let taught = self.teacher_logits(&indices, &labels, &params)?;
         let params = StepParams { erasing_probability: config.erasing, ..params };
-        engine.train_step(source, &indices, &labels, taught.as_deref(), &params)
+        let batch = Batch { source, indices: &indices, labels: &labels, teacher: taught.as_deref() };
+        match self.optimizer.as_deref_mut() {
+            Some(optimizer) => optimizer.step(engine, &batch, &params),
+            None => engine.train_step(source, &indices, &labels, batch.teacher, &params),
+        }
     }
 
     /// What the teacher says about the augmented images, capped; none where nothing is distilled.

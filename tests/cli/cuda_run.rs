@@ -209,3 +209,42 @@ fn purify_has_the_same_losses_and_selections() {
         assert_near(one.1, other.1, &format!("score of image {}", one.0));
     }
 }
+
+/// Backward passes whose gradients are changed before the step, frozen statistics, gradients at images: on both devices.
+#[test]
+fn defences_with_a_clean_set_make_the_same_models() {
+    let both = Both::new();
+    let folder = infected(both.parent.path());
+    let model = folder.join("model.safetensors");
+    let cases: [(&str, &[&str]); 5] = [
+        ("ft-sam", &["train.epochs=2"]),
+        ("fst", &["train.epochs=2"]),
+        ("ban-ft", &["train.epochs=1"]),
+        ("anp", &["iterations=2", "threshold=0.95"]),
+        ("neural-cleanse", &["passes=2", "train.epochs=1"]),
+    ];
+    for (name, settings) in cases {
+        let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        let fixed =
+            ["purify", "--data", DATA, "--model", word(&model), "--clean-fraction", "0.5", "--batch", "6"];
+        let line = [&fixed[..], &set, &["--defense", name, "--force", "--output"]].concat();
+        both.run(&line);
+        let weights = |device| pbe::model::load(both.path(device).join("model.safetensors")).unwrap().values;
+        let distance = |one: &[f32], other: &[f32]| {
+            let squares = one.iter().zip(other).map(|(a, b)| f64::from(a - b).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        let (cpu, cuda) = (weights("cpu"), weights("cuda"));
+        let moved = distance(&cpu, &pbe::model::load(&model).unwrap().values);
+        let apart = distance(&cpu, &cuda);
+        assert!(apart <= 1e-3 * moved, "{name}: {apart:.3e} apart, of {moved:.3e} moved");
+        // In bf16 they run too, and move about as far; whether a neuron is pruned is one of two.
+        if name == "anp" {
+            continue;
+        }
+        let bf16 = both.path("bf16");
+        succeeds_emulated(&[&line[..], &[word(&bf16), "--device", "cuda", "--precision", "bf16"]].concat());
+        let apart = distance(&cpu, &pbe::model::load(bf16.join("model.safetensors")).unwrap().values);
+        assert!(apart <= 0.5 * moved + 1e-6, "{name} in bf16: {apart:.3e} apart, of {moved:.3e} moved");
+    }
+}

@@ -11,6 +11,7 @@ mod counters;
 mod cuda_choice;
 mod cuda_faults;
 mod cuda_run;
+mod defenses;
 mod dynamic;
 mod emulated;
 mod faults;

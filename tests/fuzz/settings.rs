@@ -66,7 +66,7 @@ fn settings_files() {
         let Ok(file) = text.parse::<toml::Table>() else { return };
         let facts =
             Facts { rounds: random.one_in(2).then(|| random.below(4)), ..Facts::new(random.one_in(2)) };
-        let defense = *random.pick(&[DefenseKind::Pbe, DefenseKind::FineTuning]);
+        let defense = *random.pick(&DefenseKind::ALL);
         let _ = defense.configure(&facts, &Overlay { file, set: vec![] });
     });
 }

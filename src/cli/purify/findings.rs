@@ -117,6 +117,7 @@ impl Relearning<'_> {
             seed: self.seed,
             teacher: None,
             attack: None,
+            optimizer: None,
         };
         train(purified, &mut job, &mut TrainCursor::default(), &mut |_, _| interrupt::check())
     }

@@ -16,7 +16,6 @@ use pbe::error::Result;
 use pbe::fs::write_atomic;
 use pbe::model::save;
 use pbe::report::{RunFolder, RunResult, csv};
-use pbe::train::TrainerConfig;
 use serde::Serialize;
 use toml::Table;
 
@@ -69,7 +68,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let configured = request.configure(Some(data.images.len()), data.set.allows_flip())?;
     let (defense, seed) = (configured.defense.as_ref(), request.compute.seed());
     let images = data.bytes(&network, defense);
-    let need = memory_estimate(device.as_ref(), &network, defense.trainer(), images).check()?;
+    let need = memory_estimate(device.as_ref(), &network, defense.engine_options(), images).check()?;
     let digests = data.digests(&network);
     log_changes(&request.digests, &digests);
     let config = PurifySettings {
@@ -93,7 +92,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
         ResumeState::Fresh => (RunState::default(), CheckpointMeta::default()),
     };
     let load = clock.elapsed().as_secs_f64();
-    let [for_infected, for_purified] = options(defense.trainer(), !data.clean_set);
+    let [for_infected, for_purified] = options(defense.engine_options(), !data.clean_set);
     let infected = &mut network.open(device.as_ref(), &for_infected)?;
     let purified = &mut network.open(device.as_ref(), &for_purified)?;
     progress.log(&need.to_string());
@@ -159,23 +158,23 @@ fn log_differences(differences: &[String], progress: &Progress) {
 }
 
 /// What the infected network and the one that is trained are opened for. Without a clean set images are `suspected`.
-fn options(trainer: &TrainerConfig, suspected: bool) -> [EngineOptions; 2] {
-    let trained = EngineOptions { attack: true, ..trainer.engine_options() };
-    [EngineOptions { batch: 0, activation_gradients: suspected, ..trained }, trained]
+fn options(trained: EngineOptions, suspected: bool) -> [EngineOptions; 2] {
+    let looked_at = EngineOptions { batch: 0, gradients: false, external_inputs: false, ..trained };
+    [EngineOptions { activation_gradients: suspected, ..looked_at }, trained]
 }
 
 /// What decides the memory of a run: two networks.
 pub fn memory_estimate<'a>(
     device: &'a dyn Device,
     network: &'a Network,
-    trainer: &'a TrainerConfig,
+    trained: EngineOptions,
     images: ImageBytes,
 ) -> MemoryEstimate<'a> {
     MemoryEstimate {
         device,
         graph: &network.graph,
-        batch: trainer.batch,
-        networks: Box::new(|batch| options(&TrainerConfig { batch, ..trainer.clone() }, true).to_vec()),
+        batch: trained.batch,
+        networks: Box::new(move |batch| options(EngineOptions { batch, ..trained }, true).to_vec()),
         others: Box::new(|_| Ok(vec![])),
         images,
     }

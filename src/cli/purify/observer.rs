@@ -70,6 +70,7 @@ impl<'a> RunObserver<'a> {
             self.folder,
             &CheckpointMeta { state: scalars, rounds, before, suspects: labels },
             &[
+                ("variables", &state.variables),
                 ("start", &state.start),
                 ("weights", &state.weights),
                 ("momentum", &state.momentum),
@@ -106,6 +107,7 @@ pub fn restore(
 ) -> Result<(RunState, CheckpointMeta)> {
     let mut state = std::mem::take(&mut checkpoint.meta.state);
     state.selected = checkpoint.take_words("selected");
+    state.variables = checkpoint.take_floats("variables");
     state.start = checkpoint.take_floats("start");
     state.weights = checkpoint.take_floats("weights");
     state.momentum = checkpoint.take_floats("momentum");
@@ -196,6 +198,9 @@ impl Observer for RunObserver<'_> {
         let entry = self.round(record.round);
         entry.dropped = (record.round == 0).then_some(record.dropped as u64);
         entry.relabelled = Some(record.relabelled as u64).filter(|&count| count > 0);
+        record.notes.iter().for_each(|note| self.progress.log(note));
+        let entry = self.round(record.round);
+        entry.notes = record.notes.clone();
         let loss = |phase: &str| record.losses.get(phase).copied();
         entry.attack_loss = loss("attack");
         entry.adversarial_loss = loss("adversarial");

@@ -64,7 +64,9 @@ pub struct PurifyArgs {
     /// Of a poison.json only trigger and target are read.
     #[arg(long, value_name = "FILE", conflicts_with = "poison", help_heading = "Model and data")]
     pub trigger: Option<PathBuf>,
-    /// pbe or ft (fine-tuning on a clean set) [default: pbe]
+    /// pbe, or one that needs a clean set [default: pbe]
+    ///
+    /// ft (fine-tuning), fine-pruning, neural-cleanse, anp, ft-sam, fst or ban-ft.
     #[arg(long, help_heading = "Defence")]
     pub defense: Option<DefenseKind>,
     /// Settings to start from: default, or paper (as published)
