@@ -181,6 +181,37 @@ def neural_cleanse(net, x, y):
     return out | {"nc.losses": torch.stack(losses), "nc.mask": nhwc(squash(a)), "nc.pattern": nhwc(squash(b))}
 
 
+def nad(net, x, y, betas=(500, 1000, 1000)):
+    """One step; the teacher is the network with a louder first layer, in eval mode."""
+    teacher, net = copy.deepcopy(net).eval(), copy.deepcopy(net).train()
+    with torch.no_grad():
+        teacher.conv1.weight *= 1.5
+    layers = ("layer2", "layer3", "layer4")
+
+    def maps(net):
+        found = []
+        hooks = [getattr(net, n).register_forward_hook(lambda m, i, o: found.append(o)) for n in layers]
+        logits = net(x)
+        for hook in hooks:
+            hook.remove()
+        return logits, found
+
+    def attention(f):
+        a = f.pow(2).sum(1).flatten(1)
+        return a / (a.norm(dim=1, keepdim=True) + 1e-6)
+
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=1e-4, nesterov=True)
+    (logits, own), (_, theirs) = maps(net), maps(teacher)
+    distance = sum(b * F.mse_loss(attention(o), attention(t.detach())) for b, o, t in zip(betas, own, theirs))
+    gradients = torch.autograd.grad(distance, own, retain_graph=True)
+    total = F.cross_entropy(logits, y) + distance
+    optimiser.zero_grad()
+    total.backward()
+    optimiser.step()
+    out = {f"nad.gradient.{i}": g.permute(0, 2, 3, 1).flatten() for i, g in enumerate(gradients)}
+    return out | {"nad.distance": distance, "nad.loss": total} | state("nad.after", net)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--golden", type=Path, default=Path(__file__).parent.parent / "tests/golden")
@@ -193,7 +224,7 @@ def main():
     net = net.double()
     x, y = given["images"].permute(0, 3, 1, 2).double() / 255, given["labels"].long()
     out = {}
-    for defense in (ft_sam, fst, ban, anp, neural_cleanse):
+    for defense in (ft_sam, fst, ban, anp, neural_cleanse, nad):
         out |= defense(net, x, y)
     # Networks as float32, which is as exact as the test asks for.
     small = {k: v.detach().float() if v.numel() > 1000 else v.detach() for k, v in out.items()}

@@ -79,7 +79,13 @@ pub(super) struct Noisy<'a> {
 }
 
 impl Optimizer for Noisy<'_> {
-    fn step(&mut self, engine: &mut Engine, batch: &Batch, params: &StepParams) -> Result<f32> {
+    fn step(
+        &mut self,
+        engine: &mut Engine,
+        _: Option<&mut Engine>,
+        batch: &Batch,
+        params: &StepParams,
+    ) -> Result<f32> {
         let Batch { indices, labels, teacher, .. } = *batch;
         let neurons = Neurons::of(engine, NAME)?;
         let mut noise = (self.draw)(self.done);

@@ -128,7 +128,13 @@ struct HeldAtZero {
 }
 
 impl Optimizer for HeldAtZero {
-    fn step(&mut self, engine: &mut Engine, batch: &Batch, params: &StepParams) -> Result<f32> {
+    fn step(
+        &mut self,
+        engine: &mut Engine,
+        _: Option<&mut Engine>,
+        batch: &Batch,
+        params: &StepParams,
+    ) -> Result<f32> {
         let loss = engine.train_step(batch.source, batch.indices, batch.labels, batch.teacher, params)?;
         let (weight, _) = engine.graph().head()?;
         let mut values = engine.parameters(&weight)?;

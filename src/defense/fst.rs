@@ -97,7 +97,13 @@ pub(super) struct Push {
 }
 
 impl Optimizer for Push {
-    fn step(&mut self, engine: &mut Engine, batch: &Batch, params: &StepParams) -> Result<f32> {
+    fn step(
+        &mut self,
+        engine: &mut Engine,
+        _: Option<&mut Engine>,
+        batch: &Batch,
+        params: &StepParams,
+    ) -> Result<f32> {
         let loss = engine.backward(Statistics::Move, batch.indices, batch.labels, batch.teacher, params)?;
         let (mut gradient, before) = (engine.gradient(&self.weight)?, engine.parameters(&self.weight)?);
         let alike: f32 = before.iter().zip(&self.original).map(|(now, then)| now * then).sum();

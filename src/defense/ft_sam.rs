@@ -68,7 +68,13 @@ pub(super) struct Sam {
 }
 
 impl Optimizer for Sam {
-    fn step(&mut self, engine: &mut Engine, batch: &Batch, params: &StepParams) -> Result<f32> {
+    fn step(
+        &mut self,
+        engine: &mut Engine,
+        _: Option<&mut Engine>,
+        batch: &Batch,
+        params: &StepParams,
+    ) -> Result<f32> {
         let weights = engine.parameters(&(0..engine.graph().trainable))?;
         let loss = self.perturb(engine, batch, params)?;
         self.backward(engine, Statistics::Keep, batch, params)?;

@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::ban::Noisy;
 use super::fst::{Push, norm};
 use super::ft_sam::Sam;
+use super::nad::{AttentionDistillation, MapShape, attention_loss};
 use super::neural_cleanse::{Adam, Search};
 use super::norm_noise::{Neurons, Noise};
 use super::{Anp, Defense, Facts, NeuralCleanse, anp};
@@ -24,6 +25,7 @@ struct Golden {
     labels: Vec<u32>,
     weights: Weights,
     engine: Engine,
+    teacher: Option<Engine>,
     bytes: Vec<u8>,
 }
 
@@ -57,13 +59,14 @@ impl Golden {
             batch: images.len(),
             gradients: true,
             external_inputs: true,
+            feature_maps: true,
             ..EngineOptions::default()
         };
         let device = CpuDevice::new(Some(1)).unwrap();
         let mut engine = Engine::open(&device, &graph, &weights.values, &options).unwrap();
         engine.attach(&images).unwrap();
         let bytes = std::fs::read(folder("defenses").join("expected.safetensors")).unwrap();
-        Self { images, labels, weights, engine, bytes }
+        Self { images, labels, weights, engine, teacher: None, bytes }
     }
 
     fn expected(&self, name: &str) -> Vec<f64> {
@@ -79,7 +82,9 @@ impl Golden {
         let indices: Vec<u32> = (0..self.images.len() as u32).collect();
         let batch =
             Batch { source: Source::Augmented, indices: &indices, labels: &self.labels, teacher: None };
-        (0..count).map(|_| optimizer.step(&mut self.engine, &batch, params).unwrap()).collect()
+        (0..count)
+            .map(|_| optimizer.step(&mut self.engine, self.teacher.as_mut(), &batch, params).unwrap())
+            .collect()
     }
 
     /// Every tensor of the model is near the expected one of this prefix: what it moved, to the tolerance.
@@ -190,4 +195,53 @@ fn neural_cleanse_has_pytorchs_trigger_after_ten_steps() {
     let trigger = search.trigger();
     close("mask", &trigger.mask, &golden.expected("nc.mask"));
     close("pattern", &trigger.pattern, &golden.expected("nc.pattern"));
+}
+
+#[test]
+fn nad_has_pytorchs_attention_loss_gradient_and_step() {
+    let (mut golden, mut other) = (Golden::open(), Golden::open());
+    let mut louder = other.weights.values.clone();
+    let layout = other.weights.layout();
+    let first = layout.slots().iter().find(|slot| slot.tensor.name == "conv1.weight").unwrap();
+    louder[first.range.clone()].iter_mut().for_each(|weight| *weight *= 1.5);
+    other.engine.set_weights(&louder).unwrap();
+
+    let (betas, indices) = ([500.0, 1000.0, 1000.0], (0..golden.images.len() as u32).collect::<Vec<_>>());
+    let own = golden.engine.feature_maps(true, &indices, &StepParams::default()).unwrap();
+    let their = other.engine.feature_maps(false, &indices, &StepParams::default()).unwrap();
+    let mut distance = 0.0;
+    for (stage, (mut own, their)) in own.into_iter().zip(&their).enumerate() {
+        let shape = MapShape { images: indices.len(), channels: 8 << stage, rectified: false };
+        distance += attention_loss(&mut own, their, &shape, betas[stage]);
+        close("gradient", &own, &golden.expected(&format!("nad.gradient.{stage}")));
+    }
+    close("distance", &[distance], &golden.expected("nad.distance"));
+    assert_eq!(golden.engine.weights().unwrap(), golden.weights.values, "the statistics stay");
+
+    golden.teacher = Some(other.engine);
+    let params = StepParams { nesterov: true, ..params(0.01, 1e-4) };
+    let loss = golden.steps(&mut AttentionDistillation { betas: &betas }, 1, &params);
+    close("loss", &loss, &golden.expected("nad.loss"));
+    golden.near("nad.after");
+}
+
+/// The loss's slope along its gradient, with a ReLU in between too, is the gradient's squared length.
+#[test]
+fn the_attention_losss_gradient_is_its_slope() {
+    for rectified in [false, true] {
+        let shape = MapShape { images: 2, channels: 3, rectified };
+        let value = |at: usize, by: f32| ((at * 7 % 11) as f32 - 4.5) * by;
+        let own: Vec<f32> = (0..2 * 4 * 3).map(|at| value(at, 0.3)).collect();
+        let their: Vec<f32> = (0..2 * 4 * 3).map(|at| value(at + 5, 0.2)).collect();
+        let mut gradient = own.clone();
+        attention_loss(&mut gradient, &their, &shape, 10.0);
+        let squared: f32 = gradient.iter().map(|g| g * g).sum();
+        let along = |step: f32| {
+            let mut moved: Vec<f32> = own.iter().zip(&gradient).map(|(x, g)| x + step * g).collect();
+            attention_loss(&mut moved, &their, &shape, 10.0)
+        };
+        let slope = (along(1e-2) - along(-1e-2)) / 2e-2;
+        assert!(squared > 1e-4 && (slope / squared - 1.0).abs() < 0.01, "{slope} of {squared}");
+        assert!(!rectified || own.iter().zip(&gradient).all(|(x, g)| *x > 0.0 || *g == 0.0));
+    }
 }

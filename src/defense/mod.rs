@@ -13,6 +13,7 @@ mod fst;
 mod ft_sam;
 #[cfg(test)]
 mod golden;
+mod nad;
 mod neural_cleanse;
 mod norm_noise;
 mod observer;
@@ -31,6 +32,7 @@ pub use fine_pruning::FinePruning;
 pub use fine_tuning::FineTuning;
 pub use fst::Fst;
 pub use ft_sam::FtSam;
+pub use nad::Nad;
 pub use neural_cleanse::NeuralCleanse;
 pub use observer::{NoopObserver, Observer, Phase};
 pub use pbe::Pbe;
@@ -86,6 +88,8 @@ pub enum DefenseKind {
     Ft,
     /// Fine-pruning.
     FinePruning,
+    /// Neural attention distillation.
+    Nad,
     /// Neural Cleanse.
     NeuralCleanse,
     /// Adversarial neuron pruning.
@@ -100,10 +104,11 @@ pub enum DefenseKind {
 
 impl DefenseKind {
     /// All of them. Those after the first need a clean set.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pbe,
         Self::Ft,
         Self::FinePruning,
+        Self::Nad,
         Self::NeuralCleanse,
         Self::Anp,
         Self::FtSam,
@@ -117,6 +122,7 @@ impl DefenseKind {
             Self::Pbe => "pbe",
             Self::Ft => "ft",
             Self::FinePruning => "fine-pruning",
+            Self::Nad => "nad",
             Self::NeuralCleanse => "neural-cleanse",
             Self::Anp => "anp",
             Self::FtSam => "ft-sam",
@@ -137,6 +143,7 @@ impl DefenseKind {
             Self::Pbe => settings::configure::<Pbe>(facts, overlay),
             Self::Ft => settings::configure::<FineTuning>(facts, overlay),
             Self::FinePruning => settings::configure::<FinePruning>(facts, overlay),
+            Self::Nad => settings::configure::<Nad>(facts, overlay),
             Self::NeuralCleanse => settings::configure::<NeuralCleanse>(facts, overlay),
             Self::Anp => settings::configure::<Anp>(facts, overlay),
             Self::FtSam => settings::configure::<FtSam>(facts, overlay),

@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
             config,
             trainer: defense.trainer(),
             seed: *seed,
-            teacher: Some(&mut *self.infected).filter(|_| config.distill > 0.0),
+            teacher: Some(&mut *self.infected).filter(|_| config.distill > 0.0 || optimizer.is_some()),
             attack: *attack,
             optimizer: optimizer.map(|optimizer| optimizer as &mut dyn Optimizer),
         };

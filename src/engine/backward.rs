@@ -4,7 +4,7 @@ use super::graph::{Layer, Node, NodeId, unsupported};
 use super::lower::{LazyTensor, Lowering, Pass, TapeEntry};
 use super::shared::{gradient_span, weights_span};
 use crate::device::ops;
-use crate::device::{ConvShape, Direction, Op, PoolShape, Prologue, Span};
+use crate::device::{Addend, ConvShape, Direction, Op, PoolShape, Prologue, Span};
 use crate::error::Result;
 
 /// Gradients known so far, by node.
@@ -35,6 +35,12 @@ impl Lowering<'_> {
         gradients.tensor[count - 1] = Some(output_gradient);
         let mut taps = self.taps.len();
         for step in std::mem::take(&mut self.tape).iter().rev() {
+            if let TapeEntry::Conv { output: node, .. }
+            | TapeEntry::Sum { node }
+            | TapeEntry::MaxPool { output: node, .. } = *step
+            {
+                self.add_outer_gradient(node, &mut gradients)?;
+            }
             match *step {
                 TapeEntry::Linear { node } => self.linear_backward(node, &mut gradients)?,
                 TapeEntry::Sum { node } => self.sum_backward(node, &mut gradients)?,
@@ -64,6 +70,23 @@ impl Lowering<'_> {
             }
         }
         Ok(gradients.tensor[0])
+    }
+
+    /// Adds what comes from outside to the gradient of the tensor of `node`, which is complete.
+    fn add_outer_gradient(&mut self, node: NodeId, gradients: &mut Gradients) -> Result<()> {
+        let Some(&(_, outer)) = self.added.iter().find(|(added, _)| *added == node) else { return Ok(()) };
+        let shape = &self.graph.nodes[node];
+        let addend = |input| Addend { input, prologue: Prologue::default() };
+        let output = self.slots.add(shape.len());
+        self.ops.push(Op::Add(ops::Add {
+            pixels: shape.pixels(),
+            channels: shape.channels,
+            left: addend(known(gradients, node)?),
+            right: addend(outer),
+            output,
+        }));
+        gradients.tensor[node] = Some(output);
+        Ok(())
     }
 
     /// Stores the mean over pixels of the gradient of what a convolution writes.

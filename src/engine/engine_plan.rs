@@ -1,6 +1,7 @@
 //! The programs of a network and the memory they take, known before anything is allocated.
 
 use super::graph::Graph;
+use super::lower::Pass;
 use super::programs::{ProgramBuilder, Source, Statistics};
 use super::shared::Shared;
 use super::staging::Staging;
@@ -24,6 +25,8 @@ pub struct EngineOptions {
     pub external_inputs: bool,
     /// Whether the caller changes gradients between the backward pass and the step.
     pub gradients: bool,
+    /// Whether feature maps are asked for, and gradients added at them.
+    pub feature_maps: bool,
 }
 
 /// Most elements of adversarial images in staging, unless a training batch has more.
@@ -39,6 +42,9 @@ pub(super) enum ProgramKind {
     Attack(Source),
     Train(Source, bool),
     Backward(Statistics, bool),
+    TrainedMaps,
+    Maps,
+    BackwardFromMaps,
     Step,
     InputGradient,
     ActivationGradients,
@@ -68,12 +74,16 @@ impl EnginePlan {
         let backward = options.attack || options.batch > 0 || options.activation_gradients;
         let shared = Shared::new(graph, backward);
         let image = graph.image_len();
-        let rows = (STAGED_ELEMENTS / image).clamp(64, 1024).max(options.batch);
+        let most = if options.feature_maps { 64 } else { 1024 };
+        let rows = (STAGED_ELEMENTS / image).clamp(64, most).max(options.batch);
         let adversarial = if options.attack || options.external_inputs { image } else { 0 };
         let gradient = if options.external_inputs { image } else { 0 };
         let layers = if options.activation_gradients { graph.activation_layers() } else { vec![] };
         let channels: Vec<usize> = layers.iter().map(|&layer| graph.nodes[layer].channels).collect();
-        let staging = Staging::new(rows, graph.classes(), graph.features(), adversarial, gradient, &channels);
+        let maps = if options.feature_maps { graph.feature_maps() } else { vec![] };
+        let maps: Vec<usize> = maps.iter().map(|&node| graph.nodes[node].len()).collect();
+        let staging =
+            Staging::new(rows, graph.classes(), graph.features(), adversarial, gradient, &channels, &maps);
         let mut builder = ProgramBuilder {
             graph,
             shared: &shared,
@@ -139,6 +149,13 @@ fn list(builder: &ProgramBuilder, options: &EngineOptions) -> Result<Vec<(Progra
     if options.external_inputs {
         list.push((ProgramKind::Stage, builder.stage()));
         list.push((ProgramKind::InputGradient, builder.input_gradient()?));
+    }
+    if options.feature_maps {
+        list.push((ProgramKind::Maps, builder.maps(Pass::Infer)?));
+        if options.batch > 0 {
+            list.push((ProgramKind::TrainedMaps, builder.maps(Pass::Train)?));
+            list.push((ProgramKind::BackwardFromMaps, builder.backward_from_maps()?));
+        }
     }
     if options.gradients {
         for statistics in [Statistics::Move, Statistics::Keep] {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::programs::Statistics;
-use super::run::{Column, Engine, planned};
+use super::run::{Column, Engine, length, planned};
 use crate::device::{Region, StepParams};
 use crate::error::{Error, Result};
 
@@ -19,6 +19,56 @@ impl Engine {
     ) -> Result<f32> {
         let program = planned(self.programs.backward[statistics as usize][usize::from(teacher.is_some())])?;
         self.train_on(program, indices, labels, teacher, params)
+    }
+
+    /// As [`Engine::backward`] with moving statistics; `outer` are gradients of something else at the images'
+    /// [`Graph::feature_maps`](super::graph::Graph::feature_maps), which are added.
+    pub fn backward_from_maps(
+        &mut self,
+        outer: &[Vec<f32>],
+        indices: &[u32],
+        labels: &[u32],
+        params: &StepParams,
+    ) -> Result<f32> {
+        let program = planned(self.programs.backward_from_maps)?;
+        length("feature maps", outer.len(), self.staging.feature_maps[1].len())?;
+        for (span, gradient) in self.staging.feature_maps[1].iter().zip(outer) {
+            length("numbers of feature maps", gradient.len(), indices.len() * span.len)?;
+            self.runner.session.write(span.region, span.offset, gradient)?;
+        }
+        self.train_on(program, indices, labels, None, params)
+    }
+
+    /// The augmented images' feature maps, each image's after the other's: as in training, with running statistics that
+    /// stay, or as in evaluation. In training they are one batch.
+    pub fn feature_maps(
+        &mut self,
+        training: bool,
+        indices: &[u32],
+        params: &StepParams,
+    ) -> Result<Vec<Vec<f32>>> {
+        let program = planned(self.programs.maps[usize::from(training)])?;
+        self.check_batch(indices, &[])?;
+        let rows = self.staging.rows;
+        if training && indices.len() > rows {
+            return Err(Error::input(format!("a batch of {} images, not 1 to {rows}", indices.len())));
+        }
+        let mut maps = vec![vec![]; self.staging.feature_maps[0].len()];
+        for part in indices.chunks(rows) {
+            self.runner.session.write_words(Region::Staging, self.staging.indices.offset, part)?;
+            if training {
+                self.runner.run_training(program, part.len(), params)?;
+            } else {
+                self.runner.evaluation()?;
+                self.runner.run_slices(program, part.len(), params)?;
+            }
+            for (span, map) in self.staging.feature_maps[0].iter().zip(&mut maps) {
+                let first = map.len();
+                map.resize(first + part.len() * span.len, 0.0);
+                self.runner.session.read(span.region, span.offset, &mut map[first..])?;
+            }
+        }
+        Ok(maps)
     }
 
     /// One SGD step with the gradients that are there, and one of the weight average.

@@ -240,6 +240,29 @@ impl Graph {
         self.nodes.iter().filter_map(of).collect()
     }
 
+    /// Where feature maps are compared (NAD): the last sum or max pooling at each image size of more than one pixel, of
+    /// the three last sizes. In ResNets that are the ends of their stages; a ReLU behind a sum isn't applied yet.
+    pub fn feature_maps(&self) -> Vec<NodeId> {
+        let mut ends: Vec<NodeId> = vec![];
+        for (id, node) in self.nodes.iter().enumerate() {
+            if !matches!(node.layer, Layer::Add | Layer::MaxPool { .. }) || node.pixels() == 1 {
+                continue;
+            }
+            let size = |id: &NodeId| (self.nodes[*id].height, self.nodes[*id].width);
+            match ends.last_mut().filter(|last| size(last) == (node.height, node.width)) {
+                Some(last) => *last = id,
+                None => ends.push(id),
+            }
+        }
+        ends.split_off(ends.len().saturating_sub(3))
+    }
+
+    /// Whether a ReLU reads the node, and nothing else.
+    pub fn rectified(&self, node: NodeId) -> bool {
+        let readers = self.consumers(node);
+        !readers.is_empty() && readers.iter().all(|&reader| matches!(self.nodes[reader].layer, Layer::Relu))
+    }
+
     /// Multiply-adds of one image's forward pass.
     pub fn multiply_adds(&self) -> usize {
         let cost = |node: &Node| match &node.layer {

@@ -104,6 +104,10 @@ pub struct Lowering<'a> {
     /// Convolutions whose output's gradient is wanted, mean over pixels, and where. If there are any, the backward pass
     /// ends with the last of them.
     pub(super) taps: Vec<(NodeId, Span)>,
+    /// Tensors that are wanted, and where.
+    pub(super) maps: Vec<(NodeId, Span)>,
+    /// Gradients that are added to those of these tensors.
+    pub(super) added: Vec<(NodeId, Span)>,
 }
 
 impl<'a> Lowering<'a> {
@@ -121,6 +125,8 @@ impl<'a> Lowering<'a> {
             values,
             tape: vec![],
             taps: vec![],
+            maps: vec![],
+            added: vec![],
         }
     }
 
@@ -153,6 +159,19 @@ impl<'a> Lowering<'a> {
                 Layer::Linear { .. } => self.linear(node, output)?,
             };
             self.values[node] = Some(value);
+            self.copy_maps()?;
+        }
+        Ok(())
+    }
+
+    /// Stores the wanted tensors that are there by now.
+    fn copy_maps(&mut self) -> Result<()> {
+        let made = |map: &(NodeId, Span)| self.values[map.0].is_some();
+        let (made, rest): (Vec<_>, _) = std::mem::take(&mut self.maps).into_iter().partition(made);
+        self.maps = rest;
+        for (node, output) in made {
+            let input = self.plain(node)?.span;
+            self.ops.push(Op::Copy(ops::Copy { elements: output.len, input, output }));
         }
         Ok(())
     }

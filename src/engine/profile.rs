@@ -133,7 +133,7 @@ pub fn estimate(
 fn programs(graph: &Graph, batch: usize) -> Result<[(Mode, Program); 4]> {
     let options = EngineOptions { batch, attack: true, ..EngineOptions::default() };
     let shared = Shared::new(graph, true);
-    let staging = Staging::new(batch, graph.classes(), graph.features(), graph.image_len(), 0, &[]);
+    let staging = Staging::new(batch, graph.classes(), graph.features(), graph.image_len(), 0, &[], &[]);
     let builder = ProgramBuilder {
         graph,
         shared: &shared,

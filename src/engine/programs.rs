@@ -1,6 +1,6 @@
 //! The programs of a network: the ops of infer, score, attack and train.
 
-use super::graph::Graph;
+use super::graph::{Graph, NodeId};
 use super::lower::{Lowering, Pass};
 use super::shared::Shared;
 use super::staging::Staging;
@@ -153,6 +153,30 @@ impl ProgramBuilder<'_> {
         Ok(self.finish(self.gradients(Source::Augmented, statistics, distil)?, 0..0))
     }
 
+    /// The feature maps of augmented images; as in training, with running statistics that stay, or as in evaluation.
+    pub fn maps(&self, pass: Pass) -> Result<Program> {
+        let mut plan = Lowering::new(self.graph, self.shared, pass);
+        plan.statistics = Statistics::Keep;
+        if pass == Pass::Train {
+            plan.ops = self.shared.load_filters(self.graph, false);
+        }
+        let image = self.input(&mut plan, Source::Augmented);
+        plan.maps = self.maps_and(&self.staging.feature_maps[0]);
+        plan.forward(image, Some(self.staging.features), self.staging.logits)?;
+        Ok(self.finish(plan, 0..0))
+    }
+
+    /// As [`ProgramBuilder::backward`]; the gradients staged at the feature maps are added on the way.
+    pub fn backward_from_maps(&self) -> Result<Program> {
+        let mut plan = Lowering::new(self.graph, self.shared, Pass::Train);
+        plan.added = self.maps_and(&self.staging.feature_maps[1]);
+        Ok(self.finish(self.gradients_of(plan, Source::Augmented, false)?, 0..0))
+    }
+
+    fn maps_and(&self, columns: &[Span]) -> Vec<(NodeId, Span)> {
+        self.graph.feature_maps().into_iter().zip(columns.iter().copied()).collect()
+    }
+
     /// One SGD step with the gradients that are there, and one of the weight average.
     pub fn step(&self) -> Program {
         self.whole(self.update())
@@ -172,6 +196,10 @@ impl ProgramBuilder<'_> {
     fn gradients(&self, source: Source, statistics: Statistics, distil: bool) -> Result<Lowering<'_>> {
         let mut plan = Lowering::new(self.graph, self.shared, Pass::Train);
         plan.statistics = statistics;
+        self.gradients_of(plan, source, distil)
+    }
+
+    fn gradients_of<'p>(&self, mut plan: Lowering<'p>, source: Source, distil: bool) -> Result<Lowering<'p>> {
         plan.ops = self.shared.load_filters(self.graph, false);
         let image = self.input(&mut plan, source);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;

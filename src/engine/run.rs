@@ -129,6 +129,9 @@ pub(super) struct ProgramIds {
     train: [[Option<ProgramId>; 2]; 3],
     /// By what happens to the running statistics, and distillation.
     pub(super) backward: [[Option<ProgramId>; 2]; 2],
+    /// As in evaluation, and as in training.
+    pub(super) maps: [Option<ProgramId>; 2],
+    pub(super) backward_from_maps: Option<ProgramId>,
     pub(super) step: Option<ProgramId>,
     pub(super) input_gradient: Option<ProgramId>,
 }
@@ -198,7 +201,7 @@ impl Engine {
     }
 
     /// Refuses indices of images that aren't there, and lists beside them of another length.
-    fn check_batch(&self, indices: &[u32], lists: &[(&str, usize, usize)]) -> Result<()> {
+    pub(super) fn check_batch(&self, indices: &[u32], lists: &[(&str, usize, usize)]) -> Result<()> {
         if let Some(index) = indices.iter().find(|index| **index as usize >= self.images) {
             return Err(Error::input(format!("image {index} of {} attached ones", self.images)));
         }
@@ -507,6 +510,8 @@ impl ProgramIds {
             activation_gradients: None,
             train: [[None; 2]; 3],
             backward: [[None; 2]; 2],
+            maps: [None; 2],
+            backward_from_maps: None,
             step: None,
             input_gradient: None,
         };
@@ -525,6 +530,9 @@ impl ProgramIds {
                 ProgramKind::Backward(statistics, distil) => {
                     programs.backward[statistics as usize][usize::from(distil)] = Some(id);
                 }
+                ProgramKind::Maps => programs.maps[0] = Some(id),
+                ProgramKind::TrainedMaps => programs.maps[1] = Some(id),
+                ProgramKind::BackwardFromMaps => programs.backward_from_maps = Some(id),
                 ProgramKind::Step => programs.step = Some(id),
                 ProgramKind::InputGradient => programs.input_gradient = Some(id),
             }

@@ -32,6 +32,9 @@ pub struct Staging {
     /// Activation gradients, one column for each of [`Graph::activation_layers`](super::graph::Graph::activation_layers);
     /// none if they aren't needed.
     pub activation_gradients: Vec<Span>,
+    /// Feature maps, one column for each of [`Graph::feature_maps`](super::graph::Graph::feature_maps), and gradients at
+    /// them; none if they aren't needed.
+    pub feature_maps: [Vec<Span>; 2],
     /// Elements altogether.
     pub len: usize,
 }
@@ -45,6 +48,7 @@ impl Staging {
         adversarial: usize,
         input_gradient: usize,
         activation_gradients: &[usize],
+        feature_maps: &[usize],
     ) -> Self {
         let mut end = 0;
         let mut column = |len: usize| {
@@ -66,6 +70,7 @@ impl Staging {
             adversarial: column(adversarial),
             input_gradient: column(input_gradient),
             activation_gradients: activation_gradients.iter().map(|&channels| column(channels)).collect(),
+            feature_maps: [(); 2].map(|()| feature_maps.iter().map(|&len| column(len)).collect()),
             len: end,
         }
     }

@@ -28,8 +28,14 @@ pub struct Batch<'a> {
 
 /// How a batch changes the model, where that isn't plain SGD.
 pub trait Optimizer {
-    /// One step; returns the mean loss of the batch.
-    fn step(&mut self, engine: &mut Engine, batch: &Batch, params: &StepParams) -> Result<f32>;
+    /// One step; returns the mean loss of the batch. `teacher` is the job's.
+    fn step(
+        &mut self,
+        engine: &mut Engine,
+        teacher: Option<&mut Engine>,
+        batch: &Batch,
+        params: &StepParams,
+    ) -> Result<f32>;
 }
 
 /// One training phase and what it works on.
@@ -46,7 +52,7 @@ pub struct TrainJob<'a> {
     pub trainer: &'a TrainerConfig,
     /// Decides shuffles and augmentation, together with the epoch.
     pub seed: u64,
-    /// The model to distil from, where `config.distill` > 0.
+    /// The model to distil from, where `config.distill` > 0; or what the optimizer compares with.
     pub teacher: Option<&'a mut Engine>,
     /// Train on adversarial examples made for every batch from the network as it is (PBE's released code).
     pub attack: Option<&'a PgdConfig>,
@@ -239,7 +245,7 @@ impl TrainJob<'_> {
         let params = StepParams { erasing_probability: config.erasing, ..params };
         let batch = Batch { source, indices: &indices, labels: &labels, teacher: taught.as_deref() };
         match self.optimizer.as_deref_mut() {
-            Some(optimizer) => optimizer.step(engine, &batch, &params),
+            Some(optimizer) => optimizer.step(engine, self.teacher.as_deref_mut(), &batch, &params),
             None => engine.train_step(source, &indices, &labels, batch.teacher, &params),
         }
     }

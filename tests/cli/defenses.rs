@@ -9,9 +9,10 @@ use super::program::{
 };
 
 /// Each with settings of a run that takes some seconds.
-const DEFENSES: [(&str, &[&str]); 7] = [
+const DEFENSES: [(&str, &[&str]); 8] = [
     ("ft", &["--set", "train.epochs=150"]),
     ("fine-pruning", &["--set", "train.epochs=150"]),
+    ("nad", &["--set", "teacher.epochs=40", "--set", "rest.epochs=60"]),
     ("neural-cleanse", &["--set", "passes=60", "--set", "train.epochs=100"]),
     ("anp", &["--set", "iterations=300"]),
     ("ft-sam", &["--set", "train.epochs=100"]),
@@ -62,7 +63,7 @@ fn what_they_cannot_work_with_is_refused() {
     }
     let unknown = run(&purification(&model, &["--defense", "finetuning", "--output", word(&output)]));
     assert_eq!(unknown.status.code(), Some(2));
-    assert_says(&text(&unknown.stderr), &["ft, fine-pruning, neural-cleanse, anp"]);
+    assert_says(&text(&unknown.stderr), &["ft, fine-pruning, nad, neural-cleanse, anp"]);
     for name in ["fine-pruning", "anp"] {
         let few = ["--defense", name, "--clean-fraction", "0.03"];
         assert_says(&refusal(&few), &[name, "a clean set of 2 images", "too small"]);

@@ -66,7 +66,7 @@ pub struct PurifyArgs {
     pub trigger: Option<PathBuf>,
     /// pbe, or one that needs a clean set [default: pbe]
     ///
-    /// ft (fine-tuning), fine-pruning, neural-cleanse, anp, ft-sam, fst or ban-ft.
+    /// ft (fine-tuning), fine-pruning, nad, neural-cleanse, anp, ft-sam, fst or ban-ft.
     #[arg(long, help_heading = "Defence")]
     pub defense: Option<DefenseKind>,
     /// Settings to start from: default, or paper (as published)
