@@ -71,6 +71,17 @@ pub enum DefenseKind {
 }
 
 impl DefenseKind {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Pbe, Self::FineTuning];
+
+    /// What `--defense` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pbe => "pbe",
+            Self::FineTuning => "ft",
+        }
+    }
+
     /// The defence with its settings: the recipe's, with those of `overlay` over them.
     ///
     /// # Errors
