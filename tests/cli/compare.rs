@@ -4,8 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use serde_json::Value;
-
 use super::program::{
     DATA, assert_says, command, error_of, fails, infect, infected, interrupt, json, read_json, run, succeeds,
     text, wait_for, without_seconds, word,
@@ -13,13 +11,13 @@ use super::program::{
 
 const TABLES: [&str; 4] = ["compare.csv", "compare.md", "compare.tex", "compare.html"];
 
-/// A comparison of these models with ft and pbe, seeds 0 and 1.
+/// A comparison of these models, seeds 0 and 1. Without a clean set pbe is faster.
 fn comparison<'a>(models: &[&'a Path], output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["compare", "--models"];
     arguments.extend(models.iter().map(|model| word(model)));
     arguments.extend(["--output", word(output), "--clean-fraction", "0.5", "--seeds", "2"]);
     if !more.contains(&"--defenses") {
-        arguments.extend(["--defenses", "ft,pbe"]);
+        arguments.extend(["--defenses", "ft,pbe-no-clean"]);
     }
     arguments.extend(more);
     arguments
@@ -41,13 +39,18 @@ fn run_folder(output: &Path, defence: &str, seed: &str) -> PathBuf {
 fn done_once_and_a_removed_run_is_done_again() {
     let parent = tempfile::tempdir().unwrap();
     let output = parent.path().join("table");
-    let arguments = comparison(&[infected()], &output, &[]);
+    let arguments = comparison(&[infected()], &output, &["--defenses", "ft,pbe"]);
     let printed = succeeds(&arguments);
     assert_eq!(printed, fs::read_to_string(output.join("compare.md")).unwrap());
     assert_says(&printed, &["## infected (badnets)", "| ft | 2 |", "| pbe | 2 |", " ± "]);
     let first = rows(&output);
     assert_eq!(first.len(), 4);
     assert_eq!(first[0][..5], ["infected", "badnets", "ft", "0", "done"].map(String::from));
+
+    // The clean set depends on the seed alone.
+    let clean = |defence, seed| images_of(&run_folder(&output, defence, seed));
+    assert_eq!([clean("ft", "0"), clean("ft", "1")], [clean("pbe", "0"), clean("pbe", "1")]);
+    assert_ne!(clean("ft", "0"), clean("ft", "1"));
 
     // Nothing is left to do: no device is opened, no data are read.
     let whole = tables(&output);
@@ -64,38 +67,32 @@ fn done_once_and_a_removed_run_is_done_again() {
     assert_eq!(rows(&output), first);
 }
 
+/// The digest of the images that a run trained on.
+fn images_of(run: &Path) -> String {
+    let config: toml::Table = fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap();
+    config["digests"]["training_images"].to_string()
+}
+
 #[test]
-fn every_defence_of_a_model_and_seed_has_the_same_clean_set() {
+fn a_benign_model_has_no_trigger() {
     let parent = tempfile::tempdir().unwrap();
     let (output, benign) = (parent.path().join("table"), parent.path().join("benign"));
-    infect(&benign, &["--attack", "none", "--rate", "0"]);
-    let object = json(&comparison(&[infected(), &benign], &output, &["--defenses", "all"]));
+    infect(&benign, &["--attack", "none"]);
+    let object = json(&comparison(&[infected(), &benign], &output, &[]));
     let runs = object["runs"].as_array().unwrap();
-    let trained = |model: &str, defence: &str, seed: &str| {
-        let config = output.join("runs").join(model).join(defence).join(seed).join("config.toml");
-        let config: toml::Table = fs::read_to_string(config).unwrap().parse().unwrap();
-        config["digests"]["training_images"].to_string()
-    };
-    for model in ["infected", "benign"] {
-        for seed in ["0", "1"] {
-            let clean = trained(model, "pbe", seed);
-            let defences = runs.iter().filter(|run| run["model"] == model && run["seed"].to_string() == seed);
-            for run in defences.filter(|run| run["defence"] != "pbe-no-clean" && run["state"] == "done") {
-                assert_eq!(trained(model, run["defence"].as_str().unwrap(), seed), clean);
-            }
-        }
-        assert_ne!(trained(model, "pbe", "0"), trained(model, "pbe", "1"));
-        // Without a clean set it is all training images, whatever the seed.
-        assert_eq!(trained(model, "pbe-no-clean", "0"), trained(model, "pbe-no-clean", "1"));
+    assert_eq!(runs.len(), 8);
+    for run in runs {
+        assert_eq!((&run["state"], run["before"]["clean_accuracy"].is_number()), (&"done".into(), true));
+        assert_eq!(run["der"].is_number(), run["model"] == "infected");
     }
-    // What pbe gets without a clean set is what the model was trained on.
-    let config = fs::read_to_string(infected().join("config.toml")).unwrap();
-    assert!(config.contains(trained("infected", "pbe-no-clean", "0").trim_matches('"')));
-    // Without an attack there is no ASR, and no DER.
-    let der = |model: &str| -> Vec<&Value> {
-        runs.iter().filter(|run| run["model"] == model && run["state"] == "done").map(|run| &run["der"]).collect()
-    };
-    assert!(der("infected").iter().all(|der| der.is_number()) && der("benign").iter().all(|der| der.is_null()));
+    assert_eq!(object["defences"][0]["models"], 1);
+    // Without a clean set it is what the model was trained on, whatever the seed.
+    for (model, folder) in [("infected", infected()), ("benign", &benign)] {
+        for seed in ["0", "1"] {
+            let run = output.join("runs").join(model).join("pbe-no-clean").join(seed);
+            assert_eq!(images_of(&run), images_of(folder));
+        }
+    }
 }
 
 /// With a limit, too: the images that the model was trained on, not those that the seed of the defence takes.
@@ -106,12 +103,8 @@ fn a_limited_model_is_purified_on_its_own_images() {
     infect(&model, &["--attack", "badnets", "--limit", "40", "--seed", "9"]);
     let arguments = comparison(&[&model], &output, &["--defenses", "pbe-no-clean"]);
     succeeds(&arguments);
-    let digest = |config: PathBuf| {
-        let config: toml::Table = fs::read_to_string(config).unwrap().parse().unwrap();
-        config["digests"]["training_images"].to_string()
-    };
     let run = output.join("runs/limited/pbe-no-clean/1");
-    assert_eq!(digest(model.join("config.toml")), digest(run.join("config.toml")));
+    assert_eq!(images_of(&model), images_of(&run));
     // config.toml of the run repeats it.
     let again = parent.path().join("again");
     succeeds(&["purify", "--config", word(&run.join("config.toml")), "--output", word(&again)]);
@@ -124,7 +117,7 @@ fn shards_make_the_table_together() {
     let [whole, parts] = ["whole", "parts"].map(|name| parent.path().join(name));
     succeeds(&comparison(&[infected()], &whole, &[]));
     let half = succeeds(&comparison(&[infected()], &parts, &["--shard", "1/2"]));
-    assert_says(&half, &["- 2 of 4 runs are not done yet.", "| ft | 1 |", "| pbe | 1 |"]);
+    assert_says(&half, &["- 2 of 4 runs are not done yet.", "| ft | 1 |", "| pbe-no-clean | 1 |"]);
     succeeds(&comparison(&[infected()], &parts, &["--shard", "2/2"]));
     assert_eq!(rows(&whole), rows(&parts));
 }
@@ -151,15 +144,15 @@ fn shards_side_by_side() {
 fn interrupted_and_gone_on_with() {
     let parent = tempfile::tempdir().unwrap();
     let [whole, parts] = ["whole", "parts"].map(|name| parent.path().join(name));
-    let arguments = comparison(&[infected()], &parts, &["--defenses", "pbe"]);
+    let arguments = comparison(&[infected()], &parts, &["--defenses", "pbe-no-clean"]);
     let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for(&run_folder(&parts, "pbe", "0").join("checkpoint.safetensors"), None, &mut child);
+    wait_for(&run_folder(&parts, "pbe-no-clean", "0").join("checkpoint.safetensors"), None, &mut child);
     interrupt(&child);
     let message = error_of(&child.wait_with_output().unwrap(), 130);
     assert_says(&message, &["the same command again goes on"]);
-    assert!(!run_folder(&parts, "pbe", "1").join("result.json").exists());
+    assert!(!run_folder(&parts, "pbe-no-clean", "1").join("result.json").exists());
     succeeds(&arguments);
-    succeeds(&comparison(&[infected()], &whole, &["--defenses", "pbe"]));
+    succeeds(&comparison(&[infected()], &whole, &["--defenses", "pbe-no-clean"]));
     assert_eq!(rows(&whole), rows(&parts));
 }
 
@@ -167,7 +160,7 @@ fn interrupted_and_gone_on_with() {
 fn a_run_that_fails_is_noted_and_the_others_go_on() {
     let parent = tempfile::tempdir().unwrap();
     let output = parent.path().join("table");
-    let mut arguments = comparison(&[infected()], &output, &["--defenses", "ft,pbe-no-clean"]);
+    let mut arguments = comparison(&[infected()], &output, &[]);
     // A clean set of no image.
     for word in &mut arguments {
         if *word == "0.5" {

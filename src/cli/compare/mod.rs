@@ -172,15 +172,16 @@ fn collect(cells: &[Cell], shared: &Shared) -> Result<Vec<pbe::report::compariso
 fn about(args: &CompareArgs, cells: &[Cell]) -> String {
     let (first, last) = (args.compute.seed(), args.compute.seed() + args.seeds - 1);
     let seeds = if first == last { format!("seed {first}") } else { format!("seeds {first} to {last}") };
-    let limit = args.limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+    let images = args.limit.map_or_else(|| "the".into(), |limit| limit.to_string());
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let models = args.models.len();
     let defences = cells.len() / models.max(1) / args.seeds.max(1) as usize;
+    // A share has the digits of its text.
+    let share = (1e8 * args.clean_fraction).round() / 1e6;
     format!(
-        "{}, {}, {seeds}; {} % of the training images{limit} are the clean set, the same for all defences.",
+        "{}, {}, {seeds}; {share} % of {images} training images are a seed's clean set, the same for all defences that get one.",
         count(models, "model"),
         count(defences, "defence"),
-        100.0 * args.clean_fraction
     )
 }
 

@@ -72,7 +72,7 @@ impl Comparison {
         page.figure(
             &heat_map("DER of each defence on each model", &names, &defences, &ders, [50.0, 100.0]),
             "Defence effectiveness in per cent, mean over the seeds: 100 where the backdoor is gone and no accuracy is lost, \
-             50 where nothing has changed.",
+             50 where nothing has changed, less where accuracy is lost for nothing.",
         );
         page.heading("Accuracy and attack success");
         let points = self.points();
@@ -115,13 +115,14 @@ fn cell(cell: &TableCell) -> (&str, bool) {
     (&cell.text, cell.best)
 }
 
-/// The accuracies that occur, between round numbers.
+/// The accuracies that occur, between ends whose quarters are multiples of five.
 fn range(groups: &[PointSeries]) -> [f64; 2] {
     let all = || groups.iter().flat_map(|group| group.points).map(|[_, acc]| *acc);
     let tens = |acc: f64| (acc / 10.0).floor() * 10.0;
-    let least = all().reduce(f64::min).map_or(0.0, tens).min(90.0);
-    let most = all().reduce(f64::max).map_or(100.0, |acc| tens(acc) + 10.0).min(100.0);
-    [least, most.max(least + 10.0)]
+    let least = all().reduce(f64::min).map_or(0.0, tens).clamp(0.0, 90.0);
+    let most = all().reduce(f64::max).map_or(100.0, |acc| tens(acc) + 10.0).clamp(least + 10.0, 100.0);
+    let odd = if (most - least) % 20.0 == 0.0 { 0.0 } else { 10.0 };
+    if least > 0.0 { [least - odd, most] } else { [least, most + odd] }
 }
 
 fn bold(text: &str, best: bool, open: &str, close: &str) -> String {
@@ -211,6 +212,7 @@ mod tests {
     fn the_axis_of_the_accuracy_has_round_ends() {
         let of = |points: &[[f64; 2]]| range(&[PointSeries { name: "", points }]);
         assert_eq!(of(&[[0.0, 71.5], [0.0, 83.0]]), [70.0, 90.0]);
-        assert_eq!((of(&[[0.0, 100.0]]), of(&[])), ([90.0, 100.0], [0.0, 100.0]));
+        assert_eq!((of(&[[0.0, 100.0]]), of(&[])), ([80.0, 100.0], [0.0, 100.0]));
+        assert_eq!((of(&[[0.0, 0.0]]), of(&[[0.0, 65.0]])), ([0.0, 20.0], [50.0, 70.0]));
     }
 }
