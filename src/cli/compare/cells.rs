@@ -53,9 +53,9 @@ impl Cell {
     /// Does the run, or goes on with it.
     pub fn run(&self, shared: &Shared, progress: &Progress) -> Result<()> {
         let folder = self.folder(shared);
+        purify(&self.args(shared, &folder), progress)?;
         // A failure of before isn't one of this run.
-        remove(&self.failure(shared))?;
-        purify(&self.args(shared, &folder), progress).map(drop)
+        remove(&self.failure(shared))
     }
 
     /// Keeps why the run failed, for the tables of this process and of others.

@@ -142,6 +142,10 @@ fn compute(cells: &[Cell], shard: Option<Shard>, shared: &Shared) -> Result<()> 
     drop(shared.compute.open()?);
     let (progress, mut failed) = (Progress::new(), 0);
     for (number, cell) in &left {
+        // Another process may have done it meanwhile.
+        if cell.is_done(shared) {
+            continue;
+        }
         log(&format!("run {} of {}: {}", number + 1, cells.len(), cell.words()));
         match cell.run(shared, &progress).and_then(|()| interrupt::check()) {
             Ok(()) => {}

@@ -20,6 +20,9 @@ impl Comparison {
         for remark in self.remarks() {
             let _ = write!(text, "\n- {}", markdown(&remark));
         }
+        if !self.remarks().is_empty() {
+            text.push('\n');
+        }
         for ComparisonTable { title, rows, caption } in self.tables() {
             let _ = write!(text, "\n## {}\n\n", markdown(&title));
             for (number, row) in rows.iter().enumerate() {
