@@ -71,10 +71,10 @@ pub enum DefenseKind {
 }
 
 impl DefenseKind {
-    /// All of them.
-    pub const ALL: &[Self] = &[Self::Pbe, Self::FineTuning];
+    /// All of them. Those after the first need a clean set.
+    pub const ALL: [Self; 2] = [Self::Pbe, Self::FineTuning];
 
-    /// What `--defense` calls it.
+    /// As `--defense` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pbe => "pbe",

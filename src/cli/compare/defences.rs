@@ -17,7 +17,7 @@ pub struct ComparedDefence {
 impl ComparedDefence {
     /// All there are.
     pub fn all() -> Vec<Self> {
-        let with = DefenseKind::ALL.iter().map(|&kind| Self { kind, clean_set: true });
+        let with = DefenseKind::ALL.into_iter().map(|kind| Self { kind, clean_set: true });
         let mut all: Vec<Self> = with.collect();
         // The others need a clean set.
         all.push(Self { kind: DefenseKind::Pbe, clean_set: false });
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_kind_has_one_name() {
         for kind in DefenseKind::ALL {
-            assert_eq!(kind.name().parse(), Ok(*kind));
+            assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(toml::Value::try_from(kind).unwrap().as_str(), Some(kind.name()));
         }
     }
