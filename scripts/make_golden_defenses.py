@@ -203,7 +203,11 @@ def nad(net, x, y, betas=(500, 1000, 1000)):
     optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=1e-4, nesterov=True)
     (logits, own), (_, theirs) = maps(net), maps(teacher)
     distance = sum(b * F.mse_loss(attention(o), attention(t.detach())) for b, o, t in zip(betas, own, theirs))
-    gradients = torch.autograd.grad(distance, own, retain_graph=True)
+    # At each stage's own maps, not through the stages behind it.
+    gradients = []
+    for beta, o, t in zip(betas, own, theirs):
+        o = o.detach().requires_grad_()
+        gradients += torch.autograd.grad(beta * F.mse_loss(attention(o), attention(t.detach())), o)
     total = F.cross_entropy(logits, y) + distance
     optimiser.zero_grad()
     total.backward()

@@ -155,7 +155,8 @@ pub fn resume_state<M: DeserializeOwned>(folder: &RunFolder, begin: Begin) -> Re
     Ok(ResumeState::Finished(Box::new(read_result(&folder.result())?)))
 }
 
-fn read_result(path: &Path) -> Result<RunResult> {
+/// Reads a result.json.
+pub fn read_result(path: &Path) -> Result<RunResult> {
     let bytes = std::fs::read(path).map_err(|cause| Error::file(path, cause))?;
     serde_json::from_slice(&bytes).map_err(|cause| Error::file(path, format!("no result of a run: {cause}")))
 }

@@ -45,6 +45,9 @@ pub struct ReadArgs {
     /// Use only N training images, class proportions kept
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// The seed that `--limit` draws with, where it isn't the run's.
+    #[arg(skip)]
+    pub limit_seed: Option<u64>,
     /// Skip files that can't be decoded
     #[arg(long)]
     pub skip_bad: bool,
@@ -89,6 +92,13 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The run of this folder: one that has begun there goes on.
+    pub fn at(folder: &Path) -> Self {
+        let begun = RunFolder::settings(folder).is_ok();
+        let [output, resume] = [!begun, begun].map(|wanted| wanted.then(|| folder.to_path_buf()));
+        Self { output, resume, force: false }
+    }
+
     /// The folder of the run.
     pub fn folder(&self) -> &Path {
         self.resume.as_deref().or(self.output.as_deref()).unwrap_or(Path::new(""))
@@ -177,6 +187,7 @@ impl DataArgs {
         progress.clear();
         log_skipped(&set.skipped, progress);
         self.read.order(&mut set)?;
+        let seed = self.read.limit_seed.unwrap_or(seed);
         let take = |limit: &usize| stratified_sample(&set.train.labels, SampleSize::Count(*limit), seed).0;
         let taken = self.read.limit.as_ref().map(take);
         Ok(Loaded { set, taken })
@@ -248,6 +259,7 @@ pub struct DataConfig {
     path: PathBuf,
     format: String,
     limit: Option<usize>,
+    limit_seed: Option<u64>,
     skip_bad: bool,
     height: usize,
     width: usize,
@@ -263,6 +275,7 @@ impl DataConfig {
             path: args.data.clone(),
             format: set.format.to_string(),
             limit: args.read.limit,
+            limit_seed: args.read.limit_seed,
             skip_bad: args.read.skip_bad,
             height: set.train.height,
             width: set.train.width,

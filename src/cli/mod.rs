@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod common;
+mod compare;
 mod completions;
 mod config_file;
 mod convert;
@@ -60,6 +61,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Measure a model: accuracy, and with a trigger attack success.
     Evaluate(evaluate::EvaluateArgs),
+    /// Compare defences on models of `pbe infect`: every model, defence and seed, as tables.
+    Compare(Box<compare::CompareArgs>),
     /// Draw the paper's figures for a model and its trigger: confusion matrix of adversarial examples, distances
     /// of features, rankings, rounds.
     Observe(Box<observe::ObserveArgs>),
@@ -101,6 +104,7 @@ impl Cli {
             Command::Rank(args) => rank::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Evaluate(args) => evaluate::run(&args),
+            Command::Compare(args) => compare::run(&args),
             Command::Observe(args) => observe::run(&args),
             Command::Convert(args) => convert::run(&args),
             Command::Doctor(args) => doctor::run(&args),

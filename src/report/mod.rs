@@ -1,5 +1,6 @@
 //! Results: the files and tables they are written to.
 
+pub mod comparison;
 pub mod csv;
 mod findings;
 pub mod page;

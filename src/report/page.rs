@@ -62,10 +62,20 @@ impl Page {
 
     /// A table; the first row is its head.
     pub fn table(&mut self, rows: &[Vec<String>], caption: &str) {
+        let plain = |row: &Vec<String>| row.iter().map(|cell| (cell.clone(), false)).collect();
+        self.marked_table(&rows.iter().map(plain).collect::<Vec<_>>(), caption);
+    }
+
+    /// As [`Page::table`], with the cells in bold that are marked.
+    pub fn marked_table<T: AsRef<str>>(&mut self, rows: &[Vec<(T, bool)>], caption: &str) {
         self.body.push_str("<div class=\"wide\"><table>\n");
         for (number, row) in rows.iter().enumerate() {
             let tag = if number == 0 { "th" } else { "td" };
-            let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            let cell = |(cell, bold): &(T, bool)| {
+                let (open, close) = if *bold { ("<b>", "</b>") } else { ("", "") };
+                format!("<{tag}>{open}{}{close}</{tag}>", escape(cell.as_ref()))
+            };
+            let cells: String = row.iter().map(cell).collect();
             let _ = writeln!(self.body, "<tr>{cells}</tr>");
         }
         let _ = writeln!(self.body, "</table></div>\n<p>{}</p>", escape(caption));

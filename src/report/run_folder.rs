@@ -38,6 +38,8 @@ pub enum Begin {
     Resume,
     /// A run of the same command that is there goes.
     Replace,
+    /// Several processes work on the same run: each waits for the folder and doesn't keep it.
+    Share,
 }
 
 /// The folder given as `--output`. It belongs to one run: one command with one configuration.
@@ -67,11 +69,11 @@ impl RunFolder {
         }
         fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("can't be made: {e}")))?;
         let digest = Digest::default().texts(&[&text]).finish();
-        let run = Self { folder: folder.to_path_buf(), digest, lock: lock(folder)? };
+        let run = Self { folder: folder.to_path_buf(), digest, lock: lock(folder, begin)? };
         match fs::read_to_string(&path) {
             Ok(present) => run.take_run(&present, &wanted, begin)?,
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::file(&path, e)),
-            Err(_) => run.take_new()?,
+            Err(_) => run.take_new(begin)?,
         }
         write_atomic(&path, text.as_bytes()).map_err(Error::input)?;
         Ok(run)
@@ -115,7 +117,7 @@ impl RunFolder {
             }
             _ => Ok(()),
         }
-        .and_then(|()| self.remove_leftovers())
+        .and_then(|()| self.remove_leftovers(begin))
     }
 
     /// Refuses to remove what another command made, and what this run reads.
@@ -146,8 +148,12 @@ impl RunFolder {
         Ok(files.filter(|file| file.symlink_metadata().is_ok()).collect())
     }
 
-    /// Removes half-written files of killed processes. This process holds the lock, so no other one writes here.
-    fn remove_leftovers(&self) -> Result<()> {
+    /// Removes half-written files of killed processes. This process holds the lock, so no other one writes here; where the
+    /// file system has no locks, one that shares the run may.
+    fn remove_leftovers(&self, begin: Begin) -> Result<()> {
+        if begin == Begin::Share && self.lock.is_err() {
+            return Ok(());
+        }
         for name in self.names()? {
             if is_leftover(&name) {
                 let file = self.folder.join(name);
@@ -158,7 +164,7 @@ impl RunFolder {
     }
 
     /// Takes a folder without a run, which has to be empty.
-    fn take_new(&self) -> Result<()> {
+    fn take_new(&self, begin: Begin) -> Result<()> {
         if let Some(name) = self.names()?.iter().find(|name| !is_leftover(name)) {
             let cause = format!(
                 "holds files but no run of this program ({} is there, config.toml is not); choose another --output",
@@ -166,7 +172,7 @@ impl RunFolder {
             );
             return Err(Error::file(&self.folder, cause));
         }
-        self.remove_leftovers()
+        self.remove_leftovers(begin)
     }
 
     fn names(&self) -> Result<Vec<OsString>> {
@@ -224,12 +230,16 @@ impl RunFolder {
 }
 
 /// Locks the folder. Where its file system has no locks, the error is the value.
-fn lock(folder: &Path) -> Result<std::io::Result<File>> {
+fn lock(folder: &Path, begin: Begin) -> Result<std::io::Result<File>> {
     let file = match File::open(folder) {
         Ok(file) => file,
         Err(cause) => return Ok(Err(cause)),
     };
-    match file.try_lock() {
+    let locked = match begin {
+        Begin::Share => file.lock().map_err(TryLockError::Error),
+        _ => file.try_lock(),
+    };
+    match locked {
         Ok(()) => Ok(Ok(file)),
         Err(TryLockError::WouldBlock) => Err(Error::file(folder, "another process of pbe is working in it")),
         Err(TryLockError::Error(cause)) => Ok(Err(cause)),

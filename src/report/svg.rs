@@ -1,7 +1,13 @@
-//! Figures as SVG: a matrix, points, lines. Text takes the colour of the page, so that a figure can be
+//! Figures as SVG: a matrix, points, lines, a heat map, a scatter plot. Text takes the colour of the page, so that a figure can be
 //! read on a light and on a dark one.
 
+mod heat_map;
+mod scatter;
+
 use std::fmt::Write;
+
+pub use heat_map::heat_map;
+pub use scatter::scatter;
 
 /// Colours that people with any colour vision can distinguish (Okabe and Ito).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];

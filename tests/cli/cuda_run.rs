@@ -219,7 +219,7 @@ fn defences_with_a_clean_set_make_the_same_models() {
     let cases: [(&str, &[&str]); 6] = [
         ("ft-sam", &["train.epochs=2"]),
         ("fst", &["train.epochs=2"]),
-        ("nad", &["teacher.epochs=1", "first.epochs=1", "rest.epochs=1"]),
+        ("nad", &["teacher.epochs=1", "first.epochs=0", "rest.epochs=2", "betas=[5.0, 10.0, 10.0]"]),
         ("ban-ft", &["train.epochs=1"]),
         ("anp", &["iterations=2", "threshold=0.95"]),
         ("neural-cleanse", &["passes=2", "train.epochs=1"]),

@@ -7,6 +7,7 @@ mod bad_settings;
 mod bench_record;
 mod checkpoints;
 mod commands;
+mod compare;
 mod counters;
 mod cuda_choice;
 mod cuda_faults;

@@ -122,6 +122,8 @@ struct DataKeys {
     #[serde(deserialize_with = "parsed")]
     format: Option<Format>,
     limit: Option<usize>,
+    /// The seed that the limit draws with, where it isn't the run's.
+    limit_seed: Option<u64>,
     skip_bad: bool,
     /// Side of square images.
     size: Option<usize>,
@@ -219,8 +221,8 @@ impl Request {
             (None, Some(ClassesKey::Names(names))) => (None, Some(names)),
             (None, None) => (None, None),
         };
-        let (format, skip_bad) = (keys.data.format, keys.data.skip_bad);
-        let read = ReadArgs { format, limit, skip_bad, classes, class_names, size: None };
+        let (format, skip_bad, limit_seed) = (keys.data.format, keys.data.skip_bad, keys.data.limit_seed);
+        let read = ReadArgs { format, limit, limit_seed, skip_bad, classes, class_names, size: None };
         let input = ModelArgs {
             normalisation: args.normalisation.clone().or(keys.data.normalisation),
             weights: args.weights.clone().or(keys.weights),
