@@ -12,8 +12,8 @@ use super::neural_cleanse::{Adam, Search};
 use super::norm_noise::{Neurons, Noise};
 use super::{Anp, Defense, Facts, NeuralCleanse, anp};
 use crate::data::ImageSet;
-use crate::device::cpu::CpuDevice;
-use crate::engine::{Engine, EngineOptions, Source, StepParams};
+
+use crate::engine::{CpuDevice, Engine, EngineOptions, Source, StepParams};
 use crate::model::{Weights, load};
 use crate::train::{Batch, Optimizer};
 
