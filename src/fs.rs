@@ -26,6 +26,17 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Refuses a file to be written whose folder isn't there, before anything is computed for it.
+pub fn check_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => {
+            Err(Error::input(format!("{}: there is no folder {}", path.display(), folder.display())))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Replaces the file at `path` by `bytes`; see [`write_atomic_with`].
 pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))

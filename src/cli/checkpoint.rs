@@ -95,7 +95,8 @@ fn checksum(metadata: &Metadata, mut arrays: Vec<(&str, Dtype, &[u8])>) -> Strin
 pub fn load<M: DeserializeOwned>(folder: &RunFolder) -> Result<Checkpoint<M>> {
     let path = &folder.checkpoint();
     let map = map_file(path)?;
-    let (file, metadata) = read(&map).map_err(|cause| Error::file(path, cause))?;
+    let (file, metadata) =
+        read(&map).map_err(|cause| Error::file(path, format!("{cause}; --force begins anew")))?;
     let meta = metadata.get(META).ok_or_else(|| Error::file(path, "is no checkpoint of this program"))?;
     let tensors = file.tensors();
     let arrays =
@@ -149,6 +150,10 @@ pub fn resume_state<M: DeserializeOwned>(folder: &RunFolder, begin: Begin) -> Re
         return Ok(ResumeState::From(load(folder)?));
     }
     if !folder.result().exists() {
+        log(&format!(
+            "{}: no checkpoint and no result is there, the run begins anew",
+            folder.path().display()
+        ));
         return Ok(ResumeState::Fresh);
     }
     log(&format!("{}: the run is finished, nothing is left to do", folder.path().display()));

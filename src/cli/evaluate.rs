@@ -8,6 +8,7 @@ use pbe::data::{Dataset, ImageSet};
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::eval::{Evaluator, Metrics, logits};
+use pbe::fs::check_folder_of;
 use pbe::report::{RunResult, csv};
 
 use super::common::{DataArgs, ModelArgs, print_result};
@@ -52,6 +53,7 @@ pub struct EvaluateArgs {
 
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
+    args.predictions.as_deref().map_or(Ok(()), check_folder_of)?;
     let progress = Progress::new();
     let model = Model::load(&args.model, &args.input)?;
     let against = args.against.as_deref().map(|path| Model::load(path, &ModelArgs::default())).transpose()?;

@@ -11,6 +11,7 @@ use pbe::device::Device;
 use pbe::engine::{EngineOptions, Norm};
 use pbe::error::{Error, Result};
 use pbe::eval::find_suspects;
+use pbe::fs::check_folder_of;
 use pbe::report::{RunResult, Table, csv, two_decimals};
 
 use super::common::{DataArgs, ModelArgs, print};
@@ -58,6 +59,7 @@ enum FailOn {
 /// Runs the command.
 pub fn run(args: &InspectArgs) -> Result<()> {
     let progress = Progress::new();
+    args.output.as_deref().map_or(Ok(()), check_folder_of)?;
     let model = Model::load(&args.model, &args.input)?;
     let truth = args.poison.as_deref().map(Truth::load).transpose()?;
     let (device, seed) = (args.compute.open()?, args.compute.seed());

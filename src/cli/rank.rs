@@ -8,6 +8,7 @@ use pbe::data::ImageSet;
 use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::eval::{agreement, average_precision, logits_with_progress, precision_recall, predictions};
+use pbe::fs::check_folder_of;
 use pbe::report::{RoundResult, RunResult, csv};
 
 use super::common::{DataArgs, ModelArgs, print};
@@ -48,6 +49,10 @@ pub struct RankArgs {
 /// Runs the command.
 pub fn run(args: &RankArgs) -> Result<()> {
     let progress = Progress::new();
+    [Some(&args.output), args.pr.as_ref()]
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| check_folder_of(path))?;
     let infected = Model::load(&args.model, &args.input)?;
     let purified = Model::load(&args.purified, &ModelArgs::default())?;
     if infected.weights.architecture != purified.weights.architecture {

@@ -76,10 +76,17 @@ fn misfit<D: DeserializeOwned>(defaults: &Value, settings: &Value, cause: &toml:
         let (mut one, names): (_, Vec<&str>) = (defaults.clone(), path.split('.').collect());
         assign(&mut one, &names, value, String::new(), &mut vec![]).ok()?;
         let cause = one.try_into::<D>().err()?;
-        Some(Error::input(format!("{path}: {}", cause.message())))
+        Some(Error::input(format!("{path}: {}", in_words(&cause))))
     };
     let found = leaves(settings).iter().filter(|leaf| !before.contains(leaf)).find_map(alone);
-    found.unwrap_or_else(|| Error::input(format!("settings: {}", cause.message())))
+    found.unwrap_or_else(|| Error::input(format!("settings: {}", in_words(cause))))
+}
+
+/// What TOML's reader says, without the names of Rust's types.
+pub fn in_words(cause: &toml::de::Error) -> String {
+    let names =
+        [("usize", "a whole number, 0 or more"), ("u64", "a whole number, 0 or more"), ("f32", "a number")];
+    names.iter().fold(cause.message().to_string(), |text, (name, words)| text.replace(name, words))
 }
 
 /// `path=value`, as on a command line. What isn't TOML is a text.

@@ -139,7 +139,9 @@ fn read(bytes: &[u8], key: Option<&str>) -> std::result::Result<(Weights, Origin
     if checkpoint::is_legacy(bytes) {
         return take(&Legacy::open(bytes)?, &Metadata::new(), key);
     }
-    let file = SafetensorsFile::open(&[bytes])?;
+    let file = SafetensorsFile::open(&[bytes]).map_err(|cause| {
+        cause.replace("not a safetensors file", "neither a safetensors file nor a PyTorch checkpoint")
+    })?;
     take(&file, &file.metadata, key)
 }
 

@@ -164,7 +164,7 @@ pub fn train(
     let (epochs, batches) =
         (job.config.epochs, steps_per_epoch(job.indices.len(), job.trainer.batch, job.config.batches));
     if epochs > 0 && job.indices.is_empty() {
-        return Err(Error::run("there are no images to train on"));
+        return Err(Error::run("there are no images to train on: what chooses them has left none"));
     }
     cursor.check(epochs, batches)?;
     if cursor.epoch == 0 && cursor.batch == 0 {

@@ -210,3 +210,32 @@ fn usage_errors_have_exit_code_2() {
     }
     succeeds(&["--version"]);
 }
+
+/// Before anything is computed, and without a name of Rust's types.
+#[test]
+fn files_that_cannot_be_written_and_values_of_another_kind_are_told_at_once() {
+    let (parent, model) = (tempfile::tempdir().unwrap(), model());
+    let nowhere = parent.path().join("nowhere/out.csv");
+    let [model, output, data] = [word(&model), word(&nowhere), DATA];
+    for arguments in [
+        vec!["inspect", "--model", model, "--data", data, "--output", output],
+        vec!["rank", "--model", model, "--purified", model, "--data", data, "--output", output],
+        vec!["evaluate", "--model", model, "--data", data, "--predictions", output],
+    ] {
+        let ended = super::program::run(&arguments);
+        assert_says(&error_of(&ended, 2), &["nowhere/out.csv: there is no folder"]);
+        assert!(!super::program::text(&ended.stderr).contains("data: "), "it read the data first");
+    }
+    let model = super::program::model();
+    for (setting, says) in
+        [("data.limit=-1", "a whole number, 0 or more"), ("rounds.0.attack.steps=-1", "a whole number")]
+    {
+        let message = fails(&purification(&model, &["--set", setting, "--output", "unused"]));
+        assert_says(&message, &[says]);
+        assert!(!message.contains("usize"), "{message}");
+    }
+    let other = parent.path().join("noise.pt");
+    fs::write(&other, [7; 300]).unwrap();
+    let message = fails(&["evaluate", "--model", word(&other), "--data", DATA]);
+    assert_says(&message, &["noise.pt", "neither a safetensors file nor a PyTorch checkpoint"]);
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pbe::data::{Format, NormalisationChoice};
-use pbe::defense::settings::parse_assignment;
+use pbe::defense::settings::{in_words, parse_assignment};
 use pbe::defense::{Configured, DefenseKind, Facts, Overlay, Recipe};
 use pbe::device::{DeviceChoice, Precision};
 use pbe::error::{Error, Result};
@@ -208,7 +208,7 @@ impl Request {
         check_origin(&run, "purify", &source())?;
         let keys: RunKeys = run
             .try_into()
-            .map_err(|cause: toml::de::Error| Error::input(format!("{}: {}", source(), cause.message())))?;
+            .map_err(|cause: toml::de::Error| Error::input(format!("{}: {}", source(), in_words(&cause))))?;
         keys.check(args, &source())?;
         let missing = |what: &str| Error::input(format!("{}: no {what}, and no --{what}", source()));
         let clean_given = args.clean.is_some() || args.clean_fraction.is_some();
