@@ -21,9 +21,9 @@ seq 2 | xargs -P 2 -I K bash -c "$(declare -p pbe models cifar10 out); $(declare
   cat <<'TEXT'
 # Defences side by side, small models
 
-Written by `scripts/comparison.sh`: PreAct-ResNet-18 of width 8 at 24x24 pixels, trained on 10,000 images of CIFAR-10 by `scripts/report_errors.sh` (BadNets to label 8, Blend to label 1, 10 % poison). The clean set is 500 images. `pbe-no-clean` has the 10,000 poisoned images in place of it. Per cent on the whole test set, one seed. These models are weak (the issue is which defence does what, not how well); results on larger ones are in [results.md](results.md), of PBE alone so far.
+Written by `scripts/comparison.sh`: PreAct-ResNet-18 of width 8 at 24x24 pixels, trained on 10,000 images of CIFAR-10 by `scripts/report_errors.sh` (BadNets to label 8, Blend to label 1, 10 % poison). The clean set is 500 images. `pbe-no-clean` has the 10,000 poisoned images in place of it. Per cent on the whole test set, one seed. The models are weak: the table shows what each defence does to them, not how well it can do. Results on larger models are in [results.md](results.md), of PBE alone so far.
 
-The seconds are those of one thread of a machine that had other work to do.
+The seconds are by the clock, of one thread on a machine that had other work to do: they say no more than the order of size.
 
 TEXT
   compare | sed 's/^# /## /'

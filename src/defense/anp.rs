@@ -181,8 +181,9 @@ impl Anp {
             after = split.accuracy(run.model)?;
         }
         let (count, of) = (mask.iter().filter(|&&mask| mask <= threshold).count(), mask.len());
+        let held = split.held_out();
         run.note(format!(
-            "{count} of {of} neurons pruned at the threshold {threshold:.2}: held-out accuracy {before:.1} to {after:.1} %"
+            "{count} of {of} neurons pruned at the threshold {threshold:.2}: accuracy on {held} held-out images {before:.1} to {after:.1} %"
         ));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the defences share that need a clean set: BackdoorBench's settings, fine-tuning on all of it, and the part that
 //! is held out for decisions.
 
+use super::run::sample;
 use super::{Facts, Phase, Recipe, Run, TrainingSet};
 use crate::data::{ImageSet, SampleSize, stratified_sample};
 use crate::engine::Engine;
@@ -54,7 +55,8 @@ pub(super) fn fine_tune(
     config: &TrainConfig,
     optimizer: Option<&mut dyn Optimizer>,
 ) -> Result<()> {
-    let (indices, seed) = (run.state.selected.clone(), run.step_seed(0));
+    let seed = run.step_seed(0);
+    let indices = sample(&run.state.selected, config.limit, seed);
     let set = TrainingSet { images, indices, attack: None, seed };
     run.train_with(FINE_TUNING, &set, config, optimizer)
 }
@@ -63,7 +65,7 @@ pub(super) fn fine_tune(
 pub(super) fn check_split(facts: &Facts, name: &str) -> Result<()> {
     match facts.images.filter(|&images| images < SMALLEST) {
         Some(images) => Err(Error::input(format!(
-            "--defense {name}: a clean set of {images} images, of which a fifth is held out, is too small"
+            "--defense {name}: a clean set of {images} images, of which a fifth is held out, is too small: it needs {SMALLEST}"
         ))),
         None => Ok(()),
     }
@@ -82,6 +84,11 @@ impl Split {
     pub fn new(images: &ImageSet, seed: u64) -> Self {
         let (held, kept) = stratified_sample(&images.labels, SampleSize::Fraction(HELD_OUT), seed);
         Self { kept: images.subset(&kept), held: images.subset(&held) }
+    }
+
+    /// Images that decisions look at.
+    pub fn held_out(&self) -> usize {
+        self.held.len()
     }
 
     /// Accuracy on the part held out, in per cent.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::clean_set::{self, FINE_TUNE, Split, fine_tune};
 use super::{Defense, Facts, Phase, Run};
 use crate::engine::{Engine, Source, StepParams};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::train::{Batch, Optimizer, TrainConfig, TrainerConfig, share};
 
 const PRUNE: Phase = Phase { key: "prune", label: "pruning" };
@@ -36,7 +36,9 @@ impl Defense for FinePruning {
     fn check(&self, facts: &Facts) -> Result<()> {
         clean_set::check_split(facts, "fine-pruning")?;
         self.trainer.check()?;
-        share("step", self.step)?;
+        share("step", 2.0 * self.step).map_err(|_| {
+            Error::input(format!("step is {}, but must be above 0 and at most 0.5", self.step))
+        })?;
         share("tolerance", self.tolerance)?;
         self.train.check("train")
     }
@@ -85,8 +87,10 @@ impl FinePruning {
             run.report.progress(next, means.len(), None)?;
         }
         run.model.set_parameters(weight.start, &kept)?;
-        let of = means.len();
-        run.note(format!("{count} of {of} features pruned: held-out accuracy {before:.1} to {after:.1} %"));
+        let (of, held) = (means.len(), split.held_out());
+        run.note(format!(
+            "{count} of {of} features pruned: accuracy on {held} held-out images {before:.1} to {after:.1} %"
+        ));
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ pub struct Nad {
     /// Batch, SGD, augmentation.
     #[serde(flatten)]
     pub trainer: TrainerConfig,
-    /// Weights β of the stages' attention losses, first to last.
+    /// Weights β of the stages' attention losses, that of the last one last; a stage without one is left alone.
     pub betas: Vec<f32>,
     /// Fine-tuning of the teacher.
     pub teacher: TrainConfig,
@@ -52,6 +52,9 @@ impl Defense for Nad {
 
     fn check(&self, _: &Facts) -> Result<()> {
         self.trainer.check()?;
+        if self.betas.is_empty() {
+            return Err(Error::input("betas is empty, but must have a number at least"));
+        }
         for (number, beta) in self.betas.iter().enumerate() {
             non_negative(&format!("betas.{number}"), *beta)?;
         }
@@ -73,13 +76,6 @@ impl Defense for Nad {
     }
 
     fn run(&self, run: &mut Run) -> Result<()> {
-        let stages = run.model.graph().feature_maps().len();
-        if stages != self.betas.len() {
-            let (given, plural) = (self.betas.len(), if stages == 1 { "" } else { "s" });
-            return Err(Error::input(format!(
-                "betas has {given} numbers, but the network has {stages} stage{plural} of more than one pixel"
-            )));
-        }
         clean_set::begin(run)?;
         run.step(|run| {
             fine_tune(run, run.images.clone(), &self.teacher, None)?;
@@ -132,7 +128,9 @@ impl Optimizer for AttentionDistillation<'_> {
                 channels: channels[stage],
                 rectified: rectified[stage],
             };
-            loss += attention_loss(own, their, &shape, self.betas[stage]);
+            let beta = (self.betas.len() + stage).checked_sub(channels.len());
+            let beta = beta.and_then(|at| self.betas.get(at)).copied().unwrap_or(0.0);
+            loss += attention_loss(own, their, &shape, beta);
         }
         let entropy = engine.backward_from_maps(&maps, batch.indices, batch.labels, params)?;
         engine.step(params)?;

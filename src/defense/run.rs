@@ -9,6 +9,7 @@ use super::state::{Cursor, RoundRecord, RunState};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
 use crate::train::{Optimizer, PgdConfig, TrainConfig, TrainCursor, TrainJob, train};
 
 /// Before the first phase; its time isn't counted.
@@ -266,4 +267,15 @@ impl<'a> Run<'a> {
             other => other,
         }
     }
+}
+
+/// At most `limit` of `set` (0 for all), drawn at random, in ascending order.
+pub(super) fn sample(set: &[u32], limit: usize, seed: u64) -> Vec<u32> {
+    if limit == 0 || set.len() <= limit {
+        return set.to_vec();
+    }
+    let order = Stream::new(seed, Purpose::Split, 1).permutation(set.len());
+    let mut picked: Vec<u32> = order[..limit].iter().map(|&i| set[i as usize]).collect();
+    picked.sort_unstable();
+    picked
 }

@@ -174,6 +174,29 @@ fn a_run_that_fails_is_noted_and_the_others_go_on() {
     assert_eq!(states, ["failed", "failed", "done", "done"]);
 }
 
+/// Where no run can be done the tables are written, and the exit code says it.
+#[test]
+fn a_comparison_of_which_every_run_fails_has_failed() {
+    let parent = tempfile::tempdir().unwrap();
+    let output = parent.path().join("table");
+    let ended = run(&comparison(&[infected()], &output, &["--defenses", "ft", "--data", "nowhere"]));
+    assert_eq!(ended.status.code(), Some(1));
+    assert_says(&text(&ended.stderr), &["pbe: error: every run failed: ", "nowhere"]);
+    assert_eq!(rows(&output).len(), 2);
+}
+
+/// A result is believed only as that of its own model and seed.
+#[test]
+fn a_result_of_another_run_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let output = parent.path().join("table");
+    let arguments = comparison(&[infected()], &output, &["--defenses", "ft"]);
+    succeeds(&arguments);
+    let [first, second] = ["0", "1"].map(|seed| run_folder(&output, "ft", seed).join("result.json"));
+    fs::copy(second, &first).unwrap();
+    assert_says(&fails(&arguments), &["ft/0/result.json", "is of another model or seed"]);
+}
+
 #[test]
 fn bad_inputs_are_named() {
     let parent = tempfile::tempdir().unwrap();

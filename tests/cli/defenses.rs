@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Stdio;
 
 use super::program::{
-    assert_says, command, error_of, fails, infected, interrupt, json, made, model, poison, purification,
-    read_json, run, stamp, succeeds, text, wait_for, word,
+    DATA, SMALL, assert_says, command, error_of, fails, infected, interrupt, json, made, model, poison,
+    purification, read_json, run, stamp, succeeds, text, wait_for, word,
 };
 
 /// Each with settings of a run that takes some seconds.
@@ -66,7 +66,7 @@ fn what_they_cannot_work_with_is_refused() {
     assert_says(&text(&unknown.stderr), &["ft, fine-pruning, nad, neural-cleanse, anp"]);
     for name in ["fine-pruning", "anp"] {
         let few = ["--defense", name, "--clean-fraction", "0.03"];
-        assert_says(&refusal(&few), &[name, "a clean set of 2 images", "too small"]);
+        assert_says(&refusal(&few), &[name, "a clean set of 2 images", "too small: it needs 5"]);
     }
     let idle =
         ["--defense", "anp", "--clean-fraction", "0.5", "--set", "threshold=0.2", "--set", "tolerance=0.2"];
@@ -87,7 +87,7 @@ fn decisions_are_told() {
     };
     assert_says(
         &notes("fine-pruning", &["--set", "train.epochs=1"]),
-        &["of 16 features pruned: held-out accuracy"],
+        &["of 16 features pruned: accuracy on 8 held-out images"],
     );
     let fixed = ["--set", "iterations=2", "--set", "threshold=0.99"];
     assert_says(&notes("anp", &fixed), &["neurons pruned at the threshold 0.99"]);
@@ -120,4 +120,36 @@ fn what_is_pruned_stays_zero() {
     let zeros = weights.values[slot.range.clone()].iter().filter(|&&value| value == 0.0).count();
     assert_eq!(zeros, count * 4);
     assert!(fs::metadata(output.join("config.toml")).is_ok());
+}
+
+/// A phase's limit leaves images out, as it does for PBE.
+#[test]
+fn a_limit_of_a_phase_has_an_effect() {
+    let (parent, model) = (tempfile::tempdir().unwrap(), model());
+    let run = |name: &str, more: &[&str]| {
+        let output = parent.path().join(name);
+        let fixed = ["--clean-fraction", "0.5", "--set", "train.epochs=2", "--output", word(&output)];
+        succeeds(&purification(&model, &[&fixed[..], more].concat()));
+        made(&output)
+    };
+    for name in ["ft", "fst"] {
+        let whole = run(&format!("{name}-whole"), &["--defense", name]);
+        assert_ne!(whole, run(&format!("{name}-limited"), &["--defense", name, "--set", "train.limit=20"]));
+    }
+}
+
+/// Eight by eight pixels leave three stages of a pre-activation ResNet with more than one pixel, torchvision's stem one.
+#[test]
+fn nad_takes_the_stages_that_the_network_has() {
+    let parent = tempfile::tempdir().unwrap();
+    let infected = parent.path().join("infected");
+    let network = ["infect", "--data", DATA, "--attack", "none", "--network", "resnet18", "--epochs", "1"];
+    succeeds(&[&network[..], &SMALL, &["--output", word(&infected)]].concat());
+    let (model, output) = (infected.join("model.safetensors"), parent.path().join("purified"));
+    let fixed = ["--clean-fraction", "0.5", "--defense", "nad", "--set", "rest.epochs=1"];
+    let line = purification(&model, &[&fixed[..], &["--output", word(&output)]].concat());
+    let refused = fails(&[&line[..], &["--set", "betas=[]"]].concat());
+    assert_says(&refused, &["betas is empty"]);
+    assert!(!output.exists());
+    succeeds(&line);
 }

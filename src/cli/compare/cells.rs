@@ -70,7 +70,13 @@ impl Cell {
     /// What is there of it.
     pub fn result(&self, shared: &Shared) -> Result<ComparedRun> {
         let outcome = if self.is_done(shared) {
-            let result = read_result(&self.folder(shared).join("result.json"))?;
+            let path = self.folder(shared).join("result.json");
+            let result = read_result(&path)?;
+            let model = result.inputs.as_ref().and_then(|inputs| inputs.models.first());
+            if result.seed != self.seed || model.is_some_and(|model| model.digest != self.model.digest) {
+                let cause = "is of another model or seed; remove its folder, and the run is done again";
+                return Err(Error::file(path, cause));
+            }
             Outcome::Done(Box::new(Figures::new(&result)))
         } else {
             match std::fs::read_to_string(self.failure(shared)) {

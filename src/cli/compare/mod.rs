@@ -98,11 +98,16 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     drop(take()?);
     let shared = Shared { output: &args.output, clean_fraction: args.clean_fraction, compute: &args.compute };
     cells.iter().try_for_each(|cell| cell.check_present(&shared))?;
-    compute(&cells, shard, &shared)?;
+    let failed = compute(&cells, shard, &shared)?;
     let folder = take()?;
     let comparison = Comparison { about: about(args, &cells), runs: collect(&cells, &shared)? };
     write(&comparison, &folder)?;
-    print(&if args.compute.json { comparison.to_json()? } else { comparison.to_markdown() })
+    print(&if args.compute.json { comparison.to_json()? } else { comparison.to_markdown() })?;
+    // Data that no run can use, for one, aren't the fault of a run.
+    match failed {
+        Some(cause) => Err(Error::run(format!("every run failed: {cause}"))),
+        None => Ok(()),
+    }
 }
 
 /// The cells in their order, which shards count by.
@@ -131,16 +136,16 @@ fn plan(args: &CompareArgs) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
-/// Does what is left to do.
-fn compute(cells: &[Cell], shard: Option<Shard>, shared: &Shared) -> Result<()> {
+/// Does what is left to do. Where all of that failed, the value is the last cause.
+fn compute(cells: &[Cell], shard: Option<Shard>, shared: &Shared) -> Result<Option<Error>> {
     let mine = cells.iter().enumerate().filter(|(number, _)| shard.is_none_or(|shard| shard.has(*number)));
     let left: Vec<_> = mine.filter(|(_, cell)| !cell.is_done(shared)).collect();
     if left.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     // A device that isn't there is a fault of the command, not of each run.
     drop(shared.compute.open()?);
-    let (progress, mut failed) = (Progress::new(), 0);
+    let (progress, mut failed, mut last) = (Progress::new(), 0, None);
     for (number, cell) in &left {
         // Another process may have done it meanwhile.
         if cell.is_done(shared) {
@@ -158,14 +163,14 @@ fn compute(cells: &[Cell], shard: Option<Shard>, shared: &Shared) -> Result<()> 
                 progress.clear();
                 log(&format!("warning: {} failed: {cause}", cell.words()));
                 cell.note(shared, &cause)?;
-                failed += 1;
+                (failed, last) = (failed + 1, Some(cause));
             }
         }
     }
     if failed > 0 {
         log(&format!("warning: {failed} of {} runs failed; the tables say why", left.len()));
     }
-    Ok(())
+    Ok(last.filter(|_| failed == left.len()))
 }
 
 fn collect(cells: &[Cell], shared: &Shared) -> Result<Vec<pbe::report::comparison::ComparedRun>> {

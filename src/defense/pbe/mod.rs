@@ -8,10 +8,10 @@ mod tests;
 
 pub use config::{InitialSet, Pbe, Round, Select};
 
+use super::run::sample;
 use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
 use crate::error::{Error, Result};
 use crate::eval::{Agreement, agreeing, agreement, logits, logits_with_progress, predictions};
-use crate::rng::{Purpose, Stream};
 use crate::train::{Adversarial, TrainerConfig, pgd};
 use select::Ranking;
 
@@ -207,15 +207,4 @@ impl Pbe {
         run.report.observer.ranked(run.report.round, &scores.cosine, &selected)?;
         Ok(selected)
     }
-}
-
-/// At most `limit` of `set` (0 for all), drawn at random, in ascending order.
-fn sample(set: &[u32], limit: usize, seed: u64) -> Vec<u32> {
-    if limit == 0 || set.len() <= limit {
-        return set.to_vec();
-    }
-    let order = Stream::new(seed, Purpose::Split, 1).permutation(set.len());
-    let mut picked: Vec<u32> = order[..limit].iter().map(|&i| set[i as usize]).collect();
-    picked.sort_unstable();
-    picked
 }
