@@ -46,6 +46,8 @@ fn each_goes_on_to_the_same_bits_after_an_interruption() {
         assert_eq!(made(&whole), made(&parts), "{name}");
         assert_ne!(made(&whole), made(infected()), "{name} changed nothing");
         let result = read_json(whole.join("result.json"));
+        let resumed = read_json(parts.join("result.json"));
+        assert_eq!(resumed["rounds"][0]["notes"], result["rounds"][0]["notes"], "{name}");
         assert!(result["after"]["asr"].is_number() && result["der"].is_number(), "{name}: {result}");
     }
 }

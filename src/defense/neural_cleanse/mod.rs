@@ -77,9 +77,7 @@ impl Defense for NeuralCleanse {
         run.step(|run| self.reverse(run))?;
         run.step(|run| {
             let triggers = self.triggers(run);
-            let norms: Vec<f32> = triggers.iter().map(Trigger::norm).collect();
-            let targets = outliers(&norms);
-            self.tell(run, &norms, &targets);
+            let targets = outliers(&norms(&triggers));
             if targets.is_empty() {
                 return Ok(());
             }
@@ -113,6 +111,8 @@ impl NeuralCleanse {
             }
             run.state.variables.extend(search.best().to_values());
         }
+        // With this step, which is done once: a training that is interrupted begins its step again.
+        self.tell(run);
         Ok(())
     }
 
@@ -121,9 +121,11 @@ impl NeuralCleanse {
         values.map(|values| Trigger::from_values(values, run.images)).collect()
     }
 
-    fn tell(&self, run: &mut Run, norms: &[f32], targets: &[usize]) {
+    fn tell(&self, run: &mut Run) {
+        let norms = norms(&self.triggers(run));
+        let targets = outliers(&norms);
         let classes = run.images.classes.clone();
-        let sizes = classes.iter().zip(norms).map(|(class, norm)| format!("{class} {norm:.1}"));
+        let sizes = classes.iter().zip(&norms).map(|(class, norm)| format!("{class} {norm:.1}"));
         run.note(format!("sizes of the triggers (L1 of the mask): {}", sizes.collect::<Vec<_>>().join(", ")));
         let names: Vec<&str> = targets.iter().map(|&label| classes[label].as_str()).collect();
         run.note(match names.is_empty() {
@@ -146,4 +148,8 @@ impl NeuralCleanse {
         }
         Ok(ImageSet { pixels: pixels.into(), ..run.images.clone() })
     }
+}
+
+fn norms(triggers: &[Trigger]) -> Vec<f32> {
+    triggers.iter().map(Trigger::norm).collect()
 }
