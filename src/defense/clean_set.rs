@@ -6,8 +6,7 @@ use super::{Facts, Phase, Recipe, Run, TrainingSet};
 use crate::data::{ImageSet, SampleSize, stratified_sample};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::eval::accuracy;
-use crate::eval::predict;
+use crate::eval::{accuracy, predict};
 use crate::train::{Optimizer, TrainConfig, TrainerConfig};
 
 const FINE_TUNING: Phase = Phase { key: "clean", label: "fine-tuning" };

@@ -63,7 +63,7 @@ impl Defense for Fst {
         run.step(|run| {
             let (weight, _) = run.infected.graph().head()?;
             let original = run.infected.parameters(&weight)?;
-            let mut push = Push { norm: norm(&original), alpha: self.alpha, weight, original };
+            let mut push = Push { alpha: self.alpha, weight, original };
             fine_tune(run, run.images.clone(), &self.train, Some(&mut push))
         })?;
         run.end_round()
@@ -82,7 +82,7 @@ fn redraw(model: &mut Engine, seed: u64) -> Result<()> {
     model.set_parameters(bias.start, &drawn(bias))
 }
 
-pub(super) fn norm(values: &[f32]) -> f32 {
+fn norm(values: &[f32]) -> f32 {
     values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
 }
 
@@ -91,8 +91,6 @@ pub(super) struct Push {
     pub weight: Range<usize>,
     /// The infected model's.
     pub original: Vec<f32>,
-    /// Its length.
-    pub norm: f32,
     pub alpha: f32,
 }
 
@@ -111,7 +109,7 @@ impl Optimizer for Push {
         engine.set_gradient(self.weight.start, &gradient)?;
         engine.step(params)?;
         let mut after = engine.parameters(&self.weight)?;
-        let scale = self.norm / norm(&after);
+        let scale = norm(&self.original) / norm(&after);
         after.iter_mut().for_each(|value| *value *= scale);
         engine.set_parameters(self.weight.start, &after)?;
         Ok(loss + self.alpha * alike)

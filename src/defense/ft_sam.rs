@@ -75,9 +75,9 @@ impl Optimizer for Sam {
         batch: &Batch,
         params: &StepParams,
     ) -> Result<f32> {
-        let weights = engine.parameters(&(0..engine.graph().trainable))?;
-        let loss = self.perturb(engine, batch, params)?;
-        self.backward(engine, Statistics::Keep, batch, params)?;
+        let (loss, weights) = self.perturb(engine, batch, params)?;
+        let (_, gradients) = self.backward(engine, Statistics::Keep, batch, params)?;
+        engine.set_gradient(0, &gradients)?;
         engine.set_parameters(0, &weights)?;
         engine.step(params)?;
         Ok(loss)
@@ -85,12 +85,17 @@ impl Optimizer for Sam {
 }
 
 impl Sam {
-    /// Moves the weights to w + e; returns the loss at w.
-    pub fn perturb(&self, engine: &mut Engine, batch: &Batch, params: &StepParams) -> Result<f32> {
-        let loss = self.backward(engine, Statistics::Move, batch, params)?;
+    /// Moves the weights to w + e; returns the loss at w, and w.
+    pub fn perturb(
+        &self,
+        engine: &mut Engine,
+        batch: &Batch,
+        params: &StepParams,
+    ) -> Result<(f32, Vec<f32>)> {
+        let (loss, gradients) = self.backward(engine, Statistics::Move, batch, params)?;
         let weights = engine.parameters(&(0..engine.graph().trainable))?;
-        engine.set_parameters(0, &self.perturbed(&weights, &engine.gradients()?))?;
-        Ok(loss)
+        engine.set_parameters(0, &self.perturbed(&weights, &gradients))?;
+        Ok((loss, weights))
     }
 
     /// Loss and gradients with label smoothing s: distilling from equal logits with the weight s / (1 − s) at temperature
@@ -101,15 +106,14 @@ impl Sam {
         statistics: Statistics,
         batch: &Batch,
         params: &StepParams,
-    ) -> Result<f32> {
+    ) -> Result<(f32, Vec<f32>)> {
         let uniform = vec![0.0; batch.indices.len() * engine.graph().classes()];
         let rest = 1.0 - self.smoothing;
         let params = StepParams { distill_weight: self.smoothing / rest, temperature: 1.0, ..*params };
         let loss = engine.backward(statistics, batch.indices, batch.labels, Some(&uniform), &params)?;
         let mut gradients = engine.gradients()?;
         gradients.iter_mut().for_each(|gradient| *gradient *= rest);
-        engine.set_gradient(0, &gradients)?;
-        Ok(rest * loss)
+        Ok((rest * loss, gradients))
     }
 
     /// w + ρ · w² ⊙ g / ‖|w| ⊙ g‖.

@@ -1,7 +1,7 @@
 //! Noise on a network's neurons: the scale and shift of every batch norm's channels, which ANP and BAN perturb.
 //!
-//! A neuron is a channel of a batch norm: γ' = γ · (scale + δ), β' = β · (1 + ξ). In a network whose norms come before the
-//! convolutions, it is an input channel of the convolution behind it.
+//! A neuron is a channel of a batch norm: γ' = γ · (scale + δ), β' = β · (1 + ξ). Where a network has its norms before the
+//! convolutions, that is an input channel of the next convolution.
 
 use std::ops::Range;
 

@@ -241,7 +241,7 @@ impl Graph {
     }
 
     /// Where feature maps are compared (NAD): the last sum or max pooling at each image size of more than one pixel, of
-    /// the three last sizes. In ResNets that are the ends of their stages; a ReLU behind a sum isn't applied yet.
+    /// the three last sizes. In ResNets these are the ends of their stages. The tensor of a sum is that before its ReLU.
     pub fn feature_maps(&self) -> Vec<NodeId> {
         let mut ends: Vec<NodeId> = vec![];
         for (id, node) in self.nodes.iter().enumerate() {

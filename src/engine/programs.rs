@@ -161,7 +161,7 @@ impl ProgramBuilder<'_> {
             plan.ops = self.shared.load_filters(self.graph, false);
         }
         let image = self.input(&mut plan, Source::Augmented);
-        plan.maps = self.maps_and(&self.staging.feature_maps[0]);
+        plan.maps = self.at_feature_maps(&self.staging.feature_maps[0]);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         Ok(self.finish(plan, 0..0))
     }
@@ -169,11 +169,11 @@ impl ProgramBuilder<'_> {
     /// As [`ProgramBuilder::backward`]; the gradients staged at the feature maps are added on the way.
     pub fn backward_from_maps(&self) -> Result<Program> {
         let mut plan = Lowering::new(self.graph, self.shared, Pass::Train);
-        plan.added = self.maps_and(&self.staging.feature_maps[1]);
+        plan.added = self.at_feature_maps(&self.staging.feature_maps[1]);
         Ok(self.finish(self.gradients_of(plan, Source::Augmented, false)?, 0..0))
     }
 
-    fn maps_and(&self, columns: &[Span]) -> Vec<(NodeId, Span)> {
+    fn at_feature_maps(&self, columns: &[Span]) -> Vec<(NodeId, Span)> {
         self.graph.feature_maps().into_iter().zip(columns.iter().copied()).collect()
     }
 
@@ -188,7 +188,7 @@ impl ProgramBuilder<'_> {
         let image = self.input(&mut plan, Source::Adversarial);
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         let logits_gradient = self.loss(&mut plan, false);
-        self.copy_input_gradient(&mut plan, logits_gradient)?;
+        self.backward_to_staging(&mut plan, logits_gradient)?;
         Ok(self.finish(plan, 0..0))
     }
 
@@ -205,12 +205,12 @@ impl ProgramBuilder<'_> {
         plan.forward(image, Some(self.staging.features), self.staging.logits)?;
         plan.input_gradient = source == Source::Adversarial && self.staging.input_gradient.len > 0;
         let logits_gradient = self.loss(&mut plan, distil);
-        self.copy_input_gradient(&mut plan, logits_gradient)?;
+        self.backward_to_staging(&mut plan, logits_gradient)?;
         Ok(plan)
     }
 
     /// The backward pass; the gradient at the image, where it ends there, goes to staging.
-    fn copy_input_gradient(&self, plan: &mut Lowering, logits_gradient: Span) -> Result<()> {
+    fn backward_to_staging(&self, plan: &mut Lowering, logits_gradient: Span) -> Result<()> {
         if let Some(input) = plan.backward(logits_gradient)? {
             let output = self.staging.input_gradient;
             plan.ops.push(Op::Copy(ops::Copy { elements: output.len, input, output }));

@@ -30,8 +30,7 @@ impl Runner {
 
     /// Replaces parameters and statistics.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
-        self.ready = false;
-        self.session.write(Region::Weights, 0, weights)
+        self.set_parameters(0, weights)
     }
 
     /// Replaces the parameters from `first` on.

@@ -136,7 +136,7 @@ fn plan(args: &CompareArgs) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
-/// Does what is left to do. Where all of that failed, the value is the last cause.
+/// Runs the cells that aren't done. Returns the last error where every one of them failed.
 fn compute(cells: &[Cell], shard: Option<Shard>, shared: &Shared) -> Result<Option<Error>> {
     let mine = cells.iter().enumerate().filter(|(number, _)| shard.is_none_or(|shard| shard.has(*number)));
     let left: Vec<_> = mine.filter(|(_, cell)| !cell.is_done(shared)).collect();

@@ -195,11 +195,10 @@ impl Observer for RunObserver<'_> {
 
     fn round_done(&mut self, record: &RoundRecord, model: &mut Engine) -> Result<()> {
         let metrics = self.measure(model)?;
+        record.notes.iter().for_each(|note| self.progress.log(note));
         let entry = self.round(record.round);
         entry.dropped = (record.round == 0).then_some(record.dropped as u64);
         entry.relabelled = Some(record.relabelled as u64).filter(|&count| count > 0);
-        record.notes.iter().for_each(|note| self.progress.log(note));
-        let entry = self.round(record.round);
         entry.notes = record.notes.clone();
         let loss = |phase: &str| record.losses.get(phase).copied();
         entry.attack_loss = loss("attack");
