@@ -29,10 +29,12 @@ fn option<T: FromStr>(name: &str, default: T) -> Outcome<T> {
 
 fn device() -> Outcome<Box<dyn Device>> {
     let threads = option("threads", 0)?;
-    match option("device", "cpu".to_string())?.as_str() {
-        "cpu" => Ok(Box::new(CpuDevice::new((threads > 0).then_some(threads))?)),
-        "cuda" => Ok(Box::new(CudaDevice::open(0, option("precision", Precision::F32)?)?)),
-        other => Err(format!("--device: no {other}").into()),
+    let threads = (threads > 0).then_some(threads);
+    match (option("device", "cpu".to_string())?.as_str(), option("precision", Precision::F32)?) {
+        ("cpu", Precision::F32) => Ok(Box::new(CpuDevice::new(threads)?)),
+        ("cpu", Precision::Bf16) => Ok(Box::new(CpuDevice::bf16(threads)?)),
+        ("cuda", precision) => Ok(Box::new(CudaDevice::open(0, precision)?)),
+        (other, _) => Err(format!("--device: no {other}").into()),
     }
 }
 

@@ -4,7 +4,8 @@ batch 128.
 
 Usage: scripts/race.py cpu|gpu PEER [TURNS]      (3 turns by default; this Python has torch, with CUDA for gpu)
 
-PEER is the baseline script with the pre-activation network. cpu: f32, 32x32, with each program's peak memory. gpu: bf16,
+PEER is the baseline script with the pre-activation network. cpu: f32 and bf16, 32x32, with each program's peak memory; it
+needs a matrix unit (`pbe doctor`). gpu: bf16,
 pbe against scripts/torch_gpu.py. RACE in the environment takes the place of the release build of examples/race.rs.
 """
 import os
@@ -60,14 +61,40 @@ def gpu_options(case):
 
 
 def cpu(peer, binary, turns):
-    print(f"{os.cpu_count()} cores, {platform.machine()}, {turns} turns each, medians\n")
-    print(f"| width | step (batch {BATCH}, 32x32) | PyTorch img/s | pbe img/s | pbe / PyTorch |\n|---|---|---|---|---|")
-    programs = {"torch": [sys.executable, peer], "pbe": [binary]}
+    """pbe in both precisions against the best of PyTorch's four forms, each step with its own best."""
+    torch = [sys.executable, peer]
+    programs = {
+        "f32": torch,
+        "f32 channels-last": torch + ["--channels-last"],
+        "bf16": torch + ["--bf16"],
+        "bf16 channels-last": torch + ["--bf16", "--channels-last"],
+        "pbe f32": [binary],
+        "pbe bf16": [binary, "--precision", "bf16"],
+    }
+    print(f"{processor()}, {turns} turns each, medians\n")
+    print(f"| width | step (batch {BATCH}, 32x32) | PyTorch's best img/s | its form | pbe f32 img/s | pbe bf16 img/s "
+          "| bf16 / best |\n|---|---|---|---|---|---|---|")
     for width, reps in ((64, 3), (16, 9)):
         medians = race(programs, ["--width", str(width), "--reps", str(reps)], turns)
-        for key, name, digits in [(step, step, 1) for step in STEPS] + [("peak", "peak memory, MiB", 0)]:
-            torch, pbe = medians["torch"][key], medians["pbe"][key]
-            print(f"| {width} | {name} | {torch:.{digits}f} | {pbe:.{digits}f} | {pbe / torch:.2f} |", flush=True)
+        forms = {name: of for name, of in medians.items() if not name.startswith("pbe")}
+        for step in STEPS:
+            best = max(forms, key=lambda form: forms[form][step])
+            row(width, step, best, forms[best], medians, step)
+        # The memory of the form that trains fastest.
+        best = max(forms, key=lambda form: forms[form]["train_step"])
+        row(width, "peak memory, MiB", best, forms[best], medians, "peak")
+
+
+def row(width, name, best, torch, medians, key):
+    f32, bf16 = medians["pbe f32"][key], medians["pbe bf16"][key]
+    print(f"| {width} | {name} | {torch[key]:,.0f} | {best} | {f32:,.0f} | {bf16:,.0f} | {bf16 / torch[key]:.2f} |", flush=True)
+
+
+def processor():
+    """Cores, and the units that convolutions may use."""
+    flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{os.cpu_count()} cores, {platform.machine()}, {', '.join(units)}"
 
 
 def gpu(peer, binary, turns):

@@ -17,7 +17,7 @@ pub struct ComputeArgs {
     pub device: DeviceChoice,
     /// What convolutions multiply: bf16 or f32 [default: bf16 on a CUDA device, else f32]
     ///
-    /// bf16 is for a CUDA device's tensor cores; sums stay f32.
+    /// bf16 is for a CUDA device's tensor cores and a processor's matrix unit (AMX, AVX-512 BF16); sums stay f32.
     #[arg(long, help_heading = "Computing")]
     pub precision: Option<Precision>,
     /// Decides everything random [default: 0]
@@ -47,7 +47,7 @@ impl ComputeArgs {
         // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
         let (device, chosen) = self.device.open(self.precision, threads)?;
-        if let Some(folder) = ptx_dir().filter(|_| device.kind() != "cpu") {
+        if let Some(folder) = ptx_dir().filter(|_| !device.kind().starts_with("cpu")) {
             log(&format!("kernels: read from {} (PBE_PTX_DIR)", folder.display()));
         }
         log(&format!("device: {} ({chosen}; {})", device.describe(), self.why(device.precision())));
@@ -64,7 +64,7 @@ impl ComputeArgs {
         match (self.precision, precision) {
             (Some(_), _) => format!("{precision}: asked for"),
             (None, Precision::Bf16) => "bf16: the fast one on a GPU; --precision f32 is the other".into(),
-            (None, Precision::F32) => "f32: what the processor computes in".into(),
+            (None, Precision::F32) => "f32: the default on a processor".into(),
         }
     }
 }

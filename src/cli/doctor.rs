@@ -6,6 +6,7 @@ use clap::Args;
 use pbe::data::{Dataset, ImageSet, LARGEST_CACHE, LARGEST_SIDE, cache};
 use pbe::defense::{Defense, Facts, Pbe};
 use pbe::device::Device;
+use pbe::device::cpu::matrix_unit;
 use pbe::device::cuda::{CudaDevice, ptx_dir};
 use pbe::error::{Error, Result};
 use pbe::memory;
@@ -56,6 +57,8 @@ struct Report {
     /// Why it is this one.
     precision_reason: String,
     threads: usize,
+    /// What multiplies bf16 on the processor; none where it has no such unit.
+    matrix_unit: Option<&'static str>,
     cuda: Cuda,
     memory_total: Option<u64>,
     /// A control group's, a container's; none where it isn't below the machine's.
@@ -159,6 +162,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         precision: device.precision().to_string(),
         precision_reason: args.compute.why(device.precision()),
         threads: rayon::current_num_threads(),
+        matrix_unit: matrix_unit(),
         cuda: Cuda::probe(),
         memory_total: memory::total(),
         memory_limit: memory::limit(),
@@ -178,6 +182,10 @@ fn words(report: &Report) -> String {
     text += &format!("device   {}\n", report.device);
     text += &format!("         {}\n", report.precision_reason);
     text += &format!("threads  {}\n", report.threads);
+    text += &match report.matrix_unit {
+        Some(unit) => format!("matrix   {unit}, for --precision bf16 on the processor\n"),
+        None => "matrix   no unit (AMX, AVX-512 BF16): the processor computes in f32\n".into(),
+    };
     text += &report.cuda.words();
     let (total, available) = (amount(report.memory_total), amount(report.memory_available));
     let limit = report.memory_limit.map(|limit| format!(", {} for this control group", amount(Some(limit))));

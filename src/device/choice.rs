@@ -51,23 +51,21 @@ impl DeviceChoice {
     ///
     /// # Errors
     /// A CUDA device that can't be had, with the reason: nothing takes its place. Kernels of `PBE_PTX_DIR` that can't be
-    /// read. A precision that the device hasn't.
+    /// read. bf16 on a processor without a matrix unit.
     pub fn open(
         self,
         precision: Option<Precision>,
         threads: Option<usize>,
     ) -> Result<(Box<dyn Device>, String)> {
-        let processor = |cause: &str| -> Result<Box<dyn Device>> {
-            match precision {
-                Some(precision @ Precision::Bf16) => {
-                    Err(Error::input(format!("precision {precision} is for CUDA devices: {cause}")))
-                }
-                _ => Ok(Box::new(CpuDevice::new(threads)?)),
-            }
+        let processor = || -> Result<Box<dyn Device>> {
+            Ok(Box::new(match precision {
+                Some(Precision::Bf16) => CpuDevice::bf16(threads)?,
+                _ => CpuDevice::new(threads)?,
+            }))
         };
         let cuda = |number| cuda(number, precision.unwrap_or(Precision::Bf16));
         match self {
-            DeviceChoice::Cpu => Ok((processor("the processor computes in f32")?, "asked for".into())),
+            DeviceChoice::Cpu => Ok((processor()?, "asked for".into())),
             DeviceChoice::Cuda(number) => match cuda(number) {
                 Ok(device) => Ok((Box::new(device), "asked for".into())),
                 Err(cause) => Err(Error::input(format!("device {self}: {cause}"))),
@@ -75,7 +73,7 @@ impl DeviceChoice {
             DeviceChoice::Auto => match cuda(0) {
                 Ok(device) => Ok((Box::new(device), "chosen: the first CUDA device".into())),
                 Err(cause @ Unavailable::Ptx(_)) => Err(Error::input(cause)),
-                Err(cause) => Ok((processor(&cause.to_string())?, format!("chosen: {cause}"))),
+                Err(cause) => Ok((processor()?, format!("chosen: {cause}"))),
             },
         }
     }

@@ -84,7 +84,8 @@ pub struct LaunchBuffer {
 pub trait Device: Send + Sync {
     /// One line: kind, name, what it uses.
     fn describe(&self) -> String;
-    /// What the bits of a result depend on besides inputs and seed: `cpu`, or the model of the GPU.
+    /// What the bits of a result depend on besides inputs and seed: `cpu`, with its matrix unit if it computes in bf16, or
+    /// the model of the GPU.
     fn kind(&self) -> String;
     /// What its convolutions multiply.
     fn precision(&self) -> Precision {

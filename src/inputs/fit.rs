@@ -84,7 +84,7 @@ pub fn fit(
 ) -> Result<Fit> {
     let layer = FirstLayer::new(weights, images);
     let graph = weights.architecture.graph(usual, images.height, images.width)?;
-    let work = if device.kind() == "cpu" { CPU_WORK } else { GPU_WORK };
+    let work = if device.kind().starts_with("cpu") { CPU_WORK } else { GPU_WORK };
     let mut left: Vec<(Normalisation, usize)> = normalisations
         .iter()
         .flat_map(|normalisation| (0..orders.len()).map(move |order| (normalisation.clone(), order)))

@@ -178,7 +178,7 @@ fn options(file: &Table, source: &str) -> Result<Vec<(&'static str, String)>> {
     {
         found.push(("--size", height.to_string()));
     }
-    if file.get("device").and_then(Value::as_str) == Some("cpu") {
+    if file.get("device").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("cpu")) {
         found.push(("--device", "cpu".into()));
     }
     // A run without a backdoor has no attack.

@@ -231,8 +231,10 @@ impl Request {
         compute.seed = compute.seed.or(keys.seed);
         compute.precision = compute.precision.or(keys.precision);
         let mut device_kind = keys.device.filter(|_| compute.device == DeviceChoice::Auto);
-        if device_kind.as_deref() == Some("cpu") {
-            (compute.device, device_kind) = (DeviceChoice::Cpu, None);
+        if device_kind.as_deref().is_some_and(|kind| kind.starts_with("cpu")) {
+            compute.device = DeviceChoice::Cpu;
+            // Another precision is another kind of processor.
+            device_kind = device_kind.filter(|_| args.compute.precision.is_none());
         }
         // A run that is resumed: its folder refuses another kind of device.
         device_kind = device_kind.filter(|_| resumed.is_none());

@@ -1,6 +1,6 @@
 //! What every op has on the CPU, in the file of its family: its execution, and the working memory that takes.
 
-use super::conv::{ConvWorkspace, ConvWorkspaceSize, PackedFilter};
+use super::conv::{Arithmetic, ConvWorkspace, ConvWorkspaceSize, PackedFilter};
 use super::memory::Frame;
 use crate::data::ImageSet;
 use crate::device::ops::each_op;
@@ -62,8 +62,11 @@ pub(super) struct ScratchSize {
 
 impl ScratchSize {
     /// For all ops of some programs.
-    pub fn of<'a>(programs: impl Iterator<Item = &'a crate::device::Program>) -> Self {
-        let mut size = Self::default();
+    pub fn of<'a>(
+        arithmetic: Arithmetic,
+        programs: impl Iterator<Item = &'a crate::device::Program>,
+    ) -> Self {
+        let mut size = Self { convolutions: ConvWorkspaceSize::new(arithmetic), ..Self::default() };
         for program in programs {
             program.ops.iter().for_each(|op| each_op!(op, op => op.reserve(program.capacity, &mut size)));
         }
@@ -91,7 +94,7 @@ pub(super) struct Scratch {
 impl Scratch {
     pub fn new(size: &ScratchSize, threads: usize) -> Self {
         Self {
-            convolutions: ConvWorkspace::new(size.convolutions, threads),
+            convolutions: ConvWorkspace::new(&size.convolutions, threads),
             partials: vec![0.0; size.partials],
             coefficients: vec![0.0; size.coefficients],
         }

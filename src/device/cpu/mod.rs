@@ -1,4 +1,4 @@
-//! The CPU device: f32, the best vector instructions found at run time, rayon over coarse tasks.
+//! The CPU device: the best vector instructions and, for bf16, the matrix unit found at run time; rayon over coarse tasks.
 //!
 //! | file | |
 //! |---|---|
@@ -32,9 +32,9 @@ use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Device, MemoryLayout, Program, Session};
+use super::{Device, MemoryLayout, Precision, Program, Session};
 use crate::error::{Error, Result};
-use conv::Threads;
+use conv::{Arithmetic, MatrixUnit, Threads};
 use session::CpuSession;
 
 /// Arena elements a worker should have at most: 3 MiB, about what a core's caches hold.
@@ -43,30 +43,63 @@ const WORKER_ELEMENTS: usize = 3 << 18;
 /// The processor, with a thread pool of its own.
 pub struct CpuDevice {
     pool: Arc<ThreadPool>,
+    arithmetic: Arithmetic,
 }
 
 impl CpuDevice {
-    /// A device of `threads` threads, or of as many as the machine has.
+    /// A device of `threads` threads, or of as many as the machine has, that computes in f32.
     ///
     /// # Errors
     /// The operating system refuses the threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
+        Self::with_arithmetic(threads, Arithmetic::default())
+    }
+
+    /// One whose convolutions multiply bf16.
+    ///
+    /// # Errors
+    /// There is no matrix unit; the operating system refuses the threads.
+    pub fn bf16(threads: Option<usize>) -> Result<Self> {
+        let none = || Error::input("precision bf16: this processor has no matrix unit (AMX, AVX-512 BF16)");
+        Self::with_arithmetic(threads, Arithmetic::Bf16(MatrixUnit::detect().ok_or_else(none)?))
+    }
+
+    fn with_arithmetic(threads: Option<usize>, arithmetic: Arithmetic) -> Result<Self> {
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads.unwrap_or(0))
             .thread_name(|index| format!("pbe-{index}"))
             .build()
             .map_err(|cause| Error::run(format!("can't start the threads: {cause}")))?;
-        Ok(Self { pool: Arc::new(pool) })
+        Ok(Self { pool: Arc::new(pool), arithmetic })
     }
+}
+
+/// The name of what multiplies bf16 on this processor.
+pub fn matrix_unit() -> Option<&'static str> {
+    MatrixUnit::detect().map(MatrixUnit::name)
 }
 
 impl Device for CpuDevice {
     fn describe(&self) -> String {
-        format!("cpu: {} threads, {}", self.workers(), simd::level_name())
+        let unit = match self.arithmetic {
+            Arithmetic::F32(_) => simd::level_name(),
+            Arithmetic::Bf16(unit) => unit.name(),
+        };
+        format!("cpu: {} threads, {unit}", self.workers())
     }
 
     fn kind(&self) -> String {
-        "cpu".into()
+        match self.arithmetic {
+            Arithmetic::F32(_) => "cpu".into(),
+            Arithmetic::Bf16(unit) => format!("cpu {}", unit.name()),
+        }
+    }
+
+    fn precision(&self) -> Precision {
+        match self.arithmetic {
+            Arithmetic::F32(_) => Precision::F32,
+            Arithmetic::Bf16(_) => Precision::Bf16,
+        }
     }
 
     fn workers(&self) -> usize {
@@ -74,15 +107,20 @@ impl Device for CpuDevice {
     }
 
     fn preferred_batch(&self, elements_per_image: usize) -> usize {
-        (WORKER_ELEMENTS / elements_per_image.max(1)).clamp(2, 32)
+        // Matrix units are done with an image sooner than its filters are read: more images share a reading.
+        let elements = match self.arithmetic {
+            Arithmetic::F32(_) => WORKER_ELEMENTS,
+            Arithmetic::Bf16(_) => 2 * WORKER_ELEMENTS,
+        };
+        (elements / elements_per_image.max(1)).clamp(2, 32)
     }
 
     fn needs(&self, layout: &MemoryLayout, programs: &[Program]) -> usize {
-        session::needs(layout, programs, self.workers())
+        session::needs(self.arithmetic, layout, programs, self.workers())
     }
 
     fn open(&self, layout: MemoryLayout) -> Result<Box<dyn Session>> {
-        Ok(Box::new(CpuSession::new(Arc::clone(&self.pool), layout)))
+        Ok(Box::new(CpuSession::new(Arc::clone(&self.pool), self.arithmetic, layout)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::conv::{PackedFilter, Threads};
+use super::conv::{Arithmetic, PackedFilter, Threads};
 use super::execute::{Context, Filters, Scratch, ScratchSize, execute};
 use super::memory::{CpuMemory, Frame};
 use crate::data::ImageSet;
@@ -33,6 +33,7 @@ struct CpuProgram {
 /// The session of [`super::CpuDevice`].
 pub(super) struct CpuSession {
     pool: Arc<ThreadPool>,
+    arithmetic: Arithmetic,
     layout: MemoryLayout,
     state: CpuState,
     specs: Vec<FilterSpec>,
@@ -44,11 +45,11 @@ pub(super) struct CpuSession {
 }
 
 impl CpuSession {
-    pub fn new(pool: Arc<ThreadPool>, layout: MemoryLayout) -> Self {
+    pub fn new(pool: Arc<ThreadPool>, arithmetic: Arithmetic, layout: MemoryLayout) -> Self {
         let state = CpuState { memory: CpuMemory::new(&layout), filters: Vec::new(), images: Vec::new() };
         let workers = (0..pool.current_num_threads()).map(|_| Scratch::default()).collect();
         let shared = Scratch::default();
-        Self { pool, layout, state, specs: Vec::new(), programs: Vec::new(), shared, workers }
+        Self { pool, arithmetic, layout, state, specs: Vec::new(), programs: Vec::new(), shared, workers }
     }
 
     /// Takes a program's filter table, which continues the session's.
@@ -58,7 +59,7 @@ impl CpuSession {
             return Err(Error::run("the program's filters are not those of the session"));
         }
         for spec in &filters[known..] {
-            self.state.filters.push(PackedFilter::new(spec));
+            self.state.filters.push(PackedFilter::new(spec, self.arithmetic));
             self.specs.push(*spec);
         }
         Ok(())
@@ -66,7 +67,8 @@ impl CpuSession {
 
     /// Makes room for what the ops of every program need beside their operands.
     fn make_room(&mut self) {
-        let (shared, worker) = scratch_sizes(self.programs.iter().map(|prepared| &prepared.program));
+        let (shared, worker) =
+            scratch_sizes(self.arithmetic, self.programs.iter().map(|prepared| &prepared.program));
         self.shared = Scratch::new(&shared, self.pool.current_num_threads());
         self.workers.iter_mut().for_each(|scratch| *scratch = Scratch::new(&worker, 1));
     }
@@ -151,18 +153,27 @@ fn alone(
 }
 
 /// Sizes of the working memory when one slice has all threads, and of a worker's.
-fn scratch_sizes<'a>(programs: impl Iterator<Item = &'a Program> + Clone) -> (ScratchSize, ScratchSize) {
+fn scratch_sizes<'a>(
+    arithmetic: Arithmetic,
+    programs: impl Iterator<Item = &'a Program> + Clone,
+) -> (ScratchSize, ScratchSize) {
     let (workers, shared) = (|p: &&Program| p.data_parallel, |p: &&Program| !p.data_parallel);
-    (ScratchSize::of(programs.clone().filter(shared)), ScratchSize::of(programs.filter(workers)))
+    let of = |programs: &mut dyn Iterator<Item = &'a Program>| ScratchSize::of(arithmetic, programs);
+    (of(&mut programs.clone().filter(shared)), of(&mut programs.filter(workers)))
 }
 
 /// Bytes of a session with this layout and these programs prepared, on `threads` threads.
-pub(super) fn needs(layout: &MemoryLayout, programs: &[Program], threads: usize) -> usize {
-    let (shared, worker) = scratch_sizes(programs.iter());
+pub(super) fn needs(
+    arithmetic: Arithmetic,
+    layout: &MemoryLayout,
+    programs: &[Program],
+    threads: usize,
+) -> usize {
+    let (shared, worker) = scratch_sizes(arithmetic, programs.iter());
     // One filter table: every program's continues the one before.
     let filters = programs.iter().map(|program| &program.filters).max_by_key(|filters| filters.len());
     layout.bytes()
-        + filters.into_iter().flatten().map(PackedFilter::bytes_for).sum::<usize>()
+        + filters.into_iter().flatten().map(|spec| PackedFilter::bytes_for(spec, arithmetic)).sum::<usize>()
         + shared.bytes(threads)
         + threads * worker.bytes(1)
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 struct CacheLine([f32; 16]);
 
 /// Floats that start at a cache line.
+#[derive(Default)]
 pub(super) struct AlignedBuffer(Vec<CacheLine>);
 
 impl AlignedBuffer {

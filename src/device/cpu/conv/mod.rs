@@ -1,7 +1,7 @@
 //! Convolution on the CPU: fprop, dgrad, wgrad over NHWC images.
 //!
-//! 3×3 kernels with stride 1 and enough channels go to `winograd`, the rest to `direct`; both
-//! end in the matrix product of `gemm`. An image's result never depends on the images it is
+//! In f32, 3×3 kernels with stride 1 and enough channels go to `winograd`, the rest to `direct`; both
+//! end in the matrix product of `gemm`. In bf16 all go to `bf16`. An image's result never depends on the images it is
 //! grouped with, on the thread, or on where a piece begins.
 //!
 //! Measured on one Zen 4 core (AVX-512, batch 16, by the direct method's operations): Winograd layers
@@ -9,6 +9,8 @@
 //! forward pass reaches 75-95. F(4×4, 3×3) wasn't tried: F(2×2) is fast enough and loses no digits.
 //! Tiles per block between 56 and 84 make no difference beyond noise.
 
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_bf16.rs")]
+mod bf16;
 mod direct;
 mod epilogue;
 mod gemm;
@@ -22,18 +24,21 @@ mod tests;
 mod wgrad;
 mod winograd;
 
+pub use bf16::MatrixUnit;
 pub use pack::PackedFilter;
 
 use super::simd::Level;
-use crate::device::{ConvShape, Direction};
+use crate::device::{ConvShape, Direction, FilterSpec};
+use bf16::{TiledFilter, Wgrad};
 use direct::Direct;
 use epilogue::Epilogue;
 use memory::{AlignedBuffer, SyncPointers, for_pieces, room};
+use pack::Form;
 use partition::Partition;
 use rayon::prelude::*;
 use rows::ProloguePointers;
-use wgrad::Task;
-use winograd::Winograd;
+use wgrad::{Operands, Task};
+use winograd::{POSITIONS, Winograd};
 
 /// Whether a kernel may use all threads (rayon) or runs on the calling thread only (data-parallel programs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,21 @@ pub enum Threads {
     All,
     /// The calling thread.
     One,
+}
+
+/// What convolutions multiply with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// f32 by vector instructions.
+    F32(Level),
+    /// bf16 by a matrix unit.
+    Bf16(MatrixUnit),
+}
+
+impl Default for Arithmetic {
+    fn default() -> Self {
+        Arithmetic::F32(Level::detect())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,32 +95,45 @@ fn winograd_wgrad(s: &ConvShape) -> Winograd {
 }
 
 /// Elements of a [`ConvWorkspace`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ConvWorkspaceSize {
+    arithmetic: Arithmetic,
     /// Of a thread's part.
     part: usize,
     /// Of wgrad's partial sums.
     sums: usize,
+    /// Convolutions whose wgrad is in bf16.
+    wgrads: Vec<ConvShape>,
 }
 
 impl ConvWorkspaceSize {
+    /// Of nothing yet.
+    pub fn new(arithmetic: Arithmetic) -> Self {
+        Self { arithmetic, ..Self::default() }
+    }
+
     /// Makes room for fprop and dgrad of a convolution, and for its wgrad of up to `wgrad_count` images.
     pub fn add(&mut self, shape: &ConvShape, wgrad_count: usize) {
-        let (scratch, wgrad) = match algorithm(shape) {
-            Algorithm::Winograd => {
-                let scratch = winograd_fprop(shape).scratch_len().max(winograd_dgrad(shape).scratch_len());
-                (scratch, wgrad::winograd_scratch_len(&winograd_wgrad(shape)))
-            }
-            Algorithm::Direct => {
-                let direct = Direct::new(*shape);
-                (direct.scratch_len(), wgrad::direct_scratch_len(&direct))
+        let (scratch, wgrad) = match self.arithmetic {
+            Arithmetic::F32(_) => f32_scratch(shape),
+            Arithmetic::Bf16(_) => {
+                let of = |direction| TiledFilter::scratch_len(&FilterSpec { shape: *shape, direction });
+                let wgrad = if wgrad_count > 0 { Wgrad::new(shape).scratch_len() } else { 0 };
+                (of(Direction::Fprop).max(of(Direction::Dgrad)), wgrad)
             }
         };
         self.part = self.part.max(scratch);
         if wgrad_count > 0 {
-            let partition = Partition::new(shape, algorithm(shape) == Algorithm::Winograd, wgrad_count);
+            let sum_shape = match self.arithmetic {
+                Arithmetic::F32(_) => sum_shape(shape),
+                Arithmetic::Bf16(_) => bf16::sum_shape(shape),
+            };
+            let partition = Partition::new(shape, sum_shape, wgrad_count);
             self.part = self.part.max(wgrad);
             self.sums = self.sums.max(partition.parts * partition.sum_len());
+            if matches!(self.arithmetic, Arithmetic::Bf16(_)) && !self.wgrads.contains(shape) {
+                self.wgrads.push(*shape);
+            }
         }
     }
 
@@ -110,29 +143,44 @@ impl ConvWorkspaceSize {
     }
 }
 
+/// Scratch of fprop and dgrad, and of wgrad, in f32.
+fn f32_scratch(shape: &ConvShape) -> (usize, usize) {
+    match algorithm(shape) {
+        Algorithm::Winograd => {
+            let scratch = winograd_fprop(shape).scratch_len().max(winograd_dgrad(shape).scratch_len());
+            (scratch, wgrad::winograd_scratch_len(&winograd_wgrad(shape)))
+        }
+        Algorithm::Direct => {
+            let direct = Direct::new(*shape);
+            (direct.scratch_len(), wgrad::direct_scratch_len(&direct))
+        }
+    }
+}
+
+/// Matrices of wgrad's sums in f32, and rows of each: 16 positions of in channels, or one of (r, s, c).
+fn sum_shape(shape: &ConvShape) -> [usize; 2] {
+    match algorithm(shape) {
+        Algorithm::Winograd => [POSITIONS, shape.in_channels],
+        Algorithm::Direct => [1, direct::window_len(shape)],
+    }
+}
+
 /// Working memory of the kernels, one part for each thread.
+#[derive(Default)]
 pub struct ConvWorkspace {
-    level: Level,
+    arithmetic: Arithmetic,
     parts: Vec<AlignedBuffer>,
     /// Partial sums of wgrad.
     sums: AlignedBuffer,
-}
-
-impl Default for ConvWorkspace {
-    fn default() -> Self {
-        Self::new(ConvWorkspaceSize::default(), 0)
-    }
+    wgrads: Vec<Wgrad>,
 }
 
 impl ConvWorkspace {
     /// For `threads` threads (1 in a data-parallel program).
-    pub fn new(size: ConvWorkspaceSize, threads: usize) -> Self {
-        Self::with_level(size, threads, Level::detect())
-    }
-
-    fn with_level(size: ConvWorkspaceSize, threads: usize, level: Level) -> Self {
+    pub fn new(size: &ConvWorkspaceSize, threads: usize) -> Self {
         let parts = (0..threads).map(|_| AlignedBuffer::new(size.part)).collect();
-        Self { level, parts, sums: AlignedBuffer::new(size.sums) }
+        let wgrads = size.wgrads.iter().map(Wgrad::new).collect();
+        Self { arithmetic: size.arithmetic, parts, sums: AlignedBuffer::new(size.sums), wgrads }
     }
 
     /// Bytes held.
@@ -195,8 +243,18 @@ pub unsafe fn fprop(
         output,
         channels: shape.out_channels,
     };
-    let shared = SyncPointers::new((filter.as_ptr(), input.as_ptr(), prologue.pointers(), epilogue));
-    let level = filter.level();
+    let prologue = prologue.pointers();
+    let (level, values) = match filter.form() {
+        Form::F32(level, values) => (*level, values.as_ptr()),
+        Form::Bf16(tiles) => {
+            let (spec, parts) = (filter.spec(), &mut workspace.parts);
+            // SAFETY: lengths were checked.
+            return unsafe {
+                tiles.convolve(spec, count, input.as_ptr(), prologue, epilogue, parts, threads)
+            };
+        }
+    };
+    let shared = SyncPointers::new((values, input.as_ptr(), prologue, epilogue));
     match algorithm(shape) {
         Algorithm::Winograd => {
             let w = winograd_fprop(shape);
@@ -247,8 +305,15 @@ pub unsafe fn dgrad(
         output,
         channels: shape.in_channels,
     };
-    let shared = SyncPointers::new((filter.as_ptr(), gradient.as_ptr(), epilogue));
-    let level = filter.level();
+    let (level, values) = match filter.form() {
+        Form::F32(level, values) => (*level, values.as_ptr()),
+        Form::Bf16(tiles) => {
+            let (spec, parts, none) = (filter.spec(), &mut workspace.parts, ProloguePointers::NONE);
+            // SAFETY: lengths were checked.
+            return unsafe { tiles.convolve(spec, count, gradient.as_ptr(), none, epilogue, parts, threads) };
+        }
+    };
+    let shared = SyncPointers::new((values, gradient.as_ptr(), epilogue));
     match algorithm(shape) {
         Algorithm::Winograd => {
             let w = winograd_dgrad(shape);
@@ -284,14 +349,27 @@ pub fn wgrad(
 ) {
     assert!(input.len() >= count * shape.input_len() && gradient.len() >= count * shape.output_len());
     assert_eq!(weight_gradient_kcrs.len(), shape.filter_len());
+    let prologue = ProloguePointers { mask: std::ptr::null_mut(), ..prologue.pointers() };
+    let level = match workspace.arithmetic {
+        Arithmetic::F32(level) => level,
+        Arithmetic::Bf16(unit) => {
+            let tiles = workspace.wgrads.iter().find(|wgrad| wgrad.shape() == shape);
+            assert!(tiles.is_some(), "the workspace was made without wgrad of this shape");
+            let operands = Operands { input: input.as_ptr(), prologue, gradient: gradient.as_ptr() };
+            let (parts, sums) = (&mut workspace.parts, &mut workspace.sums);
+            if let Some(tiles) = tiles {
+                // SAFETY: lengths were checked.
+                unsafe { tiles.run(unit, count, operands, weight_gradient_kcrs, parts, sums, threads) };
+            }
+            return;
+        }
+    };
     let winograd = algorithm(shape) == Algorithm::Winograd;
-    let partition = Partition::new(shape, winograd, count);
+    let partition = Partition::new(shape, sum_shape(shape), count);
     let needed = partition.parts * partition.sum_len();
     assert!(needed <= workspace.sums.len(), "the workspace was made without wgrad of this shape");
-    let prologue = ProloguePointers { mask: std::ptr::null_mut(), ..prologue.pointers() };
     let sums = workspace.sums.as_mut_ptr();
     let shared = SyncPointers::new((input.as_ptr(), prologue, gradient.as_ptr(), sums));
-    let level = workspace.level;
     let tasks = partition.parts * partition.cuts;
     for_pieces(&mut workspace.parts, threads, tasks, 1, |task, _, scratch| {
         let &(input, prologue, gradient, sums) = shared.get();
@@ -301,7 +379,7 @@ pub fn wgrad(
         // SAFETY: lengths were checked; every task has its own sum.
         unsafe {
             let sum = sums.add(part * partition.sum_len() + partition.cut_offset(channels.0));
-            let task = Task { images, channels, input, prologue, gradient, sum };
+            let task = Task { images, channels, operands: Operands { input, prologue, gradient }, sum };
             match winograd {
                 true => winograd_wgrad(shape).accumulate(level, task, scratch),
                 false => Direct::new(*shape).accumulate(level, task, scratch),

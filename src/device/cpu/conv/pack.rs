@@ -5,33 +5,43 @@
 //! filter is for; for dgrad of a direct convolution the columns are (r, s, c).
 
 use super::super::simd::{Level, Simd, SimdKernel, launch};
+use super::bf16::TiledFilter;
 use super::gemm::{padded, panel_index, panel_width};
 use super::memory::{AlignedBuffer, SyncPointers, room};
 use super::winograd::POSITIONS;
-use super::{Algorithm, Threads, algorithm};
+use super::{Algorithm, Arithmetic, Threads, algorithm};
 use crate::device::{Direction, FilterSpec};
 use rayon::prelude::*;
 
 /// A filter in the form its kernel wants; allocated once, loaded as often as the weights change.
 pub struct PackedFilter {
     spec: FilterSpec,
-    level: Level,
-    buffer: AlignedBuffer,
+    form: Form,
+}
+
+/// What the arithmetic multiplies by.
+pub(super) enum Form {
+    F32(Level, AlignedBuffer),
+    Bf16(TiledFilter),
 }
 
 impl PackedFilter {
-    /// Allocates for the best instructions of this machine.
-    pub fn new(spec: &FilterSpec) -> Self {
-        Self::with_level(spec, Level::detect())
-    }
-
-    pub(super) fn with_level(spec: &FilterSpec, level: Level) -> Self {
-        Self { spec: *spec, level, buffer: AlignedBuffer::new(Self::elements(spec)) }
+    /// Allocates.
+    pub fn new(spec: &FilterSpec, arithmetic: Arithmetic) -> Self {
+        let form = match arithmetic {
+            Arithmetic::F32(level) => Form::F32(level, AlignedBuffer::new(Self::elements(spec))),
+            Arithmetic::Bf16(unit) => Form::Bf16(TiledFilter::new(spec, unit)),
+        };
+        Self { spec: *spec, form }
     }
 
     /// Bytes that [`PackedFilter::new`] would hold.
-    pub fn bytes_for(spec: &FilterSpec) -> usize {
-        room(&[Self::elements(spec)]) * size_of::<f32>()
+    pub fn bytes_for(spec: &FilterSpec, arithmetic: Arithmetic) -> usize {
+        let elements = match arithmetic {
+            Arithmetic::F32(_) => Self::elements(spec),
+            Arithmetic::Bf16(_) => TiledFilter::elements(spec),
+        };
+        room(&[elements]) * size_of::<f32>()
     }
 
     fn elements(spec: &FilterSpec) -> usize {
@@ -45,12 +55,8 @@ impl PackedFilter {
         }
     }
 
-    pub(super) fn level(&self) -> Level {
-        self.level
-    }
-
-    pub(super) fn as_ptr(&self) -> *const f32 {
-        self.buffer.as_ptr()
+    pub(super) fn form(&self) -> &Form {
+        &self.form
     }
 
     /// What it was made for.
@@ -60,71 +66,91 @@ impl PackedFilter {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.buffer.len() * size_of::<f32>()
+        match &self.form {
+            Form::F32(_, buffer) => buffer.len() * size_of::<f32>(),
+            Form::Bf16(tiles) => tiles.bytes(),
+        }
     }
 
     /// Packs KCRS weights, each out channel k multiplied by `scale[k]`.
     pub fn load(&mut self, weights_kcrs: &[f32], scale: Option<&[f32]>, threads: Threads) {
-        let s = self.spec.shape;
-        assert_eq!(weights_kcrs.len(), s.filter_len());
-        let window = s.kernel * s.kernel;
-        let (k_step, c_step) = (s.in_channels * window, window);
-        let fprop = self.spec.direction == Direction::Fprop;
-        let winograd = algorithm(&s) == Algorithm::Winograd;
-        let scale = scale.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let (depth, columns) =
-            if fprop { (s.in_channels, s.out_channels) } else { (s.out_channels, s.in_channels) };
-        let (d_step, n_step) = if fprop { (c_step, k_step) } else { (k_step, c_step) };
-        let (level, panel) = (self.level, panel_width(self.level));
-        let shared = SyncPointers::new((weights_kcrs.as_ptr(), scale, self.buffer.as_mut_ptr()));
-        // A task packs 16 columns, or for a direct dgrad one row; they write disjoint elements.
-        let pack = |task: usize| {
-            let &(weights, scale, target) = shared.get();
-            // SAFETY: the filter's length was checked; the buffer was made for this shape.
-            unsafe {
-                if winograd || fprop {
-                    let n = 16 * task;
-                    let weights = weights.add(n * n_step);
-                    let pack = PackColumns {
-                        winograd,
-                        turned: !fprop,
-                        weights,
-                        window,
-                        depth,
-                        columns: 16.min(columns - n),
-                        d_step,
-                        n_step,
-                        depth_scale: if fprop { std::ptr::null() } else { scale },
-                        column_scale: if fprop && !scale.is_null() { scale.add(n) } else { std::ptr::null() },
-                        target,
-                        panel,
-                        n,
-                        row_columns: padded(columns),
-                    };
-                    launch(level, pack);
-                } else {
-                    let factor = if scale.is_null() { 1.0 } else { *scale.add(task) };
-                    let all = padded(columns * window);
-                    let weights = weights.add(task * k_step);
-                    for first in (0..columns * window).step_by(panel) {
-                        let row = target.add(panel_index(panel, depth, all, task, first));
-                        let (mut tap, mut c) = (first / columns, first % columns);
-                        for i in 0..panel.min(columns * window - first) {
-                            *row.add(i) = factor * *weights.add(c * c_step + tap);
-                            c += 1;
-                            if c == columns {
-                                (tap, c) = (tap + 1, 0);
-                            }
+        assert_eq!(weights_kcrs.len(), self.spec.shape.filter_len());
+        match &mut self.form {
+            Form::F32(level, buffer) => {
+                load_f32(&self.spec, *level, buffer.as_mut_ptr(), weights_kcrs, scale, threads);
+            }
+            Form::Bf16(tiles) => tiles.load(&self.spec, weights_kcrs, scale, threads),
+        }
+    }
+}
+
+/// The packing for products in f32.
+fn load_f32(
+    spec: &FilterSpec,
+    level: Level,
+    target: *mut f32,
+    weights_kcrs: &[f32],
+    scale: Option<&[f32]>,
+    threads: Threads,
+) {
+    let s = spec.shape;
+    let window = s.kernel * s.kernel;
+    let (k_step, c_step) = (s.in_channels * window, window);
+    let fprop = spec.direction == Direction::Fprop;
+    let winograd = algorithm(&s) == Algorithm::Winograd;
+    let scale = scale.map_or(std::ptr::null(), <[f32]>::as_ptr);
+    let (depth, columns) =
+        if fprop { (s.in_channels, s.out_channels) } else { (s.out_channels, s.in_channels) };
+    let (d_step, n_step) = if fprop { (c_step, k_step) } else { (k_step, c_step) };
+    let panel = panel_width(level);
+    let shared = SyncPointers::new((weights_kcrs.as_ptr(), scale, target));
+    // A task packs 16 columns, or for a direct dgrad one row; they write disjoint elements.
+    let pack = |task: usize| {
+        let &(weights, scale, target) = shared.get();
+        // SAFETY: the filter's length was checked; the buffer was made for this shape.
+        unsafe {
+            if winograd || fprop {
+                let n = 16 * task;
+                let weights = weights.add(n * n_step);
+                let pack = PackColumns {
+                    winograd,
+                    turned: !fprop,
+                    weights,
+                    window,
+                    depth,
+                    columns: 16.min(columns - n),
+                    d_step,
+                    n_step,
+                    depth_scale: if fprop { std::ptr::null() } else { scale },
+                    column_scale: if fprop && !scale.is_null() { scale.add(n) } else { std::ptr::null() },
+                    target,
+                    panel,
+                    n,
+                    row_columns: padded(columns),
+                };
+                launch(level, pack);
+            } else {
+                let factor = if scale.is_null() { 1.0 } else { *scale.add(task) };
+                let all = padded(columns * window);
+                let weights = weights.add(task * k_step);
+                for first in (0..columns * window).step_by(panel) {
+                    let row = target.add(panel_index(panel, depth, all, task, first));
+                    let (mut tap, mut c) = (first / columns, first % columns);
+                    for i in 0..panel.min(columns * window - first) {
+                        *row.add(i) = factor * *weights.add(c * c_step + tap);
+                        c += 1;
+                        if c == columns {
+                            (tap, c) = (tap + 1, 0);
                         }
                     }
                 }
             }
-        };
-        let tasks = if winograd || fprop { columns.div_ceil(16) } else { depth };
-        match threads {
-            Threads::One => (0..tasks).for_each(pack),
-            Threads::All => (0..tasks).into_par_iter().for_each(pack),
         }
+    };
+    let tasks = if winograd || fprop { columns.div_ceil(16) } else { depth };
+    match threads {
+        Threads::One => (0..tasks).for_each(pack),
+        Threads::All => (0..tasks).into_par_iter().for_each(pack),
     }
 }
 

@@ -5,7 +5,6 @@
 //! depend on threads.
 
 use super::super::simd::{Level, Simd, SimdKernel, launch};
-use super::direct::window_len;
 use super::gemm::padded;
 use super::winograd::POSITIONS;
 use crate::device::ConvShape;
@@ -22,16 +21,15 @@ const SUM_FLOATS: usize = 2 << 20;
 pub(super) struct Partition {
     pub parts: usize,
     pub cuts: usize,
-    /// Matrices of a sum: 16 positions of in × out, or one of (r, s, c) × out.
+    /// Matrices of a sum, and their rows; a row has a float for each out channel.
     planes: usize,
     plane_rows: usize,
     shape: ConvShape,
 }
 
 impl Partition {
-    pub fn new(shape: &ConvShape, winograd: bool, count: usize) -> Self {
-        let (planes, plane_rows) =
-            if winograd { (POSITIONS, shape.in_channels) } else { (1, window_len(shape)) };
+    /// For sums of so many matrices of so many rows.
+    pub fn new(shape: &ConvShape, [planes, plane_rows]: [usize; 2], count: usize) -> Self {
         let columns = padded(shape.out_channels);
         let parts = (SUM_FLOATS / (planes * plane_rows * columns)).clamp(1, 16).min(count.max(1));
         Self { parts, cuts: columns.div_ceil(TASK_CHANNELS), planes, plane_rows, shape: *shape }

@@ -1,7 +1,7 @@
-//! Every function against a naive f64 reference, at every SIMD level of the machine.
+//! Every function against a naive f64 reference, with every arithmetic of the machine.
 
 use super::*;
-use crate::device::{FilterSpec, mask_words};
+use crate::device::{Precision, mask_words};
 use crate::rng::{Purpose, Stream};
 use proptest::prelude::*;
 
@@ -40,11 +40,25 @@ fn products(s: &ConvShape, count: usize, mut visit: impl FnMut(usize, usize, usi
     }
 }
 
-fn assert_close(what: &str, s: &ConvShape, level: Level, actual: &[f32], expected: &[f64]) {
+fn assert_close(what: &str, s: &ConvShape, arithmetic: Arithmetic, actual: &[f32], expected: &[f64]) {
     let size = expected.iter().fold(1e-3_f64, |m, x| m.max(x.abs()));
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
         let error = (f64::from(a) - e).abs();
-        assert!(error <= 5e-6 * size, "{what} {s:?} {level:?}: element {i} is {a}, should be {e}");
+        assert!(error <= 5e-6 * size, "{what} {s:?} {arithmetic:?}: element {i} is {a}, should be {e}");
+    }
+}
+
+/// What this machine can multiply with.
+fn arithmetics() -> impl Iterator<Item = Arithmetic> {
+    let f32 = Level::all().into_iter().map(Arithmetic::F32);
+    f32.chain(MatrixUnit::all().iter().copied().map(Arithmetic::Bf16))
+}
+
+/// An operand as the arithmetic multiplies it.
+fn rounded(arithmetic: Arithmetic, value: f32) -> f64 {
+    match arithmetic {
+        Arithmetic::F32(_) => f64::from(value),
+        Arithmetic::Bf16(_) => Precision::Bf16.round(f64::from(value)),
     }
 }
 
@@ -85,9 +99,14 @@ impl TestConv {
         }
     }
 
-    fn factor_of(&self, weight: usize) -> f64 {
+    /// The filter as it is multiplied by.
+    fn weight(&self, arithmetic: Arithmetic, weight: usize) -> f64 {
         let k = weight / (self.s.filter_len() / self.s.out_channels);
-        self.factor.as_ref().map_or(1.0, |f| f64::from(f[k]))
+        let factor = self.factor.as_ref().map_or(1.0, |f| f[k]);
+        match arithmetic {
+            Arithmetic::F32(_) => f64::from(self.weights[weight]) * f64::from(factor),
+            Arithmetic::Bf16(_) => rounded(arithmetic, self.weights[weight] * factor),
+        }
     }
 
     fn prologue<'a>(&'a self, mask: Option<&'a mut [u32]>) -> PrologueArgs<'a> {
@@ -97,28 +116,30 @@ impl TestConv {
     /// Input after the affine map, before the ReLU.
     fn mapped(&self) -> Vec<f32> {
         let c = self.s.in_channels;
-        let map = |(i, &x): (usize, &f32)| self.affine.as_ref().map_or(x, |(a, b)| a[i % c] * x + b[i % c]);
+        let map =
+            |(i, &x): (usize, &f32)| self.affine.as_ref().map_or(x, |(a, b)| x.mul_add(a[i % c], b[i % c]));
         self.input.iter().enumerate().map(map).collect()
     }
 
-    fn activated(&self) -> Vec<f64> {
-        self.mapped().into_iter().map(|x| f64::from(if self.relu { x.max(0.0) } else { x })).collect()
+    fn activated(&self, arithmetic: Arithmetic) -> Vec<f64> {
+        let relu = |x: f32| if self.relu { x.max(0.0) } else { x };
+        self.mapped().into_iter().map(|x| rounded(arithmetic, relu(x))).collect()
     }
 
-    fn filter(&self, direction: Direction, level: Level, threads: Threads) -> PackedFilter {
-        let mut filter = PackedFilter::with_level(&FilterSpec { shape: self.s, direction }, level);
+    fn filter(&self, direction: Direction, arithmetic: Arithmetic, threads: Threads) -> PackedFilter {
+        let mut filter = PackedFilter::new(&FilterSpec { shape: self.s, direction }, arithmetic);
         filter.load(&self.weights, self.factor.as_deref(), threads);
         filter
     }
 
-    fn workspace(&self, level: Level, threads: usize) -> ConvWorkspace {
-        let mut size = ConvWorkspaceSize::default();
+    fn workspace(&self, arithmetic: Arithmetic, threads: usize) -> ConvWorkspace {
+        let mut size = ConvWorkspaceSize::new(arithmetic);
         size.add(&self.s, self.count);
-        ConvWorkspace::with_level(size, threads, level)
+        ConvWorkspace::new(&size, threads)
     }
 
     /// Output in place of the residual where there is one, and the mask.
-    fn fprop(&self, level: Level, threads: Threads, slots: usize) -> (Vec<f32>, Vec<u32>) {
+    fn fprop(&self, arithmetic: Arithmetic, threads: Threads, slots: usize) -> (Vec<f32>, Vec<u32>) {
         let s = &self.s;
         let mut output = random(7, self.count * s.output_len());
         let mut mask = vec![!0; self.count * mask_words(s.height * s.width, s.in_channels)];
@@ -129,23 +150,23 @@ impl TestConv {
         unsafe {
             fprop(
                 s,
-                &self.filter(Direction::Fprop, level, threads),
+                &self.filter(Direction::Fprop, arithmetic, threads),
                 self.count,
                 &self.input,
                 self.prologue(self.options.has(3).then_some(&mut mask)),
                 self.options.has(5).then_some(&bias),
                 residual,
                 pointer,
-                &mut self.workspace(level, slots),
+                &mut self.workspace(arithmetic, slots),
                 threads,
             );
         }
         (output, mask)
     }
 
-    fn check_fprop(&self, level: Level) {
+    fn check_fprop(&self, arithmetic: Arithmetic) {
         let s = &self.s;
-        let x = self.activated();
+        let x = self.activated(arithmetic);
         let (residual, bias) = (random(7, self.count * s.output_len()), random(8, s.out_channels));
         let mut expected: Vec<f64> = (0..residual.len())
             .map(|i| {
@@ -154,11 +175,9 @@ impl TestConv {
                 residual + bias
             })
             .collect();
-        products(s, self.count, |i, o, w| {
-            expected[o] += x[i] * f64::from(self.weights[w]) * self.factor_of(w)
-        });
-        let (output, mask) = self.fprop(level, Threads::One, 1);
-        assert_close("fprop", s, level, &output, &expected);
+        products(s, self.count, |i, o, w| expected[o] += x[i] * self.weight(arithmetic, w));
+        let (output, mask) = self.fprop(arithmetic, Threads::One, 1);
+        assert_close("fprop", s, arithmetic, &output, &expected);
         if self.options.has(3) {
             self.check_mask(&mask);
         }
@@ -177,7 +196,7 @@ impl TestConv {
         }
     }
 
-    fn dgrad(&self, level: Level, threads: Threads, slots: usize) -> Vec<f32> {
+    fn dgrad(&self, arithmetic: Arithmetic, threads: Threads, slots: usize) -> Vec<f32> {
         let s = &self.s;
         let mut output = random(7, self.count * s.input_len());
         let pointer = output.as_mut_ptr();
@@ -185,7 +204,7 @@ impl TestConv {
         unsafe {
             dgrad(
                 s,
-                &self.filter(Direction::Dgrad, level, threads),
+                &self.filter(Direction::Dgrad, arithmetic, threads),
                 self.count,
                 &self.gradient,
                 self.options.has(3).then_some(pointer),
@@ -193,7 +212,7 @@ impl TestConv {
                 self.options.has(5).then_some(&random(8, s.in_channels)),
                 self.options.has(6).then_some(pointer),
                 pointer,
-                &mut self.workspace(level, slots),
+                &mut self.workspace(arithmetic, slots),
                 threads,
             );
         }
@@ -205,13 +224,13 @@ impl TestConv {
         random(9, words).iter().map(|x| x.to_bits().wrapping_mul(0x9E37_79B9)).collect()
     }
 
-    fn check_dgrad(&self, level: Level) {
+    fn check_dgrad(&self, arithmetic: Arithmetic) {
         let s = &self.s;
         let c = s.in_channels;
         let before = random(7, self.count * s.input_len());
         let mut expected = vec![0.0; before.len()];
         products(s, self.count, |i, o, w| {
-            expected[i] += f64::from(self.gradient[o]) * f64::from(self.weights[w]) * self.factor_of(w);
+            expected[i] += rounded(arithmetic, self.gradient[o]) * self.weight(arithmetic, w);
         });
         let (mask, scale) = (self.mask(), random(8, c));
         for (i, e) in expected.iter_mut().enumerate() {
@@ -229,12 +248,12 @@ impl TestConv {
                 *e += f64::from(before[i]);
             }
         }
-        assert_close("dgrad", s, level, &self.dgrad(level, Threads::One, 1), &expected);
+        assert_close("dgrad", s, arithmetic, &self.dgrad(arithmetic, Threads::One, 1), &expected);
     }
 
-    fn wgrad(&self, level: Level, threads: Threads, slots: usize) -> Vec<f32> {
+    fn wgrad(&self, arithmetic: Arithmetic, threads: Threads, slots: usize) -> Vec<f32> {
         let mut result = vec![f32::NAN; self.s.filter_len()];
-        let mut workspace = self.workspace(level, slots);
+        let mut workspace = self.workspace(arithmetic, slots);
         let prologue = self.prologue(None);
         wgrad(
             &self.s,
@@ -249,18 +268,18 @@ impl TestConv {
         result
     }
 
-    fn check_wgrad(&self, level: Level) {
-        let x = self.activated();
+    fn check_wgrad(&self, arithmetic: Arithmetic) {
+        let x = self.activated(arithmetic);
         let mut expected = vec![0.0; self.s.filter_len()];
-        products(&self.s, self.count, |i, o, w| expected[w] += x[i] * f64::from(self.gradient[o]));
-        assert_close("wgrad", &self.s, level, &self.wgrad(level, Threads::One, 1), &expected);
+        products(&self.s, self.count, |i, o, w| expected[w] += x[i] * rounded(arithmetic, self.gradient[o]));
+        assert_close("wgrad", &self.s, arithmetic, &self.wgrad(arithmetic, Threads::One, 1), &expected);
     }
 
     fn check(&self) {
-        for level in Level::all() {
-            self.check_fprop(level);
-            self.check_dgrad(level);
-            self.check_wgrad(level);
+        for arithmetic in arithmetics() {
+            self.check_fprop(arithmetic);
+            self.check_dgrad(arithmetic);
+            self.check_wgrad(arithmetic);
         }
     }
 }
@@ -313,20 +332,25 @@ proptest! {
 fn threads_and_grouping_change_no_bit() {
     let pools: Vec<_> =
         [1, 2, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("a pool")).into();
-    for (sizes, window) in [
+    let best = Level::all().into_iter().next_back().map(Arithmetic::F32);
+    let units = MatrixUnit::all().iter().copied().map(Arithmetic::Bf16);
+    let cases = [
         ([16, 16, 20, 24], [3, 1, 1]),
         ([4, 4, 64, 64], [3, 1, 1]),
         ([16, 16, 16, 32], [3, 2, 1]),
         ([16, 16, 3, 16], [3, 1, 1]),
         ([9, 9, 16, 32], [1, 2, 0]),
-    ] {
+        ([8, 8, 40, 24], [3, 2, 1]),
+    ];
+    for (arithmetic, (sizes, window)) in
+        best.into_iter().chain(units).flat_map(|a| cases.map(|case| (a, case)))
+    {
         let case = TestConv::new(shape(sizes, window), 13, Options(0x7f));
-        let level = Level::detect();
         let run = |threads, slots| {
             (
-                case.fprop(level, threads, slots),
-                case.dgrad(level, threads, slots),
-                case.wgrad(level, threads, slots),
+                case.fprop(arithmetic, threads, slots),
+                case.dgrad(arithmetic, threads, slots),
+                case.wgrad(arithmetic, threads, slots),
             )
         };
         let alone = run(Threads::One, 1);
@@ -338,10 +362,10 @@ fn threads_and_grouping_change_no_bit() {
         for image in 0..case.count {
             let mut one = TestConv::new(s, 1, Options(0));
             one.input = case.input[image * s.input_len()..][..s.input_len()].to_vec();
-            single.extend(one.fprop(level, Threads::One, 1).0);
+            single.extend(one.fprop(arithmetic, Threads::One, 1).0);
         }
         let mut together = TestConv::new(s, case.count, Options(0));
         together.input = case.input;
-        assert_eq!(single, together.fprop(level, Threads::One, 1).0);
+        assert_eq!(single, together.fprop(arithmetic, Threads::One, 1).0);
     }
 }

@@ -24,16 +24,22 @@ pub(super) fn direct_scratch_len(d: &Direct) -> usize {
     room(&[d.ring_len(), d.windows_len(), d.block_pixels() * columns])
 }
 
-/// Operands of one wgrad task: some images, some out channels.
+/// What a wgrad reads, from image 0 on.
+#[derive(Clone, Copy)]
+pub(super) struct Operands {
+    pub input: *const f32,
+    pub prologue: ProloguePointers,
+    pub gradient: *const f32,
+}
+
+/// One wgrad task: some images, some out channels.
 #[derive(Clone, Copy)]
 pub(super) struct Task {
     /// First image and count.
     pub images: (usize, usize),
     /// First out channel and count.
     pub channels: (usize, usize),
-    pub input: *const f32,
-    pub prologue: ProloguePointers,
-    pub gradient: *const f32,
+    pub operands: Operands,
     /// This task's alone.
     pub sum: *mut f32,
 }
@@ -49,7 +55,8 @@ impl Winograd {
         let [height, width, out_channels] = self.output;
         let v_tile = row_stride(in_channels);
         let v_position = self.block_tiles() * v_tile + 16;
-        let mut rows = self.rows(level, task.prologue, task.input, scratch.take(self.ring_len()));
+        let mut rows =
+            self.rows(level, task.operands.prologue, task.operands.input, scratch.take(self.ring_len()));
         let v = scratch.take(self.block_len(in_channels));
         let columns = padded(channels);
         let d = scratch.take(POSITIONS * self.block_tiles() * columns);
@@ -69,6 +76,7 @@ impl Winograd {
                         level,
                         GradientTransform {
                             gradient: task
+                                .operands
                                 .gradient
                                 .add((image * height + 2 * y) * width * out_channels + channel),
                             pixel: out_channels,
@@ -116,7 +124,8 @@ impl Direct {
         let ((first, count), (channel, channels)) = (task.images, task.channels);
         let s = &self.shape;
         let columns = padded(channels);
-        let mut rows = self.rows(level, task.prologue, task.input, scratch.take(self.ring_len()));
+        let mut rows =
+            self.rows(level, task.operands.prologue, task.operands.input, scratch.take(self.ring_len()));
         let windows = scratch.take(self.windows_len());
         let panels = scratch.take(self.block_pixels() * columns);
         // SAFETY: the sum's length.
@@ -129,7 +138,7 @@ impl Direct {
             // SAFETY: windows and panels hold a block; output rows follow each other over images.
             unsafe {
                 self.copy_windows(&mut rows, row, block, windows);
-                let gradient = task.gradient.add(row * s.out_width() * s.out_channels + channel);
+                let gradient = task.operands.gradient.add(row * s.out_width() * s.out_channels + channel);
                 launch(level, PackPanels { gradient, pixel: s.out_channels, channels, pixels, panels });
                 launch(
                     level,
