@@ -160,7 +160,7 @@ impl Blocks<'_> {
                         let rows = 2.min(all - pair);
                         product.run(self.convolution.unit, rows, tiles);
                         for (half, (group, tile)) in places.into_iter().enumerate().take(rows) {
-                            self.finish(block * COLUMNS, half, group, tile);
+                            self.finish(block * COLUMNS, tiles, half, (group, tile));
                         }
                     }
                 }
@@ -171,7 +171,7 @@ impl Blocks<'_> {
     }
 
     /// The epilogue of a tile's rows.
-    unsafe fn finish(&self, column: usize, half: usize, group: usize, tile: &Tile) {
+    unsafe fn finish(&self, column: usize, tiles: usize, half: usize, (group, tile): (usize, &Tile)) {
         let layout = self.convolution.layout;
         let image = group * layout.group;
         let images = layout.group.min(self.count - image);
@@ -183,6 +183,7 @@ impl Blocks<'_> {
             end: images * layout.output_pixels,
             first: (self.first + image) * layout.output_pixels,
             column,
+            tiles,
         };
         // SAFETY: a machine with a matrix unit has AVX-512; the pixels are this task's.
         unsafe { rows.run() };
@@ -199,6 +200,8 @@ struct FinishRows<'a> {
     /// The group's first pixel.
     first: usize,
     column: usize,
+    /// Of 16 channels each.
+    tiles: usize,
 }
 
 impl FinishRows<'_> {
@@ -242,7 +245,7 @@ impl FinishRows<'_> {
                 }
                 let pixel = self.first + pixel as usize;
                 let word = if MASK { *e.mask.add(pixel * words + self.column / COLUMNS) } else { 0 };
-                for (half, &(c, lanes, bias, scale)) in halves.iter().enumerate() {
+                for (half, &(c, lanes, bias, scale)) in halves.iter().enumerate().take(self.tiles) {
                     let at = pixel * e.channels + c;
                     let mut v = _mm512_loadu_ps(self.values.add(row * COLUMNS + half * SIDE));
                     v = _mm512_add_ps(v, bias);
