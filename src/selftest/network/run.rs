@@ -16,8 +16,9 @@ const STEPS: usize = 10;
 const REPEATED: usize = 3;
 /// Images in the set.
 const IMAGES: usize = 40;
-/// Those that are attacked and ranked, the first ones: on an emulated GPU an attack takes most of the time.
-const ATTACKED: usize = 8;
+/// Those that are attacked and ranked, the first ones: on an emulated GPU an attack takes most of the time. With fewer
+/// the three pixels of the widest network that are next to a kink are too large a share.
+const ATTACKED: usize = 12;
 
 /// A network and its inputs.
 pub struct NetworkTest {
