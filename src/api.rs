@@ -111,6 +111,7 @@ pub fn purify(
         rounds: None,
         clean_set: options.clean,
         images: Some(images.len()),
+        side: Some(images.height.min(images.width)),
         allows_flip: options.flip,
     };
     let set = options.settings.iter().map(|text| parse_assignment(text)).collect::<Result<_>>()?;

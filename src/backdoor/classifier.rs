@@ -6,8 +6,8 @@ use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::train::{
-    EpochImages, Schedule, StepEvent, TrainConfig, TrainCursor, TrainJob, TrainerConfig, at_least, positive,
-    train,
+    EpochImages, MAX_EPOCHS, Schedule, StepEvent, TrainConfig, TrainCursor, TrainJob, TrainerConfig,
+    positive, train, within,
 };
 
 /// How a model is trained.
@@ -34,7 +34,7 @@ impl Default for InfectConfig {
 impl InfectConfig {
     /// Refuses numbers that no run can mean.
     pub fn check(&self) -> Result<()> {
-        at_least("epochs", self.epochs, 1)?;
+        within("epochs", self.epochs, 1..=MAX_EPOCHS)?;
         positive("lr", self.learning_rate)?;
         self.trainer.check()
     }

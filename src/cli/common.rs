@@ -70,9 +70,19 @@ pub struct ModelArgs {
     /// that fits]
     #[arg(long, value_name = "MEAN/STD")]
     pub normalisation: Option<NormalisationChoice>,
+    /// Whether a configuration says the normalisation, and no option.
+    #[arg(skip)]
+    pub of_config: bool,
     /// Which weights of a file with several, by their key: state_dict_ema, net
     #[arg(long, value_name = "KEY")]
     pub weights: Option<String>,
+}
+
+impl ModelArgs {
+    /// What gives the normalisation, where something does.
+    pub fn normalisation_from(&self) -> &'static str {
+        if self.of_config { "config" } else { "option" }
+    }
 }
 
 /// The folder of a run.

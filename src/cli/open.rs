@@ -95,7 +95,7 @@ impl Model {
             weights: &self.weights,
             set,
             labelled,
-            given: given.as_ref(),
+            given: given.as_ref().map(|given| (given, with.args.normalisation_from())),
             strict: with.strict,
         };
         let label = format!("fitting the inputs of {}", self.path.display());
@@ -133,7 +133,8 @@ pub fn tell(data: &Path, set: &Dataset, models: &[&ModelInputs], progress: &Prog
 impl Network {
     /// Opens it on `device`.
     pub fn open(&self, device: &dyn Device, options: &EngineOptions) -> Result<Engine> {
-        Engine::open(device, &self.graph, &self.weights.values, options)
+        let engine = Engine::open(device, &self.graph, &self.weights.values, options)?;
+        Ok(engine.named(&self.told.path))
     }
 
     /// The same network with other numbers, for saving.

@@ -15,7 +15,7 @@ use super::{Defense, Facts, Phase, Run};
 use crate::engine::{Engine, EngineOptions, Statistics, StepParams};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream, below};
-use crate::train::{TrainerConfig, at_least, below_one, check_loss, non_negative, share};
+use crate::train::{MAX_ITERATIONS, TrainerConfig, below_one, check_loss, non_negative, share, within};
 
 const NAME: &str = "anp";
 const OPTIMIZE: Phase = Phase { key: "mask", label: "optimising the mask" };
@@ -54,7 +54,7 @@ impl Defense for Anp {
     fn check(&self, facts: &Facts) -> Result<()> {
         clean_set::check_split(facts, NAME)?;
         self.trainer.check()?;
-        at_least("iterations", self.iterations, 1)?;
+        within("iterations", self.iterations, 1..=MAX_ITERATIONS)?;
         non_negative("epsilon", self.epsilon)?;
         non_negative("learning_rate", self.learning_rate)?;
         below_one("alpha", self.alpha)?;

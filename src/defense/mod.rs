@@ -55,6 +55,8 @@ pub struct Facts {
     pub clean_set: bool,
     /// Images that the defence is given, where they have been read.
     pub images: Option<usize>,
+    /// Pixels of their shorter side.
+    pub side: Option<usize>,
     /// Whether a mirrored image shows the same thing.
     pub allows_flip: bool,
 }
@@ -62,7 +64,7 @@ pub struct Facts {
 impl Facts {
     /// This program's settings for images that may be mirrored.
     pub fn new(clean_set: bool) -> Self {
-        Self { recipe: Recipe::Default, rounds: None, clean_set, images: None, allows_flip: true }
+        Self { recipe: Recipe::Default, rounds: None, clean_set, images: None, side: None, allows_flip: true }
     }
 }
 
@@ -190,6 +192,12 @@ pub trait Defense {
     /// Settings that have no effect in this run, and why. A path stands for everything below it.
     #[allow(unused_variables)]
     fn unused(&self, facts: &Facts) -> Vec<(String, &'static str)> {
+        vec![]
+    }
+
+    /// Settings that had no effect in the run that ended with `state`, and why: what only the images decide.
+    #[allow(unused_variables)]
+    fn idle(&self, state: &RunState) -> Vec<(String, &'static str)> {
         vec![]
     }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Defense, Facts};
+use super::{Defense, Facts, RunState};
 use crate::error::{Error, Result};
 
 /// What the user sets, over the defaults.
@@ -24,6 +24,18 @@ pub struct Configured {
     pub settings: Table,
     /// Settings that differ from the defaults, in words.
     pub differences: Vec<String>,
+    /// The paths of what the user has set.
+    set: Vec<String>,
+}
+
+impl Configured {
+    /// What the user has set of the settings that had no effect in the run that ended with `state`, in words.
+    pub fn idle(&self, state: &RunState) -> Vec<String> {
+        let idle = self.defense.idle(state);
+        let why = |path: &&String| idle.iter().find(|(idle, _)| is_below(path, idle));
+        let found = self.set.iter().filter_map(|path| Some((path, why(&path)?.1)));
+        found.map(|(path, why)| format!("{path} had no effect: {why}")).collect()
+    }
 }
 
 /// A path in dots, and the value there.
@@ -47,11 +59,15 @@ where
     let defense: D =
         settings.clone().try_into().map_err(|cause| misfit::<D>(&defaults, &settings, &cause))?;
     defense.check(&facts)?;
+    facts.side.map_or(Ok(()), |side| defense.trainer().check_crop(side))?;
     let mut settings = to_value(&defense)?;
     let (before, after) = (leaves(&defaults), leaves(&settings));
     let changed: Vec<&Leaf> = after.iter().filter(|leaf| !before.contains(leaf)).collect();
     let unused = defense.unused(&facts);
-    for path in changed.iter().map(|(path, _)| path).chain(&set) {
+    set.extend(changed.iter().map(|(path, _)| path.clone()));
+    set.sort_unstable();
+    set.dedup();
+    for path in &set {
         if let Some((_, why)) = unused.iter().find(|(unused, _)| is_below(path, unused)) {
             return Err(Error::input(format!("{path} has no effect: {why}")));
         }
@@ -66,7 +82,7 @@ where
     let Value::Table(settings) = settings else {
         return Err(Error::run("settings are no table"));
     };
-    Ok(Configured { defense: Box::new(defense), settings, differences })
+    Ok(Configured { defense: Box::new(defense), settings, differences, set })
 }
 
 /// Names the setting that doesn't fit its type: it doesn't fit the defaults either.
@@ -84,9 +100,22 @@ fn misfit<D: DeserializeOwned>(defaults: &Value, settings: &Value, cause: &toml:
 
 /// What TOML's reader says, without the names of Rust's types.
 pub fn in_words(cause: &toml::de::Error) -> String {
-    let names =
-        [("usize", "a whole number, 0 or more"), ("u64", "a whole number, 0 or more"), ("f32", "a number")];
-    names.iter().fold(cause.message().to_string(), |text, (name, words)| text.replace(name, words))
+    let mut words = cause.message().split(' ').peekable();
+    let (mut text, kind) = (vec![], |name: &str| match name {
+        "usize" | "u64" | "u32" => Some("a whole number, 0 or more"),
+        "f32" | "f64" => Some("a number"),
+        "struct" => Some("a table"),
+        "enum" => Some("a text"),
+        _ => None,
+    });
+    while let Some(word) = words.next() {
+        text.push(kind(word).unwrap_or(word));
+        // The type's name.
+        if ["struct", "enum"].contains(&word) {
+            words.next();
+        }
+    }
+    text.join(" ")
 }
 
 /// `path=value`, as on a command line. What isn't TOML is a text.

@@ -43,6 +43,8 @@ pub struct Rows<'a> {
     pub count: usize,
     /// The columns that the pass has written; the others still hold what an earlier one has left.
     written: &'static [Column],
+    /// What the engine is called.
+    name: &'a str,
 }
 
 /// What a pass may give.
@@ -87,7 +89,8 @@ impl Rows<'_> {
         match out.iter().position(|value| !value.is_finite()) {
             Some(at) => {
                 let (image, value) = (self.first + at / span.len, out[at]);
-                Err(Error::run(format!("the {what} of image {image} of this pass became {value}")))
+                let name = if self.name.is_empty() { String::new() } else { format!("{}: ", self.name) };
+                Err(Error::run(format!("{name}the {what} of image {image} of this pass became {value}")))
             }
             None => Ok(()),
         }
@@ -145,6 +148,8 @@ pub struct Engine {
     losses: Vec<f32>,
     /// Images of the attached set.
     images: usize,
+    /// What messages about its results begin with: the model's file.
+    name: String,
 }
 
 impl Engine {
@@ -170,9 +175,16 @@ impl Engine {
             programs,
             losses: vec![0.0; rows],
             images: 0,
+            name: String::new(),
         };
         engine.set_weights(weights)?;
         Ok(engine)
+    }
+
+    /// The same engine, called `name` in messages about its results.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// The network.
@@ -486,7 +498,8 @@ impl Engine {
 
     pub(super) fn rows_at(&self, chunk: usize, count: usize, written: &'static [Column]) -> Rows<'_> {
         let first = chunk * self.staging.rows;
-        Rows { session: self.runner.session.as_ref(), staging: &self.staging, first, count, written }
+        let (session, staging) = (self.runner.session.as_ref(), &self.staging);
+        Rows { session, staging, first, count, written, name: &self.name }
     }
 }
 

@@ -33,8 +33,8 @@ pub struct Meeting<'a> {
     pub set: &'a Dataset,
     /// Whether the images have labels.
     pub labelled: bool,
-    /// The normalisation that an option gives.
-    pub given: Option<&'a Normalisation>,
+    /// The normalisation that is given, and by what: `option` or `config`.
+    pub given: Option<(&'a Normalisation, &'static str)>,
     /// Whether a model that is no better than a guess on its training images is refused.
     pub strict: bool,
 }
@@ -64,7 +64,7 @@ impl Meeting<'_> {
         }
         let usual = &set.normalisation;
         let known = match (self.given, &weights.normalisation) {
-            (Some(given), _) => Some((given, "option")),
+            (Some(given), _) => Some(given),
             (None, Some(own)) => Some((own, "file")),
             (None, None) => None,
         };
@@ -76,7 +76,9 @@ impl Meeting<'_> {
         let fit = match (open, self.labelled) {
             (false, _) => None,
             (true, true) => {
-                Some(fit::fit(device, weights, &set.train, &normalisations, &set.orders, usual, progress)?)
+                let fit =
+                    fit::fit(device, weights, &set.train, &normalisations, &set.orders, usual, progress);
+                Some(fit.map_err(|cause| self.of_the_model(cause))?)
             }
             (true, false) => Some(fit::fit_unlabelled(weights, &set.train, &normalisations, usual)),
         };
@@ -95,6 +97,14 @@ impl Meeting<'_> {
         told.candidates = candidates.iter().map(|candidate| self.result(candidate)).collect();
         let order = set.orders.get(best.map_or(0, |best| best.order)).cloned();
         Ok(Settled { normalisation, order, told })
+    }
+
+    /// A failed run with the model's name: its logits aren't finite, for one.
+    fn of_the_model(&self, cause: Error) -> Error {
+        match cause {
+            Error::Run(cause) => Error::run(format!("{}: {cause}", self.path.display())),
+            other => other,
+        }
     }
 
     fn result(&self, candidate: &Feeding) -> CandidateResult {

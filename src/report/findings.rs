@@ -33,22 +33,21 @@ pub fn findings(result: &RunResult) -> Vec<String> {
     }));
     sentences.extend(result.recall.iter().filter_map(lost));
     if ["purify", "demo"].contains(&result.command.as_str()) {
-        sentences.extend(not_done(result));
+        sentences.extend(not_done(result).into_iter().map(|cause| format!("Not done: {cause}.")));
     }
     sentences
 }
 
 /// What speaks against the purified model.
-fn not_done(result: &RunResult) -> Vec<String> {
+pub fn not_done(result: &RunResult) -> Vec<String> {
     let (RunResult { before, after, .. }, mut sentences) = (result, vec![]);
     let own = result.training_accuracy.map(|own| (own.before, own.after));
     if let Some((before, after)) = before.clean_accuracy.zip(after.clean_accuracy).or(own)
         && before - after > WORSE
     {
         let lost = before - after;
-        sentences.push(format!(
-            "Not done: the purified model is worse than the one given, by {lost:.2} points of accuracy."
-        ));
+        sentences
+            .push(format!("the purified model is worse than the one given, by {lost:.2} points of accuracy"));
     }
     let estimated = result.asr_estimate.as_ref().map(|estimate| (estimate.before, estimate.after));
     if let Some((before, after)) = before.asr.zip(after.asr).or(estimated)
@@ -56,7 +55,7 @@ fn not_done(result: &RunResult) -> Vec<String> {
         && after > LEFT.1 * before
     {
         sentences.push(format!(
-            "Not done: the backdoor is still there, attack success rate {before:.2} before, {after:.2} after."
+            "the backdoor is still there, attack success rate {before:.2} before, {after:.2} after"
         ));
     }
     sentences

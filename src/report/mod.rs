@@ -9,7 +9,7 @@ mod run_folder;
 pub mod svg;
 mod table;
 
-pub use findings::findings;
+pub use findings::{findings, not_done};
 pub use result::{
     COMMIT, ClassRecall, FilterResult, RoundResult, RunResult, SCHEMA, Seconds, TrainingAccuracy,
 };

@@ -61,6 +61,12 @@ pub struct RunResult {
     /// On the test images; where there are none, on the training images that aren't suspected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recall: Vec<ClassRecall>,
+    /// What speaks against the purified model: it is worse than the one given, or still has the backdoor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_done: Vec<String>,
+    /// What the result has to be read with: few images, settings that had no effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     pub seconds: Seconds,
 }
 
@@ -163,6 +169,8 @@ impl RunResult {
             asr_estimate: None,
             training_accuracy: None,
             recall: Vec::new(),
+            not_done: Vec::new(),
+            warnings: Vec::new(),
             seconds: Seconds::new(),
         }
     }

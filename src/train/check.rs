@@ -1,5 +1,7 @@
 //! Ranges of settings. Each message names the setting, its value and its range.
 
+use std::ops::RangeInclusive;
+
 use crate::error::{Error, Result};
 
 /// Above 0 and finite.
@@ -28,14 +30,26 @@ pub fn at_least(name: &str, value: usize, least: usize) -> Result<()> {
     ensure(value >= least, || format!("{name} is {value}, but must be at least {least}"))
 }
 
+/// Within `range`.
+pub fn within(name: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+    let (least, most) = (range.start(), range.end());
+    ensure(range.contains(&value), || format!("{name} is {value}, but must be from {least} to {most}"))
+}
+
 /// The most PGD steps of an attack. A signal ends a run after its batch, which more steps would put off for hours.
 const MAX_STEPS: usize = 10_000;
 
 /// PGD steps of an attack.
 pub fn steps(name: &str, value: usize) -> Result<()> {
-    let within = (1..=MAX_STEPS).contains(&value);
-    ensure(within, || format!("{name} is {value}, but must be from 1 to {MAX_STEPS}"))
+    within(name, value, 1..=MAX_STEPS)
 }
+
+/// The most epochs of a phase. The default recipe makes up to 40,000 of a clean set of one image; more are a slip.
+pub const MAX_EPOCHS: usize = 100_000;
+/// The most steps of an optimisation that counts no epochs.
+pub const MAX_ITERATIONS: usize = 10_000_000;
+/// The most images of a training step.
+pub const MAX_BATCH: usize = 65_536;
 
 /// Above 0 and at most 1.
 pub fn share(name: &str, value: f64) -> Result<()> {

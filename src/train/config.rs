@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{at_least, below_one, non_negative, positive, probability, share, steps};
+use super::check::{
+    MAX_BATCH, MAX_EPOCHS, below_one, non_negative, positive, probability, share, steps, within,
+};
 use super::schedule::Schedule;
 use crate::engine::{Augment, EngineOptions};
 use crate::error::{Error, Result};
@@ -39,9 +41,19 @@ impl TrainerConfig {
 
     /// Refuses numbers that no run can mean.
     pub fn check(&self) -> Result<()> {
-        at_least("batch", self.batch, 1)?;
+        within("batch", self.batch, 1..=MAX_BATCH)?;
         below_one("momentum", self.momentum)?;
         non_negative("weight_decay", self.weight_decay)
+    }
+
+    /// Refuses a crop that is larger than the images, of `side` pixels at least: it would show nothing of most.
+    pub fn check_crop(&self, side: usize) -> Result<()> {
+        let crop = self.crop;
+        if crop > side {
+            let cause = format!("crop is {crop}, but must be at most {side}, the side of the images");
+            return Err(Error::input(cause));
+        }
+        Ok(())
     }
 }
 
@@ -89,6 +101,7 @@ impl TrainConfig {
 
     /// Refuses numbers that no run can mean; the message names the setting below `path`.
     pub fn check(&self, path: &str) -> Result<()> {
+        within(&format!("{path}.epochs"), self.epochs, 0..=MAX_EPOCHS)?;
         non_negative(&format!("{path}.learning_rate"), self.learning_rate)?;
         non_negative(&format!("{path}.distill"), self.distill)?;
         positive(&format!("{path}.temperature"), self.temperature)?;

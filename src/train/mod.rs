@@ -9,7 +9,9 @@ mod pgd;
 mod schedule;
 mod trainer;
 
-pub use check::{at_least, below_one, non_negative, positive, share, steps};
+pub use check::{
+    MAX_EPOCHS, MAX_ITERATIONS, at_least, below_one, non_negative, positive, share, steps, within,
+};
 pub use config::{PgdConfig, TrainConfig, TrainerConfig};
 pub use pgd::{Adversarial, budgets, pgd, pgd_params};
 pub use schedule::Schedule;

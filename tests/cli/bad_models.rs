@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use pbe::model::container::{Entry, Metadata, read, write};
 use safetensors::Dtype;
 
-use super::program::{DATA, assert_says, fails, model, word};
+use super::program::{DATA, assert_says, fails, fails_with, model, purification, word};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
 
@@ -85,6 +85,25 @@ fn an_oversized_header() {
 fn weights_that_are_not_finite() {
     assert_says(&refusal_of(|t| set(t, "conv1.weight", 5, f32::NAN)), &["conv1.weight", "NaN"]);
     assert_says(&refusal_of(|t| set(t, "linear.bias", 1, f32::INFINITY)), &["linear.bias[1]", "inf"]);
+}
+
+/// Each weight is finite, the logits aren't: whatever comes upon it names the file.
+#[test]
+fn logits_that_are_not_finite_name_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = changed(folder.path(), |t| {
+        (0..16).for_each(|at| set(t, "linear.weight", at, f32::MAX));
+        set(t, "linear.bias", 0, f32::MAX);
+    });
+    let output = folder.path().join("run");
+    for arguments in [
+        vec!["evaluate", "--model", word(&path), "--data", DATA],
+        vec!["evaluate", "--model", word(&path), "--data", DATA, "--normalisation", "identity"],
+        vec!["inspect", "--model", word(&path), "--data", DATA],
+        purification(&path, &["--output", word(&output)]),
+    ] {
+        assert_says(&fails_with(1, &arguments), &[word(&path), "the logits of image", "became"]);
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use super::program::{
-    DATA, SMALL, assert_says, error_of, fails, fails_with, infected, made, model, purification, succeeds,
-    word,
+    DATA, ONE_EPOCH, SMALL, assert_says, error_of, fails, fails_with, infected, made, model, purification,
+    succeeds, word,
 };
 
 /// The error of a purification with these settings; no run folder may be left.
@@ -76,6 +76,89 @@ fn other_settings_out_of_range() {
     assert_says(&infect_refusal(&["--lr", "-0.1"]), &["lr is -0.1"]);
 }
 
+/// A slip of a digit must not begin a run of years.
+#[test]
+fn numbers_without_sense() {
+    let set = |setting: &str| refusal(&["--set", setting]);
+    let many = "1000000000000";
+    let epochs = set(&format!("rounds.0.clean.epochs={many}"));
+    assert_says(&epochs, &["rounds.0.clean.epochs is 1000000000000, but must be from 0 to 100000"]);
+    assert_says(&set("crop=9"), &["crop is 9, but must be at most 8, the side of the images"]);
+    assert_says(&set(&format!("crop={many}")), &["crop is 1000000000000"]);
+    for (defense, setting) in [("anp", "iterations"), ("neural-cleanse", "passes"), ("ft", "train.epochs")] {
+        let setting = format!("{setting}={many}");
+        let message = refusal(&["--clean-fraction", "0.5", "--defense", defense, "--set", &setting]);
+        assert_says(&message, &["is 1000000000000, but must be from "]);
+    }
+    assert_says(&infect_refusal(&["--epochs", many]), &["epochs is 1000000000000"]);
+    assert_says(&infect_refusal(&["--batch", many]), &["batch is 1000000000000"]);
+    assert_says(&infect_refusal(&["--crop", "9"]), &["crop is 9, but must be at most 8"]);
+}
+
+/// One of the two would have no effect.
+#[test]
+fn keys_of_the_run_beside_the_options_that_say_the_same() {
+    for (setting, given, option) in [
+        ("model=other.safetensors", &[][..], "--model"),
+        ("data.path=\"elsewhere\"", &[], "--data"),
+        ("batch=64", &[], "--batch"),
+        ("seed=3", &["--seed", "4"], "--seed"),
+        ("defense=ft", &["--defense", "pbe"], "--defense"),
+        ("recipe=paper", &["--recipe", "default"], "--recipe"),
+        ("device=cuda", &["--device", "cpu"], "--device"),
+        ("precision=bf16", &["--precision", "f32"], "--precision"),
+        ("data.limit=40", &["--limit", "30"], "--limit"),
+        ("clean_fraction=0.1", &["--clean-fraction", "0.5"], "--clean-fraction"),
+        ("clean=elsewhere", &["--clean-fraction", "0.5"], "--clean-fraction"),
+    ] {
+        let message = refusal(&[&["--set", setting], given].concat());
+        let (key, _) = setting.split_once('=').unwrap();
+        assert_says(&message, &[&format!("--set {key} has no effect beside {option}")]);
+    }
+    let set = |setting: &str| refusal(&["--set", setting]);
+    assert_says(&set("version=2"), &["version", "no setting"]);
+    assert_says(&set("data=x"), &["--set data", "data.format", "--data"]);
+    assert_says(&set("data.height=9"), &["`data.height` and `data.width` belong together"]);
+    assert_says(&set("data.limit_seed=9"), &["data.limit_seed has no effect: there is no --limit"]);
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("rounds.toml");
+    fs::write(&file, "[[rounds]]\n[[rounds]]\n").unwrap();
+    assert_says(&refusal(&["--rounds", "3", "--config", word(&file)]), &["--rounds 3", "has 2 rounds"]);
+}
+
+/// What only the images decide is told at the end, and in the result.
+#[test]
+fn settings_that_suspicion_leaves_without_an_effect_are_told() {
+    let parent = tempfile::tempdir().unwrap();
+    let infected = parent.path().join("infected");
+    let line = ["infect", "--data", DATA, "--attack", "badnets", "--rate", "0.2", "--epochs", "20"];
+    succeeds(&[&line[..], &SMALL, &["--output", word(&infected)]].concat());
+    let model = infected.join("model.safetensors");
+    for (number, (suspicion, setting, why)) in [
+        ("0.0001", "initial_set.views=[]", "the suspected images decide the initial set"),
+        ("0.9999", "initial_set.best=0.5", "too few images are suspected to decide the initial set"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let suspicion = format!("initial_set.suspicion={suspicion}");
+        let output = parent.path().join(number.to_string());
+        let more = ["--set", &suspicion, "--set", setting, "--output", word(&output), "--json"];
+        let ended = super::program::run(&purification(&model, &[&more[..], &ONE_EPOCH].concat()));
+        assert!(ended.status.success(), "{}", super::program::text(&ended.stderr));
+        let warning = format!("{} had no effect: {why}", setting.split('=').next().unwrap());
+        assert_says(&super::program::text(&ended.stderr), &[&format!("warning: {warning}")]);
+        let result: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        let warnings: Vec<&str> =
+            result["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap()).collect();
+        assert!(warnings.contains(&warning.as_str()), "{warnings:?}");
+        // 80 images are few.
+        assert!(warnings.iter().any(|warning| warning.starts_with("80 training images are few")));
+        let page = fs::read_to_string(output.join("report.html")).unwrap();
+        assert_says(&page, &["80 training images are few", why]);
+    }
+}
+
 /// A setting that does nothing would be taken for one that was tried.
 #[test]
 fn settings_that_are_unknown_or_have_no_effect() {
@@ -96,10 +179,17 @@ fn settings_that_are_unknown_or_have_no_effect() {
         ("[initial_set]\nshare = 0.5\n", ["initial_set.share has no effect", "clean set"]),
         ("[[rounds]]\n[[rounds]]\n", ["one round", "2"]),
         ("model = 3\n", ["settings.toml", "string"]),
+        ("data = \"x\"\n", ["settings.toml: invalid type: string \"x\"", "expected a table"]),
+        ("defense = 3\n", ["settings.toml", "integer"]),
+        ("[data]\nclasses = 3\n", ["settings.toml", "neither a file of class names nor a list"]),
+        ("digests = 3\n", ["settings.toml", "integer"]),
         ("= 3\n", ["settings.toml", "not TOML"]),
     ] {
         fs::write(&file, text).unwrap();
-        assert_says(&refusal(&["--clean-fraction", "0.5", "--config", word(&file)]), &parts);
+        let message = refusal(&["--clean-fraction", "0.5", "--config", word(&file)]);
+        assert_says(&message, &parts);
+        let words = ["struct ", "enum ", "Keys", "Kind", "usize", "PathBuf"];
+        assert!(!words.iter().any(|word| message.contains(word)), "{message}");
     }
     assert_says(&refusal(&["--config", word(&parent.path().join("absent.toml"))]), &["absent.toml"]);
 }

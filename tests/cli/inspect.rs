@@ -125,7 +125,11 @@ fn a_purification_that_wrecks_a_model_says_so() {
     let arguments = ["purify", "--model", word(&model), "--data", word(data.path()), "--output", word(&run)];
     let wrecking =
         ["--batch", "16", "--set", "rounds.*.adversarial.epochs=5", "--set", "rounds.*.clean.epochs=0"];
-    let words = succeeds(&[&arguments[..], &wrecking, &NO_FILTERS].concat());
+    let all = [&arguments[..], &wrecking, &NO_FILTERS, &["--fail-on", "not-done"]].concat();
+    let ended = super::program::run(&all);
+    let [words, log] = [&ended.stdout, &ended.stderr].map(|bytes| super::program::text(bytes));
+    assert_eq!(ended.status.code(), Some(3), "{log}");
+    assert_says(&log, &["pbe: error: not done: the purified model is worse"]);
     assert_says(
         &words,
         &["training images that aren't suspected: ", "Not done: the purified model is worse"],
@@ -133,4 +137,7 @@ fn a_purification_that_wrecks_a_model_says_so() {
     let result: Value = serde_json::from_slice(&std::fs::read(run.join("result.json")).unwrap()).unwrap();
     let accuracy = &result["training_accuracy"];
     assert!(accuracy["before"].as_f64().unwrap() > accuracy["after"].as_f64().unwrap() + 5.0, "{accuracy}");
+    assert!(result["not_done"][0].as_str().unwrap().starts_with("the purified model is worse"), "{result}");
+    // Without the option the run that ended is a run that ended.
+    succeeds(&["purify", "--resume", word(&run)]);
 }

@@ -181,6 +181,12 @@ fn a_run_with_suspicion_interrupted_and_resumed() {
     assert!(result["detection"]["suspected"].as_u64() > Some(0), "{result}");
 }
 
+/// What result.json says that the normalisation is from.
+fn normalisation_from(folder: &Path) -> String {
+    let result = read_json(folder.join("result.json"));
+    result["inputs"]["models"][0]["normalisation_from"].as_str().unwrap().into()
+}
+
 /// config.toml holds all that a run depends on.
 #[test]
 fn the_configuration_of_a_run_repeats_it() {
@@ -194,6 +200,7 @@ fn the_configuration_of_a_run_repeats_it() {
     succeeds(&["purify", "--config", word(&config), "--output", word(&again)]);
     assert_same(&first, &again);
     assert_eq!(fs::read(&config).unwrap(), fs::read(again.join("config.toml")).unwrap());
+    assert_eq!([normalisation_from(&first), normalisation_from(&again)], ["file", "config"]);
 
     let share = ["--clean-fraction", "0.5", "--trigger", word(&poison), "--output", word(&third)];
     succeeds(&purification(&model, &share));
@@ -235,6 +242,7 @@ fn the_configuration_of_an_infection_repeats_it() {
         succeeds(&["infect", "--config", word(&config), "--output", word(&again)]);
         assert_same(&first, &again);
         assert_eq!(fs::read(&config).unwrap(), fs::read(again.join("config.toml")).unwrap());
+        assert_eq!([normalisation_from(&first), normalisation_from(&again)], ["data set", "config"]);
     }
     let (config, other) = (folder("first0").join("config.toml"), folder("other"));
     let line = ["infect", "--config", word(&config), "--output", word(&other)];

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::train::{at_least, positive};
+use crate::train::{MAX_ITERATIONS, at_least, positive, within};
 
 /// What the generators are trained with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl GeneratorConfig {
     /// Refuses numbers that no run can mean.
     pub fn check(&self) -> Result<()> {
         at_least("generator-width", self.generator_width, 1)?;
-        at_least("mask-steps", self.mask_steps, 1)?;
+        within("mask-steps", self.mask_steps, 1..=MAX_ITERATIONS)?;
         positive("pattern-lr", self.pattern_lr)
     }
 

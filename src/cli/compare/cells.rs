@@ -108,6 +108,7 @@ impl Cell {
             batch: None,
             config: None,
             set: self.model.set.clone(),
+            fail_on: None,
             run: RunArgs::at(folder),
             compute: ComputeArgs { seed: Some(self.seed), json: false, ..shared.compute.clone() },
         }

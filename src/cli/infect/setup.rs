@@ -13,11 +13,12 @@ use pbe::inputs::{Inputs, ModelInputs};
 use pbe::model::{Architecture, NetworkKind, Weights, load_set};
 use pbe::train::{Schedule, TrainerConfig};
 use serde::Serialize;
+use toml::Value;
 
 use super::InfectArgs;
 use super::config::origin;
 use crate::cli::common::{DataConfig, Digests, Loaded, Provenance};
-use crate::cli::config_file::check_kind;
+use crate::cli::config_file::{check_kind, read};
 use crate::cli::open::tell;
 use crate::cli::progress::Progress;
 use crate::cli::trigger::PoisonSettings;
@@ -159,6 +160,16 @@ pub struct Setup {
     pub inputs: Inputs,
 }
 
+/// What gives the normalisation: a configuration has become options (`config.rs`).
+fn normalisation_from(args: &InfectArgs) -> Result<&'static str> {
+    let resumed = args.run.resumed()?;
+    let Some(path) = args.config.as_deref().or(resumed.as_deref()) else { return Ok("option") };
+    let file = read(path)?;
+    let own = file.get("data").and_then(|data| data.get("normalisation")).and_then(Value::as_str);
+    let given = args.input.normalisation.as_ref();
+    Ok(if own.and_then(|own| own.parse().ok()).as_ref() == given { "config" } else { "option" })
+}
+
 impl Setup {
     pub fn new(args: &InfectArgs, progress: &Progress) -> Result<Self> {
         if let Some(width) = args.train.width.filter(|width| !(1..=WIDEST).contains(width)) {
@@ -174,12 +185,13 @@ impl Setup {
         let loaded = args.data.load(None, channels, args.compute.seed(), progress)?;
         let config = args.train.config(loaded.set.allows_flip());
         let train = loaded.set.train.clone();
+        config.trainer.check_crop(train.height.min(train.width))?;
         let mut weights = args.train.initial(given, &train, args.compute.seed(), progress);
         let own = weights.normalisation.take();
         let channels = weights.architecture.channels;
         let given = args.input.normalisation.as_ref().map(|given| given.resolve(channels)).transpose()?;
         let (normalisation, from) = match (given, own) {
-            (Some(given), _) => (given, "option"),
+            (Some(given), _) => (given, normalisation_from(args)?),
             (None, Some(own)) => (own, "file"),
             (None, None) => (loaded.set.normalisation.clone(), "data set"),
         };

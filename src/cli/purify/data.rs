@@ -28,6 +28,8 @@ pub struct PurifyData {
     pub clean: Option<Vec<bool>>,
     /// What models are measured on, where there is a test split.
     pub evaluator: Option<Evaluator>,
+    /// What the result has to be read with.
+    pub warnings: Vec<String>,
 }
 
 /// With fewer images a purification costs much accuracy or leaves the backdoor (docs/report.md): without a clean set, and
@@ -64,9 +66,10 @@ impl PurifyData {
             progress.log("the data has no test split: accuracy and attack success are not measured");
         }
         let clean_set = request.clean_set();
-        few(images.len(), clean_set).into_iter().for_each(|warning| progress.log(&warning));
+        let warnings: Vec<String> = few(images.len(), clean_set).into_iter().collect();
+        warnings.iter().for_each(|warning| progress.log(&format!("warning: {warning}")));
         let taken = loaded.taken.clone();
-        Ok((Self { set: loaded.set, images, taken, clean_set, clean, evaluator }, network, inputs))
+        Ok((Self { set: loaded.set, images, taken, clean_set, clean, evaluator, warnings }, network, inputs))
     }
 
     /// Digests of what a run depends on beside its settings.
@@ -100,7 +103,7 @@ fn few(images: usize, clean_set: bool) -> Option<String> {
     let (least, kind) = (ENOUGH[usize::from(clean_set)], if clean_set { "clean" } else { "training" });
     (images < least).then(|| {
         format!(
-            "warning: {images} {kind} images are few: with less than {least} a purification costs much accuracy, or leaves the backdoor"
+            "{images} {kind} images are few: with less than {least} a purification costs much accuracy, or leaves the backdoor"
         )
     })
 }

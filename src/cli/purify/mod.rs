@@ -5,6 +5,7 @@ mod findings;
 mod observer;
 mod page;
 mod request;
+mod run_keys;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,10 +13,10 @@ use std::time::Instant;
 use pbe::defense::{RunInputs, RunState, purify as run_defense};
 use pbe::device::Device;
 use pbe::engine::EngineOptions;
-use pbe::error::Result;
+use pbe::error::{Error, Result};
 use pbe::fs::write_atomic;
 use pbe::model::save;
-use pbe::report::{RunFolder, RunResult, csv};
+use pbe::report::{RunFolder, RunResult, csv, not_done};
 use serde::Serialize;
 use toml::Table;
 
@@ -31,7 +32,7 @@ pub use data::training_images;
 use findings::Findings;
 use observer::{CheckpointMeta, RunObserver, restore};
 pub use request::PurifyArgs;
-use request::Request;
+use request::{FailOn, Request};
 
 /// Everything the result depends on.
 #[derive(Serialize)]
@@ -53,7 +54,12 @@ struct PurifySettings<'a> {
 
 /// Runs the command.
 pub fn run(args: &PurifyArgs) -> Result<()> {
-    print_result(&purify(args, &Progress::new())?, args.compute.json)
+    let result = purify(args, &Progress::new())?;
+    print_result(&result, args.compute.json)?;
+    match (args.fail_on, result.not_done.first()) {
+        (Some(FailOn::NotDone), Some(cause)) => Err(Error::Verdict(format!("not done: {cause} (--fail-on)"))),
+        _ => Ok(()),
+    }
 }
 
 /// Purifies and writes the run folder.
@@ -65,7 +71,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     check_kind(request.device_kind.as_deref(), &device.kind())?;
     let clock = Instant::now();
     let (data, network, told) = PurifyData::load(&request, model, device.as_ref(), progress)?;
-    let configured = request.configure(Some(data.images.len()), data.set.allows_flip())?;
+    let configured = request.configure(Some(&data.images), data.set.allows_flip())?;
     let (defense, seed) = (configured.defense.as_ref(), request.compute.seed());
     let images = data.bytes(&network, defense);
     let need = memory_estimate(device.as_ref(), &network, defense.engine_options(), images).check()?;
@@ -94,7 +100,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let load = clock.elapsed().as_secs_f64();
     let [for_infected, for_purified] = options(defense.engine_options(), !data.clean_set);
     let infected = &mut network.open(device.as_ref(), &for_infected)?;
-    let purified = &mut network.open(device.as_ref(), &for_purified)?;
+    let purified = &mut network.open(device.as_ref(), &for_purified)?.named("the purified model");
     progress.log(&need.to_string());
     log_differences(&configured.differences, progress);
 
@@ -116,6 +122,8 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let before = observer.meta.before.unwrap_or_default();
     let after = observer.measure(purified)?;
     save(&network.with_values(purified.weights()?), folder.model())?;
+    let idle = configured.idle(&state);
+    idle.iter().for_each(|warning| progress.log(&format!("warning: {warning}")));
     let relabelled = state.records.iter().any(|record| record.relabelled > 0);
     let suspects = (state.suspects.take(), relabelled);
     let found = Findings::new(infected, purified, &data, suspects, (defense.trainer(), seed), progress)?;
@@ -124,25 +132,29 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     result.judge(before, after);
     result.rounds = std::mem::take(&mut observer.meta.rounds);
     sum_seconds(&mut result, load, clock.elapsed().as_secs_f64());
+    result.warnings = [data.warnings.clone(), idle].concat();
     if let Some(found) = &found {
-        write_findings(&mut result, found, &data, &folder)?;
+        take_findings(&mut result, found);
+    }
+    result.not_done = not_done(&result);
+    if let Some(found) = &found {
+        write_findings(&result, found, &data, &folder)?;
     }
     result.save(&folder.result())?;
     remove(&folder.checkpoint())?;
     Ok(result)
 }
 
-/// Puts what was found into the result, and writes `suspects.csv` and `report.html`.
-fn write_findings(
-    result: &mut RunResult,
-    found: &Findings,
-    data: &PurifyData,
-    folder: &RunFolder,
-) -> Result<()> {
+/// Puts what was found into the result.
+fn take_findings(result: &mut RunResult, found: &Findings) {
     result.detection = Some(found.detection.clone());
     result.asr_estimate = found.estimate.clone();
     result.recall = found.recall.clone();
     result.training_accuracy = found.training_accuracy;
+}
+
+/// Writes `suspects.csv` and `report.html`.
+fn write_findings(result: &RunResult, found: &Findings, data: &PurifyData, folder: &RunFolder) -> Result<()> {
     let all = || (0..data.images.len() as u32).collect();
     let taken = data.taken.clone().unwrap_or_else(all);
     csv::write_suspects(&folder.suspects(), &data.images, &taken, &found.suspects)?;

@@ -32,6 +32,7 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
     let (first, others) = sentences.split_first().map_or(("", &[][..]), |(first, others)| (first, others));
     let mut page = Page::new(verdict, first);
     page.list(others);
+    page.list(&result.warnings);
     page.heading("Before and after");
     page.table(&before_and_after(result), "Per cent. ACC: accuracy on the test images, or, where there are none, on the training images that aren't suspected. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images. Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
     suspected(&mut page, found, &data.images)?;

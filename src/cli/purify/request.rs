@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::Args;
-use pbe::data::{Format, NormalisationChoice};
-use pbe::defense::settings::{in_words, parse_assignment};
+use clap::{Args, ValueEnum};
+use pbe::data::{ImageSet, NormalisationChoice};
+use pbe::defense::settings::parse_assignment;
 use pbe::defense::{Configured, DefenseKind, Facts, Overlay, Recipe};
-use pbe::device::{DeviceChoice, Precision};
+use pbe::device::DeviceChoice;
 use pbe::error::{Error, Result};
-use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
+use super::run_keys::{ClassesKey, RunKeys, check_rounds, is_run_key, put, refuse_beside_option};
 use crate::cli::common::{DataArgs, ModelArgs, ReadArgs, RunArgs};
 use crate::cli::config_file::{check_origin, read};
 use crate::cli::device::ComputeArgs;
@@ -88,78 +88,22 @@ pub struct PurifyArgs {
     /// As rounds.0.clean.epochs=16, rounds.*.attack.steps=5 or data.format=idx.
     #[arg(long, value_name = "PATH=VALUE", help_heading = "Defence")]
     pub set: Vec<String>,
+    /// End with exit code 3 where the backdoor is still there, or the model is worse
+    ///
+    /// result.json has the cause as not_done.
+    #[arg(long, value_name = "VERDICT", help_heading = "Run")]
+    pub fail_on: Option<FailOn>,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
 
-/// The keys of `config.toml` that aren't settings of the defence.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RunKeys {
-    device: Option<String>,
-    #[serde(deserialize_with = "parsed")]
-    precision: Option<Precision>,
-    seed: Option<u64>,
-    model: Option<PathBuf>,
-    weights: Option<String>,
-    clean: Option<PathBuf>,
-    clean_fraction: Option<f64>,
-    poison: Option<PathBuf>,
-    trigger: Option<PathBuf>,
-    defense: Option<DefenseKind>,
-    recipe: Option<Recipe>,
-    data: DataKeys,
-    digests: BTreeMap<String, String>,
+/// A verdict that ends in an exit code of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    NotDone,
 }
-
-/// How the data are read.
-#[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
-struct DataKeys {
-    path: Option<PathBuf>,
-    #[serde(deserialize_with = "parsed")]
-    format: Option<Format>,
-    limit: Option<usize>,
-    /// The seed that the limit draws with, where it isn't the run's.
-    limit_seed: Option<u64>,
-    skip_bad: bool,
-    /// Side of square images.
-    size: Option<usize>,
-    height: Option<usize>,
-    width: Option<usize>,
-    #[serde(deserialize_with = "parsed")]
-    normalisation: Option<NormalisationChoice>,
-    classes: Option<ClassesKey>,
-}
-
-/// A file of class names, or the names.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ClassesKey {
-    File(PathBuf),
-    Names(Vec<String>),
-}
-
-const RUN_KEYS: [&str; 16] = [
-    "command",
-    "digests",
-    "version",
-    "commit",
-    "device",
-    "precision",
-    "seed",
-    "model",
-    "weights",
-    "clean",
-    "clean_fraction",
-    "poison",
-    "trigger",
-    "defense",
-    "recipe",
-    "data",
-];
 
 /// A purification.
 pub struct Request {
@@ -199,18 +143,19 @@ impl Request {
         }
         for text in &args.set {
             let (path, value) = parse_assignment(text)?;
-            let first = path.split('.').next().unwrap_or_default();
-            if RUN_KEYS.contains(&first) { insert(&mut file, &path, value)? } else { set.push((path, value)) }
+            refuse_beside_option(&path, args)?;
+            if is_run_key(&path) {
+                put(&mut file, &path, value)?;
+            } else {
+                set.push((path, value));
+            }
         }
-        let (run, settings): (Table, Table) =
-            file.into_iter().partition(|(key, _)| RUN_KEYS.contains(&key.as_str()));
-        let source = || config.map_or("--set".into(), |path| path.display().to_string());
-        check_origin(&run, "purify", &source())?;
-        let keys: RunKeys = run
-            .try_into()
-            .map_err(|cause: toml::de::Error| Error::input(format!("{}: {}", source(), in_words(&cause))))?;
-        keys.check(args, &source())?;
-        let missing = |what: &str| Error::input(format!("{}: no {what}, and no --{what}", source()));
+        let source = config.map_or("--set".into(), |path| path.display().to_string());
+        check_rounds(&file, args, &source)?;
+        let (run, settings): (Table, Table) = file.into_iter().partition(|(key, _)| is_run_key(key));
+        check_origin(&run, "purify", &source)?;
+        let keys = RunKeys::read(run, args, &source)?;
+        let missing = |what: &str| Error::input(format!("{source}: no {what}, and no --{what}"));
         let clean_given = args.clean.is_some() || args.clean_fraction.is_some();
         let truth_given = args.poison.is_some() || args.trigger.is_some();
         let path = args.data.clone().or(keys.data.path).ok_or_else(|| missing("data"))?;
@@ -224,6 +169,7 @@ impl Request {
         let (format, skip_bad, limit_seed) = (keys.data.format, keys.data.skip_bad, keys.data.limit_seed);
         let read = ReadArgs { format, limit, limit_seed, skip_bad, classes, class_names, size: None };
         let input = ModelArgs {
+            of_config: args.normalisation.is_none() && keys.data.normalisation.is_some(),
             normalisation: args.normalisation.clone().or(keys.data.normalisation),
             weights: args.weights.clone().or(keys.weights),
         };
@@ -263,49 +209,14 @@ impl Request {
     }
 
     /// The defence with its settings, checked; `images` are those it is given, where they have been read.
-    pub fn configure(&self, images: Option<usize>, allows_flip: bool) -> Result<Configured> {
+    pub fn configure(&self, images: Option<&ImageSet>, allows_flip: bool) -> Result<Configured> {
         if let Some(share) = self.clean_fraction.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
             return Err(Error::input(format!("--clean-fraction {share} is not above 0 and at most 1")));
         }
         let (recipe, rounds, clean_set) = (self.recipe, self.rounds, self.clean_set());
-        self.defense.configure(&Facts { recipe, rounds, clean_set, images, allows_flip }, &self.overlay)
+        let side = images.map(|images| images.height.min(images.width));
+        let images = images.map(ImageSet::len);
+        let facts = Facts { recipe, rounds, clean_set, images, side, allows_flip };
+        self.defense.configure(&facts, &self.overlay)
     }
-}
-
-impl RunKeys {
-    fn check(&self, args: &PurifyArgs, source: &str) -> Result<()> {
-        if self.clean.is_some() && self.clean_fraction.is_some() {
-            return Err(Error::input(format!("{source}: `clean` and `clean_fraction` exclude each other")));
-        }
-        if let (Some(given), Some(recipe)) =
-            (args.recipe, self.recipe.filter(|own| Some(*own) != args.recipe))
-        {
-            let cause = format!("--recipe {given:?}: {source} is of the recipe {recipe:?}").to_lowercase();
-            return Err(Error::input(cause));
-        }
-        Ok(())
-    }
-}
-
-/// Puts `value` at a path in dots.
-fn insert(table: &mut Table, path: &str, value: Value) -> Result<()> {
-    let Some((name, rest)) = path.split_once('.') else {
-        table.insert(path.to_string(), value);
-        return Ok(());
-    };
-    let below = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
-    let below =
-        below.as_table_mut().ok_or_else(|| Error::input(format!("--set {path}: {name} has no keys")))?;
-    insert(below, rest, value)
-}
-
-/// A text that a type is read from.
-fn parsed<'de, D: Deserializer<'de>, T: std::str::FromStr>(
-    deserializer: D,
-) -> std::result::Result<Option<T>, D::Error>
-where
-    T::Err: std::fmt::Display,
-{
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(|cause| serde::de::Error::custom(format!("{text}: {cause}")))
 }

@@ -14,7 +14,7 @@ use super::{Defense, Facts, Phase, Run};
 use crate::data::{ImageSet, SampleSize, stratified_sample};
 use crate::engine::EngineOptions;
 use crate::error::Result;
-use crate::train::{TrainConfig, TrainerConfig, at_least, positive, share};
+use crate::train::{MAX_EPOCHS, TrainConfig, TrainerConfig, positive, share, within};
 use outlier::outliers;
 #[cfg(test)]
 pub(super) use trigger::Adam;
@@ -49,7 +49,7 @@ impl Defense for NeuralCleanse {
 
     fn check(&self, _: &Facts) -> Result<()> {
         self.trainer.check()?;
-        at_least("passes", self.passes, 1)?;
+        within("passes", self.passes, 1..=MAX_EPOCHS)?;
         positive("learning_rate", self.learning_rate)?;
         share("success", self.success)?;
         share("stamped", self.stamped)?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::defense::{Facts, Recipe};
+use crate::defense::{Facts, Recipe, RunState};
 use crate::error::{Error, Result};
 use crate::eval::{FilterAttack, MAX_DROPPED, View};
 use crate::train::{PgdConfig, Schedule, TrainConfig, TrainerConfig, at_least, positive, share, steps};
@@ -204,6 +204,27 @@ impl Pbe {
             }
         }
         unused
+    }
+
+    /// What suspicion leaves without an effect, whether it decided the initial set or not.
+    pub(super) fn idle_settings(&self, state: &RunState) -> Vec<(String, &'static str)> {
+        let Some(suspects) = &state.suspects else { return vec![] };
+        let rounds = 0..self.rounds.len();
+        if suspects.index() <= self.initial_set.suspicion {
+            let why = "too few images are suspected to decide the initial set";
+            let relabel = rounds.map(|number| (format!("rounds.{number}.relabel"), why));
+            return std::iter::once(("initial_set.best".into(), why)).chain(relabel).collect();
+        }
+        let filters = ["share", "limit", "label_agreement", "views", "attacks", "max_dropped"];
+        let why = "the suspected images decide the initial set";
+        let filters = filters.map(|name| (format!("initial_set.{name}"), why));
+        let shares = rounds.map(|number| (format!("rounds.{number}.select.share"), why));
+        let relabelled = state.records.iter().filter(|record| record.relabelled > 0);
+        let attacks = relabelled.flat_map(|record| {
+            let why = "the round trains on the suspected images instead";
+            ["attack", "adversarial"].map(|name| (format!("rounds.{}.{name}", record.round), why))
+        });
+        filters.into_iter().chain(shares).chain(attacks).collect()
     }
 }
 

@@ -9,7 +9,7 @@ mod tests;
 pub use config::{InitialSet, Pbe, Round, Select};
 
 use super::run::sample;
-use super::{Defense, Facts, Phase, Recipe, Run, TrainingSet};
+use super::{Defense, Facts, Phase, Recipe, Run, RunState, TrainingSet};
 use crate::error::{Error, Result};
 use crate::eval::{Agreement, agreeing, agreement, logits, logits_with_progress, predictions};
 use crate::train::{Adversarial, TrainerConfig, pgd};
@@ -78,6 +78,10 @@ impl Defense for Pbe {
 
     fn unused(&self, facts: &Facts) -> Vec<(String, &'static str)> {
         self.unused_settings(facts)
+    }
+
+    fn idle(&self, state: &RunState) -> Vec<(String, &'static str)> {
+        self.idle_settings(state)
     }
 
     fn trainer(&self) -> &TrainerConfig {

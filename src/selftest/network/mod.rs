@@ -76,9 +76,10 @@ pub(super) fn test(
     let network = NetworkTest::new(case)?;
     // Every device gets the same trained weights, so that the rest is comparable.
     let on_cpu = network.run(cpu, None)?;
-    let trained = Some(on_cpu.weights.as_slice());
-    let reference = network.run(&ReferenceDevice::like(device), trained)?;
-    let found = network.run(device, trained).and_then(|found| Ok((network.run(device, trained)?, found)));
+    let trained = on_cpu.weights.as_slice();
+    let reference = network.run(&ReferenceDevice::like(device), Some(trained))?;
+    let found =
+        network.run(device, Some(trained)).and_then(|found| Ok((network.run_again(device, trained)?, found)));
     let (again, found) = match found {
         Ok(found) => found,
         Err(error) => {

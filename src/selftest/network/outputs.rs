@@ -9,6 +9,8 @@ const TIE: f32 = 1e-5;
 pub struct NetworkOutputs {
     pub gradients: Vec<f32>,
     pub losses: Vec<f32>,
+    /// Weights and average after the steps that a second run has.
+    pub early: Vec<f32>,
     pub weights: Vec<f32>,
     pub average: Vec<f32>,
     pub logits: Vec<f32>,
@@ -25,9 +27,11 @@ pub struct NetworkOutputs {
 }
 
 impl NetworkOutputs {
-    /// Number of elements whose bits differ.
-    pub fn unequal_bits(&self, other: &Self) -> f64 {
-        self.lists().iter().zip(other.lists()).map(|(one, other)| unequal_bits(one, other)).sum()
+    /// Number of elements whose bits differ from those of a second run, which trains for fewer steps.
+    pub fn unequal_bits(&self, again: &Self) -> f64 {
+        let losses = &self.losses[..again.losses.len()];
+        let lists = self.lists().into_iter().zip(again.lists());
+        lists.map(|(one, other)| unequal_bits(one, other)).sum::<f64>() + unequal_bits(losses, &again.losses)
     }
 
     /// The error of each row; those of signs only for L∞ attacks.
@@ -53,12 +57,11 @@ impl NetworkOutputs {
         errors
     }
 
-    fn lists(&self) -> [&[f32]; 11] {
+    /// What doesn't depend on the number of steps.
+    fn lists(&self) -> [&[f32]; 9] {
         [
             &self.gradients,
-            &self.losses,
-            &self.weights,
-            &self.average,
+            &self.early,
             &self.logits,
             &self.features,
             &self.scores,
