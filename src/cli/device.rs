@@ -1,6 +1,7 @@
 //! `--device`: what was asked for, and the device that is.
 
 use clap::Args;
+use pbe::device::cpu::matrix_unit;
 use pbe::device::cuda::ptx_dir;
 use pbe::device::{Device, DeviceChoice, Precision};
 use pbe::error::Result;
@@ -64,7 +65,10 @@ impl ComputeArgs {
         match (self.precision, precision) {
             (Some(_), _) => format!("{precision}: asked for"),
             (None, Precision::Bf16) => "bf16: the fast one on a GPU; --precision f32 is the other".into(),
-            (None, Precision::F32) => "f32: the default on a processor".into(),
+            (None, Precision::F32) => match matrix_unit() {
+                Some(unit) => format!("f32: the default on a processor; --precision bf16 uses {unit}"),
+                None => "f32: what this processor computes in".into(),
+            },
         }
     }
 }

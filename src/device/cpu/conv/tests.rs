@@ -328,6 +328,20 @@ proptest! {
     }
 }
 
+/// More images than a task of bf16 packs at a time. Sums of small whole numbers are exact in every arithmetic.
+#[test]
+fn weight_gradients_of_many_images_are_exact() {
+    let mut case = TestConv::new(shape([4, 4, 256, 256], [3, 1, 1]), 192, Options(0));
+    for value in case.input.iter_mut().chain(&mut case.gradient) {
+        *value = (1.5 * *value).round();
+    }
+    let expected = case.wgrad(Arithmetic::F32(Level::detect()), Threads::One, 1);
+    assert!(expected.iter().any(|&sum| sum.abs() > 30.0));
+    for arithmetic in arithmetics() {
+        assert_eq!(case.wgrad(arithmetic, Threads::One, 1), expected, "{arithmetic:?}");
+    }
+}
+
 #[test]
 fn threads_and_grouping_change_no_bit() {
     let pools: Vec<_> =

@@ -6,7 +6,7 @@ use super::super::epilogue::Epilogue;
 use super::super::memory::{BumpAllocator, room};
 use super::super::rows::ProloguePointers;
 use super::filter::{COLUMNS, tiles_of};
-use super::layout::{Layout, Tile};
+use super::layout::{LINE, Layout, Tile};
 use super::pack::{Source, lanes};
 use super::unit::{DEPTH, MatrixUnit, Product, SIDE, TILE};
 
@@ -27,7 +27,7 @@ pub struct Convolution<'a> {
 
 /// Bytes of a group's lines.
 fn group_bytes(layout: &Layout, depth: usize) -> usize {
-    depth.div_ceil(DEPTH) * layout.lines.len() * 64
+    depth.div_ceil(DEPTH) * layout.lines.len() * LINE
 }
 
 /// Groups that a task packs.
@@ -128,14 +128,9 @@ impl Blocks<'_> {
         let depth_blocks = depth.div_ceil(DEPTH);
         let groups = self.count.div_ceil(layout.group);
         let mut filter = filter;
-        let mut offsets = [0; 64];
         for block in 0..columns.div_ceil(COLUMNS) {
             let tiles = tiles_of(columns, block);
             for part in &layout.parts {
-                for (offset, tap) in offsets.iter_mut().zip(&part.taps) {
-                    *offset = tap.1 * 64;
-                }
-                let offsets = &offsets[..part.taps.len()];
                 let all = groups * part.tiles.len();
                 for pair in (0..all).step_by(2) {
                     let places = [pair, (pair + 1).min(all - 1)]
@@ -143,13 +138,13 @@ impl Blocks<'_> {
                     // SAFETY: the lines of the tiles were packed.
                     unsafe {
                         let a =
-                            places.map(|(group, tile)| self.lines.add(group * self.bytes + tile.line * 64));
+                            places.map(|(group, tile)| self.lines.add(group * self.bytes + tile.line * LINE));
                         let product = Product {
                             a,
-                            a_row: 64,
-                            offsets,
+                            a_row: LINE,
+                            offsets: &part.offsets,
                             blocks: depth_blocks,
-                            a_block: layout.lines.len() * 64,
+                            a_block: layout.lines.len() * LINE,
                             b: [filter, filter.add((tiles - 1) * TILE)],
                             b_step: tiles * TILE,
                             b_block: part.taps.len() * tiles * TILE,

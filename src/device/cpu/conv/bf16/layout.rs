@@ -12,6 +12,8 @@
 use super::unit::{DEPTH, SIDE};
 use crate::device::{ConvShape, Direction};
 
+/// Bytes of a line.
+pub const LINE: usize = DEPTH * 2;
 /// No pixel.
 pub const NONE: u32 = u32::MAX;
 
@@ -33,6 +35,8 @@ pub struct Layout {
 pub struct Part {
     /// The taps: place in the window, and lines from a tile's own to those that it reads.
     pub taps: Vec<(usize, usize)>,
+    /// The same in bytes.
+    pub offsets: Vec<usize>,
     /// The tiles that cover the outputs.
     pub tiles: Vec<Tile>,
 }
@@ -218,7 +222,8 @@ impl Grid {
     fn part(&self, kernel: usize, row: &AxisPart, column: &AxisPart) -> Part {
         let tap =
             |y: &[usize; 3], x: &[usize; 3]| (y[0] * kernel + x[0], self.line([y[1], x[1]], [y[2], x[2]]));
-        let taps = row.taps.iter().flat_map(|y| column.taps.iter().map(move |x| tap(y, x))).collect();
+        let taps: Vec<_> = row.taps.iter().flat_map(|y| column.taps.iter().map(move |x| tap(y, x))).collect();
+        let offsets = taps.iter().map(|tap| tap.1 * LINE).collect();
         // Row by row, or as one run with the padding in it: what takes fewer tiles.
         let (run, pitch) = (column.count * self.group, self.columns.positions * self.group);
         let by_row = row.count * run.div_ceil(SIDE);
@@ -229,7 +234,7 @@ impl Grid {
         } else {
             (0..in_one).map(|tile| self.tile(row, column, tile * SIDE, usize::MAX)).collect()
         };
-        Part { taps, tiles }
+        Part { taps, offsets, tiles }
     }
 
     /// The tile from `line` on, without the lines from `end` on.

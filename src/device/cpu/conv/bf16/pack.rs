@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::rows::ProloguePointers;
+use super::layout::LINE;
 use super::unit::{DEPTH, SIDE, TILE};
 
 /// Pixels of f32, NHWC, of one group of images.
@@ -75,7 +76,7 @@ impl Source {
             // SAFETY: the caller's promise.
             unsafe {
                 let halves = [0, SIDE].map(|c| self.channels(block * DEPTH + c));
-                let to = target.add(block * lines.len() * 64);
+                let to = target.add(block * lines.len() * LINE);
                 match self.prologue.mask.is_null() {
                     true => self.pack_block::<false>(&halves, lines, to, std::ptr::null_mut()),
                     false => self.pack_block::<true>(&halves, lines, to, self.prologue.mask.add(block)),
@@ -109,7 +110,7 @@ impl Source {
                     rounded =
                         round(_mm512_max_ps(halves[0].floor, low), _mm512_max_ps(halves[1].floor, high));
                 }
-                _mm512_store_si512(target.add(line * 64).cast(), rounded);
+                _mm512_store_si512(target.add(line * LINE).cast(), rounded);
             }
         }
     }
