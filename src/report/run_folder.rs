@@ -256,11 +256,13 @@ fn different(difference: &str, begin: Begin) -> String {
             digests.replace('"', "")
         );
     }
+    // Both kinds are a processor's: `cpu` in f32, `cpu UNIT` in bf16.
+    let processors = difference.matches("\"cpu").count() == 2;
     let hint = match begin {
-        Begin::Resume if difference.starts_with("device ") => {
+        Begin::Resume if difference.starts_with("device ") && !processors => {
             "; it goes on to the same bits only there: say so with --device"
         }
-        Begin::Resume if difference.starts_with("precision ") => {
+        Begin::Resume if processors || difference.starts_with("precision ") => {
             "; it goes on to the same bits only so: say so with --precision"
         }
         Begin::Resume => "",

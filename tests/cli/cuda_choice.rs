@@ -166,6 +166,11 @@ fn a_run_goes_on_only_on_its_own_device() {
     assert_says(&message, &["device is \"cpu\" there and \"cuda: PTX emulator", "say so with --device"]);
     std::fs::rename(parent.path().join("moved"), parent.path().join("cpu")).unwrap();
     success(&["cpu"], &resumed("cpu", &[]));
+    if let Some(unit) = pbe::device::cpu::matrix_unit() {
+        let message = error_of(&resumed("cpu", &["--precision", "bf16"]), 2);
+        let kinds = format!("device is \"cpu\" there and \"cpu {unit}\" here");
+        assert_says(&message, &[kinds.as_str(), "say so with --precision"]);
+    }
 
     success(&["cuda"], &on("cuda", &["--precision", "f32"]));
     let message = error_of(&resumed("cuda", &["--precision", "bf16"]), 2);
