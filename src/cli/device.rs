@@ -3,7 +3,7 @@
 use clap::Args;
 use pbe::device::cpu::matrix_unit;
 use pbe::device::cuda::ptx_dir;
-use pbe::device::{Device, DeviceChoice, Precision};
+use pbe::device::{Device, DeviceChoice, Precision, is_processor};
 use pbe::error::Result;
 
 use super::progress::log;
@@ -48,7 +48,7 @@ impl ComputeArgs {
         // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
         let (device, chosen) = self.device.open(self.precision, threads)?;
-        if let Some(folder) = ptx_dir().filter(|_| !device.kind().starts_with("cpu")) {
+        if let Some(folder) = ptx_dir().filter(|_| !is_processor(&device.kind())) {
             log(&format!("kernels: read from {} (PBE_PTX_DIR)", folder.display()));
         }
         log(&format!("device: {} ({chosen}; {})", device.describe(), self.why(device.precision())));

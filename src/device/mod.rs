@@ -80,6 +80,11 @@ pub struct LaunchBuffer {
     pub bytes: u64,
 }
 
+/// Whether a kind of device ([`Device::kind`]) is the processor, in any precision.
+pub fn is_processor(kind: &str) -> bool {
+    kind.starts_with("cpu")
+}
+
 /// A processor that can hold networks and run plans.
 pub trait Device: Send + Sync {
     /// One line: kind, name, what it uses.

@@ -16,7 +16,7 @@ pub mod shared;
 pub mod staging;
 
 pub use crate::device::cpu::CpuDevice;
-pub use crate::device::{Augment, Device, Norm, Precision, StepParams};
+pub use crate::device::{Augment, Device, Norm, Precision, StepParams, is_processor};
 pub use engine_plan::{EngineOptions, EnginePlan};
 pub use image_engine::{ImageEngine, ImageOptions, ImagePlan};
 pub use programs::{Source, Statistics};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::statistics::FirstLayer;
 use crate::data::{ClassOrder, ImageSet, Normalisation, SampleSize, stratified_sample};
-use crate::engine::{Device, Engine, EngineOptions};
+use crate::engine::{Device, Engine, EngineOptions, is_processor};
 use crate::error::Result;
 use crate::eval::{logits, predictions};
 use crate::model::Weights;
@@ -84,7 +84,7 @@ pub fn fit(
 ) -> Result<Fit> {
     let layer = FirstLayer::new(weights, images);
     let graph = weights.architecture.graph(usual, images.height, images.width)?;
-    let work = if device.kind().starts_with("cpu") { CPU_WORK } else { GPU_WORK };
+    let work = if is_processor(&device.kind()) { CPU_WORK } else { GPU_WORK };
     let mut left: Vec<(Normalisation, usize)> = normalisations
         .iter()
         .flat_map(|normalisation| (0..orders.len()).map(move |order| (normalisation.clone(), order)))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use pbe::backdoor::dynamic::GeneratorConfig;
+use pbe::device::is_processor;
 use pbe::error::{Error, Result};
 use pbe::report::RunFolder;
 use toml::{Table, Value};
@@ -178,7 +179,7 @@ fn options(file: &Table, source: &str) -> Result<Vec<(&'static str, String)>> {
     {
         found.push(("--size", height.to_string()));
     }
-    if file.get("device").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("cpu")) {
+    if file.get("device").and_then(Value::as_str).is_some_and(is_processor) {
         found.push(("--device", "cpu".into()));
     }
     // A run without a backdoor has no attack.

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use pbe::data::{ImageSet, NormalisationChoice};
 use pbe::defense::settings::parse_assignment;
 use pbe::defense::{Configured, DefenseKind, Facts, Overlay, Recipe};
-use pbe::device::DeviceChoice;
+use pbe::device::{DeviceChoice, is_processor};
 use pbe::error::{Error, Result};
 use toml::{Table, Value};
 
@@ -177,7 +177,7 @@ impl Request {
         compute.seed = compute.seed.or(keys.seed);
         compute.precision = compute.precision.or(keys.precision);
         let mut device_kind = keys.device.filter(|_| compute.device == DeviceChoice::Auto);
-        if device_kind.as_deref().is_some_and(|kind| kind.starts_with("cpu")) {
+        if device_kind.as_deref().is_some_and(is_processor) {
             compute.device = DeviceChoice::Cpu;
             // Another precision is another kind of processor.
             device_kind = device_kind.filter(|_| args.compute.precision.is_none());

@@ -158,8 +158,8 @@ fn scratch_sizes<'a>(
     programs: impl Iterator<Item = &'a Program> + Clone,
 ) -> (ScratchSize, ScratchSize) {
     let (workers, shared) = (|p: &&Program| p.data_parallel, |p: &&Program| !p.data_parallel);
-    let of = |programs: &mut dyn Iterator<Item = &'a Program>| ScratchSize::of(arithmetic, programs);
-    (of(&mut programs.clone().filter(shared)), of(&mut programs.filter(workers)))
+    let all = ScratchSize::of(arithmetic, programs.clone().filter(shared));
+    (all, ScratchSize::of(arithmetic, programs.filter(workers)))
 }
 
 /// Bytes of a session with this layout and these programs prepared, on `threads` threads.

@@ -71,6 +71,14 @@ impl<T> SyncPointers<T> {
     }
 }
 
+/// Runs `task` for each of `0..tasks`.
+pub(super) fn for_tasks(threads: Threads, tasks: usize, task: impl Fn(usize) + Send + Sync) {
+    match threads {
+        Threads::One => (0..tasks).for_each(task),
+        Threads::All => (0..tasks).into_par_iter().for_each(task),
+    }
+}
+
 /// Runs `task(first, count, scratch)` over `0..count` in pieces of `piece`. With `Threads::All` the
 /// pieces go to whichever slot is free: a task's result must not depend on where it runs.
 pub(super) fn for_pieces(

@@ -32,10 +32,9 @@ use crate::device::{ConvShape, Direction, FilterSpec};
 use bf16::{TiledFilter, Wgrad};
 use direct::Direct;
 use epilogue::Epilogue;
-use memory::{AlignedBuffer, SyncPointers, for_pieces, room};
+use memory::{AlignedBuffer, SyncPointers, for_pieces, for_tasks, room};
 use pack::Form;
 use partition::Partition;
-use rayon::prelude::*;
 use rows::ProloguePointers;
 use wgrad::{Operands, Task};
 use winograd::{POSITIONS, Winograd};
@@ -392,9 +391,5 @@ pub fn wgrad(
         // SAFETY: the sums are complete; the block's out channels are this task's.
         unsafe { partition.reduce(level, block, sums, target) };
     };
-    let blocks = shape.out_channels.div_ceil(16);
-    match threads {
-        Threads::One => (0..blocks).for_each(reduce),
-        Threads::All => (0..blocks).into_par_iter().for_each(reduce),
-    }
+    for_tasks(threads, shape.out_channels.div_ceil(16), reduce);
 }

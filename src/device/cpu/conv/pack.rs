@@ -7,11 +7,10 @@
 use super::super::simd::{Level, Simd, SimdKernel, launch};
 use super::bf16::TiledFilter;
 use super::gemm::{padded, panel_index, panel_width};
-use super::memory::{AlignedBuffer, SyncPointers, room};
+use super::memory::{AlignedBuffer, SyncPointers, for_tasks, room};
 use super::winograd::POSITIONS;
 use super::{Algorithm, Arithmetic, Threads, algorithm};
 use crate::device::{Direction, FilterSpec};
-use rayon::prelude::*;
 
 /// A filter in the form its kernel wants; allocated once, loaded as often as the weights change.
 pub struct PackedFilter {
@@ -148,10 +147,7 @@ fn load_f32(
         }
     };
     let tasks = if winograd || fprop { columns.div_ceil(16) } else { depth };
-    match threads {
-        Threads::One => (0..tasks).for_each(pack),
-        Threads::All => (0..tasks).into_par_iter().for_each(pack),
-    }
+    for_tasks(threads, tasks, pack);
 }
 
 /// Packs up to 16 columns, all of the depth. Null scales = 1.

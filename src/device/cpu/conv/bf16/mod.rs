@@ -14,15 +14,14 @@ mod wgrad;
 pub use unit::MatrixUnit;
 pub(super) use wgrad::{Wgrad, sum_shape};
 
+use super::Threads;
 use super::epilogue::Epilogue;
-use super::memory::{AlignedBuffer, SyncPointers, for_pieces};
+use super::memory::{AlignedBuffer, SyncPointers, for_pieces, for_tasks};
 use super::rows::ProloguePointers;
-use super::{Threads, memory};
 use crate::device::FilterSpec;
 use convolve::Convolution;
 use filter::{COLUMNS, depth_and_columns, filter_bytes, pack_filter};
 use layout::Layout;
-use rayon::prelude::*;
 use unit::SIDE;
 
 /// A filter as tiles, and the form of the operand that it meets.
@@ -55,7 +54,6 @@ impl TiledFilter {
     /// Packs KCRS weights, each out channel k multiplied by `scale[k]`.
     pub fn load(&mut self, spec: &FilterSpec, weights: &[f32], scale: Option<&[f32]>, threads: Threads) {
         let columns = depth_and_columns(spec).1;
-        let blocks = columns.div_ceil(COLUMNS);
         let of_block = filter_bytes(spec) / columns.div_ceil(SIDE) * COLUMNS / SIDE;
         let target = SyncPointers::new(self.buffer.as_mut_ptr().cast::<u8>());
         let layout = &self.layout;
@@ -63,10 +61,7 @@ impl TiledFilter {
             // SAFETY: the unit is there, and with it AVX-512 BF16; a block's tiles follow those of the blocks before.
             unsafe { pack_filter(spec, layout, weights, scale, block, target.get().add(block * of_block)) };
         };
-        match threads {
-            Threads::One => (0..blocks).for_each(pack),
-            Threads::All => (0..blocks).into_par_iter().for_each(pack),
-        }
+        for_tasks(threads, columns.div_ceil(COLUMNS), pack);
     }
 
     /// fprop or dgrad of `count` images.
@@ -87,7 +82,7 @@ impl TiledFilter {
         let (depth, columns) = depth_and_columns(spec);
         let shared = SyncPointers::new((self.buffer.as_ptr(), source, prologue, epilogue));
         let piece = convolve::piece(&self.layout, depth);
-        for_pieces(parts, threads, count, piece, |first, count, scratch: memory::BumpAllocator| {
+        for_pieces(parts, threads, count, piece, |first, count, scratch| {
             let &(filter, source, prologue, epilogue) = shared.get();
             let convolution =
                 Convolution { unit: self.unit, layout: &self.layout, depth, columns, filter: filter.cast() };

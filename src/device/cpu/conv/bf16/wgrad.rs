@@ -10,11 +10,12 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::super::Threads;
+use super::super::gemm::padded;
 use super::super::memory::{AlignedBuffer, BumpAllocator, SyncPointers, for_pieces, room};
 use super::super::partition::{Partition, TASK_CHANNELS};
 use super::super::rows::ProloguePointers;
 use super::super::wgrad::{Operands, Task};
-use super::layout::Layout;
+use super::layout::{LINE, Layout};
 use super::pack::{Source, lanes};
 use super::unit::{DEPTH, MatrixUnit, Product, SIDE, TILE};
 use crate::device::ConvShape;
@@ -48,12 +49,12 @@ impl Wgrad {
 
     /// Floats of a row of the sum: in channels, whole tiles.
     pub fn columns(&self) -> usize {
-        self.shape.in_channels.next_multiple_of(SIDE)
+        padded(self.shape.in_channels)
     }
 
     /// Bytes of 16 channels' pairs of a group, at even or at odd places.
     fn pair_bytes(&self) -> usize {
-        self.layout.lines.len() / 2 * 64
+        self.layout.lines.len() / 2 * LINE
     }
 
     /// Bytes of 16 channels' tiles of A of a group.
@@ -202,10 +203,10 @@ impl Chunk<'_> {
                     // SAFETY: the operands were packed; the sum has the tile.
                     unsafe {
                         let pairs =
-                            |i: usize| self.pairs.add((2 * i + shift % 2) * of_column + shift / 2 * 64);
+                            |i: usize| self.pairs.add((2 * i + shift % 2) * of_column + shift / 2 * LINE);
                         let product = Product {
                             a: [row, row + rows - 1].map(|row| self.tiles.add(row * of_row).cast_const()),
-                            a_row: 64,
+                            a_row: LINE,
                             offsets: &wgrad.steps,
                             blocks: self.groups,
                             a_block: wgrad.row_bytes(),
@@ -228,7 +229,7 @@ impl Chunk<'_> {
 
 /// Matrices of the sums, and their rows: in channels of each tap, whole tiles.
 pub fn sum_shape(shape: &ConvShape) -> [usize; 2] {
-    [shape.kernel * shape.kernel, shape.in_channels.next_multiple_of(SIDE)]
+    [shape.kernel * shape.kernel, padded(shape.in_channels)]
 }
 
 impl Wgrad {
@@ -282,7 +283,7 @@ impl Wgrad {
             let places = _mm512_loadu_si512(places.as_ptr().cast());
             let sums = sums.add(partition.cut_offset(first));
             for (k, tap) in range.flat_map(|k| (0..window).map(move |tap| (k, tap))) {
-                let row = tap * count.next_multiple_of(SIDE) + k - first;
+                let row = tap * padded(count) + k - first;
                 for c in (0..channels).step_by(SIDE) {
                     let sum = sums.add(row * width + c);
                     let mut total = _mm512_loadu_ps(sum);
