@@ -36,7 +36,7 @@ both() { # file that says it's done, command and options: run on both, with the 
 infected="--model $run/model.safetensors --data $out/data"
 both infected.csv evaluate $infected --predictions "$out/PLACE.infected.csv"
 # All of the cut as the clean set; 5 and 10 epochs, where the default would go through so few images 32 and 64 times.
-purify="--trigger $run/poison.json --clean-fraction 1 --batch 64 --set rounds.0.adversarial.epochs=5
+purify="--trigger $run/poison.json --clean 1 --set batch=64 --set rounds.0.adversarial.epochs=5
   --set rounds.0.adversarial.learning_rate=0.02 --set rounds.0.adversarial.erasing=0 --set rounds.0.clean.epochs=10"
 both purified/result.json purify $infected $purify --output "$out/PLACE.purified"
 # How far another course of the training takes so short a run: other seeds on the processor.

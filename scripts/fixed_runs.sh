@@ -41,17 +41,17 @@ for place in ${PLACES:-cpu bf16 f32}; do
   mkdir -p "$runs"
   run() { # name, command and options
     local name=$1; shift
-    PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH=$driver "$program" "$@" --data "$out/data" --batch 16 --seed 3 \
+    PTX_EMULATOR_CHECKS=none LD_LIBRARY_PATH=$driver "$program" "$@" --data "$out/data" --seed 3 \
       --output "$runs/$name" "${device[@]}" >> "$runs/log" 2>&1 || { tail -n 3 "$runs/log"; return 1; }
     echo "$place $name $(digest "$runs/$name/model.safetensors")"
   }
   purify() { # name, options
     local name=$1; shift
     run "$name" purify --model "$runs/infected/model.safetensors" --poison "$runs/infected/poison.json" \
-      --set 'rounds.*.adversarial.epochs=1' "$@"
+      --set batch=16 --set 'rounds.*.adversarial.epochs=1' "$@"
   }
-  run infected infect --attack badnets --rate 0.1 --target 0 --width 8 --epochs 2 --lr 0.05
-  purify clean --clean-fraction 0.5 --set rounds.0.clean.epochs=1
+  run infected infect --attack badnets --rate 0.1 --target 0 --width 8 --batch 16 --epochs 2 --lr 0.05
+  purify clean --clean 0.5 --set rounds.0.clean.epochs=1
   purify noclean --set 'rounds.*.clean.epochs=1'
-  purify paper --recipe paper --rounds 2 --set rounds.1.clean.epochs=1 --set 'rounds.*.select.share=0.5'
+  purify paper --recipe paper --set rounds=2 --set rounds.1.clean.epochs=1 --set 'rounds.*.select.share=0.5'
 done

@@ -20,7 +20,7 @@ model() { # data set, name, options of infect
       --output "$out/$name" > "$out/$name.log" 2>&1
   fi
   [ ! -e "$out/$name/poison.json" ] || truth=(--poison "$out/$name/poison.json")
-  purified "$name" purified --limit 10000 "${truth[@]}"
+  purified "$name" purified --set data.limit=10000 "${truth[@]}"
 }
 purified() { # model, ending of the folder, options of purify
   local name=$1 run=$1.$2; shift 2
@@ -42,10 +42,10 @@ wait
 # With fewer images: of the poisoned data, then clean ones.
 for name in cifar10-badnets gtsrb-badnets; do
   for images in 250 500 1000 2500; do
-    beside purified $name images-$images --limit $images --poison "$out/$name/poison.json"
+    beside purified $name images-$images --set data.limit=$images --poison "$out/$name/poison.json"
   done
   for images in 50 100 250 500; do
-    beside purified $name clean-$images --limit 10000 --clean-fraction 0.$(printf %04d $images) \
+    beside purified $name clean-$images --set data.limit=10000 --clean 0.$(printf %04d $images) \
       --trigger "$out/$name/poison.json"
   done
 done

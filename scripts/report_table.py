@@ -97,7 +97,7 @@ ACC / ASR after a purification with so many of the poisoned training images:
 
 {few}
 
-and with so many clean ones (`--clean-fraction`):
+and with so many clean ones (`--clean`):
 
 {few_clean}
 """)

@@ -143,10 +143,10 @@ class Tasks:
             if name in FOREIGN:
                 command += ["--set", f"data.normalisation={FOREIGN_NORMALISATION}"]
             if setting == "clean":
-                command += ["--clean-fraction", 0.05]
+                command += ["--clean", 0.05]
             elif recipe == "paper":
                 # The paper's setting without a clean set costs about 20 epochs: on a cut of the data.
-                command += ["--limit", 10000]
+                command += ["--set", "data.limit=10000"]
             self.add(f"{name}.{recipe}.{setting}.{seed}", command, [name])
 
     def evaluate(self, model, name):

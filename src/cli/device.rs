@@ -1,12 +1,28 @@
 //! `--device`: what was asked for, and the device that is.
 
+use std::sync::OnceLock;
+
 use clap::Args;
 use pbe::device::cpu::matrix_unit;
 use pbe::device::cuda::ptx_dir;
 use pbe::device::{Device, DeviceChoice, Precision, is_processor};
-use pbe::error::Result;
+use pbe::error::{Error, Result};
 
 use super::progress::log;
+
+/// `--threads`.
+static THREADS: OnceLock<usize> = OnceLock::new();
+
+/// Reads images and computes in so many threads.
+///
+/// # Errors
+/// The operating system refuses them.
+pub fn set_threads(threads: u16) -> Result<()> {
+    let count = *THREADS.get_or_init(|| threads.into());
+    // Images are read in rayon's own pool.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
+    pool.map_err(|cause| Error::run(format!("can't start the threads: {cause}")))
+}
 
 /// Options of every command that computes.
 #[derive(Args, Clone, Debug)]
@@ -26,9 +42,6 @@ pub struct ComputeArgs {
     /// The same seed gives the same result, to the bit.
     #[arg(long, help_heading = "Computing", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
-    /// Threads [default: all of the machine]; no result depends on it
-    #[arg(long, help_heading = "Computing", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
     /// Print the result as one JSON object, and nothing else, on stdout
     #[arg(long, help_heading = "Computing")]
     pub json: bool,
@@ -44,10 +57,7 @@ impl ComputeArgs {
     /// # Errors
     /// `cuda` that can't be had, with the reason: nothing takes its place.
     pub fn open(&self) -> Result<Box<dyn Device>> {
-        let threads = self.threads.map(usize::from);
-        // Loading images uses rayon's own pool. It can be set only once, and demo comes here twice.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global();
-        let (device, chosen) = self.device.open(self.precision, threads)?;
+        let (device, chosen) = self.device.open(self.precision, THREADS.get().copied())?;
         if let Some(folder) = ptx_dir().filter(|_| !is_processor(&device.kind())) {
             log(&format!("kernels: read from {} (PBE_PTX_DIR)", folder.display()));
         }

@@ -103,8 +103,8 @@ impl<'a> MemoryEstimate<'a> {
             _ => return Ok(need),
         };
         let advice = match largest_that_fits(self.batch, |batch| Ok(self.need_of(batch)?.total() <= free))? {
-            Some(batch) => format!("--batch {batch} would fit"),
-            None if self.batch > 1 => "no --batch would fit".into(),
+            Some(batch) => format!("a batch of {batch} would fit"),
+            None if self.batch > 1 => "no batch would fit".into(),
             None => "--device cpu would do".into(),
         };
         Err(Error::input(format!(

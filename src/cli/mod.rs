@@ -43,6 +43,10 @@ pub struct Cli {
     /// Neither read decoded images from the cache nor keep them there
     #[arg(long, global = true, help_heading = "Every command")]
     no_cache: bool,
+    /// Threads [default: all of the machine]; no result depends on it
+    #[arg(long, value_name = "N", global = true, help_heading = "Every command",
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 #[derive(Subcommand)]
@@ -96,6 +100,7 @@ impl Cli {
         if self.no_cache {
             common::without_cache();
         }
+        self.threads.map_or(Ok(()), device::set_threads)?;
         match self.command {
             Command::Demo(args) => demo::run(&args),
             Command::Infect(args) => infect::run(&args),

@@ -20,7 +20,7 @@ const SMALLEST: usize = 5;
 pub(super) fn check_facts(facts: &Facts, name: &str) -> Result<()> {
     let refuse = |cause| Err(Error::input(format!("--defense {name}: {cause}")));
     match facts {
-        Facts { clean_set: false, .. } => refuse("it needs a clean set, --clean or --clean-fraction"),
+        Facts { clean_set: false, .. } => refuse("it needs a clean set, --clean"),
         Facts { recipe: Recipe::Paper, .. } | Facts { rounds: Some(_), .. } => {
             refuse("it has one recipe and one round")
         }

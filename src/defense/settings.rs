@@ -46,13 +46,14 @@ pub(super) fn configure<D>(facts: &Facts, overlay: &Overlay) -> Result<Configure
 where
     D: Defense + Serialize + DeserializeOwned + 'static,
 {
-    let rounds = overlay.file.get("rounds").and_then(Value::as_array).map(Vec::len);
-    let facts = Facts { rounds: facts.rounds.or(rounds), ..*facts };
+    let facts = Facts { rounds: round_count(overlay)?.or(facts.rounds), ..*facts };
     let defaults = to_value(&D::defaults(&facts)?)?;
     let mut settings = defaults.clone();
-    merge(&mut settings, &Value::Table(overlay.file.clone()), "")?;
+    let mut file = overlay.file.clone();
+    file.retain(|key, value| !is_round_count(key, value));
+    merge(&mut settings, &Value::Table(file), "")?;
     let mut set = vec![];
-    for (path, value) in &overlay.set {
+    for (path, value) in overlay.set.iter().filter(|(path, value)| !is_round_count(path, value)) {
         let names: Vec<&str> = path.split('.').collect();
         assign(&mut settings, &names, value, String::new(), &mut set)?;
     }
@@ -83,6 +84,29 @@ where
         return Err(Error::run("settings are no table"));
     };
     Ok(Configured { defense: Box::new(defense), settings, differences, set })
+}
+
+/// Whether this says how many rounds there are, and not what they are.
+fn is_round_count(path: &str, value: &Value) -> bool {
+    path == "rounds" && value.is_integer()
+}
+
+/// How many rounds the user asks for: `rounds=3`, or as many as the file lists.
+fn round_count(overlay: &Overlay) -> Result<Option<usize>> {
+    let in_file = overlay.file.get("rounds").map(|value| ("rounds", value));
+    let set = overlay.set.iter().rev().map(|(path, value)| (path.as_str(), value));
+    let asked = set.chain(in_file).find(|(path, value)| is_round_count(path, value));
+    let asked = asked.and_then(|(_, value)| value.as_integer());
+    let listed = in_file.and_then(|(_, value)| value.as_array()).map(Vec::len);
+    match (asked, listed) {
+        (Some(asked), Some(listed)) if asked != listed as i64 => {
+            Err(Error::input(format!("rounds is {asked}, but the settings file has {listed} rounds")))
+        }
+        (Some(asked), _) => usize::try_from(asked)
+            .map(Some)
+            .map_err(|_| Error::input(format!("rounds is {asked}, but must be at least 1"))),
+        (None, listed) => Ok(listed),
+    }
 }
 
 /// Names the setting that doesn't fit its type: it doesn't fit the defaults either.
@@ -322,6 +346,19 @@ mod tests {
         assert!(!pbe.trainer.nesterov && pbe.initial_set.views.len() == 2);
         assert!(configured.differences.contains(&"rounds.0.clean.epochs = 16 (default 10)".to_string()));
         assert_eq!(configured.differences.len(), 7, "{:?}", configured.differences);
+    }
+
+    #[test]
+    fn a_number_of_rounds_is_how_many_of_the_recipe() {
+        let count = |file: &str, set: &[&str]| pbe(&with(file, set, false).unwrap()).rounds.len();
+        assert_eq!([count("", &[]), count("", &["rounds=4"]), count("rounds = 3", &[])], [2, 4, 3]);
+        assert_eq!(count("rounds = 3", &["rounds=4", "rounds.3.clean.epochs=1"]), 4);
+        assert_eq!(count("[[rounds]]\n[[rounds]]\n", &["rounds=2"]), 2);
+        let two = refusal("[[rounds]]\n[[rounds]]\n", &["rounds=3"], false);
+        assert_eq!(two, "rounds is 3, but the settings file has 2 rounds");
+        assert_eq!(refusal("", &["rounds=-1"], false), "rounds is -1, but must be at least 1");
+        assert!(refusal("", &["rounds=0"], false).starts_with("rounds is 0"));
+        assert!(refusal("", &["rounds=2"], true).contains("one round"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn wanets_noise_images_of_a_limited_set_are_the_same_for_all() {
     assert_eq!((noise.len(), file["train"]["images"].as_u64()), (16, Some(80)));
     let again = |name: &str| {
         let purified = parent.path().join(name);
-        erase(&output, &purified, &["--limit", "40"]);
+        erase(&output, &purified, &["--set", "data.limit=40"]);
         made(&purified)
     };
     assert_eq!(again("one"), again("two"));

@@ -55,9 +55,11 @@ fn a_rate_above_one() {
 
 #[test]
 fn a_fraction_of_nothing() {
-    assert_says(&refusal(&["--clean-fraction", "0"]), &["--clean-fraction 0"]);
-    assert_says(&refusal(&["--clean-fraction", "1.01"]), &["--clean-fraction 1.01"]);
-    assert_says(&refusal(&["--clean-fraction", "0.001"]), &["no image of 80"]);
+    assert_says(&refusal(&["--clean", "0"]), &["--clean 0"]);
+    assert_says(&refusal(&["--clean", "1.01"]), &["--clean 1.01"]);
+    assert_says(&refusal(&["--clean", "0.001"]), &["no image of 80"]);
+    assert_says(&refusal(&["--set", "clean=2"]), &["--clean 2 is not above 0 and at most 1", "./2"]);
+    assert_says(&refusal(&["--clean", "./0.5"]), &["./0.5"]);
 }
 
 #[test]
@@ -68,8 +70,8 @@ fn other_settings_out_of_range() {
     assert_says(&set("rounds.*.clean.learning_rate=-1"), &["rounds.0.clean.learning_rate is -1"]);
     assert_says(&set("rounds.1.clean.average=1"), &["average is 1"]);
     assert_says(&set("rounds.0.clean.schedule=staircase"), &["staircase"]);
-    assert_says(&refusal(&["--rounds", "0"]), &["rounds is 0"]);
-    assert_says(&refusal(&["--limit", "0"]), &["limit 0"]);
+    assert_says(&set("rounds=0"), &["rounds is 0"]);
+    assert_says(&set("data.limit=0"), &["limit 0"]);
     assert_says(&infect_refusal(&["--batch", "0"]), &["batch is 0"]);
     assert_says(&infect_refusal(&["--epochs", "0"]), &["epochs is 0"]);
     assert_says(&infect_refusal(&["--width", "0"]), &["--width 0"]);
@@ -87,7 +89,7 @@ fn numbers_without_sense() {
     assert_says(&set(&format!("crop={many}")), &["crop is 1000000000000"]);
     for (defense, setting) in [("anp", "iterations"), ("neural-cleanse", "passes"), ("ft", "train.epochs")] {
         let setting = format!("{setting}={many}");
-        let message = refusal(&["--clean-fraction", "0.5", "--defense", defense, "--set", &setting]);
+        let message = refusal(&["--clean", "0.5", "--defense", defense, "--set", &setting]);
         assert_says(&message, &["is 1000000000000, but must be from "]);
     }
     assert_says(&infect_refusal(&["--epochs", many]), &["epochs is 1000000000000"]);
@@ -101,15 +103,13 @@ fn keys_of_the_run_beside_the_options_that_say_the_same() {
     for (setting, given, option) in [
         ("model=other.safetensors", &[][..], "--model"),
         ("data.path=\"elsewhere\"", &[], "--data"),
-        ("batch=64", &[], "--batch"),
         ("seed=3", &["--seed", "4"], "--seed"),
         ("defense=ft", &["--defense", "pbe"], "--defense"),
         ("recipe=paper", &["--recipe", "default"], "--recipe"),
         ("device=cuda", &["--device", "cpu"], "--device"),
         ("precision=bf16", &["--precision", "f32"], "--precision"),
-        ("data.limit=40", &["--limit", "30"], "--limit"),
-        ("clean_fraction=0.1", &["--clean-fraction", "0.5"], "--clean-fraction"),
-        ("clean=elsewhere", &["--clean-fraction", "0.5"], "--clean-fraction"),
+        ("clean=0.1", &["--clean", "0.5"], "--clean"),
+        ("clean=elsewhere", &["--clean", "0.5"], "--clean"),
     ] {
         let message = refusal(&[&["--set", setting], given].concat());
         let (key, _) = setting.split_once('=').unwrap();
@@ -119,11 +119,12 @@ fn keys_of_the_run_beside_the_options_that_say_the_same() {
     assert_says(&set("version=2"), &["version", "no setting"]);
     assert_says(&set("data=x"), &["--set data", "data.format", "--data"]);
     assert_says(&set("data.height=9"), &["`data.height` and `data.width` belong together"]);
-    assert_says(&set("data.limit_seed=9"), &["data.limit_seed has no effect: there is no --limit"]);
+    assert_says(&set("data.limit_seed=9"), &["data.limit_seed has no effect: there is no data.limit"]);
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("rounds.toml");
     fs::write(&file, "[[rounds]]\n[[rounds]]\n").unwrap();
-    assert_says(&refusal(&["--rounds", "3", "--config", word(&file)]), &["--rounds 3", "has 2 rounds"]);
+    let three = refusal(&["--set", "rounds=3", "--config", word(&file)]);
+    assert_says(&three, &["rounds is 3", "has 2 rounds"]);
 }
 
 /// What only the images decide is told at the end, and in the result.
@@ -167,10 +168,10 @@ fn settings_that_are_unknown_or_have_no_effect() {
     assert_says(&set("rounds.7.clean.epochs=3"), &["rounds.7", "0 to 1"]);
     assert_says(&set("data.sise=3"), &["sise"]);
     assert_says(&set("rounds.0.adversarial.temperature=3.0"), &["no effect", "nothing is distilled"]);
-    let clean = |setting: &str| refusal(&["--clean-fraction", "0.5", "--set", setting]);
+    let clean = |setting: &str| refusal(&["--clean", "0.5", "--set", setting]);
     assert_says(&clean("initial_set.share=0.5"), &["initial_set.share has no effect", "clean set"]);
     assert_says(&clean("rounds.0.select.share=0.5"), &["no effect", "no images are ranked"]);
-    assert_says(&refusal(&["--clean-fraction", "0.5", "--rounds", "2"]), &["one round"]);
+    assert_says(&clean("rounds=2"), &["one round"]);
 
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("settings.toml");
@@ -186,7 +187,7 @@ fn settings_that_are_unknown_or_have_no_effect() {
         ("= 3\n", ["settings.toml", "not TOML"]),
     ] {
         fs::write(&file, text).unwrap();
-        let message = refusal(&["--clean-fraction", "0.5", "--config", word(&file)]);
+        let message = refusal(&["--clean", "0.5", "--config", word(&file)]);
         assert_says(&message, &parts);
         let words = ["struct ", "enum ", "Keys", "Kind", "usize", "PathBuf"];
         assert!(!words.iter().any(|word| message.contains(word)), "{message}");
@@ -281,8 +282,7 @@ fn a_loss_that_becomes_nan() {
     assert!(output.join("checkpoint.safetensors").exists() && !output.join("model.safetensors").exists());
 
     let (model, output) = (model(), parent.path().join("purified"));
-    let settings =
-        ["--clean-fraction", "1", "--set", "rounds.0.clean.learning_rate=1e30", "--output", word(&output)];
+    let settings = ["--clean", "1", "--set", "rounds.0.clean.learning_rate=1e30", "--output", word(&output)];
     let message = fails_with(1, &purification(&model, &settings));
     assert_says(&message, &["round 0, step 2", "loss became", "epoch 1 at batch"]);
     let kept = fs::read(output.join("checkpoint.safetensors")).unwrap();

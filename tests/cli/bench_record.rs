@@ -133,10 +133,10 @@ fn a_record_is_model_data_and_truth() {
             word(&record),
             "--data",
             word(data.path()),
-            "--rounds",
-            "1",
+            "--set",
+            "rounds=1",
         ][..],
-        &["--set", "rounds.0.adversarial.epochs=1", "--set", "rounds.0.clean.epochs=1", "--batch", "16"],
+        &["--set", "rounds.0.adversarial.epochs=1", "--set", "rounds.0.clean.epochs=1", "--set", "batch=16"],
         &super::program::NO_FILTERS,
         &["--output", word(&output), "--json"],
     ]

@@ -67,7 +67,7 @@ fn a_limited_set_is_the_same_for_infect_and_purify() {
         (&file["train"]["images"], file["train"]["indices"].as_array().unwrap().len()),
         (&80.into(), 20)
     );
-    let mut more = vec!["--limit", "40"];
+    let mut more = vec!["--set", "data.limit=40"];
     more.extend(NO_FILTERS);
     more.extend(["--poison", word(&truth), "--output", word(&purified)]);
     let result = json(&purification(&model, &more));
@@ -138,7 +138,7 @@ fn evaluate_measures_predicts_and_compares() {
 fn purify_reports_every_round_and_rank_repeats_the_last() {
     let parent = tempfile::tempdir().unwrap();
     let (model, poison, output) = (model(), poison(), parent.path().join("run"));
-    let mut more = vec!["--rounds", "3", "--poison", word(&poison), "--output", word(&output)];
+    let mut more = vec!["--set", "rounds=3", "--poison", word(&poison), "--output", word(&output)];
     more.extend(["--set", "initial_set.label_agreement=false", "--set", "initial_set.suspicion=1"]);
     more.extend(["--set", "rounds.*.select.label_agreement=false"]);
     let result = json(&purification(&model, &more));
@@ -192,7 +192,7 @@ fn purify_with_a_clean_set_takes_one_round() {
     let set = load(Path::new(DATA), &LoadOptions::default(), &|_, _| ()).unwrap();
     pbe::data::write_folder(&clean, "train", &set.test.unwrap()).unwrap();
     let (model, poison, folder) = (model(), poison(), clean.join("train"));
-    for (name, clean) in [("share", ["--clean-fraction", "0.5"]), ("folder", ["--clean", word(&folder)])] {
+    for (name, clean) in [("share", ["--clean", "0.5"]), ("folder", ["--clean", word(&folder)])] {
         let output = parent.path().join(name);
         let mut arguments = purification(&model, &["--trigger", word(&poison), "--output", word(&output)]);
         arguments.extend(clean);
@@ -251,7 +251,7 @@ fn quiet_prints_results_and_errors_alone() {
 #[test]
 fn completions_and_man_pages_are_made() {
     let parent = tempfile::tempdir().unwrap();
-    assert_says(&succeeds(&["completions", "bash"]), &["_pbe()", "--clean-fraction"]);
+    assert_says(&succeeds(&["completions", "bash"]), &["_pbe()", "--clean"]);
     succeeds(&["completions", "--man", word(parent.path())]);
     let page = fs::read_to_string(parent.path().join("pbe-purify.1")).unwrap();
     assert_says(&page, &[".TH pbe-purify", "Erase the backdoor"]);

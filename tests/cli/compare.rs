@@ -15,7 +15,7 @@ const TABLES: [&str; 4] = ["compare.csv", "compare.md", "compare.tex", "compare.
 fn comparison<'a>(models: &[&'a Path], output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["compare", "--models"];
     arguments.extend(models.iter().map(|model| word(model)));
-    arguments.extend(["--output", word(output), "--clean-fraction", "0.5", "--seeds", "2"]);
+    arguments.extend(["--output", word(output), "--clean", "0.5", "--seeds", "2"]);
     if !more.contains(&"--defenses") {
         arguments.extend(["--defenses", "ft,pbe-no-clean"]);
     }
@@ -223,13 +223,13 @@ fn bad_inputs_are_named() {
         (&["--defenses", "ft,nothing"][..], &["\"nothing\"", "pbe-no-clean"][..]),
         (&["--seeds", "0"], &["--seeds 0"]),
         (&["--shard", "9/8"], &["--shard 9/8"]),
-        (&["--clean-fraction", "-1"], &["--clean-fraction -1"]),
+        (&["--clean", "-1"], &["--clean -1"]),
         (&["--limit", "0"], &["--limit 0"]),
         (&["--data", DATA, DATA], &["2 folders for 1 models"]),
     ] {
         let mut arguments = comparison(&[infected()], &output, more);
         // An option may be given once.
-        for option in ["--seeds", "--clean-fraction"] {
+        for option in ["--seeds", "--clean"] {
             if more[0] == option {
                 let at = arguments.iter().position(|word| *word == option).unwrap();
                 arguments.drain(at..at + 2);
@@ -253,7 +253,7 @@ fn a_folder_of_something_else_is_refused() {
     let mut other = comparison(&[infected()], &output, &["--defenses", "ft"]);
     let share = other.iter().position(|word| *word == "0.5").unwrap();
     other[share] = "0.25";
-    assert_says(&fails(&other), &["clean_fraction is 0.5 there and 0.25 here"]);
+    assert_says(&fails(&other), &["clean is 0.5 there and 0.25 here"]);
     // Of another model of that name.
     let model = parent.path().join("infected");
     infect(&model, &["--attack", "badnets", "--seed", "3"]);

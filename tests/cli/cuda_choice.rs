@@ -134,9 +134,9 @@ fn memory_is_known_before_the_run() {
     };
     let refused = |batch: &str| {
         let message = error_of(&attempt(batch), 2);
-        assert_says(&message, &["of device memory are needed", "1.1 MB images", "are free; --batch "]);
+        assert_says(&message, &["of device memory are needed", "1.1 MB images", "are free; a batch of "]);
         assert!(!output.exists(), "a run folder is left");
-        let (_, advice) = message.split_once("; --batch ").unwrap();
+        let (_, advice) = message.split_once("; a batch of ").unwrap();
         advice.strip_suffix(" would fit").unwrap().parse::<usize>().unwrap()
     };
     let fits = refused("1400");

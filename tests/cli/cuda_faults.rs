@@ -29,7 +29,7 @@ fn infection<'a>(output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
 
 /// Arguments of a purification in a folder: attack, both trainings, a ranking.
 fn purification<'a>(model: &'a Path, output: &'a Path) -> Vec<&'a str> {
-    let mut arguments = vec!["purify", "--data", DATA, "--model", word(model), "--batch", "8"];
+    let mut arguments = vec!["purify", "--data", DATA, "--model", word(model), "--set", "batch=8"];
     arguments.extend(["--set", "rounds.*.attack.steps=2", "--set", "initial_set.views=[]"]);
     arguments.extend(["--set", "initial_set.attacks=[]", "--device", "cuda", "--precision", "f32"]);
     arguments.extend(["--output", word(output)]);

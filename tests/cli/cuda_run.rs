@@ -176,7 +176,7 @@ fn purify_has_the_same_losses_and_selections() {
     let folder = infected(both.parent.path());
     let (model, poison) = (folder.join("model.safetensors"), folder.join("poison.json"));
     let mut arguments = vec!["purify", "--data", DATA, "--model", word(&model), "--poison", word(&poison)];
-    arguments.extend(["--batch", "8", "--set", "rounds.*.attack.steps=3"]);
+    arguments.extend(["--set", "batch=8", "--set", "rounds.*.attack.steps=3"]);
     arguments.extend(["--set", "initial_set.attacks=[{ epsilon = 16, steps = 2 }]"]);
     arguments.extend(ONE_EPOCH);
     arguments.push("--output");
@@ -226,8 +226,7 @@ fn defences_with_a_clean_set_make_the_same_models() {
     ];
     for (name, settings) in cases {
         let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-        let fixed =
-            ["purify", "--data", DATA, "--model", word(&model), "--clean-fraction", "0.5", "--batch", "6"];
+        let fixed = ["purify", "--data", DATA, "--model", word(&model), "--clean", "0.5", "--set", "batch=6"];
         let line = [&fixed[..], &set, &["--defense", name, "--force", "--output"]].concat();
         both.run(&line);
         let weights = |device| pbe::model::load(both.path(device).join("model.safetensors")).unwrap().values;

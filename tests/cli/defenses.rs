@@ -26,7 +26,7 @@ fn each_goes_on_to_the_same_bits_after_an_interruption() {
     let [whole, parts] = ["whole", "parts"].map(|name| parent.path().join(name));
     for (name, settings) in DEFENSES {
         let (whole, parts) = (whole.join(name), parts.join(name));
-        let more = ["--clean-fraction", "0.5", "--trigger", word(&poison), "--defense", name];
+        let more = ["--clean", "0.5", "--trigger", word(&poison), "--defense", name];
         let begun = purification(&model, &[&more[..], settings, &["--output", word(&parts)]].concat());
         let mut child = command(&begun).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // Two checkpoints: that of the start, and that of the round's first step.
@@ -60,18 +60,17 @@ fn what_they_cannot_work_with_is_refused() {
         |more: &[&str]| fails(&purification(&model, &[more, &["--output", word(&output)]].concat()));
     for (name, _) in DEFENSES {
         assert_says(&refusal(&["--defense", name]), &[name, "it needs a clean set"]);
-        let paper = ["--defense", name, "--clean-fraction", "0.5", "--recipe", "paper"];
+        let paper = ["--defense", name, "--clean", "0.5", "--recipe", "paper"];
         assert_says(&refusal(&paper), &[name, "one recipe"]);
     }
     let unknown = run(&purification(&model, &["--defense", "finetuning", "--output", word(&output)]));
     assert_eq!(unknown.status.code(), Some(2));
     assert_says(&text(&unknown.stderr), &["ft, fine-pruning, nad, neural-cleanse, anp"]);
     for name in ["fine-pruning", "anp"] {
-        let few = ["--defense", name, "--clean-fraction", "0.03"];
+        let few = ["--defense", name, "--clean", "0.03"];
         assert_says(&refusal(&few), &[name, "a clean set of 2 images", "too small: it needs 5"]);
     }
-    let idle =
-        ["--defense", "anp", "--clean-fraction", "0.5", "--set", "threshold=0.2", "--set", "tolerance=0.2"];
+    let idle = ["--defense", "anp", "--clean", "0.5", "--set", "threshold=0.2", "--set", "tolerance=0.2"];
     assert_says(&refusal(&idle), &["tolerance has no effect: the threshold is given"]);
     assert!(!output.exists());
 }
@@ -82,7 +81,7 @@ fn decisions_are_told() {
     let (parent, model, poison) = (tempfile::tempdir().unwrap(), model(), poison());
     let notes = |name: &str, more: &[&str]| {
         let output = parent.path().join(name);
-        let fixed = ["--clean-fraction", "0.5", "--trigger", word(&poison), "--defense", name];
+        let fixed = ["--clean", "0.5", "--trigger", word(&poison), "--defense", name];
         let result = json(&purification(&model, &[&fixed[..], more, &["--output", word(&output)]].concat()));
         let notes = result["rounds"][0]["notes"].as_array().unwrap().clone();
         notes.iter().map(|note| note.as_str().unwrap().to_string()).collect::<Vec<_>>().join("; ")
@@ -108,7 +107,7 @@ fn decisions_are_told() {
 fn what_is_pruned_stays_zero() {
     let (parent, model) = (tempfile::tempdir().unwrap(), model());
     let output = parent.path().join("run");
-    let more = ["--clean-fraction", "0.5", "--defense", "fine-pruning", "--set", "train.epochs=3"];
+    let more = ["--clean", "0.5", "--defense", "fine-pruning", "--set", "train.epochs=3"];
     let result = json(&purification(
         &model,
         &[&more[..], &["--set", "tolerance=1", "--output", word(&output)]].concat(),
@@ -130,7 +129,7 @@ fn a_limit_of_a_phase_has_an_effect() {
     let (parent, model) = (tempfile::tempdir().unwrap(), model());
     let run = |name: &str, more: &[&str]| {
         let output = parent.path().join(name);
-        let fixed = ["--clean-fraction", "0.5", "--set", "train.epochs=2", "--output", word(&output)];
+        let fixed = ["--clean", "0.5", "--set", "train.epochs=2", "--output", word(&output)];
         succeeds(&purification(&model, &[&fixed[..], more].concat()));
         made(&output)
     };
@@ -148,7 +147,7 @@ fn nad_takes_the_stages_that_the_network_has() {
     let network = ["infect", "--data", DATA, "--attack", "none", "--network", "resnet18", "--epochs", "1"];
     succeeds(&[&network[..], &SMALL, &["--output", word(&infected)]].concat());
     let (model, output) = (infected.join("model.safetensors"), parent.path().join("purified"));
-    let fixed = ["--clean-fraction", "0.5", "--defense", "nad", "--set", "rest.epochs=1"];
+    let fixed = ["--clean", "0.5", "--defense", "nad", "--set", "rest.epochs=1"];
     let line = purification(&model, &[&fixed[..], &["--output", word(&output)]].concat());
     let refused = fails(&[&line[..], &["--set", "betas=[]"]].concat());
     assert_says(&refused, &["betas is empty"]);

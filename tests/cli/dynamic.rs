@@ -33,7 +33,7 @@ fn it_is_planted_measured_and_erased() {
         assert!(generators.exists() && planted["after"]["asr"].is_f64(), "{planted}");
         assert_eq!(evaluate(DATA, &model, &poison)["after"], planted["after"], "the trigger that was saved");
         let arguments = ["purify", "--data", DATA, "--model", word(&model), "--poison", word(&poison)];
-        let rest = ["--batch", "16", "--output", word(&purified)];
+        let rest = ["--set", "batch=16", "--output", word(&purified)];
         succeeds(&[&arguments[..], &ONE_EPOCH, &rest].concat());
     }
 }

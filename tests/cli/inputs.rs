@@ -163,9 +163,8 @@ fn a_run_repeats_with_the_order_that_was_found() {
     let model = bare(&trained("half"), folder.path());
     let data = set(["train", "test"], |class| class.to_string());
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    let arguments =
-        ["purify", "--model", word(&model), "--data", word(data.path()), "--clean-fraction", "0.5"];
-    succeeds(&[&arguments[..], &ONE_EPOCH, &["--batch", "16", "--output", word(&first)]].concat());
+    let arguments = ["purify", "--model", word(&model), "--data", word(data.path()), "--clean", "0.5"];
+    succeeds(&[&arguments[..], &ONE_EPOCH, &["--set", "batch=16", "--output", word(&first)]].concat());
     let config = first.join("config.toml");
     assert_says(
         &fs::read_to_string(&config).unwrap(),
@@ -222,10 +221,10 @@ fn both_lines_are_there_in_every_command_that_loads() {
             "purify",
             "--defense",
             "ft",
-            "--clean-fraction",
+            "--clean",
             "0.1",
-            "--batch",
-            "16",
+            "--set",
+            "batch=16",
             "--model",
             model,
             "--data",

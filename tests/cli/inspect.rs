@@ -124,7 +124,7 @@ fn a_purification_that_wrecks_a_model_says_so() {
     let (model, run) = (trained("half"), folder.path().join("purified"));
     let arguments = ["purify", "--model", word(&model), "--data", word(data.path()), "--output", word(&run)];
     let wrecking =
-        ["--batch", "16", "--set", "rounds.*.adversarial.epochs=5", "--set", "rounds.*.clean.epochs=0"];
+        ["--set", "batch=16", "--set", "rounds.*.adversarial.epochs=5", "--set", "rounds.*.clean.epochs=0"];
     let all = [&arguments[..], &wrecking, &NO_FILTERS, &["--fail-on", "not-done"]].concat();
     let ended = super::program::run(&all);
     let [words, log] = [&ended.stdout, &ended.stderr].map(|bytes| super::program::text(bytes));

@@ -27,7 +27,7 @@ fn through_the_commands(network: &str, data: &str, width: &str) {
     assert_says(&succeeds(&["doctor", "--model", word(&model)]), &[&format!("{network} of width {width}")]);
     let output = folder.path().join("purified");
     let mut arguments = vec!["purify", "--data", data, "--model", word(&model), "--poison", word(&poison)];
-    arguments.extend(["--batch", "16"]);
+    arguments.extend(["--set", "batch=16"]);
     arguments.extend(ONE_EPOCH);
     arguments.extend(["--output", word(&output)]);
     let purified = json(&arguments);

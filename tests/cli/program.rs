@@ -127,7 +127,7 @@ pub fn poison() -> PathBuf {
 
 /// The arguments of a small purification without `--output`, and `more`.
 pub fn purification<'a>(model: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["purify", "--model", word(model), "--data", DATA, "--batch", "16"];
+    let mut arguments = vec!["purify", "--model", word(model), "--data", DATA, "--set", "batch=16"];
     arguments.extend(more);
     arguments
 }
@@ -191,4 +191,10 @@ pub fn read_json(path: impl AsRef<Path>) -> Value {
 /// The poison.json of a run.
 pub fn truth(run: &Path) -> Value {
     read_json(run.join("poison.json"))
+}
+
+/// Where the normalisation of a run's model came from, as its result says.
+pub fn normalisation_from(folder: &Path) -> String {
+    let result = read_json(folder.join("result.json"));
+    result["inputs"]["models"][0]["normalisation_from"].as_str().unwrap().into()
 }

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::program::{
-    DATA, SMALL, command, error_of, infected, interrupt, json, made, model, poison, purification, read_json,
-    stamp, succeeds, wait_for, without_seconds, word,
+    DATA, SMALL, command, error_of, infected, interrupt, json, made, model, normalisation_from, poison,
+    purification, read_json, stamp, succeeds, wait_for, without_seconds, word,
 };
 
 #[track_caller]
@@ -68,7 +68,8 @@ fn the_truth_changes_only_the_report() {
     fs::write(&lie, truth.to_string()).unwrap();
     let (model, folders) = (model(), ["with", "lie", "without"].map(|name| parent.path().join(name)));
     for (folder, truth) in folders.iter().zip([Some(&path), Some(&lie), None]) {
-        let mut arguments = vec!["purify", "--model", word(&model), "--data", word(&data), "--batch", "16"];
+        let mut arguments =
+            vec!["purify", "--model", word(&model), "--data", word(&data), "--set", "batch=16"];
         arguments.extend(truth.map(|truth| ["--poison", word(truth)]).into_iter().flatten());
         arguments.extend(["--output", word(folder)]);
         succeeds(&arguments);
@@ -181,12 +182,6 @@ fn a_run_with_suspicion_interrupted_and_resumed() {
     assert!(result["detection"]["suspected"].as_u64() > Some(0), "{result}");
 }
 
-/// What result.json says that the normalisation is from.
-fn normalisation_from(folder: &Path) -> String {
-    let result = read_json(folder.join("result.json"));
-    result["inputs"]["models"][0]["normalisation_from"].as_str().unwrap().into()
-}
-
 /// config.toml holds all that a run depends on.
 #[test]
 fn the_configuration_of_a_run_repeats_it() {
@@ -202,7 +197,7 @@ fn the_configuration_of_a_run_repeats_it() {
     assert_eq!(fs::read(&config).unwrap(), fs::read(again.join("config.toml")).unwrap());
     assert_eq!([normalisation_from(&first), normalisation_from(&again)], ["file", "config"]);
 
-    let share = ["--clean-fraction", "0.5", "--trigger", word(&poison), "--output", word(&third)];
+    let share = ["--clean", "0.5", "--trigger", word(&poison), "--output", word(&third)];
     succeeds(&purification(&model, &share));
     let fourth = parent.path().join("fourth");
     succeeds(&["purify", "--config", word(&third.join("config.toml")), "--output", word(&fourth)]);
@@ -263,7 +258,7 @@ fn fine_tuning_is_repeated_and_needs_a_clean_set() {
     let more = ["--defense", "ft", "--set", "train.epochs=2", "--trigger", word(&poison)];
     let refused = purification(&model, &[&more[..], &["--output", word(&first)]].concat());
     assert!(super::program::fails(&refused).contains("needs a clean set"));
-    let one = [&refused[..], &["--clean-fraction", "0.5"]].concat();
+    let one = [&refused[..], &["--clean", "0.5"]].concat();
     let result = json(&one);
     assert!(result["rounds"][0]["clean_loss"].is_number() && result["after"]["asr"].is_number());
     succeeds(&["purify", "--config", word(&first.join("config.toml")), "--output", word(&again)]);

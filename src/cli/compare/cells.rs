@@ -14,12 +14,13 @@ use crate::cli::common::{RunArgs, remove};
 use crate::cli::config_file::read;
 use crate::cli::device::ComputeArgs;
 use crate::cli::progress::Progress;
-use crate::cli::purify::{PurifyArgs, purify};
+use crate::cli::purify::{CleanSet, PurifyArgs, purify};
 
 /// What all runs have in common.
 pub struct Shared<'a> {
     pub output: &'a Path,
-    pub clean_fraction: f64,
+    /// Share of the training images.
+    pub clean: f64,
     pub compute: &'a ComputeArgs,
 }
 
@@ -91,23 +92,20 @@ impl Cell {
     fn args(&self, shared: &Shared, folder: &Path) -> PurifyArgs {
         let (clean, poison) = (self.defence.clean_set, self.model.poison.clone());
         let (trigger, poison) = if clean { (poison, None) } else { (None, poison) };
+        let limit = self.model.limit.map(|limit| format!("data.limit={limit}"));
         PurifyArgs {
             model: Some(self.model.model.clone()),
             data: Some(self.model.data.clone()),
             normalisation: None,
             classes: None,
             weights: None,
-            limit: self.model.limit,
-            clean: None,
-            clean_fraction: clean.then_some(shared.clean_fraction),
+            clean: clean.then_some(CleanSet::Share(shared.clean)),
             poison,
             trigger,
             defense: Some(self.defence.kind),
             recipe: None,
-            rounds: None,
-            batch: None,
             config: None,
-            set: self.model.set.clone(),
+            set: self.model.set.iter().cloned().chain(limit).collect(),
             fail_on: None,
             run: RunArgs::at(folder),
             compute: ComputeArgs { seed: Some(self.seed), json: false, ..shared.compute.clone() },
@@ -126,7 +124,7 @@ impl Cell {
             ("digests.model_weights", Some(Value::from(self.model.digest.clone()))),
             ("seed", Some(Value::Integer(self.seed as i64))),
             ("defense", Some(self.defence.kind.name().into())),
-            ("clean_fraction", self.defence.clean_set.then_some(shared.clean_fraction.into())),
+            ("clean", self.defence.clean_set.then_some(shared.clean.into())),
             ("data.path", Some(self.model.data.to_string_lossy().into_owned().into())),
             ("data.limit", self.model.limit.map(|limit| Value::Integer(limit as i64))),
         ];

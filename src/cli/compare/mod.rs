@@ -57,7 +57,7 @@ pub struct CompareArgs {
         allow_negative_numbers = true,
         help_heading = "What is compared"
     )]
-    clean_fraction: f64,
+    clean: f64,
     /// Data set of all models, or one for each in the order of --models [default: those they were trained on]
     #[arg(long, value_name = "DIR", num_args = 1.., help_heading = "What is compared")]
     data: Vec<PathBuf>,
@@ -79,7 +79,7 @@ pub struct CompareArgs {
 /// What all runs in the folder have in common. Models, defences and seeds may be added.
 #[derive(Serialize)]
 struct CompareSettings {
-    clean_fraction: f64,
+    clean: f64,
     limit: Option<usize>,
     precision: Option<String>,
 }
@@ -89,14 +89,14 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     let shard = args.shard.as_deref().map(Shard::parse).transpose()?;
     let cells = plan(args)?;
     let settings = CompareSettings {
-        clean_fraction: args.clean_fraction,
+        clean: args.clean,
         limit: args.limit,
         precision: args.compute.precision.map(|precision| precision.to_string()),
     };
     // Shards share the folder: it is held only while it is looked at, and while tables are written.
     let take = || RunFolder::create(&args.output, "compare", &settings, Begin::Share);
     drop(take()?);
-    let shared = Shared { output: &args.output, clean_fraction: args.clean_fraction, compute: &args.compute };
+    let shared = Shared { output: &args.output, clean: args.clean, compute: &args.compute };
     cells.iter().try_for_each(|cell| cell.check_present(&shared))?;
     let failed = compute(&cells, shard, &shared)?;
     let folder = take()?;
@@ -113,9 +113,9 @@ pub fn run(args: &CompareArgs) -> Result<()> {
 /// The cells in their order, which shards count by.
 fn plan(args: &CompareArgs) -> Result<Vec<Cell>> {
     let defences = ComparedDefence::parse(&args.defenses)?;
-    let (share, first, seeds) = (args.clean_fraction, args.compute.seed(), args.seeds);
+    let (share, first, seeds) = (args.clean, args.compute.seed(), args.seeds);
     if !(share > 0.0 && share <= 1.0) {
-        return Err(Error::input(format!("--clean-fraction {share} is not above 0 and at most 1")));
+        return Err(Error::input(format!("--clean {share} is not above 0 and at most 1")));
     }
     if !(1..=SEEDS).contains(&seeds) {
         return Err(Error::input(format!("--seeds {seeds} is not from 1 to {SEEDS}")));
@@ -186,7 +186,7 @@ fn about(args: &CompareArgs, cells: &[Cell]) -> String {
     let models = args.models.len();
     let defences = cells.len() / models.max(1) / args.seeds.max(1) as usize;
     // A share has the digits of its text.
-    let share = (1e8 * args.clean_fraction).round() / 1e6;
+    let share = (1e8 * args.clean).round() / 1e6;
     format!(
         "{}, {}, {seeds}; {share} % of {images} training images are a seed's clean set, the same for all defences that get one.",
         count(models, "model"),

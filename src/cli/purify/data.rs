@@ -1,5 +1,7 @@
 //! What a purification works on: the training images as their owner has them, or the clean set.
 
+use std::path::Path;
+
 use pbe::data::{Dataset, ImageSet, SampleSize, load_single, stratified_sample};
 use pbe::defense::Defense;
 use pbe::device::Device;
@@ -7,7 +9,7 @@ use pbe::error::{Error, Result};
 use pbe::eval::Evaluator;
 use pbe::inputs::Inputs;
 
-use super::request::Request;
+use super::request::{CleanSet, Request};
 use crate::cli::common::{Digests, Loaded, log_skipped};
 use crate::cli::memory::ImageBytes;
 use crate::cli::open::{Fitting, Model, Network, tell};
@@ -20,7 +22,7 @@ pub struct PurifyData {
     pub set: Dataset,
     /// D_train, or the clean set.
     pub images: ImageSet,
-    /// Which training images `images` are, where `--limit` left some out.
+    /// Which training images `images` are, where `data.limit` left some out.
     pub taken: Option<Vec<u32>>,
     /// Whether `images` is known to be clean.
     pub clean_set: bool,
@@ -52,10 +54,12 @@ impl PurifyData {
         let with = Fitting { device, data, args: &request.input, strict: true, progress };
         let network = model.fit(&mut loaded.set, &with)?;
         let inputs = tell(data, &loaded.set, &[&network.told], progress);
-        let (images, clean) = match (&request.clean, request.clean_fraction) {
-            (Some(_), _) => (clean_folder(request, &loaded.set, progress)?, None),
-            (None, Some(share)) => (clean_share(request, share, &loaded, truth.as_ref(), progress)?, None),
-            (None, None) => training_images(&loaded, truth.as_ref())?,
+        let (images, clean) = match &request.clean {
+            Some(CleanSet::Folder(folder)) => (clean_folder(request, folder, &loaded.set, progress)?, None),
+            Some(CleanSet::Share(share)) => {
+                (clean_share(request, *share, &loaded, truth.as_ref(), progress)?, None)
+            }
+            None => training_images(&loaded, truth.as_ref())?,
         };
         let evaluator = match (&loaded.set.test, truth.as_ref().or(trigger.as_ref())) {
             (Some(test), Some(attack)) => Some(attack.evaluator(test)?),
@@ -65,7 +69,7 @@ impl PurifyData {
         if evaluator.is_none() {
             progress.log("the data has no test split: accuracy and attack success are not measured");
         }
-        let clean_set = request.clean_set();
+        let clean_set = request.clean.is_some();
         let warnings: Vec<String> = few(images.len(), clean_set).into_iter().collect();
         warnings.iter().for_each(|warning| progress.log(&format!("warning: {warning}")));
         let taken = loaded.taken.clone();
@@ -124,10 +128,7 @@ pub fn training_images(loaded: &Loaded, truth: Option<&Truth>) -> Result<(ImageS
 }
 
 /// `--clean DIR`, with the labels of the data.
-fn clean_folder(request: &Request, set: &Dataset, progress: &Progress) -> Result<ImageSet> {
-    let Some(folder) = &request.clean else {
-        return Err(Error::input("no clean folder"));
-    };
+fn clean_folder(request: &Request, folder: &Path, set: &Dataset, progress: &Progress) -> Result<ImageSet> {
     let train = &set.train;
     let mut options = request.data.read.options(Some((train.height, train.width)), Some(train.channels))?;
     options.format = None;
@@ -137,7 +138,7 @@ fn clean_folder(request: &Request, set: &Dataset, progress: &Progress) -> Result
     images.with_classes_of(&train.classes, folder)
 }
 
-/// `--clean-fraction F` of data that is clean.
+/// `--clean SHARE` of data that is clean.
 fn clean_share(
     request: &Request,
     share: f64,
@@ -149,7 +150,7 @@ fn clean_share(
         && truth.is_applied()
     {
         let cause = format!(
-            "says that the data in {} is poisoned, and --clean-fraction needs clean data; use --clean DIR",
+            "says that the data in {} is poisoned, and --clean {share} needs clean data; use --clean DIR",
             request.data.data.display()
         );
         return Err(Error::file(path, cause));
@@ -157,7 +158,7 @@ fn clean_share(
     let train = loaded.limited(loaded.set.train.clone());
     let (taken, _) = stratified_sample(&train.labels, SampleSize::Fraction(share), request.compute.seed());
     if taken.is_empty() {
-        return Err(Error::input(format!("--clean-fraction {share}: no image of {} is left", train.len())));
+        return Err(Error::input(format!("--clean {share}: no image of {} is left", train.len())));
     }
     progress.log(&format!(
         "clean set: {} of the {} training images, as they are on disk",

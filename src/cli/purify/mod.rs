@@ -31,7 +31,7 @@ use data::PurifyData;
 pub use data::training_images;
 use findings::Findings;
 use observer::{CheckpointMeta, RunObserver, restore};
-pub use request::PurifyArgs;
+pub use request::{CleanSet, PurifyArgs};
 use request::{FailOn, Request};
 
 /// Everything the result depends on.
@@ -41,8 +41,7 @@ struct PurifySettings<'a> {
     provenance: Provenance,
     model: &'a PathBuf,
     weights: Option<&'a String>,
-    clean: Option<&'a PathBuf>,
-    clean_fraction: Option<f64>,
+    clean: Option<&'a CleanSet>,
     poison: Option<&'a PathBuf>,
     trigger: Option<&'a PathBuf>,
     defense: pbe::defense::DefenseKind,
@@ -82,7 +81,6 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
         model: &request.model,
         weights: request.input.weights.as_ref(),
         clean: request.clean.as_ref(),
-        clean_fraction: request.clean_fraction,
         poison: request.poison.as_ref(),
         trigger: request.trigger.as_ref(),
         defense: request.defense,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use pbe::data::{ImageSet, NormalisationChoice};
@@ -9,9 +10,10 @@ use pbe::defense::settings::parse_assignment;
 use pbe::defense::{Configured, DefenseKind, Facts, Overlay, Recipe};
 use pbe::device::{DeviceChoice, is_processor};
 use pbe::error::{Error, Result};
-use toml::{Table, Value};
+use serde::{Deserialize, Serialize};
+use toml::Table;
 
-use super::run_keys::{ClassesKey, RunKeys, check_rounds, is_run_key, put, refuse_beside_option};
+use super::run_keys::{ClassesKey, DataKeys, RunKeys, is_run_key, put, refuse_beside_option};
 use crate::cli::common::{DataArgs, ModelArgs, ReadArgs, RunArgs};
 use crate::cli::config_file::{check_origin, read};
 use crate::cli::device::ComputeArgs;
@@ -43,17 +45,11 @@ pub struct PurifyArgs {
     /// As state_dict_ema or net.
     #[arg(long, value_name = "KEY", help_heading = "Model and data")]
     pub weights: Option<String>,
-    /// Take only so many training images, class proportions kept
-    #[arg(long, value_name = "N", help_heading = "Model and data")]
-    pub limit: Option<usize>,
-    /// Folder of images known to be clean
+    /// Images known to be clean: a folder, or a share of the data where all of it is clean
     ///
     /// With a clean set there is one round, and no image is ranked.
-    #[arg(long, value_name = "DIR", conflicts_with = "clean_fraction", help_heading = "Model and data")]
-    pub clean: Option<PathBuf>,
-    /// Take this share of the data, all of it clean, as the clean set
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model and data")]
-    pub clean_fraction: Option<f64>,
+    #[arg(long, value_name = "DIR|SHARE", allow_negative_numbers = true, help_heading = "Model and data")]
+    pub clean: Option<CleanSet>,
     /// The truth, where it is known: poisons the data and judges what is selected
     ///
     /// A poison.json, or BackdoorBench's attack_result.pt with its bd_train_dataset.
@@ -72,20 +68,13 @@ pub struct PurifyArgs {
     /// Settings to start from: default, or paper (as published)
     #[arg(long, help_heading = "Defence")]
     pub recipe: Option<Recipe>,
-    /// Rounds of Algorithm 1 [default: the recipe's, 2 or 4]
-    ///
-    /// With a clean set there is one.
-    #[arg(long, value_name = "N", help_heading = "Defence")]
-    pub rounds: Option<usize>,
-    /// Images of a training step [default: 128]
-    #[arg(long, value_name = "N", help_heading = "Defence")]
-    pub batch: Option<usize>,
     /// Settings as TOML; a run's config.toml repeats the run
     #[arg(long, value_name = "FILE", help_heading = "Defence")]
     pub config: Option<PathBuf>,
     /// One setting, as config.toml names it; may be given several times
     ///
-    /// As rounds.0.clean.epochs=16, rounds.*.attack.steps=5 or data.format=idx.
+    /// As batch=64, rounds=3, rounds.0.clean.epochs=16, rounds.*.attack.steps=5, data.limit=5000 (so many training
+    /// images, class proportions kept) or data.format=idx.
     #[arg(long, value_name = "PATH=VALUE", help_heading = "Defence")]
     pub set: Vec<String>,
     /// End with exit code 3 where the backdoor is still there, or the model is worse
@@ -97,6 +86,37 @@ pub struct PurifyArgs {
     pub run: RunArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// Where the clean set comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "clean is neither a folder nor a share")]
+pub enum CleanSet {
+    /// This share of the data.
+    Share(f64),
+    Folder(PathBuf),
+}
+
+impl FromStr for CleanSet {
+    type Err = std::convert::Infallible;
+
+    /// A number is a share; a folder of that name is `./0.5`.
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+        Ok(number.map_or_else(|| Self::Folder(text.into()), Self::Share))
+    }
+}
+
+impl CleanSet {
+    /// Refuses a share that isn't one.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Share(share) if !(*share > 0.0 && *share <= 1.0) => Err(Error::input(format!(
+                "--clean {share} is not above 0 and at most 1; a folder of that name is ./{share}"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A verdict that ends in an exit code of its own.
@@ -112,8 +132,7 @@ pub struct Request {
     /// Height and width of the images, where the file says them.
     pub size: Option<(usize, usize)>,
     pub input: ModelArgs,
-    pub clean: Option<PathBuf>,
-    pub clean_fraction: Option<f64>,
+    pub clean: Option<CleanSet>,
     pub poison: Option<PathBuf>,
     pub trigger: Option<PathBuf>,
     pub defense: DefenseKind,
@@ -124,7 +143,6 @@ pub struct Request {
     /// The device of the run that the file is of, where `--device` doesn't name one.
     pub device_kind: Option<String>,
     recipe: Recipe,
-    rounds: Option<usize>,
     overlay: Overlay,
 }
 
@@ -138,9 +156,6 @@ impl Request {
         let config = args.config.as_deref().or(resumed.as_deref());
         let mut file = config.map(read).transpose()?.unwrap_or_default();
         let mut set = vec![];
-        if let Some(batch) = args.batch {
-            set.push(("batch".to_string(), Value::Integer(batch as i64)));
-        }
         for text in &args.set {
             let (path, value) = parse_assignment(text)?;
             refuse_beside_option(&path, args)?;
@@ -151,22 +166,19 @@ impl Request {
             }
         }
         let source = config.map_or("--set".into(), |path| path.display().to_string());
-        check_rounds(&file, args, &source)?;
         let (run, settings): (Table, Table) = file.into_iter().partition(|(key, _)| is_run_key(key));
         check_origin(&run, "purify", &source)?;
         let keys = RunKeys::read(run, args, &source)?;
         let missing = |what: &str| Error::input(format!("{source}: no {what}, and no --{what}"));
-        let clean_given = args.clean.is_some() || args.clean_fraction.is_some();
         let truth_given = args.poison.is_some() || args.trigger.is_some();
         let path = args.data.clone().or(keys.data.path).ok_or_else(|| missing("data"))?;
-        let limit = args.limit.or(keys.data.limit);
         let (classes, class_names) = match (&args.classes, keys.data.classes) {
             (Some(path), _) => (Some(path.clone()), None),
             (None, Some(ClassesKey::File(path))) => (Some(path), None),
             (None, Some(ClassesKey::Names(names))) => (None, Some(names)),
             (None, None) => (None, None),
         };
-        let (format, skip_bad, limit_seed) = (keys.data.format, keys.data.skip_bad, keys.data.limit_seed);
+        let DataKeys { format, skip_bad, limit, limit_seed, .. } = keys.data;
         let read = ReadArgs { format, limit, limit_seed, skip_bad, classes, class_names, size: None };
         let input = ModelArgs {
             of_config: args.normalisation.is_none() && keys.data.normalisation.is_some(),
@@ -189,8 +201,7 @@ impl Request {
             data: DataArgs { data: path, read },
             size: keys.data.size.map(|side| (side, side)).or(keys.data.height.zip(keys.data.width)),
             input,
-            clean: if clean_given { args.clean.clone() } else { keys.clean },
-            clean_fraction: if clean_given { args.clean_fraction } else { keys.clean_fraction },
+            clean: args.clean.clone().or(keys.clean),
             poison: if truth_given { args.poison.clone() } else { keys.poison },
             trigger: if truth_given { args.trigger.clone() } else { keys.trigger },
             defense: args.defense.or(keys.defense).unwrap_or_default(),
@@ -199,24 +210,17 @@ impl Request {
             digests: if resumed.is_some() { BTreeMap::new() } else { keys.digests },
             device_kind,
             recipe: args.recipe.or(keys.recipe).unwrap_or_default(),
-            rounds: args.rounds,
             overlay: Overlay { file: settings, set },
         })
     }
 
-    pub fn clean_set(&self) -> bool {
-        self.clean.is_some() || self.clean_fraction.is_some()
-    }
-
     /// The defence with its settings, checked; `images` are those it is given, where they have been read.
     pub fn configure(&self, images: Option<&ImageSet>, allows_flip: bool) -> Result<Configured> {
-        if let Some(share) = self.clean_fraction.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
-            return Err(Error::input(format!("--clean-fraction {share} is not above 0 and at most 1")));
-        }
-        let (recipe, rounds, clean_set) = (self.recipe, self.rounds, self.clean_set());
+        self.clean.as_ref().map_or(Ok(()), CleanSet::check)?;
+        let (recipe, clean_set) = (self.recipe, self.clean.is_some());
         let side = images.map(|images| images.height.min(images.width));
         let images = images.map(ImageSet::len);
-        let facts = Facts { recipe, rounds, clean_set, images, side, allows_flip };
+        let facts = Facts { recipe, rounds: None, clean_set, images, side, allows_flip };
         self.defense.configure(&facts, &self.overlay)
     }
 }

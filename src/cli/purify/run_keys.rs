@@ -12,7 +12,7 @@ use pbe::error::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use super::request::PurifyArgs;
+use super::request::{CleanSet, PurifyArgs};
 
 /// What the run is given.
 #[derive(Deserialize, Default)]
@@ -24,8 +24,7 @@ pub struct RunKeys {
     pub seed: Option<u64>,
     pub model: Option<PathBuf>,
     pub weights: Option<String>,
-    pub clean: Option<PathBuf>,
-    pub clean_fraction: Option<f64>,
+    pub clean: Option<CleanSet>,
     pub poison: Option<PathBuf>,
     pub trigger: Option<PathBuf>,
     #[serde(deserialize_with = "parsed")]
@@ -67,14 +66,13 @@ pub enum ClassesKey {
 /// Those that a run writes down.
 const WRITTEN: [&str; 4] = ["command", "digests", "version", "commit"];
 /// Those that can be given.
-const GIVEN: [&str; 12] = [
+const GIVEN: [&str; 11] = [
     "device",
     "precision",
     "seed",
     "model",
     "weights",
     "clean",
-    "clean_fraction",
     "poison",
     "trigger",
     "defense",
@@ -102,17 +100,14 @@ impl RunKeys {
 
     fn check(&self, args: &PurifyArgs) -> std::result::Result<(), String> {
         let DataKeys { limit, limit_seed, size, height, width, .. } = &self.data;
-        if self.clean.is_some() && self.clean_fraction.is_some() {
-            return Err("`clean` and `clean_fraction` exclude each other".into());
-        }
         if height.is_some() != width.is_some() {
             return Err("`data.height` and `data.width` belong together".into());
         }
         if size.is_some() && height.is_some() {
             return Err("`data.size` and `data.height` exclude each other".into());
         }
-        if limit_seed.is_some() && limit.or(args.limit).is_none() {
-            return Err("data.limit_seed has no effect: there is no --limit".into());
+        if limit_seed.is_some() && limit.is_none() {
+            return Err("data.limit_seed has no effect: there is no data.limit".into());
         }
         match (args.recipe, self.recipe) {
             (Some(given), Some(own)) if given != own => {
@@ -156,7 +151,6 @@ pub fn refuse_beside_option(path: &str, args: &PurifyArgs) -> Result<()> {
 
 /// The option on the command line that says what the key at `path` would.
 fn deciding_option(path: &str, args: &PurifyArgs) -> Option<&'static str> {
-    let clean = [("--clean", args.clean.is_some()), ("--clean-fraction", args.clean_fraction.is_some())];
     let truth = [("--poison", args.poison.is_some()), ("--trigger", args.trigger.is_some())];
     let one = |option, given| vec![(option, given)];
     let options = match path {
@@ -165,29 +159,16 @@ fn deciding_option(path: &str, args: &PurifyArgs) -> Option<&'static str> {
         "seed" => one("--seed", args.compute.seed.is_some()),
         "model" => one("--model", args.model.is_some()),
         "weights" => one("--weights", args.weights.is_some()),
-        "clean" | "clean_fraction" => clean.to_vec(),
+        "clean" => one("--clean", args.clean.is_some()),
         "poison" | "trigger" => truth.to_vec(),
         "defense" => one("--defense", args.defense.is_some()),
         "recipe" => one("--recipe", args.recipe.is_some()),
-        "batch" => one("--batch", args.batch.is_some()),
         "data.path" => one("--data", args.data.is_some()),
-        "data.limit" => one("--limit", args.limit.is_some()),
         "data.normalisation" => one("--normalisation", args.normalisation.is_some()),
         "data.classes" => one("--classes", args.classes.is_some()),
         _ => vec![],
     };
     options.into_iter().find_map(|(option, given)| given.then_some(option))
-}
-
-/// Refuses `--rounds` beside a file with another number of them.
-pub fn check_rounds(file: &Table, args: &PurifyArgs, source: &str) -> Result<()> {
-    let own = file.get("rounds").and_then(Value::as_array).map(Vec::len);
-    match (args.rounds, own) {
-        (Some(given), Some(own)) if given != own => {
-            Err(Error::input(format!("--rounds {given}: {source} has {own} rounds")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Puts `value` at a path in dots.

@@ -7,7 +7,8 @@ use std::process::Stdio;
 use pbe::model::container::{Entry, read, write};
 
 use crate::program::{
-    assert_says, command, fails, infect, made, model, purification, resumed, stamp, succeeds, wait_for, word,
+    assert_says, command, fails, infect, made, model, normalisation_from, purification, resumed, stamp,
+    succeeds, wait_for, word,
 };
 
 /// Starts the run and kills it once it has written `file` twice.
@@ -55,13 +56,15 @@ fn another_model_under_the_same_path_is_refused() {
     let whole = parent.path().join("whole");
     succeeds(&purification(&path, &["--output", word(&whole)]));
     assert!(made(&whole) == made(&folder));
+    // What the run was given stands in its config.toml by now.
+    assert_eq!([&whole, &folder].map(|run| normalisation_from(run)), ["file", "config"]);
 }
 
 #[test]
 fn other_images_under_the_same_path_are_refused() {
     let parent = tempfile::tempdir().unwrap();
     let (data, folder, model) = (data(parent.path()), parent.path().join("run"), model());
-    let mut arguments = vec!["purify", "--model", word(&model), "--data", word(&data), "--batch", "16"];
+    let mut arguments = vec!["purify", "--model", word(&model), "--data", word(&data), "--set", "batch=16"];
     arguments.extend(["--output", word(&folder)]);
     kill(&arguments, &folder.join("checkpoint.safetensors"));
     let classes: Vec<PathBuf> =
