@@ -35,7 +35,7 @@ pub use ft_sam::FtSam;
 pub use nad::Nad;
 pub use neural_cleanse::NeuralCleanse;
 pub use observer::{NoopObserver, Observer, Phase};
-pub use pbe::Pbe;
+pub use pbe::{Pbe, SecondLook};
 pub use run::{Run, RunInputs, TrainingSet, purify};
 pub use settings::{Configured, Overlay};
 pub use state::{Cursor, RoundRecord, RunState};

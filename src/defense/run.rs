@@ -159,6 +159,21 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Begins anew from the model as it was handed over. What is known of the images stays.
+    pub fn restart(&mut self) -> Result<()> {
+        self.reset_model()?;
+        (self.state.cursor, self.state.restarted) = (Cursor::default(), true);
+        self.checkpoint()
+    }
+
+    /// Makes θ what it was when it was handed over.
+    pub fn reset_model(&mut self) -> Result<()> {
+        let (weights, momentum) = (self.infected.weights()?, self.model.momentum()?);
+        self.model.set_weights(&weights)?;
+        self.model.set_average(&weights)?;
+        self.model.set_momentum(&vec![0.0; momentum.len()])
+    }
+
     /// Refuses a run that began at a place it doesn't have: none of its steps was done.
     fn check_end(&self) -> Result<()> {
         let (end, cursor) = (self.report.round + 1, self.state.cursor);

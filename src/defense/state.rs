@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::pbe::SecondLook;
 use crate::eval::Suspects;
 use crate::train::TrainCursor;
 
@@ -50,6 +51,12 @@ pub struct RunState {
     /// The training images that look poisoned, where the defence has looked for them.
     #[serde(skip)]
     pub suspects: Option<Suspects>,
+    /// What a second look at the images has said.
+    #[serde(default)]
+    pub second_look: Option<SecondLook>,
+    /// Whether the rounds have begun anew since.
+    #[serde(default)]
+    pub restarted: bool,
     /// What the defence optimises besides the weights: ANP's mask, Neural Cleanse's triggers.
     #[serde(skip)]
     pub variables: Vec<f32>,
@@ -65,4 +72,15 @@ pub struct RunState {
     /// The weight average now.
     #[serde(skip)]
     pub average: Vec<f32>,
+}
+
+impl RunState {
+    /// Whether what the second look has said ends the rounds after the first.
+    pub fn ends_early(&self) -> bool {
+        match self.second_look {
+            Some(SecondLook::Poisoned) => !self.restarted,
+            Some(SecondLook::NoSign) => true,
+            Some(SecondLook::Undecided) | None => false,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Evaluation: what a classifier says about images, and the figures that follow from it.
 
 mod activation_gradients;
+mod common_change;
 mod evaluator;
 mod filter;
 mod metrics;
@@ -10,10 +11,11 @@ mod suspects;
 mod views;
 
 pub use activation_gradients::activation_deviation;
+pub use common_change::{CommonChange, Trigger, sample_evenly};
 pub use evaluator::Evaluator;
 pub use filter::{Filter, FilterAttack, FilterChain, FilterReport, MAX_DROPPED, agreeing};
 pub use metrics::{Metrics, accuracy, attack_metrics, defense_effectiveness};
 pub use predict::{Agreement, agreement, logits, logits_with_progress, predict, predictions};
 pub use ranking::{CurvePoint, average_precision, precision, precision_recall, ranked, top_precision};
-pub use suspects::{LabelSuspects, SUSPECT_DEVIATION, Suspects, find_suspects};
+pub use suspects::{LabelSuspects, SUSPECT_DEVIATION, Suspects, find_suspects, find_suspects_again};
 pub use views::View;

@@ -98,8 +98,36 @@ pub fn find_suspects(
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let given = agreeing(&all, &predictions, &images.labels);
     let (trusted, _) = filters.apply(engine, images, &given, seed, &mut |done| progress(done, total))?;
-    let mut progress = |done| progress(before + 2 * done, total);
-    let deviation = activation_deviation(engine, images, &predictions, &trusted, &mut progress)?;
+    suspects(engine, images, predictions, &trusted, &mut |done| progress(before + 2 * done, total))
+}
+
+/// As [`find_suspects`], where a purified model is at hand: clean images keep their label in it, poisoned ones don't. So the
+/// references come from the images to which it gives their label too, and these stand in for the images that keep their
+/// label in all views. `predictions` are the labels that the infected model gives, `purified` those of the purified one.
+pub fn find_suspects_again(
+    engine: &mut Engine,
+    images: &ImageSet,
+    predictions: Vec<u32>,
+    purified: &[u32],
+    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Suspects> {
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    let given = agreeing(&all, &predictions, &images.labels);
+    let trusted = agreeing(&given, purified, &images.labels);
+    suspects(engine, images, predictions, &trusted, &mut |done| progress(done, images.len()))
+}
+
+/// The suspected images, with references from those of `trusted`.
+fn suspects(
+    engine: &mut Engine,
+    images: &ImageSet,
+    predictions: Vec<u32>,
+    trusted: &[u32],
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Suspects> {
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    let given = agreeing(&all, &predictions, &images.labels);
+    let deviation = activation_deviation(engine, images, &predictions, trusted, progress)?;
     let mut labels = vec![LabelSuspects::default(); engine.graph().classes()];
     let mut suspected = vec![];
     images.labels.iter().for_each(|&label| labels[label as usize].labelled += 1);

@@ -3,6 +3,7 @@
 use super::result::{ClassRecall, RunResult, TrainingAccuracy};
 use super::table::two_decimals;
 use crate::analysis::{AsrEstimate, Detection, EstimatedFrom, Verdict};
+use crate::defense::SecondLook;
 
 /// A class that loses more recall than this is named, in points.
 const LOST: f64 = 5.0;
@@ -22,6 +23,7 @@ pub fn findings(result: &RunResult) -> Vec<String> {
             sentences.push(result.asr_estimate.as_ref().map_or(none.into(), estimate));
         }
     }
+    sentences.extend(result.second_look.and_then(second_look).map(String::from));
     let relabelled = result.rounds.iter().rev().find_map(|round| round.relabelled);
     sentences.extend(relabelled.map(|count| {
         format!(
@@ -80,6 +82,19 @@ fn verdict(found: &Detection, classes: &[ClassRecall]) -> String {
         Verdict::Undecided => format!(
             "Undecided whether the model was infected: {counted}; one label has a larger share than in most of {calibrated_on} benign models (p {p_value:.2})."
         ),
+    }
+}
+
+/// What the second look changed.
+fn second_look(said: SecondLook) -> Option<&'static str> {
+    match said {
+        SecondLook::Poisoned => Some(
+            "They were found in a second look, with a first purified model; the purification then began anew.",
+        ),
+        SecondLook::NoSign => Some(
+            "A second look, with a purified model, found nothing either: the model is as it was given. There are backdoors that neither look finds; `--set initial_set.no_sign=0` purifies all the same.",
+        ),
+        SecondLook::Undecided => None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{AsrEstimate, Detection, Inspection};
+use crate::defense::SecondLook;
 use crate::error::{Error, Result};
 use crate::eval::{Metrics, defense_effectiveness};
 use crate::fs::write_atomic;
@@ -52,6 +53,9 @@ pub struct RunResult {
     /// Of `pbe purify` without a clean set: what the training images say of the model given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<Detection>,
+    /// What a second look at the training images has said, with the model of the first round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_look: Option<SecondLook>,
     /// The attack success rate without a trigger, where the model was infected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asr_estimate: Option<AsrEstimate>,
@@ -166,6 +170,7 @@ impl RunResult {
             rounds: Vec::new(),
             inspection: None,
             detection: None,
+            second_look: None,
             asr_estimate: None,
             training_accuracy: None,
             recall: Vec::new(),

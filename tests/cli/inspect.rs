@@ -141,3 +141,19 @@ fn a_purification_that_wrecks_a_model_says_so() {
     // Without the option the run that ended is a run that ended.
     succeeds(&["purify", "--resume", word(&run)]);
 }
+
+/// It lost 8 points of accuracy before, on CIFAR-10.
+#[test]
+fn a_model_in_which_nothing_is_found_is_returned_as_it_was_given() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), model());
+    let run = folder.path().join("run");
+    let words = succeeds(&super::program::purification(&model, &["--output", word(&run)]));
+    assert_says(&words, &["no sign of a backdoor", "the model is as it was given", "initial_set.no_sign=0"]);
+    let values = |path: &Path| pbe::model::load(path).unwrap().values;
+    assert!(values(&run.join("model.safetensors")) == values(&model));
+    let result = super::program::read_json(run.join("result.json"));
+    assert_eq!((&result["second_look"], &result["before"]), (&"no_sign".into(), &result["after"]));
+    let all_the_same = ["--set", "initial_set.no_sign=0", "--force", "--output", word(&run)];
+    succeeds(&super::program::purification(&model, &all_the_same));
+    assert!(values(&run.join("model.safetensors")) != values(&model));
+}

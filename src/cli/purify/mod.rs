@@ -131,6 +131,7 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     result.rounds = std::mem::take(&mut observer.meta.rounds);
     sum_seconds(&mut result, load, clock.elapsed().as_secs_f64());
     result.warnings = [data.warnings.clone(), idle].concat();
+    result.second_look = state.second_look;
     if let Some(found) = &found {
         take_findings(&mut result, found);
     }

@@ -64,8 +64,10 @@ impl<'a> RunObserver<'a> {
         let CheckpointMeta { rounds, before, .. } = self.meta.clone();
         let suspects = state.suspects.as_ref();
         let labels = suspects.map(|suspects| suspects.labels.clone());
-        let (cursor, records) = (state.cursor, state.records.clone());
-        let scalars = RunState { cursor, records, ..RunState::default() };
+        let RunState { cursor, records, second_look, restarted, .. } = state;
+        let (cursor, second_look, restarted) = (*cursor, *second_look, *restarted);
+        let scalars =
+            RunState { cursor, records: records.clone(), second_look, restarted, ..RunState::default() };
         checkpoint::save(
             self.folder,
             &CheckpointMeta { state: scalars, rounds, before, suspects: labels },

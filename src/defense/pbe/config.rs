@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::second_look::SecondLook;
 use crate::defense::{Facts, Recipe, RunState};
 use crate::error::{Error, Result};
 use crate::eval::{FilterAttack, MAX_DROPPED, View};
@@ -40,7 +41,10 @@ pub struct InitialSet {
     /// sets hold the images that get their label from the model and aren't suspected, and rounds may `relabel`. 1 for
     /// never: then no image is suspected.
     pub suspicion: f64,
-    /// Then a set holds images of the attacker's labels only from this share of all images, the best by activation
+    /// Where every label has a smaller share, in a second look with the model of the first round too, the model is left as
+    /// it is. 0 for never.
+    pub no_sign: f64,
+    /// Where suspicion decides, a set holds images of the attacker's labels only from this share of all images, the best by activation
     /// gradients.
     pub best: f64,
 }
@@ -106,6 +110,12 @@ const FILTER_ATTACKS: [FilterAttack; 4] = [
 
 /// No benign model of docs/inspect.md has a label with as large a share.
 const SUSPICION: f64 = 0.15;
+/// Of the 30 benign models behind docs/inspect.md, 28 have no label with as large a share.
+const NO_SIGN: f64 = 0.05;
+/// Training images that the epochs of the last step 2 are made for.
+const USUAL_IMAGES: f64 = 50_000.0;
+/// With fewer images it has more epochs, up to so many times.
+const MOST_TIMES: f64 = 5.0;
 
 impl Pbe {
     /// This program's settings: one for all attacks.
@@ -118,11 +128,14 @@ impl Pbe {
             attacks: FILTER_ATTACKS.to_vec(),
             max_dropped: MAX_DROPPED,
             suspicion: SUSPICION,
+            no_sign: NO_SIGN,
             best: 0.7,
         };
         let count = facts.rounds.unwrap_or(if facts.clean_set { 1 } else { 2 });
-        let rounds =
-            if facts.clean_set { vec![clean_set_round(facts.images)] } else { default_rounds(count) };
+        let rounds = match facts.clean_set {
+            true => vec![clean_set_round(facts.images)],
+            false => default_rounds(count, facts.images),
+        };
         let trainer = TrainerConfig { flip: facts.allows_flip, ..TrainerConfig::default() };
         Self { recipe: Recipe::Default, trainer, initial_set, rounds }
     }
@@ -159,6 +172,10 @@ impl Pbe {
         share("initial_set.max_dropped", self.initial_set.max_dropped)?;
         share("initial_set.suspicion", self.initial_set.suspicion)?;
         share("initial_set.best", self.initial_set.best)?;
+        let no_sign = self.initial_set.no_sign;
+        if !(0.0..=1.0).contains(&no_sign) {
+            return Err(Error::input(format!("initial_set.no_sign is {no_sign}, but must be from 0 to 1")));
+        }
         for (number, attack) in self.initial_set.attacks.iter().enumerate() {
             positive(&format!("initial_set.attacks.{number}.epsilon"), attack.epsilon)?;
             steps(&format!("initial_set.attacks.{number}.steps"), attack.steps)?;
@@ -186,7 +203,8 @@ impl Pbe {
             unused.push(("initial_set.max_dropped".into(), "there are no views and no attacks to skip"));
         }
         if !facts.clean_set && self.initial_set.suspicion == 1.0 {
-            unused.push(("initial_set.best".into(), "no image is suspected"));
+            let names = ["best", "no_sign"].map(|name| format!("initial_set.{name}"));
+            unused.extend(names.map(|name| (name, "no image is suspected")));
         }
         for (number, round) in self.rounds.iter().enumerate() {
             let path = format!("rounds.{number}");
@@ -210,6 +228,10 @@ impl Pbe {
     pub(super) fn idle_settings(&self, state: &RunState) -> Vec<(String, &'static str)> {
         let Some(suspects) = &state.suspects else { return vec![] };
         let rounds = 0..self.rounds.len();
+        if state.second_look == Some(SecondLook::NoSign) {
+            let why = "there is no sign of a backdoor, and the model was left as it is";
+            return rounds.skip(1).map(|number| (format!("rounds.{number}"), why)).collect();
+        }
         if suspects.index() <= self.initial_set.suspicion {
             let why = "too few images are suspected to decide the initial set";
             let relabel = rounds.map(|number| (format!("rounds.{number}.relabel"), why));
@@ -217,6 +239,8 @@ impl Pbe {
         }
         let filters = ["share", "limit", "label_agreement", "views", "attacks", "max_dropped"];
         let why = "the suspected images decide the initial set";
+        // They chose the set of the first round before the rounds began anew.
+        let filters = filters.into_iter().filter(|_| !state.restarted);
         let filters = filters.map(|name| (format!("initial_set.{name}"), why));
         let shares = rounds.map(|number| (format!("rounds.{number}.select.share"), why));
         let relabelled = state.records.iter().filter(|record| record.relabelled > 0);
@@ -224,7 +248,7 @@ impl Pbe {
             let why = "the round trains on the suspected images instead";
             ["attack", "adversarial"].map(|name| (format!("rounds.{}.{name}", record.round), why))
         });
-        filters.into_iter().chain(shares).chain(attacks).collect()
+        filters.chain(shares).chain(attacks).collect()
     }
 }
 
@@ -242,8 +266,10 @@ fn clean_set_round(images: Option<usize>) -> Round {
 
 const SELECT: Select = Select { share: 0.7, label_agreement: true };
 
-fn default_rounds(count: usize) -> Vec<Round> {
+/// The epochs of the last step 2, which takes all selected images, are those of [`USUAL_IMAGES`].
+fn default_rounds(count: usize, images: Option<usize>) -> Vec<Round> {
     let limit = 3000;
+    let times = images.map_or(1.0, |images| (USUAL_IMAGES / images.max(1) as f64).clamp(1.0, MOST_TIMES));
     let first = Round {
         attack: RANDOM_BUDGET,
         adversarial: TrainConfig { epochs: 5, limit, ..PLAIN },
@@ -257,7 +283,12 @@ fn default_rounds(count: usize) -> Vec<Round> {
         ..first.clone()
     };
     let last = Round {
-        clean: TrainConfig { epochs: 6, distill: 0.25, teacher_cap: TEACHER_CAP, ..DISTILLED },
+        clean: TrainConfig {
+            epochs: (6.0 * times).round() as usize,
+            distill: 0.25,
+            teacher_cap: TEACHER_CAP,
+            ..DISTILLED
+        },
         relabel: true,
         ..middle.clone()
     };
@@ -334,6 +365,7 @@ mod tests {
         assert_eq!(steps, "rounds.0.attack.steps is 1000000000, but must be from 1 to 10000");
         assert!(refusal(|c| c.rounds[1].select.share = 1.5).starts_with("rounds.1.select.share is 1.5"));
         assert!(refusal(|c| c.initial_set.suspicion = 0.0).starts_with("initial_set.suspicion is 0"));
+        assert!(refusal(|c| c.initial_set.no_sign = -0.1).starts_with("initial_set.no_sign is -0.1"));
         assert!(refusal(|c| c.initial_set.best = 1.5).starts_with("initial_set.best is 1.5"));
         assert!(refusal(|c| c.rounds = vec![]).starts_with("rounds is 0"));
         assert!(refusal(|c| c.trainer.batch = 0).starts_with("batch is 0"));

@@ -22,14 +22,17 @@ impl Pbe {
             return Ok((0..images.len() as u32).collect());
         }
         run.enter(INITIAL_SET);
-        if self.initial_set.suspicion < 1.0 {
+        if self.initial_set.suspicion < 1.0 && run.state.suspects.is_none() {
             let report = &mut run.report;
             let mut progress = |done, total| report.progress(done, total, None);
             let found = find_suspects(run.infected, images, self.trainer.flip, run.seed, &mut progress)?;
             run.state.suspects = Some(found);
         }
         if let Some(suspects) = self.decisive(run) {
-            let set = self.least_deviating(suspects, &images.labels);
+            let mut set = self.least_deviating(suspects, &images.labels);
+            if run.state.restarted {
+                set = agreed_where_known(&set, &run.state.selected, &images.labels);
+            }
             run.record().dropped = images.len() - set.len();
             return Ok(set);
         }
@@ -81,5 +84,38 @@ impl Pbe {
         let list =
             views.chain(self.initial_set.attacks.iter().map(|attack| Filter::Attack(*attack))).collect();
         FilterChain { list, max_dropped: self.initial_set.max_dropped }
+    }
+}
+
+/// Those of `set` that are `selected` too, where a label has half of its images among these; of a label that the purified
+/// model has forgotten, all of `set`. Ascending, as both lists are.
+///
+/// Of GTSRB's BadNets all-to-all the second look found 108 of some 400 images; without this the attack success rate ended at
+/// 23.7, where it had been 0.8 after the first round.
+fn agreed_where_known(set: &[u32], selected: &[u32], labels: &[u32]) -> Vec<u32> {
+    let is_selected = |index: &u32| selected.binary_search(index).is_ok();
+    let classes = labels.iter().max().map_or(0, |&label| label as usize + 1);
+    let mut counts = vec![(0, 0); classes];
+    for index in set {
+        let (all, agreed) = &mut counts[labels[*index as usize] as usize];
+        *all += 1;
+        *agreed += usize::from(is_selected(index));
+    }
+    let is_known = |index: &u32| {
+        let (all, agreed) = counts[labels[*index as usize] as usize];
+        2 * agreed >= all
+    };
+    set.iter().copied().filter(|index| !is_known(index) || is_selected(index)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agreed_where_known;
+
+    #[test]
+    fn a_label_that_the_purified_model_has_forgotten_keeps_its_images() {
+        let labels = [0, 0, 0, 0, 1, 1, 1, 1];
+        assert_eq!(agreed_where_known(&[0, 1, 2, 4, 5, 6], &[0, 2, 3, 5], &labels), [0, 2, 4, 5, 6]);
+        assert_eq!(agreed_where_known(&[0, 1], &[], &labels), [0, 1]);
     }
 }

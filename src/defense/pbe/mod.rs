@@ -2,11 +2,13 @@
 
 mod config;
 mod initial_set;
+mod second_look;
 mod select;
 #[cfg(test)]
 mod tests;
 
 pub use config::{InitialSet, Pbe, Round, Select};
+pub use second_look::SecondLook;
 
 use super::run::sample;
 use super::{Defense, Facts, Phase, Recipe, Run, RunState, TrainingSet};
@@ -24,39 +26,21 @@ const ATTACK: Phase = Phase { key: "attack", label: "step 1a, attack" };
 const ADVERSARIAL: Phase = Phase { key: "adversarial", label: "step 1b, fine-tuning" };
 const CLEAN: Phase = Phase { key: "clean", label: "step 2, fine-tuning" };
 const RANK: Phase = Phase { key: "rank", label: "step 3, ranking" };
+const SECOND_LOOK: Phase = Phase { key: "second_look", label: "a second look at the images" };
 
 impl Defense for Pbe {
-    /// Algorithm 1. With a clean set there is one round, and nothing is ranked.
+    /// Algorithm 1, and what the second look after its first round makes of it.
     fn run(&self, run: &mut Run) -> Result<()> {
         let reference = self.reference_logits(run)?; // of θ', which never changes
-        for (number, round) in self.rounds.iter().enumerate() {
-            run.begin_round(number);
-            run.step(|run| {
-                if number == 0 {
-                    run.state.selected = self.initial_set(run, &reference)?;
-                }
-                run.start_round()
-            })?;
-            run.step(|run| {
-                if self.relabelled(run, round)?.is_some() {
-                    return Ok(()); // the suspected images have the trigger itself
-                }
-                let adversarial = self.attack(run, round)?; // step 1a, Eq. 10 to 12
-                run.train(ADVERSARIAL, &adversarial, &round.adversarial) // step 1b
-            })?;
-            run.step(|run| {
-                let clean = self.clean_images(run, round)?;
-                run.train(CLEAN, &clean, &round.clean) // step 2
-            })?;
-            run.step(|run| {
-                if let Some(scores) = self.rank(run, &reference)? {
-                    run.state.selected = self.select(run, round, &scores)?; // step 3, Eq. 15
-                }
-                Ok(())
-            })?;
-            run.end_round()?;
+        self.rounds(run, &reference)?;
+        match run.state.second_look {
+            Some(SecondLook::Poisoned) if !run.state.restarted => {
+                run.restart()?;
+                self.rounds(run, &reference)
+            }
+            Some(SecondLook::NoSign) => run.reset_model(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn defaults(facts: &Facts) -> Result<Self> {
@@ -105,6 +89,42 @@ impl Defense for Pbe {
 }
 
 impl Pbe {
+    /// Algorithm 1's iterations. With a clean set there is one, and nothing is ranked.
+    fn rounds(&self, run: &mut Run, reference: &[f32]) -> Result<()> {
+        for (number, round) in self.rounds.iter().enumerate() {
+            run.begin_round(number);
+            run.step(|run| {
+                if number == 0 {
+                    run.state.selected = self.initial_set(run, reference)?;
+                }
+                run.start_round()
+            })?;
+            run.step(|run| {
+                if self.relabelled(run, round)?.is_some() {
+                    return Ok(()); // the suspected images have the trigger itself
+                }
+                let adversarial = self.attack(run, round)?; // step 1a, Eq. 10 to 12
+                run.train(ADVERSARIAL, &adversarial, &round.adversarial) // step 1b
+            })?;
+            run.step(|run| {
+                let clean = self.clean_images(run, round)?;
+                run.train(CLEAN, &clean, &round.clean) // step 2
+            })?;
+            run.step(|run| {
+                if let Some(scores) = self.rank(run, reference)? {
+                    self.second_look(run, &scores)?;
+                    run.state.selected = self.select(run, round, &scores)?; // step 3, Eq. 15
+                }
+                Ok(())
+            })?;
+            run.end_round()?;
+            if run.state.ends_early() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The logits of θ' for every image; none with a clean set, where no image is compared.
     fn reference_logits(&self, run: &mut Run) -> Result<Vec<f32>> {
         if run.clean_set {

@@ -67,7 +67,7 @@ fn a_run_is_neither_joined_nor_resumed_while_it_runs() {
 fn a_run_is_replaced_only_with_force() {
     let parent = tempfile::tempdir().unwrap();
     let (model, folder) = (model(), parent.path().join("run"));
-    let arguments = purification(&model, &["--output", word(&folder)]);
+    let arguments = purification(&model, &["--set", "initial_set.no_sign=0", "--output", word(&folder)]);
     succeeds(&arguments);
     let before = (made(&folder), fs::read(folder.join("result.json")).unwrap());
     assert_says(&fails(&arguments), &[word(&folder), "holds this run already", "--force"]);
