@@ -113,6 +113,12 @@ fn a_purification_reports_what_it_found() {
         &["Before and after", "Deviations", "Classes", "What was read", "pbe purify --config"],
     );
     assert!(!page.contains("src=\"http") && !page.contains("<link"), "it loads something");
+    // What there isn't, isn't told: neither an estimate nor that the model is infected.
+    assert_says(&page, &["<td>as given</td>"]);
+    assert!(result["detection"]["verdict"] != "infected" && result["asr_estimate"].is_null());
+    assert!(
+        !page.contains("trained on</td>") && !page.contains("Trained on:") && !page.contains("in common")
+    );
 }
 
 /// The model learnt these classes; adversarial examples alone take that away. Without test images its accuracy is
