@@ -6,8 +6,8 @@
 #   scripts/stories.sh CIFAR10 TINY [OUT]    image folder of CIFAR-10 (train/<class>/*, test/<class>/*); Tiny-ImageNet
 #   scripts/stories.sh --quick [OUT]         on small synthetic images; writes no page
 #
-# OUT is target/stories by default, and begun anew. PBE names the program, STORIES some of the stories: patch, record,
-# clean. Takes Python 3.
+# OUT is target/stories by default. STORIES names some of the stories, patch, record, clean: then the others are left as
+# they are there. PBE names the program. Takes Python 3.
 set -euo pipefail
 quick=
 if [ "${1:-}" = --quick ]; then quick=1; shift; else cifar=$(realpath "$1") tiny=$(realpath "$2"); shift 2; fi
@@ -16,9 +16,8 @@ repository=$PWD
 [ -n "${PBE:-}" ] || cargo build --release --locked --quiet -p pbe
 pbe=$(realpath "${PBE:-${CARGO_TARGET_DIR:-target}/release/pbe}")
 out=${1:-${CARGO_TARGET_DIR:-target}/stories}
-rm -rf "$out"
 mkdir -p "$out"
-cd "$out"
+out=$(realpath "$out")
 
 say() { printf '%s\n' "$@" '' >> page.md; }
 shown() { # file, command: into the page, with what it printed
@@ -38,7 +37,6 @@ torch_files() {
   python3 "$repository/scripts/torch_files.py" "$@"
   shown /dev/null python3 scripts/torch_files.py "$@"
 }
-took() { say "" "$((SECONDS - $1)) seconds on $(nproc) cores of a machine that did other work too."; }
 
 failed=0
 # A condition on a result.json, r, and its figures: detection d, estimate e, before b, after a.
@@ -76,45 +74,47 @@ photographs() {
     ln -s "$tiny/val/images/$file" "photographs-clean/val/$class/"
   done < "$tiny/val/val_annotations.txt"
 }
-# A chequered patch in the corner, an eighth of the side.
-patch_pictures() { # side
+# A chequered patch in the corner.
+patch_pictures() { # side of the images, of the patch
   local kind
   for kind in mask pattern; do
-    awk -v side="$1" -v kind=$kind 'BEGIN {
+    awk -v side="$1" -v patch="$2" -v kind=$kind 'BEGIN {
       print "P2", side, side, 255
-      first = side - int(side / 8)
+      first = side - patch
       for (y = 0; y < side; y++) for (x = 0; x < side; x++)
         print 255 * (kind == "mask" ? x >= first && y >= first : (int(x / 2) + int(y / 2)) % 2)
     }' > "patch-$kind.pgm"
   done
 }
 synthetic() { # folder, settings: as an image folder; the trigger is below a grey level, and the label stays
-  "$pbe" --quiet poison --data "synthetic:per_class=150,test_per_class=20,$2" --attack sig --delta 0.1 --count 1 \
+  "$pbe" --quiet poison --data "synthetic:classes=6,per_class=400,test_per_class=50,$2" --attack sig --delta 0.1 --count 1 \
     --output "$1" > /dev/null
 }
 
 if [ -n "$quick" ]; then
-  synthetic photographs-clean classes=4,size=16
-  ln -s photographs-clean cifar10
-  synthetic others classes=3,size=16,seed=1
-  patch_pictures 16
-  network=resnet18-small-stem train="--width 8 --batch 16 --lr 0.05 --epochs 16" rate=0.15
-  purify="--batch 16"
+  network=resnet18-small-stem train="--width 8 --batch 32 --lr 0.05 --crop 0 --no-flip --epochs 10" rate=0.1
+  purify="--batch 32 --set rounds.0.clean.epochs=6 --set rounds.1.clean.epochs=4"
 else
-  linked "$cifar" train 500 cifar10
-  linked "$cifar" test 200 cifar10
-  photographs
-  patch_pictures 64
   network=resnet18 train="--width 8 --batch 64 --epochs 15" rate=0.1
   purify=
 fi
-
-say "# Three stories" \
-"Made by \`scripts/stories.sh\`, commit $(git -C "$repository" describe --always --dirty): the commands and all that they print but progress and the machine. The networks are small, so that each story takes minutes on two cores."
+# A small CIFAR-10.
+small_cifar() {
+  if [ -n "$quick" ]; then synthetic cifar10 size=24; return; fi
+  linked "$cifar" train 500 cifar10
+  linked "$cifar" test 200 cifar10
+}
 
 patch() {
-  local began=$SECONDS
-  say "## Photographs with a patch in them" \
+  if [ -n "$quick" ]; then
+    synthetic photographs-clean size=24
+    synthetic others seed=1,size=24
+    patch_pictures 24 4
+  else
+    photographs
+    patch_pictures 64 8
+  fi
+  say "" "## Photographs with a patch in them" \
 "Somebody fine-tunes a ResNet-18 of torchvision's key names on a folder of photographs (ten classes of Tiny-ImageNet), a tenth of which a stranger has put a chequered patch on and filed under another class. First what happened before the owner has the model. Published weights aren't at hand, so the network has learnt the other ten classes:"
   # shellcheck disable=SC2086
   run infect --data others --attack none --network $network $train --output base
@@ -131,12 +131,11 @@ patch() {
   say "" "\`purified-photographs/report.html\` shows the same with the suspected images. Who knows the trigger can see how true that is:"
   run evaluate --model purified-photographs/model.safetensors --data photographs --trigger photographs/poison.json \
     --against suspect.pth
-  took $began
 }
 
 record() {
-  local began=$SECONDS
-  say "## BackdoorBench's record of an attack" \
+  small_cifar
+  say "" "## BackdoorBench's record of an attack" \
 "BackdoorBench leaves \`attack_result.pt\` with the model and a list of the poisoned images, which are in \`bd_train_dataset/\` and \`bd_test_dataset/\` beside it. This one is made here, of the same parts (5,000 images of CIFAR-10 in their folders):"
   run poison --data cifar10 --attack blend --target 1 --rate $rate --output poisoned
   # shellcheck disable=SC2086
@@ -149,18 +148,16 @@ record() {
   run inspect --model record/attack_result.pt --poison record/attack_result.pt --data cifar10
   # shellcheck disable=SC2086
   run purify --model record/attack_result.pt --poison record/attack_result.pt --data cifar10 $purify --output purified-record
-  took $began
 }
 
 clean() {
-  local began=$SECONDS
-  say "## A clean model and clean data" "Nothing is to be found here, and nothing is to be claimed:"
+  small_cifar
+  say "" "## A clean model and clean data" "Nothing is to be found here, and nothing is to be claimed:"
   # shellcheck disable=SC2086
   run infect --data cifar10 --attack none $train --output benign
   run inspect --model benign/model.safetensors --data cifar10
   # shellcheck disable=SC2086
   run purify --model benign/model.safetensors --data cifar10 $purify --output purified-benign
-  took $began
 }
 
 judge_patch() {
@@ -183,9 +180,21 @@ judge_clean() {
     'abs(a["clean_accuracy"] - b["clean_accuracy"]) <= 0.5' '{b["clean_accuracy"]:.2f} to {a["clean_accuracy"]:.2f}'
 }
 for story in ${STORIES:-patch record clean}; do
+  rm -rf "${out:?}/$story"
+  mkdir "$out/$story"
+  cd "$out/$story"
+  began=$SECONDS
   "$story"
+  say "" "$((SECONDS - began)) seconds on $(nproc) cores of a machine that did other work too."
   "judge_$story"
 done
-[ -n "$quick${STORIES:-}" ] || cp page.md "$repository/docs/stories.md"
+if [ -z "$quick" ]; then
+  {
+    echo "# Three stories"
+    echo
+    echo "Made by \`scripts/stories.sh\`: the commands and all that they print but progress and the machine. The networks are small, so that each story takes minutes on two cores."
+    cat "$out"/{patch,record,clean}/page.md
+  } > "$repository/docs/stories.md"
+fi
 echo "== stories: ${SECONDS}s"
 exit $failed
