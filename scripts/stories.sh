@@ -39,12 +39,13 @@ torch_files() {
 }
 
 failed=0
-# A condition on a result.json, r, and its figures: detection d, estimate e, before b, after a.
+# A condition on a result.json, r, and its figures: model m, detection d, estimate e, before b, after a.
 check() { # what, run, condition in Python, figures to print
   local figures
-  if figures=$(python3 - "$2/result.json" "$3" "$4" << 'END'
+  if figures=$(python3 - "$2/result.json" "$3" "$4" $quick << 'END'
 import json, sys
 r = json.load(open(sys.argv[1]))
+m, quick = r["inputs"]["models"][0], len(sys.argv) > 4
 d, e, b, a = r["detection"], r.get("asr_estimate") or {}, r["before"], r["after"]
 print(eval("f'''" + sys.argv[3] + "'''"))
 sys.exit(not eval(sys.argv[2]))
@@ -160,19 +161,26 @@ clean() {
   run purify --model benign/model.safetensors --data cifar10 $purify --output purified-benign
 }
 
+# The small models of the quick form needn't come out well. What doesn't has to be called that.
 judge_patch() {
+  check "photographs: what was read is told" purified-photographs \
+    'm["network"].startswith("resnet18") and m["normalisation_from"] == "fitted"' \
+    '{m["network"]}, {m["normalisation"]} ({m["normalisation_from"]})'
+  judge purified-photographs photographs
+  [ -z "$quick" ] || return 0
   check "photographs: infected, target right" purified-photographs 'd["verdict"] == "infected" and d["targets"] == [2]' \
     '{d["verdict"]}, {d["targets"]}'
-  check "photographs: accuracy" purified-photographs 'a["clean_accuracy"] > b["clean_accuracy"] - 5' \
-    '{b["clean_accuracy"]:.2f} to {a["clean_accuracy"]:.2f}'
   check "photographs: estimate" purified-photographs 'bool(e) and e["after"] < 20 < 50 < e["before"]' \
     '{e.get("before")} to {e.get("after")}'
 }
 judge_record() {
-  check "record: the trigger's effect is gone" purified-record 'b["asr"] > 80 and a["asr"] < 20' \
+  judge purified-record record
+  check "record: trigger" purified-record 'b["asr"] > 80 and (a["asr"] < 20 or quick and r.get("not_done"))' \
     '{b["asr"]:.2f} to {a["asr"]:.2f}'
-  check "record: accuracy" purified-record 'a["clean_accuracy"] > b["clean_accuracy"] - 5' \
-    '{b["clean_accuracy"]:.2f} to {a["clean_accuracy"]:.2f}'
+}
+judge() { # run, name
+  check "$2: accuracy" "$1" 'a["clean_accuracy"] > b["clean_accuracy"] - 5 or quick and r.get("not_done")' \
+    '{b["clean_accuracy"]:.2f} to {a["clean_accuracy"]:.2f}{", called not done" * bool(r.get("not_done"))}'
 }
 judge_clean() {
   check "clean: nothing is claimed" purified-benign 'd["verdict"] != "infected" and not e' '{d["verdict"]}'
