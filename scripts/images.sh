@@ -16,7 +16,7 @@ most=8000000 # bytes of the CPU image
 # A target of its own keeps the flags from build scripts. Without CUDA: a static program can't load the driver's library.
 # The linker is Rust's own (1.90 or later, x86-64): it packs relocations and folds functions of the same code.
 target=$(rustc -vV | sed -n 's/^host: //p')
-flags="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--icf=all"
+flags="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--icf=all -C llvm-args=--inline-threshold=100"
 if [ -z "${PBE_STATIC:-}" ]; then
   RUSTFLAGS=$flags cargo build --profile dist --locked --quiet --target "$target" \
     --no-default-features --features cli,decoders

@@ -17,7 +17,9 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere}\
 .wide{overflow-x:auto}th,td{padding:.25rem .8rem .25rem 0;text-align:left;border-bottom:1px solid #8886}\
 .pictures{display:grid;grid-template-columns:max-content repeat(8,minmax(2rem,5rem));gap:.3rem;align-items:center}\
 .pictures img{width:100%;image-rendering:pixelated;display:block}.pictures span{padding-right:.5rem}\
-@media(max-width:40rem){figure svg{min-width:30rem}.pictures{grid-template-columns:max-content repeat(4,1fr)}.pictures .later{display:none}}";
+@media(max-width:40rem){figure svg{min-width:30rem}th,td{padding-right:.5rem}\
+.pictures{grid-template-columns:repeat(4,1fr)}.pictures span{grid-column:1/-1}.pictures span:empty,.pictures .later{display:none}}\
+@media print{h2{break-after:avoid}figure,tr{break-inside:avoid}}";
 
 /// Pictures in a row; from the fifth on they are left out on a narrow screen.
 const NARROW: usize = 4;

@@ -1,5 +1,7 @@
 //! `pbe inspect`: the verdict, its figures, and what it refuses.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::inputs::{set, trained, usual};
@@ -113,6 +115,12 @@ fn a_purification_reports_what_it_found() {
         &["Before and after", "Deviations", "Classes", "What was read", "pbe purify --config"],
     );
     assert!(!page.contains("src=\"http") && !page.contains("<link"), "it loads something");
+    // What wasn't estimated isn't told, nor that the model is infected.
+    let estimated = !result["asr_estimate"]["relearnt"].is_null();
+    assert_says(&page, &["<td>as given</td>"]);
+    for words in ["<td>trained on</td>", "Trained on: the purified model"] {
+        assert_eq!(page.contains(words), estimated, "{words}");
+    }
 }
 
 /// The model learnt these classes; adversarial examples alone take that away. Without test images its accuracy is

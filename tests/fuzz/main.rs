@@ -16,6 +16,7 @@
 mod images;
 mod models;
 mod mutate;
+mod runs;
 mod settings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

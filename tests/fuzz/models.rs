@@ -20,7 +20,7 @@ fn read(name: &str) -> Vec<u8> {
 const SMALL: usize = 200_000;
 
 /// A safetensors file whose header is changed more often than its tensors.
-fn safetensors(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
+pub fn safetensors(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let (header, tensors) = bytes[8..].split_at(length);
     match random.below(4) {

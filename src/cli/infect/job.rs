@@ -8,11 +8,10 @@ use pbe::engine::Engine;
 use pbe::error::Result;
 use pbe::eval::{Evaluator, Metrics};
 use pbe::report::csv::{EpochMetrics, write_epochs};
-use pbe::report::{RunFolder, two_decimals};
+use pbe::report::{RunFolder, checkpoint, two_decimals};
 use pbe::train::{EpochImages, TrainCursor};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::checkpoint;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 

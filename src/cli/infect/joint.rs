@@ -9,10 +9,10 @@ use pbe::data::ImageSet;
 use pbe::error::{Error, Result};
 use pbe::eval::Metrics;
 use pbe::report::RunFolder;
+use pbe::report::checkpoint::{self, Checkpoint};
 use serde::{Deserialize, Serialize};
 
 use super::job::EpochLog;
-use crate::cli::checkpoint::{self, Checkpoint};
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 

@@ -16,7 +16,7 @@ use pbe::engine::EngineOptions;
 use pbe::error::{Error, Result};
 use pbe::fs::write_atomic;
 use pbe::model::save;
-use pbe::report::{RunFolder, RunResult, csv, not_done};
+use pbe::report::{CheckpointMeta, RunFolder, RunResult, RunSizes, csv, not_done};
 use serde::Serialize;
 use toml::Table;
 
@@ -30,7 +30,7 @@ use super::progress::Progress;
 use data::PurifyData;
 pub use data::training_images;
 use findings::Findings;
-use observer::{CheckpointMeta, RunObserver, restore};
+use observer::RunObserver;
 pub use request::{CleanSet, PurifyArgs};
 use request::{FailOn, Request};
 
@@ -92,7 +92,12 @@ pub fn purify(args: &PurifyArgs, progress: &Progress) -> Result<RunResult> {
     let folder = RunFolder::create(request.run.folder(), "purify", &config, begin)?;
     let (mut state, meta) = match resume_state::<CheckpointMeta>(&folder, begin)? {
         ResumeState::Finished(result) => return Ok(*result),
-        ResumeState::From(checkpoint) => restore(checkpoint, &network, &data, &folder)?,
+        ResumeState::From(checkpoint) => {
+            let graph = &network.graph;
+            let (images, classes) = (data.images.len(), graph.classes());
+            let sizes = RunSizes { images, classes, weights: graph.weights, trainable: graph.trainable };
+            CheckpointMeta::restore(checkpoint, sizes, &folder)?
+        }
         ResumeState::Fresh => (RunState::default(), CheckpointMeta::default()),
     };
     let load = clock.elapsed().as_secs_f64();

@@ -2,29 +2,14 @@
 
 use pbe::defense::{Observer, Phase, RoundRecord, RunState};
 use pbe::engine::Engine;
-use pbe::error::{Error, Result};
-use pbe::eval::{FilterReport, LabelSuspects, Metrics, Suspects, average_precision, precision};
+use pbe::error::Result;
+use pbe::eval::{FilterReport, Metrics, average_precision, precision};
 use pbe::report::csv::write_metrics;
-use pbe::report::{FilterResult, RoundResult, RunFolder, two_decimals};
-use serde::{Deserialize, Serialize};
+use pbe::report::{CheckpointMeta, FilterResult, RoundResult, RunFolder, two_decimals};
 
 use super::PurifyData;
-use crate::cli::checkpoint::{self, Checkpoint};
 use crate::cli::interrupt;
-use crate::cli::open::Network;
 use crate::cli::progress::Progress;
-
-/// What a checkpoint holds beside arrays.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct CheckpointMeta {
-    state: RunState,
-    /// Rounds begun so far.
-    pub rounds: Vec<RoundResult>,
-    /// The infected model's metrics.
-    pub before: Option<Metrics>,
-    /// The suspected images by label, where they have been looked for.
-    suspects: Option<Vec<LabelSuspects>>,
-}
 
 /// The program's observer.
 pub struct RunObserver<'a> {
@@ -61,30 +46,7 @@ impl<'a> RunObserver<'a> {
 
     /// Writes the checkpoint.
     pub fn store(&self, state: &RunState) -> Result<()> {
-        let CheckpointMeta { rounds, before, .. } = self.meta.clone();
-        let suspects = state.suspects.as_ref();
-        let labels = suspects.map(|suspects| suspects.labels.clone());
-        let RunState { cursor, records, second_look, restarted, .. } = state;
-        let (cursor, second_look, restarted) = (*cursor, *second_look, *restarted);
-        let scalars =
-            RunState { cursor, records: records.clone(), second_look, restarted, ..RunState::default() };
-        checkpoint::save(
-            self.folder,
-            &CheckpointMeta { state: scalars, rounds, before, suspects: labels },
-            &[
-                ("variables", &state.variables),
-                ("start", &state.start),
-                ("weights", &state.weights),
-                ("momentum", &state.momentum),
-                ("average", &state.average),
-                ("deviation", suspects.map_or(&[], |suspects| &suspects.deviation)),
-            ],
-            &[
-                ("selected", &state.selected),
-                ("suspects", suspects.map_or(&[], |suspects| &suspects.images)),
-                ("predictions", suspects.map_or(&[], |suspects| &suspects.predictions)),
-            ],
-        )
+        self.meta.store(self.folder, state)
     }
 
     /// The round's entry, which is made if a run is in it for the first time.
@@ -94,49 +56,6 @@ impl<'a> RunObserver<'a> {
             self.meta.rounds.extend((self.meta.rounds.len()..=round).map(entry));
         }
         &mut self.meta.rounds[round]
-    }
-}
-
-/// The state that a checkpoint holds.
-///
-/// # Errors
-/// A checkpoint of another network or other data.
-pub fn restore(
-    mut checkpoint: Checkpoint<CheckpointMeta>,
-    network: &Network,
-    data: &PurifyData,
-    folder: &RunFolder,
-) -> Result<(RunState, CheckpointMeta)> {
-    let mut state = std::mem::take(&mut checkpoint.meta.state);
-    state.selected = checkpoint.take_words("selected");
-    state.variables = checkpoint.take_floats("variables");
-    state.start = checkpoint.take_floats("start");
-    state.weights = checkpoint.take_floats("weights");
-    state.momentum = checkpoint.take_floats("momentum");
-    state.average = checkpoint.take_floats("average");
-    let (images, classes) = (data.images.len(), network.graph.classes());
-    let within = |list: &[u32], count: usize| list.iter().all(|&index| (index as usize) < count);
-    state.suspects = checkpoint.meta.suspects.take().map(|labels| Suspects {
-        images: checkpoint.take_words("suspects"),
-        deviation: checkpoint.take_floats("deviation"),
-        predictions: checkpoint.take_words("predictions"),
-        labels,
-    });
-    let suspects_fit = state.suspects.as_ref().is_none_or(|suspects| {
-        (suspects.deviation.len(), suspects.predictions.len(), suspects.labels.len())
-            == (images, images, classes)
-            && within(&suspects.images, images)
-            && within(&suspects.predictions, classes)
-    });
-    let (all, trained) = (network.graph.weights, network.graph.trainable);
-    let fits = (state.weights.len(), state.average.len(), state.momentum.len()) == (all, all, trained)
-        && (state.start.len() == all || (state.start.is_empty() && state.cursor.step == 0))
-        && within(&state.selected, images)
-        && suspects_fit;
-    if fits {
-        Ok((state, checkpoint.meta))
-    } else {
-        Err(Error::file(folder.checkpoint(), "holds another run"))
     }
 }
 

@@ -34,10 +34,10 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
     page.list(others);
     page.list(&result.warnings);
     page.heading("Before and after");
-    page.table(&before_and_after(result), "Per cent. ACC: accuracy on the test images, or, where there are none, on the training images that aren't suspected. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images. Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
+    page.table(&before_and_after(result), &explained(result));
     suspected(&mut page, found, &data.images)?;
     page.heading("Deviations");
-    page.figure(&histogram(found), "Training images by how far their activation gradients are from those of their label. An image is suspected where it deviates by more than the line and the infected model gives its label.");
+    page.figure(&histogram(found), "Training images by how far their activation gradients are from those of their label. An image is suspected where it deviates by more than the line and the model as given gives its label.");
     if result.rounds.len() > 1 {
         page.heading("Rounds");
         page.figure(&rounds(result), "After each round.");
@@ -45,7 +45,7 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
     page.heading("Classes");
     page.table(
         &classes(found),
-        "Recall in per cent, and training images that the infected model gives their label.",
+        "Recall in per cent, and training images that the model as given gives their label.",
     );
     if let Some(Inputs { data, models }) = &result.inputs {
         let data = data.iter().map(ToString::to_string);
@@ -55,6 +55,22 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
     page.heading("Repeat the run");
     page.code(command);
     Ok(page.finish(&result.to_json()?))
+}
+
+/// The estimate after an epoch with suspected images, where there is one.
+fn relearnt(result: &RunResult) -> Option<f64> {
+    result.asr_estimate.as_ref().and_then(|estimate| estimate.relearnt)
+}
+
+/// What the table of [`before_and_after`] says.
+fn explained(result: &RunResult) -> String {
+    let mut text = String::from(
+        "Per cent. ACC: accuracy on the test images, or, where there are none, on the training images that aren't suspected. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images.",
+    );
+    if relearnt(result).is_some() {
+        text.push_str(" Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
+    }
+    text
 }
 
 fn before_and_after(result: &RunResult) -> Vec<Vec<String>> {
@@ -68,12 +84,13 @@ fn before_and_after(result: &RunResult) -> Vec<Vec<String>> {
             two_decimals(estimated),
         ]
     };
-    vec![
+    let mut rows = vec![
         ["", "ACC", "ASR, measured", "ASR, estimated"].map(String::from).to_vec(),
-        row("infected", &result.before, own.map(|own| own.before), estimate.map(|estimate| estimate.before)),
+        row("as given", &result.before, own.map(|own| own.before), estimate.map(|estimate| estimate.before)),
         row("purified", &result.after, own.map(|own| own.after), estimate.map(|estimate| estimate.after)),
-        row("trained on", &Metrics::default(), None, estimate.and_then(|estimate| estimate.relearnt)),
-    ]
+    ];
+    rows.extend(relearnt(result).map(|rate| row("trained on", &Metrics::default(), None, Some(rate))));
+    rows
 }
 
 /// The most suspicious images, and what they have in common.
@@ -85,11 +102,13 @@ fn suspected(page: &mut Page, found: &Findings, images: &ImageSet) -> Result<()>
     let shown: Vec<u32> = found.suspects.images.iter().take(SHOWN).copied().collect();
     let shown = images.subset(&shown);
     let mut rows = vec![("suspected", &shown)];
+    let mut caption = String::from("All of them are in suspects.csv.");
     let difference = picture(found, images);
     if let Some(difference) = &difference {
         rows.push(("what they have in common", difference));
+        caption.push_str(" What they have in common beside other images is grey where there is nothing.");
     }
-    page.pictures(&rows, "All of them are in suspects.csv. What they have in common beside other images is grey where there is nothing.")
+    page.pictures(&rows, &caption)
 }
 
 /// What the suspected images have in common as a picture: grey, and twice the shift.
@@ -136,11 +155,12 @@ fn rounds(result: &RunResult) -> String {
         let points = result.rounds.iter().filter_map(|round| Some([f64::from(round.round), of(round)?]));
         LineSeries { name: name.into(), points: points.collect() }
     };
-    let all = [
+    let mut all = vec![
         series("ACC", &|round| round.clean_accuracy),
         series("ASR", &|round| round.asr),
         series("selected, % of the images", &|round| round.selected_share.map(|share| 100.0 * share)),
     ];
+    all.retain(|series| !series.points.is_empty());
     lines("Rounds", ("round", [0.0, last]), ("per cent", [0.0, 100.0]), &all)
 }
 
