@@ -24,7 +24,8 @@ fn images() -> ImageSet {
 }
 
 fn options() -> Options {
-    let settings = ["batch=8", "rounds.*.adversarial.epochs=1", "rounds.*.clean.epochs=1"];
+    let settings =
+        ["batch=8", "initial_set.no_sign=0", "rounds.*.adversarial.epochs=1", "rounds.*.clean.epochs=1"];
     Options { device: DeviceChoice::Cpu, settings: settings.map(String::from).to_vec(), ..Options::default() }
 }
 

@@ -17,8 +17,9 @@
 
 enum { CLASSES = 2 };
 
-static const char *settings[] = {"batch=8", "rounds.*.adversarial.epochs=1", "rounds.*.clean.epochs=1"};
-static const pbe_options options = {.device = "cpu", .threads = 2, .settings = settings, .settings_count = 3};
+static const char *settings[] = {"batch=8", "initial_set.no_sign=0", "rounds.*.adversarial.epochs=1",
+                                 "rounds.*.clean.epochs=1"};
+static const pbe_options options = {.device = "cpu", .threads = 2, .settings = settings, .settings_count = 4};
 
 static void *read_file(const char *path, size_t *len) {
     FILE *file = fopen(path, "rb");

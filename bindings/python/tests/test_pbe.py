@@ -19,7 +19,7 @@ from torchvision.models import resnet18
 CLASSES, SIDE = 3, 32
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 OPTIONS = {"device": "cpu", "threads": 2}
-SHORT = {**OPTIONS, "settings": ["batch=16", "rounds.*.adversarial.epochs=1", "rounds.*.clean.epochs=1"]}
+SHORT = {**OPTIONS, "settings": ["batch=16", "initial_set.no_sign=0", "rounds.*.adversarial.epochs=1", "rounds.*.clean.epochs=1"]}
 
 
 def batch(pixels):
