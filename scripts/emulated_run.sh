@@ -29,7 +29,7 @@ run() { # name, scheduling seed or cpu, command and options
 infect="infect --data $out/data --attack badnets --rate 0.1 --width 8 --batch 32 --epochs 2 --lr 0.05"
 # One epoch of each step, few images attacked: a step of PGD costs about half of a training step.
 purify="purify --data $out/data --model $out/infect-cpu/model.safetensors --poison $out/infect-cpu/poison.json
-  --set batch=32 --set rounds.*.attack.steps=3 --set initial_set.views=[] --set initial_set.attacks=[{epsilon=16,steps=2}]
+  --set batch=32 --set initial_set.no_sign=0 --set rounds.*.attack.steps=3 --set initial_set.views=[] --set initial_set.attacks=[{epsilon=16,steps=2}]
   --set initial_set.limit=$((train / 4)) --set rounds.*.adversarial.limit=$((train / 8))
   --set rounds.0.clean.limit=$((train / 4)) --set rounds.*.adversarial.epochs=1 --set rounds.*.clean.epochs=1"
 set -f

@@ -21,7 +21,7 @@ data='synthetic:classes=4,per_class=60,test_per_class=10,size=12'
 purify() { # folder
   local folder=$1
   exec "$pbe" purify --model "$out/infected/model.safetensors" --data "$data" --poison "$out/infected/poison.json" \
-    --set batch=16 --set 'rounds.*.clean.epochs=30' --device cpu --output "$folder" > "$folder.out" 2> "$folder.err"
+    --set batch=16 --set initial_set.no_sign=0 --set 'rounds.*.clean.epochs=30' --device cpu --output "$folder" > "$folder.out" 2> "$folder.err"
 }
 resume() { exec "$pbe" purify --resume "$1" > "$1.out" 2> "$1.err"; }
 bits() { sha256sum < "$1/model.safetensors"; }

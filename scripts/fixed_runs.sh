@@ -52,6 +52,6 @@ for place in ${PLACES:-cpu bf16 f32}; do
   }
   run infected infect --attack badnets --rate 0.1 --target 0 --width 8 --batch 16 --epochs 2 --lr 0.05
   purify clean --clean 0.5 --set rounds.0.clean.epochs=1
-  purify noclean --set 'rounds.*.clean.epochs=1'
+  purify noclean --set initial_set.no_sign=0 --set 'rounds.*.clean.epochs=1'
   purify paper --recipe paper --set rounds=2 --set rounds.1.clean.epochs=1 --set 'rounds.*.select.share=0.5'
 done
