@@ -7,11 +7,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::common_change::{CommonChange, sample};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::eval::{LabelSuspects, Suspects, Trigger, accuracy, predict, sample_evenly};
+use crate::eval::{LabelSuspects, Suspects, accuracy, predict};
 
+/// A change counts as the trigger where it sends so many images to the label, in per cent.
+const WORKS: f64 = 50.0;
 /// Suspected images that would be clean, as a share of them; with more there is no estimate.
 const MAX_CLEAN: f64 = 0.5;
 
@@ -93,16 +96,29 @@ impl AsrProbe {
         let (same, others): (Vec<u32>, Vec<u32>) = unsuspected.iter().partition(|&&i| label(i) == target);
         let right = |&i: &u32| suspects.predictions[i as usize] == label(i);
         let others: Vec<u32> = others.into_iter().filter(right).collect();
-        let tested: Vec<u32> = sample_evenly(&others).collect();
+        let tested: Vec<u32> = sample(&others).collect();
         let tested = images.subset(&tested).with_labels(vec![target; tested.len()]);
         // A clean-label attack poisons images of the target alone.
-        let found = Trigger::find(infected, images, &ours, &[&unsuspected, &same], &tested)?;
-        Ok(found.map(|Trigger { change, triggered, .. }| Self {
-            from: EstimatedFrom::CommonChange,
-            shift: change.shift(),
-            triggered,
-            clean: None,
-        }))
+        for background in [&unsuspected, &same] {
+            let all = CommonChange::new(images, &ours, background);
+            // A patch is the trigger to the pixel. The rest of what the images have in common may help it along, so it
+            // counts only where there is no patch.
+            for changes in [vec![all.patch()], vec![all.certain(), all]] {
+                let mut best: Option<(f64, Self)> = None;
+                for change in changes {
+                    let triggered = change.put_on(tested.clone());
+                    let rate = given(infected, &triggered)?;
+                    if rate >= WORKS && best.as_ref().is_none_or(|(most, _)| *most < rate) {
+                        let (from, shift) = (EstimatedFrom::CommonChange, change.shift());
+                        best = Some((rate, Self { from, shift, triggered, clean: None }));
+                    }
+                }
+                if let Some((_, probe)) = best {
+                    return Ok(Some(probe));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn of_suspects(images: &ImageSet, suspects: &Suspects, targets: &[u32]) -> Option<Self> {
@@ -118,7 +134,7 @@ impl AsrProbe {
         ours.retain(|&i| counted(i));
         let mut others = suspects.unsuspected();
         others.retain(|&i| counted(i) && given(i));
-        let clean = images.subset(&sample_evenly(&others).collect::<Vec<u32>>());
+        let clean = images.subset(&sample(&others).collect::<Vec<u32>>());
         let from = EstimatedFrom::Suspects;
         Some(Self { from, shift: vec![], triggered: images.subset(&ours), clean: Some((clean, share)) })
     }

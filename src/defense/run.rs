@@ -168,10 +168,11 @@ impl<'a> Run<'a> {
 
     /// Makes θ what it was when it was handed over.
     pub fn reset_model(&mut self) -> Result<()> {
-        let (weights, momentum) = (self.infected.weights()?, self.model.momentum()?);
+        let weights = self.infected.weights()?;
+        let trainable = self.model.graph().trainable;
         self.model.set_weights(&weights)?;
         self.model.set_average(&weights)?;
-        self.model.set_momentum(&vec![0.0; momentum.len()])
+        self.model.set_momentum(&vec![0.0; trainable])
     }
 
     /// Refuses a run that began at a place it doesn't have: none of its steps was done.

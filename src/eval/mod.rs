@@ -1,7 +1,6 @@
 //! Evaluation: what a classifier says about images, and the figures that follow from it.
 
 mod activation_gradients;
-mod common_change;
 mod evaluator;
 mod filter;
 mod metrics;
@@ -11,7 +10,6 @@ mod suspects;
 mod views;
 
 pub use activation_gradients::activation_deviation;
-pub use common_change::{CommonChange, Trigger, sample_evenly};
 pub use evaluator::Evaluator;
 pub use filter::{Filter, FilterAttack, FilterChain, FilterReport, MAX_DROPPED, agreeing};
 pub use metrics::{Metrics, accuracy, attack_metrics, defense_effectiveness};

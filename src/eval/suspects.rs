@@ -45,11 +45,10 @@ impl LabelSuspects {
     /// views about as often as the images that aren't suspected; poisoned images hardly ever do. So those that seem to be
     /// clean are subtracted ([`LabelSuspects::clean_suspected`]).
     ///
-    /// Zero where nothing can be said: the model gives the label to less than half of its images, or less than a tenth
-    /// of these keep it in all views (they decide the label's reference).
+    /// Zero where nothing can be said: see [`LabelSuspects::is_known`].
     pub fn share(&self) -> f64 {
-        let Self { labelled, images, suspected, consistent, .. } = *self;
-        if suspected == 0 || 2 * images < labelled || 10 * consistent < images {
+        let Self { images, suspected, .. } = *self;
+        if suspected == 0 || !self.is_known() {
             return 0.0;
         }
         let (n, z) = (images as f64, 1.645);
@@ -57,6 +56,12 @@ impl LabelSuspects {
         let middle = p + z * z / (2.0 * n);
         let spread = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
         if p > 0.0 { ((middle - spread) / (1.0 + z * z / n)).max(0.0) } else { 0.0 }
+    }
+
+    /// Whether the model gives the label to half of its images, and a tenth of these keep it in all views (they decide the
+    /// label's reference).
+    pub fn is_known(&self) -> bool {
+        2 * self.images >= self.labelled && 10 * self.consistent >= self.images
     }
 
     /// How many of the suspected images are clean: those that keep their label in all views, divided by the share of the
@@ -98,7 +103,7 @@ pub fn find_suspects(
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let given = agreeing(&all, &predictions, &images.labels);
     let (trusted, _) = filters.apply(engine, images, &given, seed, &mut |done| progress(done, total))?;
-    suspects(engine, images, predictions, &trusted, &mut |done| progress(before + 2 * done, total))
+    suspects(engine, images, predictions, given, &trusted, &mut |done| progress(before + 2 * done, total))
 }
 
 /// As [`find_suspects`], where a purified model is at hand: clean images keep their label in it, poisoned ones don't. So the
@@ -114,19 +119,18 @@ pub fn find_suspects_again(
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let given = agreeing(&all, &predictions, &images.labels);
     let trusted = agreeing(&given, purified, &images.labels);
-    suspects(engine, images, predictions, &trusted, &mut |done| progress(done, images.len()))
+    suspects(engine, images, predictions, given, &trusted, &mut |done| progress(done, images.len()))
 }
 
-/// The suspected images, with references from those of `trusted`.
+/// The suspected images among those that get their label from the model (`given`), with references from those of `trusted`.
 fn suspects(
     engine: &mut Engine,
     images: &ImageSet,
     predictions: Vec<u32>,
+    given: Vec<u32>,
     trusted: &[u32],
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Suspects> {
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    let given = agreeing(&all, &predictions, &images.labels);
     let deviation = activation_deviation(engine, images, &predictions, trusted, progress)?;
     let mut labels = vec![LabelSuspects::default(); engine.graph().classes()];
     let mut suspected = vec![];

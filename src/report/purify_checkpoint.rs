@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::{LabelSuspects, Metrics, Suspects};
 
 /// What a checkpoint holds beside arrays.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct CheckpointMeta {
     state: RunState,
     /// Rounds begun so far.
@@ -18,6 +18,15 @@ pub struct CheckpointMeta {
     pub before: Option<Metrics>,
     /// The suspected images by label, where they have been looked for.
     suspects: Option<Vec<LabelSuspects>>,
+}
+
+/// [`CheckpointMeta`], as it is written: serde leaves the arrays of the state out.
+#[derive(Serialize)]
+struct Written<'a> {
+    state: &'a RunState,
+    rounds: &'a [RoundResult],
+    before: Option<&'a Metrics>,
+    suspects: Option<&'a Vec<LabelSuspects>>,
 }
 
 /// How large a run's arrays are.
@@ -39,16 +48,11 @@ impl CheckpointMeta {
     /// # Errors
     /// As [`save`].
     pub fn store(&self, folder: &RunFolder, state: &RunState) -> Result<()> {
-        let Self { rounds, before, .. } = self.clone();
         let suspects = state.suspects.as_ref();
-        let labels = suspects.map(|suspects| suspects.labels.clone());
-        let RunState { cursor, records, second_look, restarted, .. } = state;
-        let (cursor, second_look, restarted) = (*cursor, *second_look, *restarted);
-        let scalars =
-            RunState { cursor, records: records.clone(), second_look, restarted, ..RunState::default() };
+        let labels = suspects.map(|suspects| &suspects.labels);
         save(
             folder,
-            &Self { state: scalars, rounds, before, suspects: labels },
+            &Written { state, rounds: &self.rounds, before: self.before.as_ref(), suspects: labels },
             &[
                 ("variables", &state.variables),
                 ("start", &state.start),

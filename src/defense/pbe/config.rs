@@ -44,8 +44,8 @@ pub struct InitialSet {
     /// Where every label has a smaller share, in a second look with the model of the first round too, the model is left as
     /// it is. 0 for never.
     pub no_sign: f64,
-    /// Where suspicion decides, a set holds images of the attacker's labels only from this share of all images, the best by activation
-    /// gradients.
+    /// Where suspicion decides, a set holds images of the attacker's labels only from this share of all images, the best
+    /// by activation gradients.
     pub best: f64,
 }
 
@@ -110,7 +110,7 @@ const FILTER_ATTACKS: [FilterAttack; 4] = [
 
 /// No benign model of docs/inspect.md has a label with as large a share.
 const SUSPICION: f64 = 0.15;
-/// Of the 30 benign models behind docs/inspect.md, 28 have no label with as large a share.
+/// 28 of the 30 benign models that the p-value counts (docs/inspect.md) have no label with as large a share.
 const NO_SIGN: f64 = 0.05;
 /// Training images that the epochs of the last step 2 are made for.
 const USUAL_IMAGES: f64 = 50_000.0;

@@ -10,7 +10,7 @@ use super::SECOND_LOOK;
 use super::config::Pbe;
 use crate::defense::Run;
 use crate::error::Result;
-use crate::eval::{Agreement, LabelSuspects, Suspects, find_suspects_again};
+use crate::eval::{Agreement, Suspects, find_suspects_again};
 
 /// What the second look says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,31 +20,35 @@ pub enum SecondLook {
     Poisoned,
     /// Neither look has found anything: the model is left as it is.
     NoSign,
-    /// Neither: the rounds go on.
+    /// Neither of these: the rounds go on.
     Undecided,
 }
 
 impl Pbe {
     /// Looks again after the first round, where the first look didn't decide. `scores` are the purified model's.
     pub(super) fn second_look(&self, run: &mut Run, scores: &Agreement) -> Result<()> {
-        if run.report.round > 0 || self.decisive(run).is_some() {
+        if run.report.round > 0 || run.state.suspects.is_none() || self.decisive(run).is_some() {
             return Ok(());
         }
-        let Some(first) = run.state.suspects.take() else { return Ok(()) };
         run.enter(SECOND_LOOK);
+        // It stays in the state: a run that is interrupted here looks again.
+        let Some(first) = &run.state.suspects else { return Ok(()) };
         let (report, predictions) = (&mut run.report, first.predictions.clone());
         let mut progress = |done, total| report.progress(done, total, None);
         let second =
             find_suspects_again(run.infected, run.images, predictions, &scores.predictions, &mut progress)?;
         let largest = first.index().max(second.index());
-        let (said, kept) = match second.index() > self.initial_set.suspicion {
-            true => (SecondLook::Poisoned, second),
-            false if largest < self.initial_set.no_sign && !loses_a_label(&first, &second) => {
-                (SecondLook::NoSign, first)
+        let said = match second.index() > self.initial_set.suspicion {
+            true => SecondLook::Poisoned,
+            false if largest < self.initial_set.no_sign && !loses_a_label(first, &second) => {
+                SecondLook::NoSign
             }
-            false => (SecondLook::Undecided, first),
+            false => SecondLook::Undecided,
         };
-        (run.state.second_look, run.state.suspects) = (Some(said), Some(kept));
+        run.state.second_look = Some(said);
+        if said == SecondLook::Poisoned {
+            run.state.suspects = Some(second);
+        }
         Ok(())
     }
 }
@@ -52,7 +56,5 @@ impl Pbe {
 /// Whether the purified model no longer gives a label to images that kept it in all views: a trigger that all images of
 /// the label have would be lost so (a clean-label attack).
 fn loses_a_label(first: &Suspects, second: &Suspects) -> bool {
-    let is_known =
-        |label: &LabelSuspects| 10 * label.consistent >= label.images && 2 * label.images >= label.labelled;
-    first.labels.iter().zip(&second.labels).any(|(first, second)| is_known(first) && !is_known(second))
+    first.labels.iter().zip(&second.labels).any(|(first, second)| first.is_known() && !second.is_known())
 }

@@ -3,9 +3,9 @@
 use super::{InitialSet, Pbe, SecondLook};
 use crate::data::{ImageSet, Normalisation, synthetic};
 use crate::defense::run::purify;
-use crate::defense::{Cursor, Defense, Facts, NoopObserver, Observer, Run, RunInputs, RunState};
+use crate::defense::{Cursor, Defense, Facts, NoopObserver, Observer, Phase, Run, RunInputs, RunState};
 use crate::engine::{CpuDevice, Engine, EngineOptions, Source, StepParams};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::{FilterAttack, LabelSuspects, Suspects, View, predict};
 use crate::model::{Architecture, NetworkKind, Weights};
 
@@ -270,4 +270,43 @@ fn what_the_second_look_finds_begins_the_rounds_anew() {
         pbe.run(run).unwrap();
         assert_eq!(run.state.cursor.round, 2);
     });
+}
+
+/// Ctrl-C during the second look.
+struct Interrupts;
+
+impl Observer for Interrupts {
+    fn progress(&mut self, _: usize, phase: Phase, _: usize, _: usize, _: Option<f32>) -> Result<()> {
+        match phase.key {
+            "second_look" => Err(Error::Interrupted("here".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The run that went on had no suspects any more, and never looked again.
+#[test]
+fn an_interrupted_second_look_is_taken_again() {
+    let mut pbe = filtering(|set| InitialSet { suspicion: 0.99, no_sign: 0.98, ..set });
+    pbe.trainer.batch = 10;
+    for round in &mut pbe.rounds {
+        (round.adversarial.epochs, round.clean.epochs) = (0, 0);
+    }
+    let (images, mut infected) = labelled();
+    let mut model = untrained(&pbe);
+    model.set_weights(&infected.weights().unwrap()).unwrap();
+    let mut state = RunState::default();
+    let mut purified = |state: &mut RunState, observer: &mut dyn Observer| {
+        let (infected, model) = (&mut infected, &mut model);
+        purify(
+            &pbe,
+            RunInputs { infected, model, images: &images, clean_set: false, seed: 0 },
+            state,
+            observer,
+        )
+    };
+    assert!(matches!(purified(&mut state, &mut Interrupts), Err(Error::Interrupted(_))));
+    assert!(state.suspects.is_some() && state.second_look.is_none());
+    purified(&mut state, &mut NoopObserver).unwrap();
+    assert_eq!(state.second_look, Some(SecondLook::NoSign));
 }

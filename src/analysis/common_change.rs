@@ -2,15 +2,9 @@
 
 use std::sync::Arc;
 
-use super::metrics::accuracy;
-use super::predict::predict;
 use crate::data::ImageSet;
-use crate::engine::Engine;
-use crate::error::Result;
 
-/// A change counts as a trigger where it sends so many images to the label, in per cent.
-const WORKS: f64 = 50.0;
-/// Images that are looked at, of each kind, at most.
+/// Images that an estimate looks at, of each kind, at most.
 const IMAGES: usize = 1000;
 /// A shift counts as certain from so many standard errors on, a scale from this much below 1.
 const CERTAIN: f64 = 4.0;
@@ -22,7 +16,7 @@ const PATCH_SCALE: f64 = 0.5;
 /// x' = to + scale · (x − from). A patch has scale 0 (its pixels don't depend on the image), a blended picture 1 − α,
 /// an added pattern 1.
 #[derive(Clone, Debug)]
-pub struct CommonChange(Vec<ByteChange>);
+pub(super) struct CommonChange(Vec<ByteChange>);
 
 #[derive(Clone, Copy, Debug)]
 struct ByteChange {
@@ -37,7 +31,7 @@ impl CommonChange {
     /// The change from the images at `others` to those at `ours`.
     pub fn new(images: &ImageSet, ours: &[u32], others: &[u32]) -> Self {
         let [ours, others] = [ours, others]
-            .map(|list| sample_evenly(list).map(|index| images.image(index as usize)).collect::<Vec<_>>());
+            .map(|list| sample(list).map(|index| images.image(index as usize)).collect::<Vec<_>>());
         let change = |byte: usize| {
             let of = |list: &[&[u8]]| Spread::of(list.iter().map(|image| image[byte]).collect());
             let [ours, others] = [of(&ours), of(&others)];
@@ -87,51 +81,8 @@ impl CommonChange {
     }
 }
 
-/// A change that works as a trigger.
-#[derive(Clone, Debug)]
-pub struct Trigger {
-    /// What images have in common that have the trigger.
-    pub change: CommonChange,
-    /// Images with it.
-    pub triggered: ImageSet,
-    /// How many of those the model gives the attacker's label, in per cent.
-    pub rate: f64,
-}
-
-impl Trigger {
-    /// The trigger that `ours` have and the images of a background don't: a patch, else what sends the most of `tested` to
-    /// the labels that these have. None where nothing sends half of them there.
-    pub fn find(
-        engine: &mut Engine,
-        images: &ImageSet,
-        ours: &[u32],
-        backgrounds: &[&[u32]],
-        tested: &ImageSet,
-    ) -> Result<Option<Self>> {
-        for background in backgrounds {
-            let all = CommonChange::new(images, ours, background);
-            // A patch is the trigger to the pixel. The rest of what the images have in common may help it along, so it
-            // counts only where there is no patch.
-            for changes in [vec![all.patch()], vec![all.certain(), all]] {
-                let mut best: Option<Self> = None;
-                for change in changes {
-                    let triggered = change.put_on(tested.clone());
-                    let rate = accuracy(&predict(engine, &triggered)?, &triggered.labels).unwrap_or(0.0);
-                    if rate >= WORKS && best.as_ref().is_none_or(|best| best.rate < rate) {
-                        best = Some(Self { change, triggered, rate });
-                    }
-                }
-                if best.is_some() {
-                    return Ok(best);
-                }
-            }
-        }
-        Ok(None)
-    }
-}
-
 /// At most [`IMAGES`] of `list`, evenly spaced.
-pub fn sample_evenly(list: &[u32]) -> impl Iterator<Item = u32> + '_ {
+pub(super) fn sample(list: &[u32]) -> impl Iterator<Item = u32> + '_ {
     list.iter().copied().step_by(list.len().div_ceil(IMAGES).max(1))
 }
 
@@ -211,7 +162,7 @@ mod tests {
     #[test]
     fn a_large_set_is_sampled_evenly() {
         let list: Vec<u32> = (0..2500).collect();
-        let list: Vec<u32> = sample_evenly(&list).collect();
+        let list: Vec<u32> = sample(&list).collect();
         assert_eq!((list.len(), list[1]), (834, 3));
     }
 
