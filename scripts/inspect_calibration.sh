@@ -18,7 +18,7 @@ beside() { # command
 cpu="--threads 1 --device cpu"
 images="--limit 10000"
 
-# Part c calibrates, h is held out, i is infected (held out too). Where a file is missing in the end, inspect_table.py
+# Part c calibrates, v is what settings were chosen with besides, h is held out, i is infected. Where a file is missing in the end, inspect_table.py
 # says so.
 model() { # part, data set, name, options of infect
   local part=$1 set=$2 name=$1-$2-$3 trigger=(); shift 3
@@ -46,11 +46,12 @@ look() { # name, data set, model, which images, poison.json
 preact="--width 8 --size 24"
 resnet="--width 16 --size 32 --network resnet18"
 vgg="--width 12 --size 32 --network vgg11-bn-small-head"
-for seed in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do
+for seed in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18; do
   part=c network=$preact
-  ((seed <= 10)) || part=h
-  ! [[ " 4 5 6 12 " == *" $seed "* ]] || network=$resnet
-  ! [[ " 7 8 9 10 13 14 " == *" $seed "* ]] || network=$vgg
+  ((seed <= 10)) || part=v
+  ((seed <= 14)) || part=h
+  ! [[ " 4 5 6 12 16 " == *" $seed "* ]] || network=$resnet
+  ! [[ " 7 8 9 10 13 14 17 " == *" $seed "* ]] || network=$vgg
   for set in gtsrb cifar10 tiny; do
     beside model $part $set none-$seed --attack none --seed $seed $images --epochs 10 $network
   done

@@ -2,19 +2,16 @@
 //!
 //! What the suspected images of a label have in common beside other images is the trigger, where it is one picture,
 //! patch or pattern. Put on other images it sends them to the label in the infected model. Where it doesn't (a warp, a
-//! trigger of its own for each image, several labels), the suspected images themselves are counted that a model gives
-//! their suspicious label: those that a defence doesn't train on.
+//! trigger of its own for each image, several labels), the suspected images that no defence trains on are counted:
+//! how many of them still get their label.
 
 use serde::{Deserialize, Serialize};
 
-use super::common_change::{CommonChange, sample};
 use crate::data::ImageSet;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::eval::{LabelSuspects, Suspects, accuracy, predict};
+use crate::eval::{LabelSuspects, Suspects, WorkingTrigger, accuracy, evenly_sampled, predict};
 
-/// A change counts as the trigger where it sends so many images to the label, in per cent.
-const WORKS: f64 = 50.0;
 /// Suspected images that would be clean, as a share of them; with more there is no estimate.
 const MAX_CLEAN: f64 = 0.5;
 
@@ -28,7 +25,7 @@ pub struct AsrEstimate {
     pub before: f64,
     /// Of the purified model.
     pub after: f64,
-    /// Of the purified model after an epoch with a hundredth of the suspected images among others.
+    /// Of the purified model after it was retrained for an epoch, with 1 % of the suspected images among others.
     #[serde(default)]
     pub relearnt: Option<f64>,
 }
@@ -37,8 +34,8 @@ pub struct AsrEstimate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EstimatedFrom {
-    /// What the suspected images have in common, put on others.
-    CommonChange,
+    /// A trigger reconstructed from the suspected images, put on others.
+    ReconstructedTrigger,
     /// The suspected images.
     Suspects,
 }
@@ -63,11 +60,17 @@ impl AsrProbe {
         suspects: &Suspects,
         targets: &[u32],
     ) -> Result<Option<Self>> {
-        let change = match *targets {
-            [target] => Self::common_change(infected, images, suspects, target)?,
+        let found = match *targets {
+            [target] => WorkingTrigger::find(infected, images, suspects, target)?,
             _ => None,
         };
-        Ok(change.or_else(|| Self::of_suspects(images, suspects, targets)))
+        let probe = found.map(|found| Self {
+            from: EstimatedFrom::ReconstructedTrigger,
+            shift: found.trigger.shift(),
+            triggered: found.triggered,
+            clean: None,
+        });
+        Ok(probe.or_else(|| Self::of_suspects(images, suspects, targets)))
     }
 
     /// Images that a rate is measured on.
@@ -83,44 +86,6 @@ impl AsrProbe {
         Ok(rate.clamp(0.0, 100.0))
     }
 
-    /// A change that sends images to `target`: a patch, else the one that sends the most; none where none works.
-    fn common_change(
-        infected: &mut Engine,
-        images: &ImageSet,
-        suspects: &Suspects,
-        target: u32,
-    ) -> Result<Option<Self>> {
-        let label = |i: u32| images.labels[i as usize];
-        let ours: Vec<u32> = suspects.images.iter().copied().filter(|&i| label(i) == target).collect();
-        let unsuspected = suspects.unsuspected();
-        let (same, others): (Vec<u32>, Vec<u32>) = unsuspected.iter().partition(|&&i| label(i) == target);
-        let right = |&i: &u32| suspects.predictions[i as usize] == label(i);
-        let others: Vec<u32> = others.into_iter().filter(right).collect();
-        let tested: Vec<u32> = sample(&others).collect();
-        let tested = images.subset(&tested).with_labels(vec![target; tested.len()]);
-        // A clean-label attack poisons images of the target alone.
-        for background in [&unsuspected, &same] {
-            let all = CommonChange::new(images, &ours, background);
-            // A patch is the trigger to the pixel. The rest of what the images have in common may help it along, so it
-            // counts only where there is no patch.
-            for changes in [vec![all.patch()], vec![all.certain(), all]] {
-                let mut best: Option<(f64, Self)> = None;
-                for change in changes {
-                    let triggered = change.put_on(tested.clone());
-                    let rate = given(infected, &triggered)?;
-                    if rate >= WORKS && best.as_ref().is_none_or(|(most, _)| *most < rate) {
-                        let (from, shift) = (EstimatedFrom::CommonChange, change.shift());
-                        best = Some((rate, Self { from, shift, triggered, clean: None }));
-                    }
-                }
-                if let Some((_, probe)) = best {
-                    return Ok(Some(probe));
-                }
-            }
-        }
-        Ok(None)
-    }
-
     fn of_suspects(images: &ImageSet, suspects: &Suspects, targets: &[u32]) -> Option<Self> {
         let counted = |i: u32| targets.contains(&images.labels[i as usize]);
         let given = |i: u32| suspects.predictions[i as usize] == images.labels[i as usize];
@@ -134,7 +99,7 @@ impl AsrProbe {
         ours.retain(|&i| counted(i));
         let mut others = suspects.unsuspected();
         others.retain(|&i| counted(i) && given(i));
-        let clean = images.subset(&sample(&others).collect::<Vec<u32>>());
+        let clean = images.subset(&evenly_sampled(&others).collect::<Vec<u32>>());
         let from = EstimatedFrom::Suspects;
         Some(Self { from, shift: vec![], triggered: images.subset(&ours), clean: Some((clean, share)) })
     }
@@ -150,8 +115,14 @@ mod tests {
     use super::*;
 
     fn suspects(consistent_suspected: u64) -> Suspects {
-        let label =
-            LabelSuspects { labelled: 4, images: 4, suspected: 2, consistent: 2, consistent_suspected };
+        let label = LabelSuspects {
+            labelled: 4,
+            images: 4,
+            suspected: 2,
+            consistent: 2,
+            consistent_suspected,
+            probe: None,
+        };
         Suspects {
             images: vec![2, 0],
             deviation: vec![1.0, 0.0, 1.0, 0.0],

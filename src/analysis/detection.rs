@@ -2,7 +2,8 @@
 //!
 //! In a benign model hardly any image is suspected. In an infected one the attacker's labels have many. The index is
 //! the largest share of poisoned images that a label has for certain ([`LabelSuspects::share`]). How often a benign
-//! model has one as large is known from the benign models of docs/inspect.md.
+//! model has one as large is known from the benign models of docs/inspect.md. A trigger that is reconstructed from a
+//! label's suspected images and sends most other images to it ([`LabelSuspects::has_trigger`]) proves the infection.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,9 @@ impl Detection {
         let (benign, index) = (benign_indices(), suspects.index());
         let p = p_value(index, &benign);
         let verdict = match p {
-            p if p <= INFECTED_P && knows_its_task(&suspects.labels) => Verdict::Infected,
+            p if (p <= INFECTED_P || suspects.has_trigger()) && knows_its_task(&suspects.labels) => {
+                Verdict::Infected
+            }
             p if p > NO_SIGN_P => Verdict::NoSign,
             _ => Verdict::Undecided,
         };

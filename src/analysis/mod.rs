@@ -1,7 +1,6 @@
 //! What training images and adversarial examples tell about a model: the paper's observations, and a verdict.
 
 mod asr_estimate;
-mod common_change;
 mod confusion;
 mod detection;
 mod features;

@@ -10,7 +10,7 @@ use pbe::data::{ImageSet, SampleSize, stratified_sample};
 use pbe::device::Device;
 use pbe::engine::{EngineOptions, Norm};
 use pbe::error::{Error, Result};
-use pbe::eval::find_suspects;
+use pbe::eval::{LabelProbe, find_suspects};
 use pbe::fs::check_folder_of;
 use pbe::report::{RunResult, Table, csv, two_decimals};
 
@@ -173,6 +173,7 @@ fn text(found: &Inspection, classes: &[String]) -> String {
     let mut text = format!("{table}\n{}\n", verdict(found, classes));
     if let Some(detection) = &found.training_images {
         text += &format!("training images: {}\n", evidence(detection));
+        text.extend(triggers(detection, classes));
     }
     text + &format!("adversarial examples: index {index:.2}, threshold {threshold:.2}\n")
 }
@@ -199,6 +200,17 @@ fn verdict(found: &Inspection, classes: &[String]) -> String {
             "undecided: a label has a larger share of suspected images than in most benign models, but not than in 95 % of them".into()
         }
     }
+}
+
+/// The labels whose images show a trigger.
+fn triggers(detection: &Detection, classes: &[String]) -> impl Iterator<Item = String> {
+    let shown = detection.labels.iter().zip(classes).filter(|(label, _)| label.has_trigger());
+    shown.filter_map(|(label, class)| {
+        let LabelProbe { rate, images, .. } = label.probe?;
+        Some(format!(
+            "a trigger reconstructed from {images} images of `{class}` sends {rate:.1} % of other images to it\n"
+        ))
+    })
 }
 
 fn evidence(detection: &Detection) -> String {

@@ -144,6 +144,18 @@ impl ImageSet {
         let labels: Result<Vec<u32>> = self.labels.iter().map(relabel).collect();
         Ok(ImageSet { classes: Arc::clone(classes), ..self.with_labels(labels?) })
     }
+    /// These images, then `more`, which have the same size and classes.
+    pub fn followed_by(&self, more: &ImageSet) -> ImageSet {
+        debug_assert_eq!(self.image_len(), more.image_len());
+        ImageSet {
+            pixels: Arc::new([self.pixels.as_slice(), &more.pixels].concat()),
+            labels: Arc::new([self.labels.as_slice(), &more.labels].concat()),
+            names: Arc::new([self.names.as_slice(), &more.names].concat()),
+            classes: Arc::clone(&self.classes),
+            ..*self
+        }
+    }
+
     /// The same images under other labels.
     pub fn with_labels(&self, labels: Vec<u32>) -> ImageSet {
         ImageSet { labels: Arc::new(labels), ..self.clone() }

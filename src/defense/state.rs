@@ -29,6 +29,9 @@ pub struct RoundRecord {
     /// Suspected images that step 2 trained on under other labels.
     #[serde(default)]
     pub relabelled: usize,
+    /// Images with a reconstructed trigger that step 2 trained on under their own labels.
+    #[serde(default)]
+    pub unlearned: usize,
     /// What the defence decided, in words.
     #[serde(default)]
     pub notes: Vec<String>,

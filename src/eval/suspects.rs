@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::activation_gradients::activation_deviation;
 use super::filter::{Filter, FilterChain, MAX_DROPPED, agreeing};
 use super::predict::predict;
+use super::reconstructed_trigger::{LabelProbe, TRIGGER_WORKS, probe_label};
 use super::views::View;
 use crate::data::ImageSet;
 use crate::engine::Engine;
@@ -36,6 +37,9 @@ pub struct LabelSuspects {
     /// Suspected ones among those.
     #[serde(default)]
     pub consistent_suspected: u64,
+    /// Whether its most deviating images show a trigger; none with few images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<LabelProbe>,
 }
 
 impl LabelSuspects {
@@ -62,6 +66,17 @@ impl LabelSuspects {
     /// label's reference).
     pub fn is_known(&self) -> bool {
         2 * self.images >= self.labelled && 10 * self.consistent >= self.images
+    }
+
+    /// Whether a trigger that is reconstructed from the most deviating images works in the model. No rare look of a class
+    /// does that.
+    pub fn has_trigger(&self) -> bool {
+        self.probe.is_some_and(|probe| probe.rate >= TRIGGER_WORKS)
+    }
+
+    /// Whether the most deviating images were the clean ones: most others are poisoned then.
+    pub fn is_inverted(&self) -> bool {
+        self.probe.is_some_and(|probe| probe.inverted)
     }
 
     /// How many of the suspected images are clean: those that keep their label in all views, divided by the share of the
@@ -150,17 +165,58 @@ fn suspects(
         }
     }
     suspected.sort_by(|&a, &b| deviation[b as usize].total_cmp(&deviation[a as usize]));
-    Ok(Suspects { images: suspected, deviation, predictions, labels })
+    let mut found = Suspects { images: suspected, deviation, predictions, labels };
+    found.probe(engine, images)?;
+    Ok(found)
 }
 
 impl Suspects {
+    /// Looks for a trigger in each label. Where it is in the images that aren't suspected, the suspected ones are clean: then
+    /// the others are the suspected ones.
+    fn probe(&mut self, engine: &mut Engine, images: &ImageSet) -> Result<()> {
+        let given = |&i: &u32| self.predictions[i as usize] == images.labels[i as usize];
+        let given: Vec<u32> = (0..images.len() as u32).filter(given).collect();
+        let mut inverted = vec![];
+        for label in 0..self.labels.len() {
+            let own = self.deviating(label as u32, images);
+            let others: Vec<u32> =
+                given.iter().copied().filter(|&i| images.labels[i as usize] as usize != label).collect();
+            let suspected = self.labels[label].suspected as usize;
+            self.labels[label].probe = probe_label(engine, images, &own, suspected, &others)?;
+            if self.labels[label].probe.is_some_and(|probe| probe.inverted) {
+                inverted.extend_from_slice(&own[suspected..]);
+                self.images.retain(|&i| images.labels[i as usize] as usize != label);
+                let label = &mut self.labels[label];
+                label.suspected = label.images - label.suspected;
+                // They keep their label in all views: that they are poisoned is known from the trigger.
+                label.consistent_suspected = 0;
+            }
+        }
+        self.images.extend(inverted);
+        Ok(())
+    }
+
+    /// The images of `label` that get it from the model, the most deviating first.
+    pub(super) fn deviating(&self, label: u32, images: &ImageSet) -> Vec<u32> {
+        let own = |&i: &u32| images.labels[i as usize] == label && self.predictions[i as usize] == label;
+        let mut list: Vec<u32> = (0..images.len() as u32).filter(own).collect();
+        list.sort_by(|&a, &b| self.deviation[b as usize].total_cmp(&self.deviation[a as usize]));
+        list
+    }
+
     /// The largest share of poisoned images that a label has for certain.
     pub fn index(&self) -> f64 {
         self.labels.iter().map(LabelSuspects::share).fold(0.0, f64::max)
     }
 
+    /// Whether a trigger that is reconstructed from a label's images works in the model.
+    pub fn has_trigger(&self) -> bool {
+        self.labels.iter().any(LabelSuspects::has_trigger)
+    }
+
     /// The attacker's labels in a model that is infected: all labels with poisoned images where these are half of all
-    /// labels or more (all-to-all); else those with at least half as many as the worst.
+    /// labels or more (all-to-all); else those with a trigger that works, and those with at least half as many poisoned
+    /// images as the worst.
     pub fn targets(&self) -> Vec<u32> {
         let above = |least: f64| -> Vec<u32> {
             let labels = 0..self.labels.len() as u32;
@@ -170,7 +226,11 @@ impl Suspects {
         if 2 * marked.len() >= self.labels.len() && marked.len() > 1 {
             marked
         } else {
-            above(self.index() / 2.0)
+            let least = (self.index() / 2.0).max(if self.has_trigger() { MARKED } else { 0.0 });
+            let is_target =
+                |label: &LabelSuspects| label.has_trigger() || (label.share() >= least && least > 0.0);
+            let labels = 0..self.labels.len() as u32;
+            labels.filter(|&label| is_target(&self.labels[label as usize])).collect()
         }
     }
 
@@ -205,7 +265,7 @@ impl LabelSuspects {
     /// So many images that get the label from the model; of those that aren't suspected half keep it in all views.
     pub fn of(images: u64, suspected: u64) -> Self {
         let consistent = (images - suspected) / 2;
-        Self { labelled: images, images, suspected, consistent, consistent_suspected: 0 }
+        Self { labelled: images, images, suspected, consistent, ..Self::default() }
     }
 }
 

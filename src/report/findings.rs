@@ -30,6 +30,12 @@ pub fn findings(result: &RunResult) -> Vec<String> {
             "Trained on {count} of the suspected images under the labels that the purified model gave them."
         )
     }));
+    let unlearned = result.rounds.iter().rev().find_map(|round| round.unlearned);
+    sentences.extend(unlearned.map(|count| {
+        format!(
+            "Trained on {count} images with the reconstructed trigger under their own labels: the estimate after that is rather too low."
+        )
+    }));
     sentences.extend(result.training_accuracy.map(|TrainingAccuracy { images, before, after }| {
         format!("Accuracy on the {images} training images that aren't suspected: {before:.2} before, {after:.2} after.")
     }));
@@ -101,13 +107,13 @@ fn second_look(said: SecondLook) -> Option<&'static str> {
 fn estimate(found: &AsrEstimate) -> String {
     let AsrEstimate { from, images, before, after, relearnt } = found;
     let how = match from {
-        EstimatedFrom::CommonChange => {
-            format!("what the suspected images have in common, put on {images} others")
+        EstimatedFrom::ReconstructedTrigger => {
+            format!("measured with a trigger reconstructed from them, on {images} other images")
         }
-        EstimatedFrom::Suspects => format!("{images} suspected images that nothing was trained on"),
+        EstimatedFrom::Suspects => format!("measured on {images} of them that nothing was trained on"),
     };
     let again = relearnt.map_or(String::new(), |rate| {
-        format!(", {rate:.2} after an epoch with a hundredth of the suspected images")
+        format!(", {rate:.2} after retraining for an epoch with 1 % of the suspected images")
     });
     format!("Estimated attack success rate: {before:.2} before, {after:.2} after{again} ({how}).")
 }
@@ -146,7 +152,7 @@ mod tests {
     fn the_target_the_estimate_and_lost_classes_are_told() {
         let mut one = result(Verdict::Infected, &[1]);
         one.asr_estimate = Some(AsrEstimate {
-            from: EstimatedFrom::CommonChange,
+            from: EstimatedFrom::ReconstructedTrigger,
             images: 950,
             before: 99.0,
             after: 1.25,
@@ -158,7 +164,7 @@ mod tests {
             sentences[0],
             "The model was infected, target `dog`: 50 of 1000 training images are suspected (5.00 %)."
         );
-        assert!(sentences[1].contains("99.00 before, 1.25 after, 2.00 after an epoch"), "{}", sentences[1]);
+        assert!(sentences[1].contains("99.00 before, 1.25 after, 2.00 after retraining"), "{}", sentences[1]);
         assert_eq!(sentences[2], "Class `cat` lost recall: 90.00 to 84.00.");
         assert!(findings(&result(Verdict::Infected, &[0, 1, 2]))[0].contains("for 3 of 3 labels"));
         one.rounds =

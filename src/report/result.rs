@@ -122,6 +122,9 @@ pub struct RoundResult {
     /// Suspected images that step 2 trained on besides, under other labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relabelled: Option<u64>,
+    /// Images with a reconstructed trigger that step 2 trained on besides, under their own labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlearned: Option<u64>,
     /// What the defence decided, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -230,8 +230,8 @@ fn doctor_says_what_there_is_and_what_a_run_needs() {
     let cpu = ["doctor", "--device", "cpu", "--threads", "2", "--model", word(&model), "--data", DATA];
     let report = json(&cpu);
     assert_eq!((&report["threads"], &report["run"]["fault"]), (&2.into(), &Value::Null));
-    // Training and test images, and the 80 that are attacked.
-    assert_eq!(report["run"]["images"], 180 * 8 * 8 * 3);
+    // Training and test images, and the 80 that step 2 trains on, with a fifth of them once more.
+    assert_eq!(report["run"]["images"], (180 + 16) * 8 * 8 * 3);
     assert!(report["run"]["networks"].as_u64().unwrap() > 10_000);
     assert_says(&succeeds(&["doctor", "--width", "4"]), &["cuda     ", "two networks"]);
 }

@@ -18,7 +18,7 @@ pub struct Findings {
     pub suspects: Suspects,
     pub detection: Detection,
     pub estimate: Option<AsrEstimate>,
-    /// What the suspected images have in common beside others, in grey levels; empty where nothing works as a trigger.
+    /// The reconstructed trigger, in grey levels; empty where there is none.
     pub shift: Vec<f64>,
     pub recall: Vec<ClassRecall>,
     /// Where there are no test images.
@@ -55,7 +55,7 @@ impl Findings {
         };
         // What the model was taught about the suspected images tells nothing of other images with the trigger: after SIG
         // none of those held out kept its label, and the attack success rate was 99.97.
-        let probe = probe.filter(|probe| !relabelled || probe.from == EstimatedFrom::CommonChange);
+        let probe = probe.filter(|probe| !relabelled || probe.from == EstimatedFrom::ReconstructedTrigger);
         let judged = match &data.set.test {
             Some(test) => test.clone(),
             None => images.subset(&suspects.unsuspected()),
@@ -99,7 +99,7 @@ fn estimate(
 }
 
 impl Relearning<'_> {
-    /// One epoch on a hundredth of the suspected images among a tenth of the others. A defence that only hides a backdoor
+    /// One epoch on 1 % of the suspected images and 10 % of the others. A defence that only hides a backdoor
     /// loses to that (arXiv 2410.09838).
     fn train(&self, purified: &mut Engine) -> Result<()> {
         let share = |list: &[u32], part: usize| {

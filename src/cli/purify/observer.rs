@@ -120,6 +120,7 @@ impl Observer for RunObserver<'_> {
         let entry = self.round(record.round);
         entry.dropped = (record.round == 0).then_some(record.dropped as u64);
         entry.relabelled = Some(record.relabelled as u64).filter(|&count| count > 0);
+        entry.unlearned = Some(record.unlearned as u64).filter(|&count| count > 0);
         entry.notes = record.notes.clone();
         let loss = |phase: &str| record.losses.get(phase).copied();
         entry.attack_loss = loss("attack");

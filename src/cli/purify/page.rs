@@ -57,7 +57,7 @@ pub fn page(result: &RunResult, found: &Findings, data: &PurifyData, command: &s
     Ok(page.finish(&result.to_json()?))
 }
 
-/// The estimate after an epoch with suspected images, where there is one.
+/// The estimate after retraining, where there is one.
 fn relearnt(result: &RunResult) -> Option<f64> {
     result.asr_estimate.as_ref().and_then(|estimate| estimate.relearnt)
 }
@@ -68,7 +68,7 @@ fn explained(result: &RunResult) -> String {
         "Per cent. ACC: accuracy on the test images, or, where there are none, on the training images that aren't suspected. ASR: attack success rate, measured where the trigger is known, else estimated from the suspected images.",
     );
     if relearnt(result).is_some() {
-        text.push_str(" Trained on: the purified model after an epoch with a hundredth of the suspected images among others, to see whether the backdoor comes back.");
+        text.push_str(" Retrained: the purified model after an epoch with 1 % of the suspected images among others, to see whether the backdoor comes back.");
     }
     text
 }
@@ -89,11 +89,11 @@ fn before_and_after(result: &RunResult) -> Vec<Vec<String>> {
         row("as given", &result.before, own.map(|own| own.before), estimate.map(|estimate| estimate.before)),
         row("purified", &result.after, own.map(|own| own.after), estimate.map(|estimate| estimate.after)),
     ];
-    rows.extend(relearnt(result).map(|rate| row("trained on", &Metrics::default(), None, Some(rate))));
+    rows.extend(relearnt(result).map(|rate| row("retrained", &Metrics::default(), None, Some(rate))));
     rows
 }
 
-/// The most suspicious images, and what they have in common.
+/// The most suspicious images, and the trigger reconstructed from them.
 fn suspected(page: &mut Page, found: &Findings, images: &ImageSet) -> Result<()> {
     if found.suspects.images.is_empty() {
         return Ok(());
@@ -105,13 +105,13 @@ fn suspected(page: &mut Page, found: &Findings, images: &ImageSet) -> Result<()>
     let mut caption = String::from("All of them are in suspects.csv.");
     let difference = picture(found, images);
     if let Some(difference) = &difference {
-        rows.push(("what they have in common", difference));
-        caption.push_str(" What they have in common beside other images is grey where there is nothing.");
+        rows.push(("reconstructed trigger", difference));
+        caption.push_str(" The trigger is reconstructed from what they have in common beside other images; it is grey where it changes nothing.");
     }
     page.pictures(&rows, &caption)
 }
 
-/// What the suspected images have in common as a picture: grey, and twice the shift.
+/// The reconstructed trigger as a picture: grey, and twice the shift.
 fn picture(found: &Findings, images: &ImageSet) -> Option<ImageSet> {
     if found.shift.is_empty() {
         return None;
@@ -119,7 +119,7 @@ fn picture(found: &Findings, images: &ImageSet) -> Option<ImageSet> {
     let byte = |value: &f64| (127.5 + 2.0 * value).round().clamp(0.0, 255.0) as u8;
     let pixels: Vec<u8> = found.shift.iter().map(byte).collect();
     let one = images.subset(&[0]);
-    Some(ImageSet { pixels: Arc::new(pixels), names: Arc::new(vec!["common change".into()]), ..one })
+    Some(ImageSet { pixels: Arc::new(pixels), names: Arc::new(vec!["reconstructed trigger".into()]), ..one })
 }
 
 /// How many images deviate by how much: those that aren't suspected, those that are, and the line between them.

@@ -62,6 +62,9 @@ pub struct Round {
     /// 1: each under the label that the model of the round's beginning gives it, its own left out. They carry the
     /// trigger, which adversarial examples have to guess. Not where that model still gives half of them their own label.
     pub relabel: bool,
+    /// Where a trigger that is reconstructed from the suspected images works, step 2 trains on some of its images with this
+    /// trigger too, under their own labels (unlearning, as in Neural Cleanse): so many, as a share of its images. 0 for none.
+    pub unlearn: f64,
     /// Step 3, without a clean set: which images the next round takes.
     pub select: Select,
 }
@@ -112,6 +115,8 @@ const FILTER_ATTACKS: [FilterAttack; 4] = [
 const SUSPICION: f64 = 0.15;
 /// 28 of the 30 benign models that the p-value counts (docs/inspect.md) have no label with as large a share.
 const NO_SIGN: f64 = 0.05;
+/// As Neural Cleanse has it.
+const UNLEARN: f64 = 0.2;
 /// Training images that the epochs of the last step 2 are made for.
 const USUAL_IMAGES: f64 = 50_000.0;
 /// With fewer images it has more epochs, up to so many times.
@@ -190,6 +195,12 @@ impl Pbe {
             round.adversarial.check(&format!("rounds.{number}.adversarial"))?;
             round.clean.check(&format!("rounds.{number}.clean"))?;
             share(&format!("rounds.{number}.select.share"), round.select.share)?;
+            let unlearn = round.unlearn;
+            if !(0.0..=1.0).contains(&unlearn) {
+                return Err(Error::input(format!(
+                    "rounds.{number}.unlearn is {unlearn}, but must be from 0 to 1"
+                )));
+            }
         }
         Ok(())
     }
@@ -218,7 +229,9 @@ impl Pbe {
                 unused.push((format!("{path}.select"), "with a clean set no images are ranked"));
             }
             if facts.clean_set || self.initial_set.suspicion == 1.0 {
-                unused.push((format!("{path}.relabel"), "no image is suspected"));
+                unused.extend(
+                    ["relabel", "unlearn"].map(|name| (format!("{path}.{name}"), "no image is suspected")),
+                );
             }
         }
         unused
@@ -232,10 +245,11 @@ impl Pbe {
             let why = "there is no sign of a backdoor, and the model was left as it is";
             return rounds.skip(1).map(|number| (format!("rounds.{number}"), why)).collect();
         }
-        if suspects.index() <= self.initial_set.suspicion {
+        if !self.decides(suspects) {
             let why = "too few images are suspected to decide the initial set";
-            let relabel = rounds.map(|number| (format!("rounds.{number}.relabel"), why));
-            return std::iter::once(("initial_set.best".into(), why)).chain(relabel).collect();
+            let names = ["relabel", "unlearn"];
+            let idle = rounds.flat_map(|number| names.map(|name| (format!("rounds.{number}.{name}"), why)));
+            return std::iter::once(("initial_set.best".into(), why)).chain(idle).collect();
         }
         let filters = ["share", "limit", "label_agreement", "views", "attacks", "max_dropped"];
         let why = "the suspected images decide the initial set";
@@ -260,6 +274,7 @@ fn clean_set_round(images: Option<usize>) -> Round {
         adversarial: TrainConfig { epochs: 8 * times, ..ADVERSARIAL },
         clean: TrainConfig { epochs: 16 * times, ..DISTILLED },
         relabel: false,
+        unlearn: 0.0,
         select: SELECT,
     }
 }
@@ -275,6 +290,7 @@ fn default_rounds(count: usize, images: Option<usize>) -> Vec<Round> {
         adversarial: TrainConfig { epochs: 5, limit, ..PLAIN },
         clean: TrainConfig { epochs: 10, limit: 6000, teacher_cap: TEACHER_CAP, ..DISTILLED },
         relabel: false,
+        unlearn: UNLEARN,
         select: SELECT,
     };
     let middle = Round {
@@ -324,6 +340,7 @@ fn paper_rounds(count: usize, clean_set: bool) -> Vec<Round> {
                 adversarial: TrainConfig { epochs: adversarial, batches, ..constant.clone() },
                 clean: TrainConfig { epochs: clean, ..constant.clone() },
                 relabel: false,
+                unlearn: 0.0,
                 select: Select { share: share(number), label_agreement: false },
             }
         })

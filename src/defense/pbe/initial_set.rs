@@ -60,7 +60,11 @@ impl Pbe {
 
     /// The suspected images, where there are so many that they decide.
     pub(super) fn decisive<'a>(&self, run: &'a Run) -> Option<&'a Suspects> {
-        run.state.suspects.as_ref().filter(|suspects| suspects.index() > self.initial_set.suspicion)
+        run.state.suspects.as_ref().filter(|suspects| self.decides(suspects))
+    }
+
+    pub(super) fn decides(&self, suspects: &Suspects) -> bool {
+        suspects.index() > self.initial_set.suspicion
     }
 
     /// The images that aren't suspected and get their label from the model; of the attacker's labels only those that are

@@ -12,8 +12,11 @@ pub use second_look::SecondLook;
 
 use super::run::sample;
 use super::{Defense, Facts, Phase, Recipe, Run, RunState, TrainingSet};
+use crate::data::ImageSet;
 use crate::error::{Error, Result};
-use crate::eval::{Agreement, agreeing, agreement, logits, logits_with_progress, predictions};
+use crate::eval::{
+    Agreement, WorkingTrigger, agreeing, agreement, logits, logits_with_progress, predictions,
+};
 use crate::train::{Adversarial, TrainerConfig, pgd};
 use select::Ranking;
 
@@ -84,7 +87,12 @@ impl Defense for Pbe {
             InitialSet { views, .. } if views.is_empty() => 0,
             _ => self.candidates(images),
         };
-        self.rounds.iter().map(attacked).max().unwrap_or(0).max(viewed)
+        let unlearnt = |round: &Round| match round.unlearn {
+            share if share > 0.0 && !clean_set => images + (share * images as f64) as usize,
+            _ => 0,
+        };
+        let made = self.rounds.iter().map(|round| attacked(round).max(unlearnt(round)));
+        made.max().unwrap_or(0).max(viewed)
     }
 }
 
@@ -168,7 +176,33 @@ impl Pbe {
             run.record().relabelled = suspected.len();
             indices.extend(suspected);
         }
+        if let Some(triggered) = self.unlearning_images(run, round, &indices)? {
+            run.record().unlearned = triggered.len();
+            let first = indices.len() as u32;
+            images = images.subset(&indices).followed_by(&triggered);
+            indices = (0..first + triggered.len() as u32).collect();
+        }
         Ok(TrainingSet { images, indices, attack: None, seed })
+    }
+
+    /// Some of the images at `indices` with the trigger that is reconstructed from the suspected images, under their own
+    /// labels: what unlearning is in Neural Cleanse. None where no trigger works, or with more than one target.
+    fn unlearning_images(&self, run: &mut Run, round: &Round, indices: &[u32]) -> Result<Option<ImageSet>> {
+        let Some(suspects) = run.state.suspects.as_ref().filter(|suspects| suspects.has_trigger()) else {
+            return Ok(None);
+        };
+        if round.unlearn == 0.0 {
+            return Ok(None);
+        }
+        let &[target] = suspects.targets().as_slice() else { return Ok(None) };
+        let Some(found) = WorkingTrigger::find(run.infected, run.images, suspects, target)? else {
+            return Ok(None);
+        };
+        let others: Vec<u32> =
+            indices.iter().copied().filter(|&index| run.images.labels[index as usize] != target).collect();
+        let share = (round.unlearn * indices.len() as f64) as usize;
+        let chosen = sample(&others, share.max(1), run.step_seed(3));
+        Ok(Some(found.trigger.put_on(run.images.subset(&chosen))))
     }
 
     /// The suspected images of the attacker's labels, and the label that the model of the round's beginning gives each, its
@@ -177,7 +211,10 @@ impl Pbe {
     fn relabelled(&self, run: &mut Run, round: &Round) -> Result<Option<(Vec<u32>, Vec<u32>)>> {
         let Some(suspects) = self.decisive(run).filter(|_| round.relabel) else { return Ok(None) };
         // Those of other labels are clean ones that look unusual.
-        let (mut suspected, targets) = (suspects.trained_on(), suspects.targets());
+        let mut targets = suspects.targets();
+        // Most images of such a label are poisoned; where it is a clean-label attack, the label is right.
+        targets.retain(|&target| !suspects.labels[target as usize].is_inverted());
+        let mut suspected = suspects.trained_on();
         suspected.retain(|&index| targets.contains(&run.images.labels[index as usize]));
         let images = run.images.subset(&suspected);
         let now = run.model.weights()?;

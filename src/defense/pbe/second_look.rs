@@ -38,9 +38,13 @@ impl Pbe {
         let second =
             find_suspects_again(run.infected, run.images, predictions, &scores.predictions, &mut progress)?;
         let largest = first.index().max(second.index());
-        let said = match second.index() > self.initial_set.suspicion {
+        let said = match self.decides(&second) {
             true => SecondLook::Poisoned,
-            false if largest < self.initial_set.no_sign && !loses_a_label(first, &second) => {
+            false
+                if largest < self.initial_set.no_sign
+                    && !first.has_trigger()
+                    && !loses_a_label(first, &second) =>
+            {
                 SecondLook::NoSign
             }
             false => SecondLook::Undecided,

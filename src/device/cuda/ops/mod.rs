@@ -12,7 +12,7 @@ pub(super) mod tiles;
 use super::plan::{Fusion, LaunchBuilder, Lowered};
 use crate::device::{FilterSpec, Op, Precision, Program};
 
-/// Elements that a thread of a kernel that memory bounds takes at once: `FOUR` in kernels/vec4.cuh.
+/// Elements that a thread of a kernel that memory bounds takes at once: `VEC4` in kernels/vec4.cuh.
 pub(super) const VEC4: usize = 4;
 
 /// The launches of an op.
