@@ -37,6 +37,7 @@ for set in cifar10 gtsrb tiny; do
   beside model $set badnets --attack badnets --target 8
 done
 beside model cifar10 blend --attack blend --target 1
+beside model cifar10 sig --attack sig --target 2 --rate 0.05
 beside model gtsrb badnets-a2a --attack badnets --label all-to-all
 wait
 # With fewer images: of the poisoned data, then clean ones.

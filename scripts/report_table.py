@@ -8,7 +8,7 @@ from pathlib import Path
 
 OUT = Path(sys.argv[1])
 DATA = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB", "tiny": "Tiny-ImageNet (20 classes)"}
-ATTACKS = {"badnets": "BadNets", "blend": "Blend", "badnets-a2a": "BadNets, all-to-all"}
+ATTACKS = {"badnets": "BadNets", "blend": "Blend", "badnets-a2a": "BadNets, all-to-all", "sig": "SIG"}
 FROM = {"reconstructed_trigger": "a reconstructed trigger", "suspects": "the suspected images"}
 # The aim: so many points between estimate and truth, in 95 % of the runs.
 AIM = 3
@@ -33,7 +33,11 @@ def row(data, attack, result):
         relearnt = estimate.get("relearnt")
         numbers = [f"{estimate['before']:.1f}", f"{estimate['after']:.1f}",
                    "—" if relearnt is None else f"{relearnt:.1f}", FROM[estimate["from"]]]
-    chosen = "suspicion" if any(round.get("relabelled") for round in result["rounds"]) else "filters"
+    rounds = result["rounds"]
+    chosen = "filters" if any(round.get("filters") for round in rounds) else "suspicion"
+    chosen += {"poisoned": ", after a second look", "no_sign": "; returned as given"}.get(result.get("second_look"), "")
+    chosen += ", relabelled" * any(round.get("relabelled") for round in rounds)
+    chosen += ", unlearnt" * any(round.get("unlearned") for round in rounds)
     return [DATA[data], ATTACKS[attack], found["verdict"].replace("_", " "), chosen,
             f"{before['clean_accuracy']:.1f} / {after['clean_accuracy']:.1f}", f"{before['asr']:.1f}", numbers[0],
             f"{after['asr']:.1f}", *numbers[1:]]
@@ -85,7 +89,7 @@ Made by `scripts/report_errors.sh`: PreAct-ResNet-18 of width 8 at 24x24, traine
 
 Estimates there are for {len(estimated)} of {len(infected)} runs. Before: {within("before")}. After: {within("after")}.
 
-*Sets by*: suspicion, where a label has so much poison for certain that the suspected images decide (docs/method.md), else the filters.
+*Sets by*: suspicion, where a label has so much poison for certain that the suspected images decide (docs/method.md), else the filters. *Relabelled*: suspected images were trained on under other labels; *unlearnt*: images with the reconstructed trigger under their own. The estimate after unlearning may be too low, since it is of the trigger that was unlearnt.
 
 On benign models:
 

@@ -33,7 +33,7 @@ pub fn findings(result: &RunResult) -> Vec<String> {
     let unlearned = result.rounds.iter().rev().find_map(|round| round.unlearned);
     sentences.extend(unlearned.map(|count| {
         format!(
-            "Trained on {count} images with the reconstructed trigger under their own labels: the estimate after that is rather too low."
+            "Trained on {count} images with the reconstructed trigger under their own labels: the estimate after may be too low."
         )
     }));
     sentences.extend(result.training_accuracy.map(|TrainingAccuracy { images, before, after }| {
