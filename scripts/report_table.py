@@ -43,6 +43,12 @@ def row(data, attack, result):
             f"{after['asr']:.1f}", *numbers[1:]]
 
 
+def commits(pattern):
+    """Of the runs that a table is made from."""
+    found = {json.loads(path.read_text())["commit"] for path in OUT.glob(f"{pattern}/result.json")}
+    return "Commits: " + ", ".join(sorted(found)) + "."
+
+
 def within(when):
     near = sum(error(result, when) <= AIM for _, _, result in estimated)
     worst = max((error(result, when) for _, _, result in estimated), default=0)
@@ -95,13 +101,19 @@ On benign models:
 
 {table(["data", "verdict", "suspected", "ACC before", "ACC after"], benign)}
 
+{commits("*.purified")}
+
 ## With fewer images
 
 ACC / ASR after a purification with so many of the poisoned training images:
 
 {few}
 
+{commits("*.images-*")}
+
 and with so many clean ones (`--clean`):
 
 {few_clean}
+
+{commits("*.clean-*")}
 """)

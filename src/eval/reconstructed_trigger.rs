@@ -248,7 +248,7 @@ impl ReconstructedTrigger {
     }
 }
 
-/// At most [`IMAGES`] of `list`, evenly spaced.
+/// At most 1,000 of `list`, evenly spaced.
 pub fn evenly_sampled(list: &[u32]) -> impl Iterator<Item = u32> + '_ {
     list.iter().copied().step_by(list.len().div_ceil(IMAGES).max(1))
 }

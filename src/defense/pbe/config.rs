@@ -381,6 +381,7 @@ mod tests {
         let steps = refusal(|c| c.rounds[0].attack.steps = 1_000_000_000);
         assert_eq!(steps, "rounds.0.attack.steps is 1000000000, but must be from 1 to 10000");
         assert!(refusal(|c| c.rounds[1].select.share = 1.5).starts_with("rounds.1.select.share is 1.5"));
+        assert!(refusal(|c| c.rounds[1].unlearn = 1.5).starts_with("rounds.1.unlearn is 1.5"));
         assert!(refusal(|c| c.initial_set.suspicion = 0.0).starts_with("initial_set.suspicion is 0"));
         assert!(refusal(|c| c.initial_set.no_sign = -0.1).starts_with("initial_set.no_sign is -0.1"));
         assert!(refusal(|c| c.initial_set.best = 1.5).starts_with("initial_set.best is 1.5"));
